@@ -1,0 +1,195 @@
+"""Batch: examples laid end to end in rows, without padding; pack() makes one from token ids."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from itertools import accumulate, chain
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softcue.errors import BatchError
+
+Runs = tuple[tuple[int, int, int], ...]  # (seat, first, one past the last) for every stretch of things that share a seat
+
+
+@dataclass(frozen=True)
+class Example:
+    """Token ids of one text (or pair), as `text` makes them; indices count from the example's first token."""
+
+    token: Sequence[int]
+    segment: Sequence[int]  # 0 for the first text, 1 for the second
+    special: Sequence[int]  # indices of the special tokens that the template inserted, in reading order
+    word: Sequence[int] = ()  # index of the first token of each word (tagging)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B examples laid end to end in N rows, or the part of them that one cue or head serves. Letters: docs/shapes.md."""
+
+    token: Tensor  # (N,) token id; 0 in reserved rows
+    position: Tensor  # (N,) reserved rows count from 0, text rows from the example's shift
+    segment: Tensor  # (N,) sentence A / B
+    index: Tensor  # (N,) place of each row within its example
+    special: Tensor  # (B, S) row of the s-th special token, -1 where the example has fewer; slot 0 is [CLS]
+    reserved: Tensor  # (B, R) rows set aside for a cue's own vectors, -1 where the example has fewer
+    owner: Tensor  # (M,) the example that each row of the part belongs to; M = N for the whole batch
+    word: Tensor  # (W,) first row of each word (tagging)
+    seat: Tensor  # (B,) which adapter serves each example
+    group: Tensor  # (B,) the question that each example belongs to; the choices of one question share it
+    order: Tensor  # (B,) where each example stood in the request
+    lengths: tuple[int, ...]  # rows of each example, reserved ones included; like all tuples here, kept on the host
+    words: tuple[int, ...]  # words of each example
+    seats: tuple[int, ...]  # `seat`, on the host
+    reach: int  # one past the largest position, on the host
+    rows: Tensor | None = None  # (M,) the part's rows in the whole batch; None: all of them
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def longest(self) -> int:
+        """Rows of the longest example (T)."""
+        return max(self.lengths)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.seat.device
+
+    @cached_property
+    def runs(self) -> Runs:
+        """Stretches of examples that share a seat; pack() orders examples by seat so that these are few."""
+        return runs_of(self.seats, [1] * len(self.seats))
+
+    @cached_property
+    def row_runs(self) -> Runs:
+        """The same, counted in the part's rows."""
+        return runs_of(self.seats, self.lengths)
+
+    @cached_property
+    def word_runs(self) -> Runs:
+        """The same, counted in words."""
+        return runs_of(self.seats, self.words)
+
+    @cached_property
+    def is_text(self) -> Tensor:
+        """(M,) True for rows that hold text or special tokens, False for reserved ones."""
+        reserved = torch.zeros(len(self.token), dtype=torch.bool, device=self.device)
+        reserved[self.reserved[self.reserved >= 0]] = True
+        return ~self.take(reserved)
+
+    def take(self, rows: Tensor) -> Tensor:
+        """(N, ...) -> (M, ...): the part's own rows."""
+        return rows if self.rows is None else rows[self.rows]
+
+    def part(self, examples: Sequence[int], seats: Sequence[int]) -> "Batch":
+        """The same rows as one cue or head sees them: its own `examples`, under that member's own seat numbers.
+
+        `special`, `reserved` and `word` go on naming rows of the whole batch.
+        """
+        index = torch.tensor(examples, dtype=torch.long, device=self.device)
+        starts = [0, *accumulate(self.lengths)]
+        word_starts = [0, *accumulate(self.words)]
+        lengths = tuple(self.lengths[i] for i in examples)
+        rows = _spans([(starts[i], starts[i + 1]) for i in examples], self.device)
+        word = _spans([(word_starts[i], word_starts[i + 1]) for i in examples], self.device)
+        return replace(
+            self,
+            special=self.special[index],
+            reserved=self.reserved[index],
+            owner=_owners(lengths, self.device),
+            word=self.word[word],
+            seat=torch.tensor(seats, dtype=torch.long, device=self.device),
+            group=self.group[index],
+            order=self.order[index],
+            lengths=lengths,
+            words=tuple(self.words[i] for i in examples),
+            seats=tuple(seats),
+            rows=rows if self.rows is None else self.rows[rows],
+        )
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on `device`."""
+        tensors = {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        moved: dict[str, Any] = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
+        return replace(self, **moved)
+
+
+def runs_of(seats: Sequence[int], counts: Sequence[int]) -> Runs:
+    """Stretches of equal `seats`, where entry i covers counts[i] things."""
+    runs: list[tuple[int, int, int]] = []
+    at = 0
+    for seat, count in zip(seats, counts, strict=True):
+        if runs and runs[-1][0] == seat:
+            runs[-1] = (seat, runs[-1][1], at + count)
+        elif count:
+            runs.append((seat, at, at + count))
+        at += count
+    return tuple(runs)
+
+
+def pack(
+    examples: Sequence[Example],
+    seats: Sequence[int] | None = None,
+    reserve: Sequence[int] | int = 0,
+    shift: Sequence[int] | int = 0,
+    group: Sequence[int] | None = None,
+) -> Batch:
+    """Lay examples end to end, grouped by seat; `order` says where each stood.
+
+    reserve: rows that each example sets aside in front for its cue's own vectors; shift: how far its text positions
+    move; group: the question that each example belongs to (default: each its own). A number serves every example.
+    Raises BatchError for an empty request or an example without tokens.
+    """
+    if not examples:
+        raise BatchError("a batch of no examples was asked for; give at least one")
+    empty = [i for i, example in enumerate(examples) if not len(example.token)]
+    if empty:
+        raise BatchError(f"example {empty[0]} has no tokens; expected at least the special tokens of its template")
+    count = len(examples)
+    seats = [0] * count if seats is None else seats
+    reserve = [reserve] * count if isinstance(reserve, int) else reserve
+    shift = [shift] * count if isinstance(shift, int) else shift
+    group = range(count) if group is None else group
+    order = sorted(range(count), key=lambda i: seats[i])
+    chosen = [(examples[i], reserve[i], shift[i]) for i in order]
+    lengths = tuple(len(e.token) + r for e, r, _ in chosen)
+    starts = [0, *accumulate(lengths)]
+    return Batch(
+        token=_flat(chain((0,) * r, e.token) for e, r, _ in chosen),
+        position=_flat(chain(range(r), range(s, s + len(e.token))) for e, r, s in chosen),
+        segment=_flat(chain((0,) * r, e.segment) for e, r, _ in chosen),
+        index=_flat(range(n) for n in lengths),
+        special=_ragged([[at + r + i for i in e.special] for (e, r, _), at in zip(chosen, starts, strict=False)]),
+        reserved=_ragged([range(at, at + r) for (_, r, _), at in zip(chosen, starts, strict=False)]),
+        owner=_owners(lengths, "cpu"),
+        word=_flat([at + r + i for i in e.word] for (e, r, _), at in zip(chosen, starts, strict=False)),
+        seat=torch.tensor([seats[i] for i in order], dtype=torch.long),
+        group=torch.tensor([group[i] for i in order], dtype=torch.long),
+        order=torch.tensor(order, dtype=torch.long),
+        lengths=lengths,
+        words=tuple(len(e.word) for e, _, _ in chosen),
+        seats=tuple(seats[i] for i in order),
+        reach=max(max(r, s + len(e.token)) for e, r, s in chosen),
+    )
+
+
+def _flat(parts: Iterable[Iterable[int]]) -> Tensor:
+    return torch.tensor(list(chain.from_iterable(parts)), dtype=torch.long)
+
+
+def _ragged(rows: Sequence[Sequence[int]]) -> Tensor:
+    """(B, longest) with -1 where a row is shorter."""
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *[-1] * (width - len(row))] for row in rows], dtype=torch.long).view(len(rows), width)
+
+
+def _owners(lengths: Sequence[int], device: torch.device | str) -> Tensor:
+    """(M,) 0, 0, .. 1, 1, ..: each example's number, once for each of its rows."""
+    return torch.repeat_interleave(torch.tensor(lengths, dtype=torch.long)).to(device)
+
+
+def _spans(spans: Sequence[tuple[int, int]], device: torch.device | str) -> Tensor:
+    return _flat(range(a, b) for a, b in spans).to(device)

@@ -1,0 +1,87 @@
+"""APT, adaptive prefix tuning: P-tuning v2 with a gate on each prefix token and layer (Zhang et al., 2023; equations unverified)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from softcue.options import Options, per_seat_setting, setting
+from softcue.protocol import Context, Cue, Dims, Prefix, drop, per_seat, read_rows
+
+
+@dataclass(frozen=True)
+class AptConfig(Options):
+    """Partly a reconstruction; grades as in docs/methods/apt.md."""
+
+    length: int = setting(16, least=1)  # prefix tokens (as in P-tuning v2: unverified)
+    dropout: float = per_seat_setting(0.1, least=0, below=1)  # of keys and values, before the gate, as in P-tuning v2 (inferred)
+    shift: bool = True  # text positions start at `length`, as in the P-tuning v2 code that it is built on (inferred)
+    token_gate: bool = True  # the fine gate (fragment); False is an ablation
+    layer_gate: bool = True  # the coarse scale (fragment); False is an ablation
+    reads: Literal["first", "mean", "nothing"] = "first"  # the gate's input: first token (unverified), mean of tokens, or none (ablation)
+    bias: bool = True  # of the token gate (inferred: the paper does not say)
+
+    def problems(self) -> list[str]:
+        """A token gate that reads nothing is its bias."""
+        wrong = self.token_gate and self.reads == "nothing" and not self.bias
+        return ["reads is 'nothing' and bias is False; expected a gate that can learn: set bias or token_gate=False"] if wrong else []
+
+
+class Apt(Cue, method="apt", config=AptConfig):
+    """[key; value] of prefix token j times scale[layer] * sigmoid(h W + b)[j]; a gate of 0 leaves a zero key that still takes exp(0)."""
+
+    dropout: Tensor
+
+    def __init__(self, dims: Dims, config: AptConfig, adapters: int = 1) -> None:
+        super().__init__(dims, config, adapters)
+        self.shift = config.length if config.shift else 0
+        shape = adapters, dims.layers, 2, config.length, dims.heads, dims.head
+        self.kv = nn.Parameter(torch.empty(shape).normal_(std=0.02))  # (A, L, 2, P, H, K)
+        if config.token_gate and config.reads != "nothing":
+            gate = torch.empty(adapters, dims.layers, dims.hidden, config.length)
+            self.gate = nn.Parameter(gate.normal_(std=0.02))  # gates start near 1/2
+        if config.token_gate and config.bias:
+            self.gate_bias = nn.Parameter(torch.zeros(adapters, dims.layers, config.length))
+        if config.layer_gate:
+            self.scale = nn.Parameter(torch.ones(adapters, dims.layers))  # unknown in the paper; 1 is neutral
+
+    @classmethod
+    def count(cls, dims: Dims, config: AptConfig) -> int:
+        """2 L P D + L (D P + P + 1), less what is switched off."""
+        gate = config.token_gate * config.length * ((config.reads != "nothing") * dims.hidden + config.bias)
+        return dims.layers * (2 * config.length * dims.hidden + gate + config.layer_gate)
+
+    def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
+        """Gated keys and values of `layer`; both are scaled alike, in all heads."""
+        seat = ctx.batch.seat
+        kv = drop(self.kv[seat, layer], self.dropout[seat], self.training)  # (B, 2, P, H, K)
+        weight = self.weight(layer, hidden, ctx)
+        key, value = (kv * weight[:, None, :, None, None]).unbind(1)
+        return Prefix(key, value)
+
+    def weight(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
+        """(B, P): what each example multiplies its prefix tokens by."""
+        seat = ctx.batch.seat
+        weight = self.kv.new_ones(len(ctx.batch), self.kv.shape[3])
+        if self.config.token_gate:
+            weight = torch.sigmoid(self.logit(layer, hidden, ctx))
+        return weight * self.scale[seat, layer, None] if self.config.layer_gate else weight
+
+    def logit(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
+        """(B, P) float32: the token gate before its sigmoid."""
+        seat, config = ctx.batch.seat, self.config
+        logit = self.kv.new_zeros(len(ctx.batch), self.kv.shape[3])
+        if config.reads != "nothing":
+            logit = per_seat(summary(hidden, ctx, config.reads), self.gate[:, layer], ctx.batch.runs).float()
+        return logit + self.gate_bias[seat, layer] if config.bias else logit
+
+
+def summary(hidden: Tensor, ctx: Context, reads: str) -> Tensor:
+    """(N, D) -> (B, D): the first token of each example, or the mean of its tokens."""
+    batch = ctx.batch
+    if reads == "first":
+        return read_rows(hidden, batch.special[:, :1])[:, 0]
+    count = torch.tensor(batch.lengths, device=hidden.device, dtype=hidden.dtype)
+    total = hidden.new_zeros(len(batch), hidden.shape[1]).index_add(0, batch.owner, batch.take(hidden))
+    return total / count[:, None]

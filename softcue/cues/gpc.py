@@ -1,0 +1,87 @@
+"""GPC, global prompt cell: one recurrent cell rewrites the prompt between layers (Liu et al., 2023; a reconstruction)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from softcue.options import Options, setting
+from softcue.protocol import Context, Cue, Dims, per_seat, read_rows, set_rows
+
+
+@dataclass(frozen=True)
+class GpcConfig(Options):
+    """A reconstruction: all defaults but `length` are inferred; grades as in docs/methods/gpc.md."""
+
+    length: int = setting(16, least=1)  # prompt vectors (unknown)
+    combine: Literal["plain", "tanh", "gate"] = "plain"  # a sum, its tanh, or z * P + (1 - z) * O with z = sigmoid([P; O] W) (inferred)
+    memory: Literal["previous", "initial"] = "previous"  # remember the last cell's output, or always the first prompt (inferred)
+    shared: bool = True  # one cell for all layers ("global": inferred), or one each
+    bias: bool = False  # (inferred)
+    norm: bool = False  # LayerNorm after the cell (inferred)
+    init: Literal["identity", "normal"] = "identity"  # identity: forget nothing, remember nothing: prompt tuning at step 0 (inferred)
+
+    def problems(self) -> list[str]:
+        """A convex gate has no weights that make it the identity."""
+        wrong = self.combine == "gate" and self.init == "identity"
+        return ["combine is 'gate', which cannot start as the identity; set init='normal'"] if wrong else []
+
+
+class Gpc(Cue, method="gpc", config=GpcConfig):
+    """P' = F(P W_r + O W_f) at the prompt's rows between layers; text rows pass unchanged."""
+
+    def __init__(self, dims: Dims, config: GpcConfig, adapters: int = 1) -> None:
+        super().__init__(dims, config, adapters)
+        self.reserve = self.shift = config.length
+        cells, hidden = number_of_cells(dims, config), dims.hidden
+        self.vectors = nn.Parameter(torch.empty(adapters, config.length, hidden).normal_(std=0.02))  # (A, P, D)
+        square = adapters, cells, hidden, hidden
+        if config.init == "identity":
+            remember, forget = torch.zeros(square), torch.eye(hidden).expand(square).clone()
+        else:
+            remember, forget = torch.empty(square).normal_(std=0.02), torch.empty(square).normal_(std=0.02)
+        self.remember = nn.Parameter(remember)  # W_r: acts on what entered the layer
+        self.forget = nn.Parameter(forget)  # W_f: acts on what the layer made of it
+        if config.bias:
+            self.bias = nn.Parameter(torch.zeros(adapters, cells, hidden))
+        if config.norm:
+            self.norm_weight = nn.Parameter(torch.ones(adapters, cells, hidden))
+            self.norm_bias = nn.Parameter(torch.zeros(adapters, cells, hidden))
+
+    @classmethod
+    def count(cls, dims: Dims, config: GpcConfig) -> int:
+        """P D + cells (2 D^2 + D with bias + 2 D with norm); cells is 1 or L - 1."""
+        cell = 2 * dims.hidden**2 + (config.bias + 2 * config.norm) * dims.hidden
+        return config.length * dims.hidden + number_of_cells(dims, config) * cell
+
+    def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
+        """(N, D) -> (N, D): the prompt at the first layer, the cell's output at the others."""
+        row = ctx.batch.reserved[:, : self.reserve]
+        entered = self.vectors[ctx.batch.seat].to(hidden.dtype) if layer == 0 else self.cell(layer, read_rows(hidden, row), ctx)
+        if layer == 0 or self.config.memory == "previous":
+            ctx.memory = entered  # (B, P, D)
+        return set_rows(hidden, row, entered)
+
+    def cell(self, layer: int, left: Tensor, ctx: Context) -> Tensor:
+        """(B, P, D) -> (B, P, D): what enters `layer`, from what the layer below left in the prompt's rows."""
+        config, seat, runs = self.config, ctx.batch.seat, ctx.batch.runs
+        cell = 0 if config.shared else layer - 1
+        mixed = per_seat(ctx.memory, self.remember[:, cell], runs) + per_seat(left, self.forget[:, cell], runs)
+        if config.bias:
+            mixed = mixed + self.bias[seat, cell, None].to(mixed.dtype)
+        if config.combine == "tanh":
+            mixed = torch.tanh(mixed)
+        if config.combine == "gate":
+            keep = torch.sigmoid(mixed)
+            mixed = keep * ctx.memory + (1 - keep) * left
+        if config.norm:
+            unit = F.layer_norm(mixed.float(), mixed.shape[-1:])
+            mixed = (unit * self.norm_weight[seat, cell, None] + self.norm_bias[seat, cell, None]).to(mixed.dtype)
+        return mixed
+
+
+def number_of_cells(dims: Dims, config: GpcConfig) -> int:
+    """One, or one between each two layers; none after the last, whose prompt rows nobody reads."""
+    return 1 if config.shared else dims.layers - 1

@@ -1,0 +1,61 @@
+"""LoRA: a product of two thin matrices beside chosen frozen maps (Hu et al., 2022)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from softcue.options import Options, per_seat_setting, setting
+from softcue.protocol import Context, Cue, Dims, drop, per_seat
+
+SITES = ("query", "key", "value", "out", "up")  # `down` is left out: in gated families its input has no name in Dims
+
+
+@dataclass(frozen=True)
+class LoraConfig(Options):
+    """Published defaults; grades as in docs/methods/lora.md."""
+
+    rank: int = setting(8, least=1)  # (paper: 8 for RoBERTa on GLUE)
+    alpha: float = per_seat_setting(16.0)  # the product is scaled by alpha / rank (paper: 8 or 16 for RoBERTa)
+    dropout: float = per_seat_setting(0.0, least=0, below=1)  # of the input of the product
+    sites: tuple[str, ...] = ("query", "value")  # maps that get one (paper: query and value)
+
+    def problems(self) -> list[str]:
+        """Sites must exist, once each."""
+        good = self.sites and len(set(self.sites)) == len(self.sites) and set(self.sites) <= set(SITES)
+        return [] if good else [f"sites is {self.sites}; expected one or more of {', '.join(SITES)}, each once"]
+
+
+class Lora(Cue, method="lora", config=LoraConfig):
+    """y + alpha / rank * drop(x) A B at every site of every layer."""
+
+    alpha: Tensor
+    dropout: Tensor
+
+    def __init__(self, dims: Dims, config: LoraConfig, adapters: int = 1) -> None:
+        super().__init__(dims, config, adapters)
+        bound = dims.hidden**-0.5  # of nn.Linear, as in the published code
+        self.shrink = nn.ParameterDict(
+            {s: torch.empty(adapters, dims.layers, dims.hidden, config.rank).uniform_(-bound, bound) for s in config.sites}
+        )  # A: (A, L, D, r)
+        self.grow = nn.ParameterDict({s: torch.zeros(adapters, dims.layers, config.rank, width(dims, s)) for s in config.sites})  # B
+
+    @classmethod
+    def count(cls, dims: Dims, config: LoraConfig) -> int:
+        """L r (D + O) for each site with O outputs."""
+        return sum(dims.layers * config.rank * (dims.hidden + width(dims, site)) for site in config.sites)
+
+    def on_affine(self, layer: int, site: str, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
+        """(M, I), (M, O) -> (M, O)"""
+        if site not in self.config.sites:
+            return y
+        batch = ctx.batch
+        seat = batch.seat[batch.owner]  # (M,)
+        thin = per_seat(drop(x, self.dropout[seat], self.training), self.shrink[site][:, layer], batch.row_runs)  # (M, r)
+        thin = thin * (self.alpha[seat, None] / self.config.rank).to(thin.dtype)
+        return y + per_seat(thin, self.grow[site][:, layer], batch.row_runs)
+
+
+def width(dims: Dims, site: str) -> int:
+    """Outputs of a site."""
+    return dims.ff if site == "up" else dims.hidden

@@ -1,0 +1,82 @@
+"""PASTA: a vector added to each special token at the input of every layer (Yang, Huang, Zhou and Chen, 2023)."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from softcue.errors import BatchError, RequestError
+from softcue.options import Options, per_seat_setting, setting
+from softcue.protocol import Context, Cue, Dims, Facts, add_rows, drop
+
+
+@dataclass(frozen=True)
+class PastaConfig(Options):
+    """Published defaults; grades as in docs/methods/pasta.md."""
+
+    slots: int | None = setting(None, least=1)  # special tokens of an example; None: counted from the task (code: 2 single, 3 pair)
+    dropout: float = per_seat_setting(0.1, least=0, below=1)  # of the added vectors (code; the paper's figure does not show it)
+    separators: Literal["each", "merged"] = "each"  # merged: the two of RoBERTa's </s></s> share a vector (inferred)
+    tokens: Literal["all", "cls", "sep"] = "all"  # which special tokens get vectors (ablation, unverified)
+    shared: bool = False  # one vector for all special tokens of a layer (ablation, unverified)
+
+
+class Pasta(Cue, method="pasta", config=PastaConfig):
+    """h[s_j] += drop(delta[layer, j]) before each layer: the vector enters query, key, value and the residual."""
+
+    dropout: Tensor
+
+    def __init__(self, dims: Dims, config: PastaConfig, adapters: int = 1) -> None:
+        super().__init__(dims, config, adapters)
+        vectors = vector_of_slot(config)
+        self.slots = len(vectors)
+        self.used = [slot for slot, vector in enumerate(vectors) if vector >= 0]
+        self.vector = [vectors[slot] for slot in self.used]
+        # std as left by the published code: the HF initialiser on weights that the checkpoint lacks
+        self.delta = nn.Parameter(torch.empty(adapters, dims.layers, max(vectors) + 1, dims.hidden).normal_(std=0.02))  # (A, L, V, D)
+
+    @classmethod
+    def settle(cls, config: PastaConfig, facts: Facts) -> PastaConfig:
+        """As many slots as the task's examples have; fewer were asked for: RequestError."""
+        if config.slots is not None and config.slots < len(facts.slots):
+            raise RequestError(
+                f"PASTA: slots is {config.slots}; the task's examples have {len(facts.slots)} special tokens: leave slots out"
+            )
+        return config if config.slots is not None else replace(config, slots=len(facts.slots))
+
+    @classmethod
+    def count(cls, dims: Dims, config: PastaConfig) -> int:
+        """V * L * D"""
+        return (max(vector_of_slot(config)) + 1) * dims.layers * dims.hidden
+
+    def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
+        """(N, D) -> (N, D)"""
+        batch = ctx.batch
+        if layer == 0 and batch.special.shape[1] > self.slots and bool((batch.special[:, self.slots :] >= 0).any()):
+            raise BatchError(
+                f"an example has {batch.special.shape[1]} special tokens; its PASTA adapter was trained for {self.slots}: "
+                "give it as many texts as in training (one or a pair)"
+            )
+        pairs = [(s, v) for s, v in zip(self.used, self.vector, strict=True) if s < batch.special.shape[1]]
+        slot, vector = [s for s, _ in pairs], [v for _, v in pairs]
+        delta = self.delta[batch.seat, layer][:, vector]  # (B, S, D)
+        return add_rows(hidden, batch.special[:, slot], drop(delta, self.dropout[batch.seat], self.training))
+
+
+def vector_of_slot(config: PastaConfig) -> list[int]:
+    """The vector that each slot adds, -1 for none; RequestError where slots are not settled or none is left."""
+    if config.slots is None:
+        raise RequestError("PASTA: slots is not known yet; give slots (2 for single texts, 3 for pairs) or let training count them")
+    vectors = list(range(config.slots))
+    if config.separators == "merged" and config.slots == 4:  # <s> A </s></s> B </s>
+        vectors = [0, 1, 1, 2]
+    if config.tokens == "cls":
+        vectors = [0] + [-1] * (config.slots - 1)
+    if config.tokens == "sep":
+        vectors = [v - 1 for v in vectors]
+    if config.shared:
+        vectors = [min(v, 0) for v in vectors]
+    if max(vectors) < 0:
+        raise RequestError(f"PASTA: tokens is 'sep', but slots is {config.slots}: the examples have no separators")
+    return vectors

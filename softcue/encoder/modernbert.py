@@ -1,0 +1,168 @@
+"""ModernBERT: pre-norm layers, rotary positions, gated feed-forward, local and global attention (Warner et al., 2024)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from softcue.attention import Bias, Bucket, Layout, attend
+from softcue.batch import Batch
+from softcue.encoder.core import ACTIVATIONS, Embed, Encoder, Spec, affine, project_qkv
+from softcue.encoder.family import HEADS, Family, Settings, activation, flag, integer, must_be, number, read_spec
+from softcue.errors import BackboneError
+from softcue.protocol import Edit, Prefix
+
+GLOBAL, LOCAL = "full_attention", "sliding_attention"
+
+
+@dataclass(frozen=True)
+class Biased:
+    """Which kinds of map have a bias."""
+
+    norm: bool
+    attention: bool
+    ff: bool
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the layers of one forward share."""
+
+    turn: Mapping[float, tuple[Tensor, Tensor]]  # base of the rotary angles -> cosines and sines, (N, 1, 1, K) float32
+    longest: int
+
+
+class ModernbertLayer(nn.Module):
+    """A pre-norm layer; a local one sees only rows within `reach` places."""
+
+    def __init__(self, spec: Spec, biased: Biased, theta: float, reach: int | None, first: bool) -> None:
+        super().__init__()
+        self.spec, self.theta, self.reach = spec, theta, reach
+        # The first layer's input is already normed by the embedding; its norm is the identity, and a site all the same.
+        self.norm1: nn.Module = nn.Identity() if first else nn.LayerNorm(spec.hidden, eps=spec.epsilon, bias=biased.norm)
+        self.qkv = nn.Linear(spec.hidden, 3 * spec.hidden, bias=biased.attention)
+        self.out = nn.Linear(spec.hidden, spec.hidden, bias=biased.attention)
+        self.norm2 = nn.LayerNorm(spec.hidden, eps=spec.epsilon, bias=biased.norm)
+        self.up = nn.Linear(spec.hidden, spec.ff, bias=biased.ff)
+        self.down = nn.Linear(spec.ff // 2, spec.hidden, bias=biased.ff)
+        self.activation = ACTIVATIONS[spec.activation]
+
+    def bias(self, shared: Shared) -> Bias | None:
+        """The window of a local layer, where some example is long enough to feel it."""
+        return None if self.reach is None or shared.longest <= self.reach + 1 else self.window
+
+    def window(self, query: Tensor, key: Tensor, bucket: Bucket) -> Tensor:
+        """(b|1, 1, t, t) minus infinity beyond the window."""
+        assert self.reach is not None
+        # Padding takes the place of its example's last row: beyond the window of all rows it would see nothing, which is NaN.
+        place = bucket.row - bucket.row[:, :1]
+        place = place[:1] if bucket.pad is None else place
+        column = torch.arange(place.shape[-1], device=place.device)
+        beyond = (place[:, :, None] - column).abs() > self.reach
+        return torch.zeros(beyond.shape, device=place.device).masked_fill(beyond, -torch.inf).unsqueeze(1)
+
+    def forward(self, hidden: Tensor, layout: Layout, prefix: Prefix | None, shared: Shared, edit: Edit | None, kernel: str) -> Tensor:
+        """(N, D) -> (N, D)"""
+        spec = self.spec
+        dropout = spec.attention_dropout if self.training else 0.0
+        qkv = project_qkv(self.qkv, affine(self.norm1, "norm1", hidden, edit), spec.heads, edit)
+        mixed = attend(rotate(qkv, *shared.turn[self.theta]), layout, prefix, self.bias(shared), None, dropout, kernel)
+        hidden = hidden + F.dropout(affine(self.out, "out", mixed, edit), dropout, self.training)
+        wide, gate = affine(self.up, "up", affine(self.norm2, "norm2", hidden, edit), edit).chunk(2, dim=-1)
+        wide = F.dropout(self.activation(wide) * gate, spec.dropout, self.training)
+        return hidden + affine(self.down, "down", wide, edit)
+
+
+class ModernbertEncoder(Encoder):
+    """Computes the rotary angles once per forward."""
+
+    def __init__(self, spec: Spec, embed: Embed, layers: list[ModernbertLayer], norm: nn.LayerNorm) -> None:
+        super().__init__(spec, embed, layers, None, norm)
+        self.thetas = sorted({layer.theta for layer in layers})
+
+    def shared(self, batch: Batch, layout: Layout) -> Shared:
+        """Cosines and sines of each row's position."""
+        width = self.spec.dims.head
+        return Shared({theta: angles(batch.position, theta, width) for theta in self.thetas}, batch.longest)
+
+
+def angles(position: Tensor, theta: float, width: int) -> tuple[Tensor, Tensor]:
+    """(N,) -> cosines and sines, (N, 1, 1, K) float32 (Su et al., 2021)."""
+    frequency = theta ** -(torch.arange(0, width, 2, dtype=torch.float32, device=position.device) / width)
+    angle = (position[:, None].float() * frequency).repeat(1, 2)[:, None, None]
+    return angle.cos(), angle.sin()
+
+
+def rotate(qkv: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """(N, 3, H, K) with query and key turned, value as it was."""
+    turned = qkv[:, :2].float()
+    left, right = turned.chunk(2, dim=-1)
+    turned = turned * cosine + torch.cat([-right, left], dim=-1) * sine
+    return torch.cat([turned.to(qkv.dtype), qkv[:, 2:]], dim=1)
+
+
+def build_modernbert(config: Settings, pooler: bool) -> Encoder:
+    """ModernBERT; its sizes are BERT's, its other settings have their own names."""
+    renamed = {
+        "layer_norm_eps": number(config, "norm_eps", 1e-5),
+        "hidden_dropout_prob": number(config, "mlp_dropout", 0.0, most=1),
+        "attention_probs_dropout_prob": number(config, "attention_dropout", 0.0, most=1),
+        "position_embedding_type": "absolute",  # old checkpoints say "sans_pos", which means rotary alone
+    }
+    spec = read_spec({**config, **renamed}, pooler=False, segments=0, absolute=False)
+    if spec.dims.head % 2:
+        raise BackboneError(f"config.json says num_attention_heads = {spec.heads}; rotary positions need an even width per head")
+    spec = replace(spec, ff=2 * spec.ff, activation=activation(config, "hidden_activation", "gelu"))
+    biased = Biased(*(flag(config, f"{kind}_bias", False) for kind in ("norm", "attention", "mlp")))
+    theta = {kind: read_theta(config, kind) for kind in (GLOBAL, LOCAL)}
+    reach = integer(config, "local_attention", 128) // 2
+    layers = [
+        ModernbertLayer(spec, biased, theta[kind], reach if kind == LOCAL else None, first=i == 0)
+        for i, kind in enumerate(read_kinds(config, spec.layers))
+    ]
+    embed = Embed(replace(spec, dropout=number(config, "embedding_dropout", 0.0, most=1)))
+    embed.norm = nn.LayerNorm(spec.hidden, eps=spec.epsilon, bias=biased.norm)
+    return ModernbertEncoder(spec, embed, layers, nn.LayerNorm(spec.hidden, eps=spec.epsilon, bias=biased.norm))
+
+
+def read_kinds(config: Settings, layers: int) -> list[str]:
+    """GLOBAL or LOCAL for each layer; older configs give only the distance between global ones."""
+    kinds = config.get("layer_types")
+    if kinds is None:
+        every = integer(config, "global_attn_every_n_layers", 3)
+        return [LOCAL if i % every else GLOBAL for i in range(layers)]
+    if not isinstance(kinds, list) or len(kinds) != layers or any(kind not in (GLOBAL, LOCAL) for kind in kinds):
+        raise BackboneError(f"config.json says layer_types = {kinds!r}; expected {GLOBAL} or {LOCAL} for each of {layers} layers")
+    return kinds
+
+
+def read_theta(config: Settings, kind: str) -> float:
+    """Base of the rotary angles, in the new or the old way of writing it."""
+    must_be(config, "rope_scaling", {})
+    given = config.get("rope_parameters") or {}
+    rope = given.get(kind) or {} if isinstance(given, dict) else None
+    if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
+        raise BackboneError(f"config.json says rope_parameters = {given!r}; softcue knows rope_type 'default' for {GLOBAL} and {LOCAL}")
+    old, base = ("global_rope_theta", 160_000.0) if kind == GLOBAL else ("local_rope_theta", 10_000.0)
+    return number(rope, "rope_theta", number(config, old, base))
+
+
+MODERNBERT = Family(
+    models=("modernbert",),
+    build=build_modernbert,
+    names={
+        "embed.words": "embeddings.tok_embeddings",
+        "embed.norm": "embeddings.norm",
+        "layers.{}.norm1": "layers.{}.attn_norm",
+        "layers.{}.qkv": "layers.{}.attn.Wqkv",
+        "layers.{}.out": "layers.{}.attn.Wo",
+        "layers.{}.norm2": "layers.{}.mlp_norm",
+        "layers.{}.up": "layers.{}.mlp.Wi",
+        "layers.{}.down": "layers.{}.mlp.Wo",
+        "norm": "final_norm",
+    },
+    prefixes=("model.",),
+    ignored=(*HEADS, r"(head|decoder)\..*"),
+)

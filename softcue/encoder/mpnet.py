@@ -1,0 +1,67 @@
+"""MPNet: a BERT whose layers share one table of biases by distance (Song et al., 2020)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from softcue.attention import Bias, Bucket, Layout
+from softcue.batch import Batch
+from softcue.encoder.bert import EMBED
+from softcue.encoder.core import Embed, Encoder, Layer, Spec
+from softcue.encoder.family import Family, Settings, must_be, read_spec
+
+BUCKETS, FARTHEST = 32, 128  # transformers computes with 32 whatever the config says; distances beyond 128 share a bucket
+
+
+class MpnetEncoder(Encoder):
+    """Adds to each logit a number that depends on head and distance."""
+
+    def __init__(self, spec: Spec, pooler: nn.Linear | None) -> None:
+        super().__init__(spec, Embed(spec), [Layer(spec) for _ in range(spec.layers)], pooler)
+        self.relative = nn.Embedding(BUCKETS, spec.heads)
+
+    def shared(self, batch: Batch, layout: Layout) -> Bias:
+        """The biases of the longest example; shorter ones take the corner."""
+        place = torch.arange(batch.longest, device=batch.device)
+        table = self.relative(bucket_of(place - place[:, None])).permute(2, 0, 1).unsqueeze(0)  # (1, H, T, T)
+
+        def corner(query: Tensor, key: Tensor, bucket: Bucket) -> Tensor:
+            count = query.shape[-2]
+            return table[..., :count, :count]
+
+        return corner
+
+
+def bucket_of(distance: Tensor) -> Tensor:
+    """Row of the bias table for key place minus query place: exact when near, logarithmic when far (Raffel et al., 2020)."""
+    half = BUCKETS // 2
+    exact = half // 2
+    far = distance.abs()
+    coarse = exact + (torch.log(far.clamp(min=1).float() / exact) / math.log(FARTHEST / exact) * (half - exact)).long()
+    return half * (distance > 0) + torch.where(far < exact, far, coarse.clamp(max=half - 1))
+
+
+def build_mpnet(config: Settings, pooler: bool) -> Encoder:
+    """Positions count from 2; there are no segments."""
+    must_be(config, "relative_attention_num_buckets", BUCKETS)
+    spec = read_spec(config, pooler=pooler, offset=2, segments=0)
+    return MpnetEncoder(spec, nn.Linear(spec.hidden, spec.hidden) if pooler else None)
+
+
+MPNET = Family(
+    models=("mpnet",),
+    build=build_mpnet,
+    names={
+        **EMBED,
+        "relative": "encoder.relative_attention_bias",
+        "layers.{}.qkv": tuple(f"encoder.layer.{{}}.attention.attn.{part}" for part in "qkv"),
+        "layers.{}.out": "encoder.layer.{}.attention.attn.o",
+        "layers.{}.norm1": "encoder.layer.{}.attention.LayerNorm",
+        "layers.{}.up": "encoder.layer.{}.intermediate.dense",
+        "layers.{}.down": "encoder.layer.{}.output.dense",
+        "layers.{}.norm2": "encoder.layer.{}.output.LayerNorm",
+        "pooler": "pooler.dense",
+    },
+    prefixes=("mpnet.",),
+)

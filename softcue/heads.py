@@ -1,0 +1,156 @@
+"""Heads: hidden states to logits and per-example losses; axis 0 of every parameter is the seat axis."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from softcue.batch import Batch
+from softcue.protocol import per_seat
+
+POOLINGS = ("cls", "mean", "pooler")
+DROPOUT = 0.1  # before the linear map, as in every published recipe
+IGNORED = -100  # a word without a label that train knows
+
+
+def pool(hidden: Tensor, batch: Batch, pooling: str, pooled: Tensor | None) -> Tensor:
+    """(N, D) -> (B, D) float32: one vector per example; `mean` counts text and special rows, never reserved ones.
+
+    pooled: (B, D), the checkpoint's own pooler on [CLS], for pooling "pooler".
+    """
+    if pooling == "pooler":
+        assert pooled is not None
+        return pooled.float()
+    if pooling == "cls":
+        return hidden[batch.special[:, 0]].float()
+    text = batch.is_text.unsqueeze(-1).float()
+    zeros = torch.zeros(len(batch), hidden.shape[-1], device=hidden.device)
+    total = zeros.index_add(0, batch.owner, batch.take(hidden).float() * text)
+    return total / zeros[:, :1].index_add(0, batch.owner, text)
+
+
+class Head(nn.Module):
+    """A linear map from hidden states to logits for each seat; `classes` may differ by seat (masked to the largest, C)."""
+
+    registry: ClassVar[dict[str, type["Head"]]] = {}
+    kind: ClassVar[str]
+    classes: Tensor  # (A,) labels of each seat
+
+    def __init_subclass__(cls, kind: str) -> None:
+        super().__init_subclass__()
+        cls.kind = kind
+        Head.registry[kind] = cls
+
+    def __init__(self, hidden: int, classes: Sequence[int], pooling: str) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.weight = nn.Parameter(torch.randn(len(classes), max(classes), hidden) * 0.02)
+        self.bias = nn.Parameter(torch.zeros(len(classes), max(classes)))
+        self.register_buffer("classes", torch.tensor(classes, dtype=torch.long), persistent=False)
+
+    def forward(self, hidden: Tensor, batch: Batch, pooled: Tensor | None) -> Tensor:
+        """(N, D) -> (B, C) logits, float32; (W, C) for tags, (B,) for scores and choices."""
+        feature = pool(hidden, batch, self.pooling, pooled)
+        return self.linear(feature, batch.seat, batch.runs)
+
+    def linear(self, feature: Tensor, seat: Tensor, runs: Any) -> Tensor:
+        """(M, D), (M,) -> (M, C): dropout, map, and -inf for classes that a seat does not have."""
+        feature = F.dropout(feature, DROPOUT, self.training)
+        logits = per_seat(feature, self.weight.mT, runs) + self.bias[seat]
+        if len(self.classes) == 1:
+            return logits
+        absent = torch.arange(logits.shape[-1], device=logits.device) >= self.classes[seat].unsqueeze(-1)
+        return logits.masked_fill(absent, -torch.inf)
+
+    def target(self, values: Sequence[Any], batch: Batch) -> Tensor:
+        """What the batch should give, from one value per example in the order of the request."""
+        return torch.tensor([values[i] for i in batch.order.tolist()], device=batch.device)
+
+    def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(B,) summed loss and (B,) what it counts, so that a mean can be formed per seat."""
+        losses = F.cross_entropy(logits, target, reduction="none", ignore_index=IGNORED)
+        return losses, (target != IGNORED).float()
+
+    def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
+        """(number of the question, its answer on the host) for each: (C,) probabilities unless the head says otherwise."""
+        return list(zip(batch.group.tolist(), logits.softmax(-1).cpu(), strict=True))
+
+
+class ClassHead(Head, kind="classify"):
+    """One label per text or pair; target: class numbers."""
+
+
+class ScoreHead(Head, kind="score"):
+    """A number per text or pair; target: standardised scores."""
+
+    def forward(self, hidden: Tensor, batch: Batch, pooled: Tensor | None) -> Tensor:
+        """(N, D) -> (B,)"""
+        return super().forward(hidden, batch, pooled).squeeze(-1)
+
+    def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Squared error."""
+        return (logits - target.float()).square(), torch.ones_like(logits)
+
+    def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
+        """() standardised scores."""
+        return list(zip(batch.group.tolist(), logits.cpu(), strict=True))
+
+
+class ChoiceHead(Head, kind="choice"):
+    """A logit per choice, compared within its question; target: 1 for the right choice, 0 for the others."""
+
+    def forward(self, hidden: Tensor, batch: Batch, pooled: Tensor | None) -> Tensor:
+        """(N, D) -> (B,)"""
+        return super().forward(hidden, batch, pooled).squeeze(-1)
+
+    def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Cross-entropy over the choices of each question, booked on the right one."""
+        right = target.float()
+        return -within_groups(logits, batch.group) * right, right
+
+    def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
+        """(choices,) probabilities, in the order in which the choices were asked."""
+        chance = within_groups(logits, batch.group).exp().cpu()
+        group, order = batch.group.tolist(), batch.order.tolist()
+        questions: dict[int, list[int]] = {}
+        for i in sorted(range(len(group)), key=lambda i: order[i]):
+            questions.setdefault(group[i], []).append(i)
+        return [(question, chance[members]) for question, members in questions.items()]
+
+
+def within_groups(logits: Tensor, group: Tensor) -> Tensor:
+    """(B,) log-softmax among the entries that share a group."""
+    count = int(group.max()) + 1
+    peak = logits.new_full((count,), -torch.inf).scatter_reduce(0, group, logits.detach(), "amax")
+    shifted = logits - peak[group]
+    return shifted - logits.new_zeros(count).index_add(0, group, shifted.exp()).log()[group]
+
+
+class TokenHead(Head, kind="tag"):
+    """A label per word, read at its first token; target: tag numbers, one list per example."""
+
+    def forward(self, hidden: Tensor, batch: Batch, pooled: Tensor | None) -> Tensor:
+        """(N, D) -> (W, C)"""
+        return self.linear(hidden[batch.word].float(), batch.seat[self.owner(batch)], batch.word_runs)
+
+    @staticmethod
+    def owner(batch: Batch) -> Tensor:
+        """(W,) the example that each word belongs to."""
+        return torch.repeat_interleave(torch.tensor(batch.words)).to(batch.device)
+
+    def target(self, values: Sequence[Any], batch: Batch) -> Tensor:
+        """Tag numbers of the words that truncation left, in the batch's order."""
+        kept = zip(batch.order.tolist(), batch.words, strict=True)
+        return torch.tensor([tag for i, count in kept for tag in values[i][:count]], dtype=torch.long, device=batch.device)
+
+    def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Cross-entropy summed over the words of each example, and their number."""
+        losses, counts = super().loss(logits, target, batch)
+        zeros, owner = losses.new_zeros(len(batch)), self.owner(batch)
+        return zeros.index_add(0, owner, losses), zeros.index_add(0, owner, counts)
+
+    def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
+        """(words, C) probabilities."""
+        return list(zip(batch.group.tolist(), logits.softmax(-1).cpu().split(batch.words), strict=True))

@@ -1,0 +1,125 @@
+"""Mixture: a cue that holds others, so that one forward serves adapters of different methods and shapes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from softcue.batch import Batch
+from softcue.protocol import Context, Cue, Prefix
+
+
+@dataclass(frozen=True)
+class Member:
+    """One cue's share of a forward."""
+
+    cue: Cue
+    examples: Tensor  # (b,) its examples in the whole batch
+    ctx: Context
+
+
+class Mixture(Cue):
+    """Serves each seat by one of `cues`, under that cue's own seat number: table[seat] = (cue, seat of the cue)."""
+
+    def __init__(self, cues: Sequence[Cue], table: Sequence[tuple[int, int]]) -> None:
+        nn.Module.__init__(self)  # it has no config and no seats of its own
+        self.cues = nn.ModuleList(cues)
+        self.table = tuple(table)
+
+    def cue_of(self, seat: int) -> Cue:
+        """The cue that serves `seat`; its reserve and shift are what pack() needs."""
+        cue = self.cues[self.table[seat][0]]
+        assert isinstance(cue, Cue)
+        return cue
+
+    def members(self, ctx: Context) -> list[Member]:
+        """Each cue present with its part of the batch; found once per forward."""
+        if ctx.memory is None:
+            ctx.memory = [self._member(number, ctx.batch) for number in sorted({self.table[seat][0] for seat in ctx.batch.seats})]
+        members: list[Member] = ctx.memory
+        return members
+
+    def _member(self, number: int, batch: Batch) -> Member:
+        examples = [i for i, seat in enumerate(batch.seats) if self.table[seat][0] == number]
+        seats = [self.table[batch.seats[i]][1] for i in examples]
+        whole = len(examples) == len(batch) and tuple(seats) == batch.seats
+        cue = self.cue_of(batch.seats[examples[0]])
+        part = batch if whole else batch.part(examples, seats)
+        return Member(cue, torch.tensor(examples, device=batch.device), Context(part))
+
+    def on_words(self, word: Tensor, ctx: Context) -> Tensor:
+        """Each member on its own rows."""
+        for member in self.members(ctx):
+            word = member.cue.on_words(word, member.ctx)
+        return word
+
+    def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
+        """Each member on its own rows."""
+        for member in self.members(ctx):
+            hidden = member.cue.before_layer(layer, hidden, member.ctx)
+        return hidden
+
+    def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix | None:
+        """The members' prefixes in one, padded to the longest."""
+        members = self.members(ctx)
+        prefixes = [member.cue.prefix(layer, hidden, member.ctx) for member in members]
+        if len(members) == 1:
+            return prefixes[0]
+        present = [(m, p) for m, p in zip(members, prefixes, strict=True) if p is not None]
+        return _join(present, len(ctx.batch)) if present else None
+
+    def on_affine(self, layer: int, site: str, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
+        """Each member on its own rows (its own examples, for the pooler)."""
+        for member in self.members(ctx):
+            if not member.cue.edits_affine(member.ctx):
+                continue
+            own = member.examples if site == "pooler" else member.ctx.batch.rows
+            if own is None or len(member.ctx.batch) == len(ctx.batch):
+                y = member.cue.on_affine(layer, site, x, y, member.ctx)
+            else:
+                y = y.index_copy(0, own, member.cue.on_affine(layer, site, x[own], y[own], member.ctx).to(y.dtype))
+        return y
+
+    def penalty(self, ctx: Context) -> Tensor:
+        """(B,) what the members add to the loss of each example."""
+        total = torch.zeros(len(ctx.batch), device=ctx.batch.device)
+        for member in self.members(ctx):
+            for loss in member.ctx.losses:
+                total = total.index_add(0, member.examples, loss.float())
+        return total
+
+    def edits_affine(self, ctx: Context) -> bool:
+        """Whether any member present edits affine maps."""
+        return any(member.cue.edits_affine(member.ctx) for member in self.members(ctx))
+
+
+def _join(present: list[tuple[Member, Prefix]], examples: int) -> Prefix:
+    """One prefix for the whole batch; each member's rescore applies to its own examples."""
+    first = present[0][1].key
+    longest = max(prefix.key.shape[1] for _, prefix in present)
+    key = first.new_zeros(examples, longest, *first.shape[2:])
+    value = torch.zeros_like(key)
+    length = torch.zeros(examples, dtype=torch.long, device=first.device)
+    for member, prefix in present:
+        count = prefix.key.shape[1]
+        column = torch.arange(count, device=first.device)
+        key = key.index_put((member.examples[:, None], column), prefix.key.to(key.dtype))
+        value = value.index_put((member.examples[:, None], column), prefix.value.to(key.dtype))
+        length = length.index_fill(0, member.examples, count)
+    if all(prefix.rescore is None for _, prefix in present):
+        return Prefix(key, value, None, length)
+
+    def rescore(logit: Tensor, example: Tensor) -> Tensor:
+        added = torch.zeros_like(logit, dtype=torch.float32)
+        for member, prefix in present:
+            if prefix.rescore is None:
+                continue
+            hit, local = torch.where(example[:, None] == member.examples)
+            count = prefix.key.shape[1]
+            own = torch.zeros_like(logit[hit], dtype=torch.float32)
+            own[..., :count] = prefix.rescore(logit[hit][..., :count], local)
+            added = added.index_copy(0, hit, own)
+        return added
+
+    return Prefix(key, value, rescore, length)

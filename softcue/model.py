@@ -1,0 +1,103 @@
+"""Model: an encoder, cues and heads; Batch in, Output out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from softcue.batch import Batch, Example, pack
+from softcue.encoder.core import Encoder
+from softcue.heads import Head
+from softcue.mixture import Mixture
+from softcue.protocol import Cue, edits
+
+
+class Place(NamedTuple):
+    """Where one adapter's numbers are: which cue and head, and its seat in each."""
+
+    cue: int
+    cue_seat: int
+    head: int
+    head_seat: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one head made of its examples."""
+
+    head: Head
+    batch: Batch  # the head's own examples, under the head's own seats
+    examples: Tensor  # (b,) their numbers in the whole batch
+    logits: Tensor  # (b, C), or as the head says
+
+
+@dataclass(frozen=True)
+class Output:
+    """A forward's results."""
+
+    parts: tuple[Part, ...]
+    penalty: Tensor  # (B,) what cues add to the loss of each example
+
+
+class Model(nn.Module):
+    """Seat s of a batch is served by places[s]; the encoder is shared by all."""
+
+    def __init__(self, encoder: Encoder, cues: Sequence[Cue], heads: Sequence[Head], places: Sequence[Place]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.mixture = Mixture(cues, [(place.cue, place.cue_seat) for place in places])
+        self.heads = nn.ModuleList(heads)
+        self.places = tuple(places)
+
+    @staticmethod
+    def single(encoder: Encoder, cue: Cue, head: Head, adapters: int = 1) -> "Model":
+        """One cue and one head that share their seats."""
+        return Model(encoder, [cue], [head], [Place(0, seat, 0, seat) for seat in range(adapters)])
+
+    def pack(self, examples: Sequence[Example], seats: Sequence[int], group: Sequence[int] | None = None) -> Batch:
+        """Lay examples out with the reserved rows and the shift that their seats' cues ask for."""
+        cues = [self.mixture.cue_of(seat) for seat in seats]
+        batch = pack(examples, seats, [cue.reserve for cue in cues], [cue.shift for cue in cues], group)
+        return batch.to(self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder is."""
+        return next(self.encoder.parameters()).device
+
+    def forward(self, batch: Batch) -> Output:
+        """One forward for any mix of seats."""
+        hidden, ctx = self.encoder(batch, self.mixture)
+        shares = self._shares(batch)
+        pooled = None
+        if any(self._head(number).pooling == "pooler" for number, _, _ in shares):
+            first = hidden[batch.special[:, 0]]
+            pooled = self.encoder.pool(first, edits(self.mixture, len(self.encoder.layers) - 1, ctx))
+        parts = []
+        for number, examples, part in shares:
+            own = None if pooled is None else pooled[examples]
+            parts.append(Part(self._head(number), part, examples, self._head(number)(hidden, part, own)))
+        return Output(tuple(parts), self.mixture.penalty(ctx))
+
+    def _head(self, number: int) -> Head:
+        head = self.heads[number]
+        assert isinstance(head, Head)
+        return head
+
+    def _shares(self, batch: Batch) -> list[tuple[int, Tensor, Batch]]:
+        """For each head present: its number, its examples, and its part of the batch."""
+        shares = []
+        places = [self.places[seat] for seat in batch.seats]
+        for number in sorted({place.head for place in places}):
+            examples = [i for i, place in enumerate(places) if place.head == number]
+            seats = [places[i].head_seat for i in examples]
+            whole = len(examples) == len(batch) and tuple(seats) == batch.seats
+            part = batch if whole else batch.part(examples, seats)
+            shares.append((number, torch.tensor(examples, device=batch.device), part))
+        return shares
+
+    def tuned(self) -> list[nn.Parameter]:
+        """The parameters that training changes: the cues' and heads', and the encoder's where it was unfrozen."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]

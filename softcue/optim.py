@@ -1,0 +1,73 @@
+"""AdamW, clipping and learning-rate schedules with one rate per seat."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class SeatAdamW:
+    """AdamW (Loshchilov and Hutter, 2019) on parameters whose axis 0 is the seat axis: rate, decay, clip and steps per seat.
+
+    With one seat any parameter will do, an encoder's own included.
+    """
+
+    betas = 0.9, 0.999  # torch's and transformers' defaults, and those of every published recipe here
+    eps = 1e-8
+
+    def __init__(self, parameters: Sequence[nn.Parameter], seats: int) -> None:
+        self.parameters = list(parameters)
+        self.seats = seats
+        self.steps = torch.zeros(seats)  # per seat, so that a seat reused for the next job starts afresh
+        self.first = [torch.zeros_like(p) for p in self.parameters]
+        self.second = [torch.zeros_like(p) for p in self.parameters]
+
+    @torch.no_grad()
+    def step(self, rate: Tensor, decay: Tensor, clip: Tensor) -> Tensor:
+        """One update; rate, decay, clip (A,): a rate of 0 leaves a seat's numbers alone, a clip of inf does not clip.
+
+        Returns the gradient norm of each seat before clipping, (A,), and clears the gradients.
+        """
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+        norm = torch.stack([g.reshape(self.seats, -1).float().square().sum(1) for g in grads]).sum(0).sqrt()
+        shrink = (clip / (norm + 1e-6)).clamp(max=1.0)
+        live = rate > 0
+        self.steps += live
+        age = self.steps.clamp(min=1)
+        beta1, beta2 = self.betas
+        for p, g, m, v in zip(self.parameters, grads, self.first, self.second, strict=True):
+            g = g * _wide(shrink, g)
+            m.lerp_(g, 1 - beta1)
+            v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
+            root = (v / _wide(1 - beta2**age, v)).sqrt_().add_(self.eps)
+            p.mul_(_wide(1 - rate * decay, p))
+            p.sub_(m / root * _wide(rate / (1 - beta1**age), p))
+            p.grad = None
+        return norm
+
+    @torch.no_grad()
+    def reset(self, seat: int) -> None:
+        """Forget a seat's past, for the next job that takes it."""
+        self.steps[seat] = 0
+        for state in (*self.first, *self.second):
+            state[seat] = 0
+
+
+def _wide(x: Tensor, like: Tensor) -> Tensor:
+    """(A,) -> (A, 1, ..) to go with `like`; a single seat goes with anything."""
+    return x.view(-1, *[1] * (like.dim() - 1))
+
+
+def rate_factor(schedule: str, step: int, total: int, warmup: int, per_epoch: int) -> float:
+    """What the peak learning rate is multiplied by at `step` (from 0) of `total`; warm-up is linear.
+
+    linear: to zero at the end; exponential: 0.95 an epoch (P-tuning v2's and SPT's NER); constant.
+    """
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if schedule == "linear":
+        return (total - step) / max(1, total - warmup)
+    if schedule == "exponential":
+        return math.pow(0.95, step // max(1, per_epoch))
+    return 1.0

@@ -1,0 +1,80 @@
+"""Options: what every method's config has in common - types, ranges and one message for all that is wrong."""
+
+import math
+from dataclasses import field, fields
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from softcue.errors import RequestError
+
+NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", type(None): "nothing"}
+
+
+def setting(default: Any, least: float | None = None, below: float | None = None) -> Any:
+    """A config field with a range, least <= value < below."""
+    return field(default=default, metadata={"least": least, "below": below})
+
+
+def per_seat_setting(default: float, least: float | None = None, below: float | None = None) -> Any:
+    """A config field that changes no shape, so that adapters which differ in it share one cue (a buffer over seats)."""
+    return field(default=default, metadata={"least": least, "below": below, "per_seat": True})
+
+
+class Options:
+    """Base of config dataclasses: lists become tuples, and a wrong type or range is a RequestError that names them all."""
+
+    def problems(self) -> list[str]:
+        """What is wrong across fields; overridden where fields depend on each other."""
+        return []
+
+    def __post_init__(self) -> None:
+        hints, wrong = get_type_hints(type(self)), []
+        for f in fields(self):  # type: ignore[arg-type]
+            value = _tuples(getattr(self, f.name))
+            object.__setattr__(self, f.name, value)  # frozen, and JSON and TOML have no tuples
+            expected = _expected(value, hints[f.name], f.metadata.get("least"), f.metadata.get("below"))
+            if expected:
+                wrong.append(f"{f.name} is {value!r}; expected {expected}")
+        wrong = wrong or self.problems()
+        if wrong:
+            raise RequestError(f"{type(self).__name__}: " + "; ".join(wrong))
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def _expected(value: Any, hint: Any, least: float | None, below: float | None) -> str | None:
+    """What was expected instead of `value`, or None where it will do."""
+    if not _fits(value, hint):
+        return _say(hint)
+    if least is not None and value is not None and value < least:
+        return f"at least {least:g}"
+    if below is not None and value is not None and value >= below:
+        return f"less than {below:g}"
+    return None
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_origin(hint) is UnionType:
+        return any(_fits(value, h) for h in get_args(hint))
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_fits(v, get_args(hint)[0]) for v in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _say(hint: Any) -> str:
+    """A type in words."""
+    if get_origin(hint) is Literal:
+        return " or ".join(map(repr, get_args(hint)))
+    if get_origin(hint) is UnionType:
+        return " or ".join(map(_say, get_args(hint)))
+    if get_origin(hint) is tuple:
+        return f"a list of {_say(get_args(hint)[0])}"
+    return NAMES[hint]

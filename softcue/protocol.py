@@ -1,0 +1,185 @@
+"""The protocol: what a tuning method (a Cue) may read and write while an encoder runs, and the tensor code that methods share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from softcue.batch import Batch, Runs
+from softcue.errors import RequestError
+
+
+@dataclass(frozen=True)
+class Dims:
+    """The sizes of an encoder that a cue may depend on."""
+
+    layers: int  # L
+    hidden: int  # D
+    heads: int  # H
+    embed: int  # E, width of a word vector before the embedding block finishes
+    ff: int  # width of the feed-forward's first product, gate included where the family has one
+    pooler: bool  # whether the checkpoint has one
+    embed_norm: int | None = None  # width of the norm in the embedding block; None: E
+
+    @property
+    def head(self) -> int:
+        """Width per head (K)."""
+        return self.hidden // self.heads
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a config may be completed from: the encoder and the task that it is about to be used for."""
+
+    dims: Dims
+    slots: tuple[str, ...]  # roles of the special tokens of the task's examples, "cls" or "sep", in reading order
+    attention: Callable[[], Tensor]  # () -> (L, S): mean attention mass on each special token, measured on the task's own text
+    doubled: bool = False  # whether the template puts two separators between texts, as RoBERTa's does
+
+
+class Prefix(NamedTuple):
+    """Keys and values that every text row sees in front of its own example."""
+
+    key: Tensor  # (B, P, H, K)
+    value: Tensor  # (B, P, H, K)
+    rescore: Callable[[Tensor, Tensor], Tensor] | None = None
+    # logits (b, H, t, P) of the rows of examples (b,) towards their prefix -> what to add to them, float32
+    length: Tensor | None = None  # (B,) where examples have prefixes of different length; None: all P
+
+
+@dataclass
+class Context:
+    """Lives for one forward."""
+
+    batch: Batch  # the part of the batch that this cue serves
+    memory: Any = None  # what a cue carries from layer to layer
+    losses: list[Tensor] = field(default_factory=list)  # (B,) penalties that a cue adds to the task loss
+
+
+class Cue(nn.Module):
+    """A tuning method. Axis 0 of every parameter is the seat axis: one adapter per seat.
+
+    A method subclasses this as `class Mine(Cue, method="mine", config=MineConfig)`; the class line registers it.
+    """
+
+    registry: ClassVar[dict[str, type["Cue"]]] = {}
+    method: ClassVar[str]
+    Config: ClassVar[type]
+    reserve: int = 0  # rows that each example sets aside for the cue's own vectors
+    shift: int = 0  # how far text positions move to make room
+
+    def __init_subclass__(cls, method: str | None = None, config: type | None = None) -> None:
+        super().__init_subclass__()
+        if method is None or config is None:
+            return
+        known = Cue.registry.get(method)
+        if known is not None and known.__qualname__ != cls.__qualname__:
+            raise RequestError(f"method '{method}' is registered twice: by {known.__qualname__} and by {cls.__qualname__}; rename one")
+        cls.method, cls.Config = method, config
+        Cue.registry[method] = cls
+
+    def __init__(self, dims: Dims, config: Any, adapters: int = 1) -> None:
+        super().__init__()
+        self.config = config
+        for name in self.per_seat_names(config):
+            self.register_buffer(name, torch.full((adapters,), float(getattr(config, name))), persistent=False)
+
+    @staticmethod
+    def per_seat_names(config: Any) -> tuple[str, ...]:
+        """The settings that adapters of one cue may differ in."""
+        return tuple(f.name for f in fields(config) if f.metadata.get("per_seat"))
+
+    @classmethod
+    def settle(cls, config: Any, facts: Facts) -> Any:
+        """Fill in what the config leaves to the task; called once, before training."""
+        return config
+
+    @classmethod
+    def shape(cls, config: Any) -> Any:
+        """The config with its per-seat settings at their defaults: adapters of equal shape can share one cue."""
+        defaults = {f.name: f.default for f in fields(config) if f.metadata.get("per_seat")}
+        return replace(config, **defaults)
+
+    @classmethod
+    def count(cls, dims: Dims, config: Any) -> int:
+        """Trainable numbers of one adapter, head excluded, from the method's formula (docs/methods)."""
+        raise TypeError(f"{cls.__name__} must define count(dims, config): its parameter formula")
+
+    def configure(self, seat: int, config: Any) -> None:
+        """Set the per-seat settings of `seat`."""
+        for name in self.per_seat_names(config):
+            getattr(self, name)[seat] = float(getattr(config, name))
+
+    def on_words(self, word: Tensor, ctx: Context) -> Tensor:
+        """(N, E) -> (N, E): word vectors, before position, segment and norm."""
+        return word
+
+    def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
+        """(N, D) -> (N, D): the input of `layer`, counted from 0."""
+        return hidden
+
+    def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix | None:
+        """Keys and values for `layer`, whose input is hidden (N, D)."""
+        return None
+
+    def on_affine(self, layer: int, site: str, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
+        """(M, I), (M, O) -> (M, O): the output of one affine map of the frozen encoder.
+
+        site: query key value out up down norm1 norm2, embed_norm (layer 0) and pooler (last layer; its axis 0 is B
+        examples, not rows). No call is made where a method does not override this. Must not write to ctx.
+        """
+        return y
+
+    def edits_affine(self, ctx: Context) -> bool:
+        """Whether on_affine does anything in this forward; where it does not, it is never called."""
+        return type(self).on_affine is not Cue.on_affine
+
+
+class Silent(Cue):
+    """Does nothing: the bare encoder."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+
+
+Edit = Callable[[str, Tensor, Tensor], Tensor]  # (site, x, y) -> y: on_affine bound to a cue, a layer and a context
+
+
+def edits(cue: Cue, layer: int, ctx: Context) -> Edit | None:
+    """The cue's on_affine bound to one layer, or None where the method leaves affine maps alone."""
+    if not cue.edits_affine(ctx):
+        return None
+    return lambda site, x, y: cue.on_affine(layer, site, x, y, ctx)
+
+
+def add_rows(hidden: Tensor, row: Tensor, delta: Tensor) -> Tensor:
+    """(N, D), (B, S), (B, S, D): adds delta at the rows; rows of -1 are left alone."""
+    delta = delta.to(hidden.dtype) * (row >= 0).unsqueeze(-1)  # a zero added to row 0 instead of a selection: no synchronisation
+    return hidden.index_add(0, row.clamp(min=0).flatten(), delta.flatten(0, 1))
+
+
+def set_rows(hidden: Tensor, row: Tensor, value: Tensor) -> Tensor:
+    """(N, D), (B, R), (B, R, D): replaces the rows; rows of -1 are left alone."""
+    kept = row >= 0
+    return hidden.index_copy(0, row[kept], value[kept].to(hidden.dtype))
+
+
+def read_rows(hidden: Tensor, row: Tensor) -> Tensor:
+    """(N, D), (B, R) -> (B, R, D); zeros where the row is -1."""
+    return hidden[row.clamp(min=0)] * (row >= 0).unsqueeze(-1)
+
+
+def per_seat(x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
+    """(M, .., I), (A, I, O) -> (M, .., O): x[a:b] through weight[seat] for each run (seat, a, b), one product per adapter present."""
+    products = [x[a:b] @ weight[seat].to(x.dtype) for seat, a, b in runs]
+    return products[0] if len(products) == 1 else torch.cat(products)
+
+
+def drop(x: Tensor, rate: Tensor, training: bool) -> Tensor:
+    """Dropout of (B, ..) with one rate per example, (B,)."""
+    if not training or not bool((rate > 0).any()):
+        return x
+    rate = rate.view(-1, *[1] * (x.dim() - 1))
+    return x * (torch.rand_like(x, dtype=torch.float32) >= rate) / (1 - rate)
