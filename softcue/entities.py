@@ -1,0 +1,117 @@
+"""Entities: tag sequences to spans, and the tagging schemes (IOB1, IOB2, BIOES, BILOU) to IOB2."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from softcue.errors import RequestError
+
+Span = tuple[str, int, int]  # entity type, first word, one past the last
+
+PREFIXES = frozenset("BIESLU")
+_TO_BIOES = {"L": "E", "U": "S"}
+
+
+def split_tag(tag: str) -> tuple[str, str]:
+    """Prefix letter and entity type of a tag, read as seqeval reads it: "I-a-b" is ("I", "a-b"), a bare "B" is ("B", "_")."""
+    return tag[:1], tag[1:].split("-", maxsplit=1)[-1] or "_"
+
+
+def is_tag(tag: str) -> bool:
+    """Whether `tag` is "O" or a prefix letter of a known scheme, a hyphen and a type."""
+    return tag == "O" or (len(tag) > 2 and tag[1] == "-" and tag[0] in PREFIXES)
+
+
+def starts_entity(before: str, tag: str) -> bool:
+    """Whether an entity starts at `tag` when `before` stands in front of it; seqeval's default (conlleval) rule.
+
+    Both are tags of the letters O, B, I, E and S. A sequence that its scheme forbids has a reading too: an I or E
+    that follows nothing, or another type, starts an entity.
+    """
+    letter, kind = split_tag(tag)
+    if letter in "BS":
+        return True
+    if letter == "O":
+        return False
+    letter_before, kind_before = split_tag(before)
+    return letter_before in "OES" or kind_before != kind
+
+
+def spans(tags: Sequence[str]) -> list[Span]:
+    """Entities of one sentence, in order; equal to seqeval's default mode on every sequence of O, B, I, E and S tags."""
+    found: list[Span] = []
+    kind, start, before = "", -1, "O"
+    for at, tag in enumerate((*tags, "O")):
+        starts = starts_entity(before, tag)
+        if start >= 0 and (starts or tag[:1] == "O"):
+            found.append((kind, start, at))
+            start = -1
+        if starts:
+            kind, start = split_tag(tag)[1], at
+        before = tag
+    return found
+
+
+def to_iob2(tags: Sequence[str]) -> tuple[str, ...]:
+    """The same entities in IOB2, from any of the four schemes."""
+    out, before = [], "O"
+    for tag in tags:
+        tag = _TO_BIOES.get(tag[0], tag[0]) + tag[1:]
+        out.append(tag if tag == "O" else ("B-" if starts_entity(before, tag) else "I-") + tag[2:])
+        before = tag
+    return tuple(out)
+
+
+@dataclass
+class Scheme:
+    """What the tags of one file say about its tagging scheme; fed sentence by sentence."""
+
+    letters: Counter[str] = field(default_factory=Counter)
+    orphans: int = 0  # I or a closing tag that continues nothing
+    first_orphan: str = ""
+    free: int = 0  # B that follows no entity of its own type; IOB1 has none
+    unclosed: int = 0  # B or I after which a scheme with closing tags wants one, and gets none
+    first_unclosed: str = ""
+
+    def see(self, tags: Sequence[str], where: str) -> None:
+        """Take note of one sentence."""
+        before = "O"
+        for tag in (*tags, "O"):
+            letter, same = tag[0], before[2:] == tag[2:]
+            self.letters[letter] += 1
+            if letter in "IEL" and (before[0] in "OESLU" or not same):
+                self.orphans += 1
+                self.first_orphan = self.first_orphan or where
+            elif letter == "B" and (before == "O" or not same):
+                self.free += 1
+            if before[0] in "BI" and (letter in "OBSU" or not same):
+                self.unclosed += 1
+                self.first_unclosed = self.first_unclosed or where
+            before = tag
+
+    @property
+    def name(self) -> str:
+        """IOB1, IOB2, BIOES or BILOU; raises RequestError where the letters belong to no one scheme."""
+        bioes, bilou = self.letters["E"] + self.letters["S"], self.letters["L"] + self.letters["U"]
+        if bioes and bilou:
+            raise RequestError("tags mix BIOES (E-, S-) and BILOU (L-, U-); use one scheme in a file")
+        if bioes or bilou:
+            return "BIOES" if bioes else "BILOU"
+        return "IOB1" if self.orphans and not self.free else "IOB2"
+
+    @property
+    def faults(self) -> int:
+        """Tags that the scheme forbids, and that conversion repairs."""
+        if self.name == "IOB1":
+            return 0
+        return self.orphans if self.name == "IOB2" else self.orphans + self.unclosed
+
+    @property
+    def first_fault(self) -> str:
+        """Where the first of them stands, or one of the first."""
+        return self.first_orphan or self.first_unclosed
+
+
+def entity_types(sentences: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """The entity types of some tag sequences, sorted."""
+    return tuple(sorted({tag[2:] for tags in sentences for tag in tags if tag != "O"}))

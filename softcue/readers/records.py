@@ -1,0 +1,96 @@
+"""Records: what the readers hand on, whatever file it came from."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from softcue.errors import RequestError
+
+KINDS = ("classify", "score", "choice", "tag")
+FIELDS = ("text", "text_pair", "label", "choices", "tokens", "tags")  # the names that a record's fields have in a file
+SPLITS = ("train", "dev", "test")
+
+Row = Mapping[str, Any]
+Template = Callable[[Row], Iterable[Row]]  # one row as a benchmark publishes it -> rows under our own field names
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One example with its gold answer."""
+
+    text: str | None = None
+    pair: str | None = None
+    choices: tuple[str, ...] = ()
+    tokens: tuple[str, ...] = ()
+    label: str | float | int | None = None  # classify: str; score: float; choice: index
+    tags: tuple[str, ...] = ()  # IOB2
+    group: str | None = None  # rows of one question share it, where a benchmark scores by question
+    extra: Mapping[str, Any] = field(default_factory=dict)  # only the keys that a task table asked for
+    where: str = ""  # "train.jsonl:17"
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set: its splits, and what every user of it has to know about them."""
+
+    kind: str
+    splits: dict[str, list[Record]]
+    labels: tuple[str, ...]  # classify: labels of train; tag: tag names of train, "O" first; otherwise none
+    pair: bool
+    name: str
+    metrics: tuple[str, ...]  # the one that selects first
+    positive: str | None = None  # the label that F1 is measured on
+    subset: str | None = None  # why this is only a part of a benchmark; to be said wherever its score is shown
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def metric(self) -> str:
+        """The metric that selects."""
+        return self.metrics[0]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How the rows of a data set are to be read."""
+
+    kind: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)  # our field name -> the file's
+    keep: tuple[str, ...] = ()  # extra keys to carry along
+    template: Template | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind is not None and self.kind not in KINDS:
+            raise RequestError(f"kind {self.kind!r} is unknown; expected one of {', '.join(KINDS)}")
+        wrong = sorted(set(self.columns) - set(FIELDS))
+        if wrong:
+            raise RequestError(f"column names were given for {', '.join(wrong)}; they can be given for {', '.join(FIELDS)}")
+
+
+@dataclass
+class Problems:
+    """Problems of a data set, collected so that all of them are reported together."""
+
+    SHOWN = 20
+    first: list[str] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, where: str, what: str) -> None:
+        """Note a problem; `where` is "file:line"."""
+        self.count += 1
+        if len(self.first) < self.SHOWN:
+            self.first.append(f"{where}: {what}")
+
+    def check(self, source: str) -> None:
+        """Raise RequestError for `source` if there are any."""
+        if self.count == 1:
+            raise RequestError(f"{source}: {self.first[0]}")
+        if self.count:
+            rest = self.count - len(self.first)
+            tail = [f"and {rest:,} more"] if rest else []
+            raise RequestError("\n  ".join([f"{source}: {self.count:,} problems; correct these lines", *self.first, *tail]))
+
+
+def short(value: object) -> str:
+    """`value` for a message: quoted, and cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

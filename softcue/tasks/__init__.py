@@ -1,0 +1,49 @@
+"""Tasks: the benchmarks by name, and the one door through which train, eval and compare open data."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from softcue.errors import RequestError
+from softcue.readers import SPLITS, Data, Shape, read_data, read_folder
+from softcue.tasks.base import Task, all_tasks, find, load, present, register
+from softcue.tasks.glue import GLUE
+from softcue.tasks.ner import NER
+from softcue.tasks.other import OTHER
+from softcue.tasks.superglue import SUPERGLUE
+
+__all__ = ["Task", "all_tasks", "find", "open_data", "present", "register"]
+
+for _task in (*GLUE, *SUPERGLUE, *NER, *OTHER):
+    register(_task)
+
+
+def open_data(
+    where: str | Path,
+    *,
+    kind: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    data_root: Path | None = None,
+    seed: int = 0,
+    limit: Mapping[str, int] | None = None,
+    splits: Sequence[str] = SPLITS,
+) -> Data:
+    """Open a benchmark by name, a folder under the data root by name, or whatever read_data reads.
+
+    A benchmark's name means the benchmark, whatever folders stand in the working directory: "./rte" is the folder. A
+    benchmark is found under `data_root` first and on the hub second. Raises RequestError.
+    """
+    name = str(where)
+    if data_root is not None and not os.path.isdir(data_root):
+        raise RequestError(f"the data root {data_root} is not a folder; expected one with a folder for each data set")
+    task = find(name) if isinstance(where, str) else None
+    if task is not None:
+        if kind not in (None, task.kind) or columns:
+            raise RequestError(
+                f"{task.name} is a benchmark, of kind {task.kind} and known columns; give its folder's path to read it otherwise"
+            )
+        return load(task, data_root, seed=seed, limit=limit, splits=splits)
+    named = isinstance(where, str) and name.replace("_", "").replace("-", "").isalnum()
+    if named and data_root is not None and os.path.isdir(data_root / name):
+        return read_folder(data_root / name, Shape(kind, columns or {}), name=name, seed=seed, limit=limit, splits=splits)
+    return read_data(where, kind=kind, columns=columns, seed=seed, limit=limit, splits=splits)

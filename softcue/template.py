@@ -1,0 +1,143 @@
+"""Template: where a tokenizer puts its own special tokens around one text or two, and what is cut when they are too long."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from softcue.batch import Example
+from softcue.errors import BackboneError, RequestError
+
+Json = Mapping[str, Any]
+Span = tuple[int, int]  # characters [first, one past the last) of a Python string
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One element of a template: special tokens, or the place of a text."""
+
+    segment: int
+    token: tuple[int, ...] = ()  # special tokens; none where a text goes
+    text: int | None = None  # which text goes here; None: special tokens
+
+
+@dataclass(frozen=True)
+class Template:
+    """The pieces around one text, or two, in reading order; the first is a special token."""
+
+    pieces: tuple[Piece, ...]
+
+    @property
+    def size(self) -> int:
+        """How many special tokens it inserts."""
+        return sum(len(piece.token) for piece in self.pieces)
+
+    @property
+    def lead(self) -> int:
+        """How many of them stand in front of the first text."""
+        texts = [piece.text for piece in self.pieces]
+        return sum(len(piece.token) for piece in self.pieces[: texts.index(0)])
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Roles of its special tokens: the one in front is "cls", all others "sep"."""
+        return ("cls", *["sep"] * (self.size - 1))
+
+    def keep(self, limit: int, lengths: Sequence[int]) -> tuple[int, ...]:
+        """How many tokens of each text stay in a limit: one text loses its end, of two the longer loses first.
+
+        The rule is that of the `tokenizers` library (`longest_first`): when both must be cut each gets half, and an odd
+        token goes to the longer, at a tie to the second. Raises RequestError for a limit that the template exceeds.
+        """
+        room = limit - self.size
+        if room < 0:
+            raise RequestError(f"a limit of {limit} tokens is too short: the special tokens alone take {self.size}; give a longer one")
+        if len(lengths) == 1:
+            return (min(lengths[0], room),)
+        first, second = lengths
+        if first + second <= room:
+            return first, second
+        short = min(first, second, room // 2)
+        return (room - short, short) if first > second else (short, room - short)
+
+    def fill(self, texts: Sequence[tuple[list[int], list[Span]]]) -> tuple[Example, tuple[Span, ...]]:
+        """The example with the ids of its texts in their places, and the spans of all its tokens, (0, 0) for special ones."""
+        token: list[int] = []
+        offset: list[Span] = []
+        segment: list[int] = []
+        special: list[int] = []
+        for piece in self.pieces:
+            ids: Sequence[int]
+            if piece.text is None:
+                ids, spans = piece.token, [(0, 0)] * len(piece.token)
+                special += range(len(token), len(token) + len(ids))
+            else:
+                ids, spans = texts[piece.text]
+            token += ids
+            offset += spans
+            segment += [piece.segment] * len(ids)
+        return Example(tuple(token), tuple(segment), tuple(special)), tuple(offset)
+
+
+def read_templates(processor: Json | None) -> tuple[Template | None, Template | None]:
+    """The templates for one text and for two of a tokenizer.json's `post_processor`.
+
+    None where there is none: it inserts no special tokens, or leaves a text out. Raises BackboneError for one that
+    does not begin with a special token, since slot 0 must be [CLS], and for one that names a token it does not define.
+    """
+    if processor is None:
+        return None, None
+    kind = processor["type"]
+    if kind == "Sequence":
+        found = [read_templates(step) for step in processor["processors"]]
+        return next((pair for pair in found if pair != (None, None)), (None, None))
+    reader = _READERS.get(kind)
+    if reader is None:
+        return None, None
+    single, pair = reader(processor)
+    return _checked(single, (0,)), _checked(pair, (0, 1))
+
+
+def _template_processing(processor: Json) -> tuple[list[Piece], list[Piece]]:
+    known = processor["special_tokens"]
+
+    def piece(part: Json) -> Piece:
+        (kind, value), *_ = part.items()
+        if kind == "Sequence":
+            return Piece(value["type_id"], text="AB".index(value["id"]))
+        if value["id"] not in known:
+            raise BackboneError(f"the tokenizer's post_processor inserts {value['id']!r} but does not define it in `special_tokens`")
+        return Piece(value["type_id"], token=tuple(known[value["id"]]["ids"]))
+
+    return [piece(part) for part in processor["single"]], [piece(part) for part in processor["pair"]]
+
+
+def _bert_processing(processor: Json) -> tuple[list[Piece], list[Piece]]:
+    cls, sep = (processor["cls"][1],), (processor["sep"][1],)
+    single = [Piece(0, cls), Piece(0, text=0), Piece(0, sep)]
+    return single, [*single, Piece(1, text=1), Piece(1, sep)]
+
+
+def _roberta_processing(processor: Json) -> tuple[list[Piece], list[Piece]]:
+    cls, sep = (processor["cls"][1],), (processor["sep"][1],)
+    single = [Piece(0, cls), Piece(0, text=0), Piece(0, sep)]
+    return single, [*single, Piece(0, sep), Piece(0, text=1), Piece(0, sep)]
+
+
+_READERS: dict[str, Callable[[Json], tuple[list[Piece], list[Piece]]]] = {
+    "TemplateProcessing": _template_processing,
+    "BertProcessing": _bert_processing,
+    "RobertaProcessing": _roberta_processing,
+}
+
+
+def _checked(pieces: Sequence[Piece], texts: tuple[int, ...]) -> Template | None:
+    """The template, or None unless it holds each of the texts once, in order, and a special token."""
+    held = tuple(piece.text for piece in pieces if piece.text is not None)
+    if held != texts or not any(piece.token for piece in pieces):
+        return None
+    if not pieces[0].token:
+        raise BackboneError(
+            "the tokenizer's template puts no special token in front of the text; softcue needs an encoder's tokenizer, "
+            "whose first token is [CLS] or its like"
+        )
+    return Template(tuple(pieces))
