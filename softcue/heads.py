@@ -113,11 +113,16 @@ class ChoiceHead(Head, kind="choice"):
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
         """(choices,) probabilities, in the order in which the choices were asked."""
         chance = within_groups(logits, batch.group).exp().cpu()
-        group, order = batch.group.tolist(), batch.order.tolist()
-        questions: dict[int, list[int]] = {}
-        for i in sorted(range(len(group)), key=lambda i: order[i]):
-            questions.setdefault(group[i], []).append(i)
-        return [(question, chance[members]) for question, members in questions.items()]
+        return [(question, chance[members]) for question, members in _questions(batch).items()]
+
+
+def _questions(batch: Batch) -> dict[int, list[int]]:
+    """The examples of each question, in the order of the request."""
+    group, order = batch.group.tolist(), batch.order.tolist()
+    questions: dict[int, list[int]] = {}
+    for i in sorted(range(len(group)), key=lambda i: order[i]):
+        questions.setdefault(group[i], []).append(i)
+    return questions
 
 
 def within_groups(logits: Tensor, group: Tensor) -> Tensor:
@@ -152,5 +157,6 @@ class TokenHead(Head, kind="tag"):
         return zeros.index_add(0, owner, losses), zeros.index_add(0, owner, counts)
 
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
-        """(words, C) probabilities."""
-        return list(zip(batch.group.tolist(), logits.softmax(-1).cpu().split(batch.words), strict=True))
+        """(words, C) probabilities; where a question is several windows of one text, one after the other."""
+        chances = logits.softmax(-1).cpu().split(batch.words)
+        return [(question, torch.cat([chances[i] for i in members])) for question, members in _questions(batch).items()]

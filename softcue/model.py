@@ -72,16 +72,17 @@ class Model(nn.Module):
         hidden, ctx = self.encoder(batch, self.mixture)
         shares = self._shares(batch)
         pooled = None
-        if any(self._head(number).pooling == "pooler" for number, _, _ in shares):
+        if any(self.head(number).pooling == "pooler" for number, _, _ in shares):
             first = hidden[batch.special[:, 0]]
             pooled = self.encoder.pool(first, edits(self.mixture, len(self.encoder.layers) - 1, ctx))
         parts = []
         for number, examples, part in shares:
             own = None if pooled is None else pooled[examples]
-            parts.append(Part(self._head(number), part, examples, self._head(number)(hidden, part, own)))
+            parts.append(Part(self.head(number), part, examples, self.head(number)(hidden, part, own)))
         return Output(tuple(parts), self.mixture.penalty(ctx))
 
-    def _head(self, number: int) -> Head:
+    def head(self, number: int) -> Head:
+        """The head that places name by `number`."""
         head = self.heads[number]
         assert isinstance(head, Head)
         return head

@@ -1,0 +1,36 @@
+"""softcue tunes a frozen Transformer encoder through its tokens, and serves thousands of tasks from that one encoder."""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {  # name -> module; loaded at first use, so that `import softcue` and `softcue --help` need no torch
+    "Adapter": "softcue.adapter",
+    "Base": "softcue.base",
+    "Batch": "softcue.batch",
+    "Cue": "softcue.cues",
+    "Job": "softcue.training",
+    "Model": "softcue.model",
+    "Predictor": "softcue.predict",
+    "SoftcueError": "softcue.errors",
+    "Training": "softcue.settings",
+    "evaluate": "softcue.api",
+    "load_encoder": "softcue.encoder.load",
+    "load_plugin": "softcue.plugins",
+    "open_base": "softcue.base",
+    "open_data": "softcue.tasks",
+    "train": "softcue.api",
+    "train_jobs": "softcue.training",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'softcue' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,5 @@
+"""`python -m softcue` is the command softcue."""
+
+from softcue.cli import main
+
+main()

@@ -1,0 +1,5 @@
+"""Adapters: one task's numbers, as a value, as a folder of two files, and in and out of seats."""
+
+from softcue.adapter.seats import lift as lift
+from softcue.adapter.seats import seat_in as seat_in
+from softcue.adapter.store import Adapter as Adapter

@@ -1,0 +1,135 @@
+"""adapter_config.json: everything of an adapter but its tensors, written in a fixed order and checked field by field."""
+
+import json
+import math
+import re
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+from softcue import __version__
+from softcue.adapter.values import check_names, decode, decode_record, encode, largest
+from softcue.cues import Cue
+from softcue.errors import AdapterError, SoftcueError
+from softcue.files import parse_json
+from softcue.heads import POOLINGS, Head
+
+FORMAT = 1
+CONFIG_LIMIT = 4 * 2**20  # bytes of the file
+LABEL_LIMIT = 100_000
+LAYER_LIMIT = 2**10
+SIZE_LIMIT = 2**16  # of every other whole number that sizes something
+TOKEN_LIMIT = 2**20
+TUNED = ("cue", "full")
+NUMBERS = ("score", "choice")  # kinds whose head gives one number, so that they have no labels
+TASK_TYPES = {"classify": "SEQ_CLS", "score": "SEQ_CLS", "choice": "SEQ_CLS", "tag": "TOKEN_CLS"}  # PEFT's names
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # names are printed on terminals and read as paths
+FRAME = ("format_version", "library_name", "library_version", "tensors_sha256")
+PEFT = ("peft_type", "base_model_name_or_path", "revision", "task_type", "inference_mode")  # what PEFT's own files always have
+
+
+def header_bytes(adapter: Any, tensors_sha256: str) -> bytes:
+    """The file for an adapter whose tensors have this digest; the same adapter always gives the same bytes."""
+    values = {name: encode(getattr(adapter, name), name) for name in header_names(type(adapter))}
+    frame = (FORMAT, "softcue", __version__, tensors_sha256)
+    header = {**dict(zip(FRAME, frame, strict=True)), **_peft(values), **values}
+    try:
+        data = (json.dumps(header, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    except UnicodeError:
+        raise AdapterError("a label or another string holds half a character (a lone surrogate); expected text") from None
+    if len(data) > CONFIG_LIMIT:
+        raise AdapterError(f"the header would hold {len(data):,} bytes; expected at most {CONFIG_LIMIT:,}")
+    return data
+
+
+def parse_header(cls: type, data: bytes) -> tuple[dict[str, Any], str]:
+    """(fields of the dataclass `cls`, digest of the tensors). Raises AdapterError that names the first field that is wrong."""
+    try:
+        header = parse_json(data)
+    except ValueError as error:
+        raise AdapterError(str(error)) from error
+    _check_frame(header)
+    names = header_names(cls)
+    check_names(header, [*FRAME, *PEFT, *names], "the header")
+    hints = get_type_hints(cls)
+    values = {name: decode(hints[name], header[name], name) for name in names if name != "config"}
+    if values["method"] not in Cue.registry:
+        raise AdapterError(f"method is {values['method'][:60]!r}; this softcue knows {', '.join(sorted(Cue.registry))}")
+    check_values(values)
+    values["config"] = _config(values["method"], header["config"])
+    for name, expected in _peft(values).items():
+        if type(header[name]) is not type(expected) or header[name] != expected:
+            raise AdapterError(f"{name} does not agree with the other fields; expected {expected!r}")
+    return values, decode(str, header["tensors_sha256"], "tensors_sha256")
+
+
+def header_names(cls: type) -> list[str]:
+    """Fields that the file holds: all but tensors, and what `cls` marks as not kept."""
+    return [f.name for f in fields(cls) if f.metadata.get("kept", True)]
+
+
+def check_values(values: dict[str, Any]) -> None:
+    """What types cannot say; everything that is wrong is reported together."""
+    dims, labels, kind = values["dims"], values["labels"], values["kind"]
+    sizes = [dims.hidden, dims.heads, dims.embed, dims.ff, 1 if dims.embed_norm is None else dims.embed_norm]
+    numbered = kind in NUMBERS
+    rules = {
+        f"kind is {kind[:40]!r}; expected one of {', '.join(Head.registry)}": kind in Head.registry,
+        f"pooling is {values['pooling'][:40]!r}; expected one of {', '.join(POOLINGS)}": values["pooling"] in POOLINGS,
+        f"tuned is {values['tuned'][:40]!r}; expected one of {', '.join(TUNED)}": values["tuned"] in TUNED,
+        f"dims are {dims}; expected at most {LAYER_LIMIT} layers and sizes from 1 to {SIZE_LIMIT}": (
+            1 <= dims.layers <= LAYER_LIMIT and all(1 <= size <= SIZE_LIMIT for size in sizes)
+        ),
+        f"dims are {dims}; expected a width that the heads divide": dims.heads < 1 or dims.hidden % dims.heads == 0,
+        "pooling is 'pooler'; the backbone has none, expected cls or mean": values["pooling"] != "pooler" or dims.pooler,
+        f"{len(labels)} labels; expected at most {LABEL_LIMIT}": len(labels) <= LABEL_LIMIT,
+        "the labels repeat; expected each once": len(set(labels)) == len(labels),
+        f"{len(labels)} labels for kind {kind[:40]!r}; expected {'none' if numbered else 'at least one'}": numbered == (not labels),
+        f"limit is {values['limit']}; expected 1 to {TOKEN_LIMIT} tokens": 1 <= values["limit"] <= TOKEN_LIMIT,
+        "centre and spread must be finite, and spread not negative": (
+            math.isfinite(values["centre"]) and math.isfinite(values["spread"]) and values["spread"] >= 0
+        ),
+        f"tuned is 'cue' and backbone is {values['backbone'][:60]!r}; expected a name": values["tuned"] == "full"
+        or values["backbone"] != ".",
+        f"tuned is 'full' and backbone is {values['backbone'][:60]!r}; expected '.'": values["tuned"] != "full"
+        or values["backbone"] == ".",
+    }
+    for name in ("backbone", "fingerprint", "task", "words", "measured"):
+        text = values[name]
+        rules[f"{name} is {text[:60]!r}; expected no control characters"] = not CONTROL.search(text)
+    for name in ("backbone", "fingerprint"):
+        rules[f"{name} is empty; expected the name of what the adapter was trained on"] = bool(values[name])
+    wrong = [rule for rule, holds in rules.items() if not holds]
+    if wrong:
+        raise AdapterError("; ".join(wrong))
+
+
+def _check_frame(header: Any) -> None:
+    """Which program and format this is: said before any other difference."""
+    if not isinstance(header, dict) or header.get("library_name") != "softcue":
+        kind = header.get("peft_type") if isinstance(header, dict) else None
+        other = f" (PEFT's, of type {kind[:40]!r}?)" if isinstance(kind, str) else ""
+        raise AdapterError(f"is not a softcue adapter{other}; expected a folder that softcue wrote")
+    version = header.get("format_version")
+    if type(version) is not int or version != FORMAT:
+        shown = version if type(version) is int and abs(version) < 2**63 else "damaged"
+        raise AdapterError(f"format_version is {shown}; this softcue reads {FORMAT}: use the softcue that wrote it, or train again")
+    decode(str, header.get("library_version"), "library_version")
+
+
+def _config(method: str, value: Any) -> Any:
+    """The method's settings as its own dataclass."""
+    try:
+        config = decode_record(Cue.registry[method].Config, value, "config")
+    except AdapterError:
+        raise
+    except SoftcueError as error:
+        raise AdapterError(f"config: {error}") from error
+    biggest = max((largest(getattr(config, f.name)) for f in fields(config)), default=0)
+    if biggest > SIZE_LIMIT:
+        raise AdapterError(f"config has the number {biggest}; expected at most {SIZE_LIMIT}")
+    return config
+
+
+def _peft(values: dict[str, Any]) -> dict[str, Any]:
+    task_type = TASK_TYPES.get(values["kind"], "FEATURE_EXTRACTION")
+    return dict(zip(PEFT, (values["method"].upper(), values["backbone"], None, task_type, True), strict=True))

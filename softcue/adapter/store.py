@@ -1,0 +1,171 @@
+"""Adapter: one task's numbers and all that is needed to use them again, saved as a folder and checked on load."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softcue.adapter.header import CONFIG_LIMIT, header_bytes, parse_header
+from softcue.adapter.tensors import WIDTH, check_tensors, digest, read_tensors, to_bytes
+from softcue.cues import Cue
+from softcue.errors import AdapterError, RequestError
+from softcue.files import MARKER, open_regular, read_bytes, reading, write_folder
+from softcue.heads import Head
+from softcue.protocol import Dims
+
+HEADER, TENSORS = MARKER, "adapter_model.safetensors"
+HEADER_HASH = "adapter_config_sha256"  # in the safetensors file's metadata, so that files of two adapters are not mixed up
+
+
+def not_kept() -> Any:
+    """A field that adapter_config.json does not hold."""
+    return field(metadata={"kept": False})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Adapter:
+    """One task's numbers: a cue's and a head's without their seat axis, float32 on the CPU. File format: docs/adapter.md."""
+
+    method: str  # one of Cue.registry
+    config: Any  # of that method's Config
+    dims: Dims
+    backbone: str  # name as it was given; "." where the folder is itself the checkpoint
+    fingerprint: str  # of the backbone's weights and tokenizer
+    kind: str  # one of Head.registry
+    labels: tuple[str, ...]  # in the order of the head's rows; none for scores and choices
+    pooling: str
+    pair: bool  # whether the examples were pairs of texts
+    limit: int  # tokens of an example, beyond which it is truncated
+    task: str  # data set or benchmark whose template applies, "" if none
+    subset: str | None  # what part of a benchmark it was trained on, None for all
+    centre: float = 0.0  # of score heads: value = raw * spread + centre
+    spread: float = 1.0
+    words: str = "pre_tokenizer"  # how raw text is split into words, for tags
+    scores: Mapping[str, Any]
+    measured: str  # how the scores were measured: split and selection
+    seed: int
+    training: Mapping[str, Any]  # hyper-parameters
+    tuned: str = "cue"  # or "full": the encoder was tuned too, and its checkpoint lies in the folder
+    cue: Mapping[str, Tensor] = not_kept()
+    head: Mapping[str, Tensor] = not_kept()
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the adapter's folder, whole or not at all; replaces an older adapter there.
+
+        Raises AdapterError where load would refuse it, RequestError where the folder cannot be written.
+        """
+        files = self._files(str(folder))
+        return write_folder(folder, lambda into: _write(into, files))
+
+    def write(self, into: Path) -> None:
+        """Write the adapter's two files into the folder that a write_folder is filling."""
+        _write(into, self._files(str(into)))
+
+    def _files(self, where: str) -> dict[str, bytes]:
+        tensors = {**{f"cue.{n}": t for n, t in self.cue.items()}, **{f"head.{n}": t for n, t in self.head.items()}}
+        with naming(f"the adapter cannot be saved in {where}"):
+            header = header_bytes(self, "0" * 64)
+            values, _ = parse_header(Adapter, header)  # refuse now what load would refuse later
+            if values["config"] != self.config:
+                raise AdapterError(f"config is {self.config!r}; expected a {type(values['config']).__name__} that a file can hold")
+            check_tensors(tensors, shapes_of(values))
+            header = header_bytes(self, digest(tensors))
+        return {HEADER: header, TENSORS: to_bytes(tensors, {HEADER_HASH: hashlib.sha256(header).hexdigest()})}
+
+    @staticmethod
+    def load(folder: str | Path) -> "Adapter":
+        """Read an adapter's folder and check all of it. Raises AdapterError that names the folder and the file."""
+        place = Path(folder)
+        try:
+            with reading(place):
+                if not place.is_dir():
+                    raise AdapterError(f"{place}: no such folder; expected one with {HEADER} and {TENSORS}")
+                return _read(place)
+        except (OSError, ValueError, RequestError) as error:
+            raise AdapterError(f"{folder}: {error}") from error
+
+    def check(self, name: str, backbone: str, fingerprint: str, dims: Dims) -> None:
+        """Refuse a backbone that the adapter was not trained on; the AdapterError names the first difference.
+
+        name: of the adapter, for the message; backbone: name of what came, with its fingerprint and sizes.
+        """
+        if fingerprint == self.fingerprint and dims == self.dims:
+            return
+        own, other = f"adapter {name!r} was trained for {self.backbone}", f"this is {backbone}"
+        remedy = "load the backbone that it was trained for"
+        if (self.dims.layers, self.dims.hidden) != (dims.layers, dims.hidden):
+            sizes = f"({self.dims.layers} layers, width {self.dims.hidden})"
+            raise AdapterError(f"{own} {sizes}; {other} ({dims.layers}, {dims.hidden}): {remedy}")
+        for f in fields(Dims):
+            mine, its = getattr(self.dims, f.name), getattr(dims, f.name)
+            if mine != its:
+                raise AdapterError(f"{own} ({f.name} {mine}); {other} ({f.name} {its}): {remedy}")
+        raise AdapterError(
+            f"{own} with the fingerprint {self.fingerprint[:12]}; {other} with {fingerprint[:12]}: "
+            f"the sizes agree, the weights or the tokenizer do not; {remedy}"
+        )
+
+
+def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The tensors that a cue and a head with these settings have, built without memory. Raises AdapterError."""
+    dims, classes = values["dims"], len(values["labels"]) or 1
+    try:
+        with torch.device("meta"):
+            cue = Cue.registry[values["method"]](dims, values["config"], 1)
+            head = Head.registry[values["kind"]](dims.hidden, [classes], values["pooling"])
+    except Exception as error:  # settings from a hostile file may fail anywhere in a method's constructor
+        raise AdapterError(f"config: no {values['method']} can be built from it: {error}") from error
+    parts = (("cue", cue), ("head", head))
+    return {f"{part}.{name}": tuple(t.shape[1:]) for part, module in parts for name, t in module.state_dict().items()}
+
+
+def _read(place: Path) -> Adapter:
+    data = read_bytes(place / HEADER, AdapterError, CONFIG_LIMIT)
+    with naming(str(place / HEADER)):
+        values, expected_digest = parse_header(Adapter, data)
+        _check_room(values, place / TENSORS)
+        shapes = shapes_of(values)
+    with naming(str(place / TENSORS)):
+        tensors, metadata = read_tensors(place / TENSORS, shapes)
+        if metadata.get(HEADER_HASH) != hashlib.sha256(data).hexdigest():
+            raise AdapterError(f"belongs to another {HEADER} than the one beside it; copy both files of an adapter, and edit neither")
+        if digest(tensors) != expected_digest:
+            raise AdapterError("its numbers are not those that were saved; the file is damaged")
+    return Adapter(**values, cue=_part("cue.", tensors), head=_part("head.", tensors))
+
+
+def _part(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _check_room(values: Mapping[str, Any], file: Path) -> None:
+    """A cue that the file has no bytes for is not built, not even without memory."""
+    try:
+        needed = Cue.registry[values["method"]].count(values["dims"], values["config"]) * WIDTH
+    except Exception as error:  # as in shapes_of
+        raise AdapterError(f"config: no {values['method']} can be built from it: {error}") from error
+    with open_regular(file, AdapterError) as (_, size):
+        if needed > size:
+            raise AdapterError(f"its settings ask for {needed:,} bytes of numbers; {file} holds {size:,} bytes")
+
+
+def _write(into: Path, files: Mapping[str, bytes]) -> None:
+    for name, data in files.items():
+        (into / name).write_bytes(data)  # write_folder syncs and swaps
+
+
+@contextlib.contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Put the folder or file in front of what is wrong with it, once."""
+    try:
+        yield
+    except AdapterError as error:
+        text = str(error)
+        raise AdapterError(text if text.startswith(f"{place}: ") else f"{place}: {text}") from error
+    except OSError as error:
+        raise AdapterError(f"{place}: cannot be read: {error.strerror or error}") from error

@@ -1,0 +1,143 @@
+"""adapter_model.safetensors: written in one fixed order, and read only where every byte is accounted for."""
+
+import hashlib
+import json
+import math
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+
+from softcue.errors import AdapterError
+from softcue.files import open_regular, parse_json
+
+HEADER_LIMIT = 2**20  # bytes; an adapter has tens of tensors
+WIDTH = 4  # bytes of a float32
+METADATA = "__metadata__"
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and values, in the order of names."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {list(tensor.shape)}\n".encode())
+        found.update(_bytes(tensor))
+    return found.hexdigest()
+
+
+def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file; the same tensors always give the same bytes."""
+    header: dict[str, Any] = {METADATA: dict(sorted(metadata.items()))}
+    at = 0
+    for name, tensor in sorted(tensors.items()):
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [at, at + tensor.numel() * WIDTH]}
+        at += tensor.numel() * WIDTH
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the format aligns its data
+    return b"".join([struct.pack("<Q", len(text)), text, *(_bytes(tensor) for _, tensor in sorted(tensors.items()))])
+
+
+def read_tensors(path: Path, shapes: Shapes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(tensors, metadata); nothing is allocated before the header agrees with `shapes` and with the file's size."""
+    with open_regular(path, AdapterError) as (descriptor, size), os.fdopen(descriptor, "rb", closefd=False) as file:
+        length = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))[0]
+        if length > min(HEADER_LIMIT, size - 8):
+            raise AdapterError(f"its {size:,} bytes do not begin with a safetensors header; the file is damaged or of another format")
+        header = _parse(file.read(length))
+        metadata = header.pop(METADATA, {})
+        spans = _spans(header, shapes)
+        data = size - 8 - length
+        if data != WIDTH * sum(math.prod(shape) for shape in shapes.values()):
+            raise AdapterError(f"holds {data:,} bytes of numbers; its header promises {max([e for _, e in spans.values()], default=0):,}")
+        buffer = bytearray(data)
+        if file.readinto(buffer) != data:
+            raise AdapterError("ended while it was read; is another program writing it?")
+    if not isinstance(metadata, dict):
+        raise AdapterError(f"{METADATA} is not an object; the file is damaged")
+    flat = torch.from_numpy(numpy.frombuffer(buffer, dtype="<f4").astype(numpy.float32, copy=False))
+    tensors = {name: flat[start // WIDTH : end // WIDTH].view(shapes[name]) for name, (start, end) in spans.items()}
+    check_finite(tensors)
+    return tensors, metadata
+
+
+def check_tensors(tensors: Mapping[str, Tensor], shapes: Shapes) -> None:
+    """Tensors in memory must be what a file of these shapes would hold."""
+    check_same_names(tensors, shapes)
+    for name, tensor in tensors.items():
+        if tuple(tensor.shape) != shapes[name]:
+            raise AdapterError(_difference(name, list(tensor.shape), shapes[name]))
+        if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+            raise AdapterError(f"{name} is {tensor.dtype} on {tensor.device}; expected torch.float32 on the CPU")
+    check_finite(tensors)
+
+
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """No NaN and no infinities."""
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise AdapterError(f"{name} has values that are not finite; training diverged (lower the learning rate) or the file is damaged")
+
+
+def check_same_names(found: Mapping[str, Any], shapes: Shapes) -> None:
+    """The first tensor that is missing or left over, by name."""
+    for name in shapes:
+        if name not in found:
+            raise AdapterError(f"has no tensor {name}; expected {_names(shapes)}")
+    for name in found:
+        if name not in shapes:
+            raise AdapterError(f"has a tensor {name[:80]!r} that is not known; expected {_names(shapes)}")
+
+
+def _parse(text: bytes) -> dict[str, Any]:
+    try:
+        header = parse_json(text)
+    except ValueError as error:
+        raise AdapterError(f"the header {error}") from error
+    if not isinstance(header, dict):
+        raise AdapterError("the header is not an object; the file is damaged")
+    return header
+
+
+def _spans(header: Mapping[str, Any], shapes: Shapes) -> dict[str, tuple[int, int]]:
+    """Where each tensor begins and ends; they must follow each other without gaps or overlaps."""
+    check_same_names(header, shapes)
+    spans: dict[str, tuple[int, int]] = {}
+    for name, entry in header.items():
+        if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+            raise AdapterError(f"the header's entry for {name} is damaged; expected dtype, shape and data_offsets")
+        if entry["dtype"] != "F32":
+            raise AdapterError(f"{name} is of type {str(entry['dtype'])[:20]}; expected F32")
+        if not _whole(entry["shape"]) or tuple(entry["shape"]) != shapes[name]:
+            raise AdapterError(_difference(name, entry["shape"], shapes[name]))
+        if not _whole(entry["data_offsets"]) or len(entry["data_offsets"]) != 2:
+            raise AdapterError(f"the header's offsets of {name} are damaged; expected two whole numbers")
+        spans[name] = entry["data_offsets"][0], entry["data_offsets"][1]
+    at = 0
+    for name, (start, end) in sorted(spans.items(), key=lambda item: item[1]):
+        if start != at or end - start != WIDTH * math.prod(shapes[name]):
+            raise AdapterError(f"the header's offsets of {name} leave a gap, overlap or do not fit its shape; the file is damaged")
+        at = end
+    return spans
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, list) and all(type(number) is int for number in value)
+
+
+def _difference(name: str, came: Any, expected: tuple[int, ...]) -> str:
+    shown = came if _whole(came) and len(came) <= 8 and all(abs(n) < 2**63 for n in came) else "no shape that it could have"
+    return f"{name} is {shown}; its settings ask for {list(expected)}"
+
+
+def _names(shapes: Shapes) -> str:
+    return ", ".join(list(shapes)[:8]) + (f" and {len(shapes) - 8} more" if len(shapes) > 8 else "")
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().numpy().astype("<f4", copy=False).tobytes()

@@ -1,0 +1,118 @@
+"""JSON values and the frozen dataclasses that they stand for; every field must be there, of its own type, and no other."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from softcue.errors import AdapterError
+
+NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", NoneType: "null"}
+DEEPEST = 16  # levels of lists and objects that a field may hold
+LARGEST = 2**63  # of whole numbers
+
+
+def encode(value: Any, where: str, depth: int = DEEPEST) -> Any:
+    """What JSON holds in place of `value`; dataclasses become objects, tuples lists, and NaN and infinities null."""
+    if depth == 0:
+        raise AdapterError(f"{where} is nested too deeply; expected at most {DEEPEST} levels")
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [encode(v, f"{where}[{i}]", depth - 1) for i, v in enumerate(value)]
+    if is_dataclass(value):
+        value = {f.name: getattr(value, f.name) for f in fields(value)}
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise AdapterError(f"{where} is {_show(value)}; expected numbers, strings, lists and objects with string keys")
+    return {name: encode(v, f"{where}.{name}", depth - 1) for name, v in value.items()}
+
+
+def decode_record(cls: type, value: Any, where: str) -> Any:
+    """The dataclass `cls` from a JSON object."""
+    hints = get_type_hints(cls)
+    value = check_names(value, [f.name for f in fields(cls)], where)
+    found = {f.name: decode(hints[f.name], value[f.name], f"{where}.{f.name}") for f in fields(cls)}
+    return cls(**found)
+
+
+def check_names(value: Any, expected: list[str], where: str) -> dict[str, Any]:
+    """A JSON object that has the expected names and no others."""
+    if not isinstance(value, dict):
+        raise AdapterError(f"{where} is {_show(value)}; expected an object")
+    wrong = [f"{name} is missing" for name in expected if name not in value]
+    wrong += [f"{_show(name)} is not known" for name in value if name not in expected]
+    if wrong:
+        raise AdapterError(f"{where}: {', '.join(wrong[:8])}; expected {', '.join(expected) or 'no fields'}")
+    return value
+
+
+def decode(hint: Any, value: Any, where: str) -> Any:
+    """`value` as the type `hint` has it: lists become the tuples that they stand for. Raises AdapterError that names `where`."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        found = [h for h in arguments if _may_be(h, value)]
+        if found:
+            return decode(found[0], value, where)
+    elif origin is tuple:
+        if isinstance(value, list) and (arguments[-1] is Ellipsis or len(arguments) == len(value)):
+            each = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+            return tuple(decode(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(each, value, strict=True)))
+    elif origin is Literal:
+        if any(type(value) is type(a) and value == a for a in arguments):
+            return value
+    elif origin is not None and issubclass(origin, Mapping):
+        if isinstance(value, dict):
+            encode(value, where)
+            return value
+    elif is_dataclass(hint):
+        assert isinstance(hint, type)
+        return decode_record(hint, value, where)
+    elif type(value) is hint or (hint is float and type(value) is int):
+        if isinstance(value, int) and not -LARGEST <= value < LARGEST:
+            raise AdapterError(f"{where} is {_show(value)}; expected a number of 64 bits")
+        return value
+    raise AdapterError(f"{where} is {_show(value)}; expected {_say(hint)}")
+
+
+def largest(value: Any) -> int:
+    """The largest magnitude among the whole numbers in a config, bools aside."""
+    if isinstance(value, tuple):
+        return max(map(largest, value), default=0)
+    return abs(value) if type(value) is int else 0
+
+
+def _may_be(hint: Any, value: Any) -> bool:
+    """Whether a value is of the JSON type that a member of a union stands for."""
+    origin = get_origin(hint)
+    if origin is tuple:
+        return isinstance(value, list)
+    if origin is Literal:
+        return value in get_args(hint)
+    return type(value) is hint or (hint is float and type(value) is int)
+
+
+def _say(hint: Any) -> str:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(map(_say, arguments))
+    if origin is Literal:
+        return " or ".join(map(repr, arguments))
+    if origin is tuple:
+        return f"a list of {_say(arguments[0])}" if arguments[-1] is Ellipsis else f"a list of {len(arguments)}"
+    return NAMES.get(hint, "an object")
+
+
+def _show(value: Any) -> str:
+    """A value in a few words, whatever its size."""
+    if isinstance(value, int) and abs(value) >= LARGEST:
+        return "a huge number"
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    if isinstance(value, str):
+        return repr(value if len(value) <= 60 else value[:60] + "...")
+    return repr(value) if value is None or isinstance(value, bool | int | float) else f"a {type(value).__name__}"

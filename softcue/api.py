@@ -1,0 +1,155 @@
+"""The front door in Python: train on data given by name, and score an adapter on data given by name."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from softcue.adapter import Adapter
+from softcue.base import Base, open_base
+from softcue.errors import RequestError
+from softcue.evaluation import decide, gold, judge, run
+from softcue.full import METHOD as FULL
+from softcue.full import Checkpoint, train_full
+from softcue.metrics import report as score_report
+from softcue.predict import Predictor, reading_of
+from softcue.prepare import make_items
+from softcue.readers import Data, Problems
+from softcue.readers.stream import json_rows
+from softcue.settings import split_settings
+from softcue.tasks import open_data
+from softcue.training import LIMIT, Job, Report, method_class, train_jobs
+
+ROOT = "SOFTCUE_DATA"  # environment variable: where benchmarks and named data sets are looked for first
+
+
+def data_root(given: str | Path | None) -> Path | None:
+    """The data root: as given, or from the environment."""
+    root = given or os.environ.get(ROOT)
+    if root is not None and not Path(root).is_dir():
+        raise RequestError(f"the data root {root} is not a folder; give the folder that holds the data sets' folders")
+    return None if root is None else Path(root)
+
+
+def train(
+    data: str | Path | Data,
+    *,
+    backbone: str | Base = "minilm",
+    method: str = "pasta",
+    settings: Mapping[str, Any] | None = None,
+    kind: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    root: str | Path | None = None,
+    rows: int | None = None,
+    seed: int = 0,
+    pooling: str | None = None,
+    limit: int = LIMIT,
+    precision: str = "auto",
+    device: str = "cpu",
+    report: Report = lambda prepared, run: None,
+) -> Adapter | Checkpoint:
+    """Train one adapter; `.scores` has its scores and `.save(folder)` writes it. Method "full" gives a whole Checkpoint.
+
+    settings: fields of the method's config and of Training; rows: cap on training rows (a seeded draw); limit: tokens
+    per example; report: called after every step. Raises SoftcueError.
+    """
+    own, training = split_settings(None if method == FULL else method_class(method), settings or {})
+    if not isinstance(data, Data):
+        cap = None if rows is None else {"train": rows}
+        data = open_data(data, kind=kind, columns=columns, data_root=data_root(root), seed=seed, limit=cap)
+    base = backbone if isinstance(backbone, Base) else open_base(backbone, precision, device)
+    job = Job(data, method, own, training, seed, pooling, limit)
+    return train_full(job, base, report) if method == FULL else train_jobs([job], base, report)[0]
+
+
+def evaluate(
+    adapter: str | Path | Adapter,
+    data: str | Path | Data,
+    *,
+    split: str = "test",
+    backbone: str | Base | None = None,
+    root: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    precision: str = "auto",
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Score an adapter on one split: {"scores", "report", "rows", "truncated", "split", "subset"}.
+
+    backbone: None loads the one that the adapter names. Raises SoftcueError.
+    """
+    predictor, name = open_predictor(adapter, backbone, precision, device)
+    loaded, text = predictor.adapters[name], predictor.base.text
+    if not isinstance(data, Data):
+        data = open_data(data, kind=loaded.kind, columns=columns, data_root=data_root(root), splits=(split,))
+    if split not in data.splits:
+        raise RequestError(f"{data.name} has no {split} split; it has {', '.join(data.splits) or 'none'}")
+    if data.pair != loaded.pair and loaded.kind in ("classify", "score"):
+        raise RequestError(f"{data.name} has {_texts(data.pair)}; the adapter was trained on {_texts(loaded.pair)}")
+    records, reading = data.splits[split], reading_of(loaded)
+    items = make_items(records, text, reading)
+    answers = run(predictor.model, items, [0] * len(items))
+    predicted = [decide(answer, reading) for answer in answers]
+    truth = [gold(record, loaded.kind) for record in records]
+    chances = [answer.tolist() for answer in answers] if loaded.kind in ("classify", "choice") else None
+    return {
+        "scores": judge(answers, records, reading, data),
+        "report": score_report(loaded.kind, truth, predicted, chances, labels=loaded.labels),
+        "rows": len(records),
+        "truncated": sum(item.dropped > 0 for item in items),
+        "split": split,
+        "subset": data.subset,
+        "warnings": data.warnings,
+    }
+
+
+def predict(
+    adapter: str | Path | Adapter,
+    requests: Sequence[Mapping[str, Any]],
+    *,
+    backbone: str | Base | None = None,
+    precision: str = "auto",
+    device: str = "cpu",
+) -> list[dict[str, Any]]:
+    """Answers of one adapter, in order; requests as Predictor takes them, without "adapter". Raises SoftcueError."""
+    predictor, name = open_predictor(adapter, backbone, precision, device)
+    return predictor([{**request, "adapter": name} for request in requests])
+
+
+def questions(texts: Sequence[str], file: Path | None) -> list[dict[str, Any]]:
+    """Requests from the command line: one text, a pair of texts, or a JSONL file."""
+    if bool(texts) == (file is not None):
+        raise RequestError("give a text (two for a pair), or --file with one JSON object a line")
+    if file is None:
+        if len(texts) > 2:
+            raise RequestError(f"{len(texts)} texts came; expected one, or two for an adapter that reads pairs (quote them)")
+        return [dict(zip(("text", "text_pair"), texts, strict=False))]
+    if not file.is_file():
+        raise RequestError(f"--file {file} does not exist; expected a file with one JSON object a line")
+    problems = Problems()
+    rows = [{**row, "where": f"{file.name}:{line}"} for line, row in json_rows(file, problems)]
+    problems.check(str(file))
+    if not rows:
+        raise RequestError(f"--file {file} is empty; expected one JSON object a line")
+    return rows
+
+
+def open_predictor(adapter: str | Path | Adapter, backbone: str | Base | None, precision: str, device: str) -> tuple[Predictor, str]:
+    """A predictor of one adapter, and its name in it."""
+    folder = None if isinstance(adapter, Adapter) else Path(adapter)
+    loaded = adapter if isinstance(adapter, Adapter) else Adapter.load(adapter)
+    base = backbone if isinstance(backbone, Base) else open_base(backbone or backbone_of(loaded, folder), precision, device)
+    name = loaded.task if folder is None else str(folder)
+    return Predictor(base, {name: loaded}), name
+
+
+def backbone_of(adapter: Adapter, folder: Path | None) -> str:
+    """What to load for an adapter: the backbone that it names; a fine-tuned checkpoint is its own."""
+    if adapter.backbone != ".":
+        return adapter.backbone
+    if folder is None:
+        raise RequestError("the adapter belongs to a fine-tuned checkpoint; give the checkpoint's folder")
+    return str(folder)
+
+
+def _texts(pair: bool) -> str:
+    return "pairs of texts" if pair else "single texts"

@@ -1,0 +1,45 @@
+"""Base: an encoder with its tokenizer, as every adapter, predictor and bank needs them together."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from softcue.encoder.load import Backbone, load_encoder
+from softcue.errors import RequestError
+from softcue.text import Text
+
+
+@dataclass(frozen=True)
+class Base:
+    """A frozen encoder and the tokenizer it was trained with."""
+
+    backbone: Backbone
+    text: Text
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What an adapter is bound to: a hash over the encoder's tensors and its tokenizer."""
+        return hashlib.sha256(f"{self.backbone.fingerprint} {self.text.digest}".encode()).hexdigest()
+
+
+def open_base(name: str, precision: str = "auto", device: str = "cpu") -> Base:
+    """Load a folder, a Hugging Face id or an alias; precision: float32, bfloat16, or auto (see best_dtype)."""
+    backbone = load_encoder(name, dtype_of(precision, device), device)
+    return Base(backbone, Text.load(backbone.folder, backbone.encoder.spec.positions))
+
+
+def dtype_of(precision: str, device: str = "cpu") -> torch.dtype:
+    """The torch type of a precision's name; "auto" is bfloat16 where the processor multiplies matrices in it."""
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "auto": best_dtype(device)}
+    if precision not in known:
+        raise RequestError(f"precision {precision!r} is unknown; expected one of {', '.join(known)}")
+    return known[precision]
+
+
+def best_dtype(device: str) -> torch.dtype:
+    """bfloat16 where the device has units for it, else float32."""
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32

@@ -1,0 +1,238 @@
+"""The command line: each command reads its flags, calls one library function and prints what it gives."""
+
+import json
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from softcue.errors import RequestError, SoftcueError
+
+app = typer.Typer(
+    help="Tune a frozen Transformer encoder through its tokens, and serve any mix of tasks from that one encoder.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Backbone = Annotated[str, typer.Option(help="A folder, a Hugging Face id, or an alias (see `softcue backbones`).")]
+Root = Annotated[Path | None, typer.Option(help="Folder of data sets to look names up in; default: the variable SOFTCUE_DATA.")]
+Precision = Annotated[str, typer.Option(help="float32, bfloat16, or auto: bfloat16 where the processor has it.")]
+Device = Annotated[str, typer.Option(help="cpu, or cuda where there is one.")]
+Kind = Annotated[str | None, typer.Option(help="classify, score, choice or tag; default: recognised from the data.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="A setting of the method or of training, NAME=VALUE.")]
+Rows = Annotated[int | None, typer.Option(help="Use at most this many training rows, drawn by the seed.")]
+Pooling = Annotated[str | None, typer.Option(help="cls, mean or pooler; default: the backbone's.")]
+Plugins = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="A Python file of yours with methods or tasks; it is run. May be repeated.")
+]
+
+
+def main() -> None:
+    """Run the command; a mistake of the user's is one line on standard error and exit code 2."""
+    try:
+        app(prog_name="softcue")
+    except SoftcueError as error:
+        print(f"softcue: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # `softcue ... | head`
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        from softcue.plugins import fault
+
+        told = fault(error)
+        if told is None:
+            raise
+        print(f"softcue: {told}", file=sys.stderr)
+        sys.exit(2)
+
+
+def parse_settings(given: list[str]) -> dict[str, Any]:
+    """["length=20", "plan=preset"] -> {"length": 20, "plan": "preset"}; values are TOML, or else words."""
+    settings = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not equals or not name:
+            raise RequestError(f"--set {item!r} is not NAME=VALUE, as in --set length=20")
+        try:
+            settings[name.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            settings[name.strip()] = value
+    return settings
+
+
+def load_plugins(given: list[Path] | None) -> None:
+    """Run the user's own files before anything is looked up by name."""
+    if given:
+        from softcue.plugins import load_plugin
+
+        for path in given:
+            load_plugin(path)
+
+
+@app.command(epilog="Example: softcue train data/trec --method pasta --backbone minilm --out adapters/trec")
+def train(
+    data: Annotated[
+        str | None,
+        typer.Argument(help="A folder with train, dev and test files, a file, a benchmark's name, or hf:ID; default: the recipe's."),
+    ] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="Where to save the adapter.")],
+    recipe: Annotated[
+        str | None, typer.Option(help="A published setting to start from, as in spt-rte-roberta-large; flags stand over it.")
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="A tuning method (see `softcue methods`), `probe`, or `full`; default: pasta.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="A folder, a Hugging Face id, or an alias; default: minilm.")] = None,
+    kind: Kind = None,
+    settings: Settings = None,
+    seed: Annotated[int | None, typer.Option(help="Of initial numbers, order of rows, dropout and splits; default: 0.")] = None,
+    rows: Rows = None,
+    pooling: Pooling = None,
+    limit: Annotated[int | None, typer.Option(help="Longest example in tokens; default: 128.")] = None,
+    data_root: Root = None,
+    plugin: Plugins = None,
+    precision: Precision = "auto",
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Train an adapter on DATA, score it on rows that chose nothing, and save it."""
+    from softcue import api, show
+    from softcue.progress import training_bar
+    from softcue.recipes import train_arguments
+
+    load_plugins(plugin)
+    given = {"data": data, "method": method, "backbone": backbone, "seed": seed, "pooling": pooling, "limit": limit}
+    arguments = train_arguments(recipe, {**given, "settings": parse_settings(settings or [])})
+    show.check_out(out)
+    with training_bar(quiet=as_json) as report:
+        adapter = api.train(**arguments, kind=kind, root=data_root, rows=rows, precision=precision, device=device, report=report)
+    adapter.save(out)
+    show.trained(adapter, out, as_json)
+
+
+@app.command(epilog="Example: softcue compare data/trec --methods pasta,stp,spt --seeds 3 --out comparison")
+def compare(
+    data: Annotated[str, typer.Argument(help="As for train.")],
+    methods: Annotated[str, typer.Option(help="Names with commas between; majority and probe are always there.")],
+    out: Annotated[Path, typer.Option(help="Folder of the table and of finished cells; a run that was killed goes on there.")],
+    seeds: Annotated[int, typer.Option(help="How often each method is trained: seeds 0, 1, ..")] = 3,
+    backbone: Backbone = "minilm",
+    kind: Kind = None,
+    settings: Settings = None,
+    epochs: Annotated[int | None, typer.Option(help="For every method; default: by the number of rows.")] = None,
+    rows: Rows = None,
+    pooling: Pooling = None,
+    limit: Annotated[int, typer.Option(help="Longest example in tokens.")] = 128,
+    data_root: Root = None,
+    plugin: Plugins = None,
+    precision: Precision = "auto",
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Train several methods with several seeds under equal budgets, and write one table."""
+    from softcue import show
+    from softcue.compare import compare as run
+    from softcue.progress import training_bar
+
+    load_plugins(plugin)
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    chosen = parse_settings(settings or []) | ({} if epochs is None else {"epochs": epochs})
+    with training_bar(quiet=as_json) as report:
+        result = run(
+            data, names, out, seeds=seeds, backbone=backbone, settings=chosen, kind=kind, root=data_root, rows=rows, pooling=pooling,
+            limit=limit, precision=precision, device=device, report=report, say=show.progress,
+        )  # fmt: skip
+    show.compared(result, as_json)
+
+
+@app.command("eval", epilog="Example: softcue eval adapters/trec data/trec --split test")
+def evaluate(
+    adapter: Annotated[Path, typer.Argument(help="The adapter's folder.")],
+    data: Annotated[str, typer.Argument(help="As for train.")],
+    split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
+    backbone: Annotated[str | None, typer.Option(help="Default: the one that the adapter names.")] = None,
+    data_root: Root = None,
+    plugin: Plugins = None,
+    precision: Precision = "auto",
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Score an adapter on one split of DATA."""
+    from softcue import api, show
+
+    load_plugins(plugin)
+    show.evaluated(api.evaluate(adapter, data, split=split, backbone=backbone, root=data_root, precision=precision, device=device), as_json)
+
+
+@app.command(epilog='Example: softcue predict adapters/trec "Who wrote Hamlet?"')
+def predict(
+    adapter: Annotated[Path, typer.Argument(help="The adapter's folder.")],
+    text: Annotated[list[str] | None, typer.Argument(help="A text, or two for an adapter that reads pairs.")] = None,
+    file: Annotated[Path | None, typer.Option(help="JSONL: one object a line with text, text_pair, choices or tokens.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write answers, one JSON object a line; default: standard output.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="Default: the one that the adapter names.")] = None,
+    plugin: Plugins = None,
+    precision: Precision = "auto",
+    device: Device = "cpu",
+) -> None:
+    """Answer a text, or every line of a file, as one JSON object each."""
+    from softcue import api, show
+
+    load_plugins(plugin)
+    answers = api.predict(adapter, api.questions(text or [], file), backbone=backbone, precision=precision, device=device)
+    show.answers(answers, out)
+
+
+@app.command(epilog="Example: softcue methods")
+def methods(plugin: Plugins = None, as_json: Json = False) -> None:
+    """List the tuning methods, with their settings and what an adapter costs on bert-base."""
+    from softcue import show
+
+    load_plugins(plugin)
+    show.methods(as_json)
+
+
+@app.command(epilog="Example: softcue tasks --data-root data")
+def tasks(data_root: Root = None, plugin: Plugins = None, as_json: Json = False) -> None:
+    """List the benchmarks, their metrics, and which of them are under the data root."""
+    from softcue import api, show
+
+    load_plugins(plugin)
+    show.tasks(api.data_root(data_root), as_json)
+
+
+@app.command(epilog="Example: softcue backbones")
+def backbones(as_json: Json = False) -> None:
+    """List the encoder families and the aliases of backbones."""
+    from softcue import show
+
+    show.backbones(as_json)
+
+
+@app.command(epilog="Example: softcue info adapters/trec")
+def info(adapter: Annotated[Path, typer.Argument(help="The adapter's folder.")], plugin: Plugins = None, as_json: Json = False) -> None:
+    """Show what an adapter is, what it was trained on, and its scores."""
+    from softcue import show
+
+    load_plugins(plugin)
+    show.info(adapter, as_json)
+
+
+@app.command(epilog="Example: softcue quickstart --out quickstart")
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Where to save the adapters and the table.")] = Path("quickstart"),
+    backbone: Backbone = "minilm",
+    as_json: Json = False,
+) -> None:
+    """The main job end to end on bundled data: train, compare, save, reload, and answer a mixed batch."""
+    from softcue.quickstart import quickstart as run
+
+    result = run(out, backbone)
+    if as_json:
+        print(json.dumps(result, indent=2))

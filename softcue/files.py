@@ -1,0 +1,260 @@
+"""Files that are either whole or absent: atomic writes of a file or a folder, repair after a crash, and careful reading."""
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from softcue.errors import RequestError, SoftcueError
+
+MARKER = "adapter_config.json"  # a folder that holds it is ours to replace
+LIMIT = 16 * 2**20  # bytes; no JSON that we read is larger
+
+
+def write_file(path: str | Path, data: bytes) -> Path:
+    """Write a file whole or not at all; what was there stays until the new bytes are on disk. Raises RequestError."""
+    path = resolve(path)
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise RequestError(f"{path} is a folder or a device; expected a file, or nothing, to write in its place")
+    try:
+        with _locked(path.parent, shared=False) as held:
+            new = _sibling(path, "writing")
+            if held:
+                _remove(new)
+            _write_then_swap(new, path, data)
+    except OSError as error:
+        raise RequestError(f"cannot write {path}: {_reason(error)}; nothing half-written is left") from error
+    return path
+
+
+def write_folder(folder: str | Path, fill: Callable[[Path], None]) -> Path:
+    """Let `fill` write a new folder beside `folder`, sync it, and swap the two by rename. Raises RequestError.
+
+    A folder that is not empty and holds no adapter_config.json is refused. `fill` must not save or load a sibling.
+    """
+    folder = resolve(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(folder.parent, shared=False) as held:
+            if held:
+                _repair(folder)
+            _refuse_foreign(folder)
+            _fill_then_swap(_sibling(folder, "writing"), folder, fill)
+    except OSError as error:
+        raise RequestError(f"cannot write {folder}: {_reason(error)}; nothing half-written is left") from error
+    return folder
+
+
+def recover(folder: str | Path) -> None:
+    """Put right what a crashed write_folder left: bring back what was moved aside, remove what was half-written."""
+    folder = resolve(folder)
+    try:
+        if not any(os.path.lexists(_sibling(folder, state)) for state in ("writing", "aside")):
+            return
+        with _locked(folder.parent, shared=False) as held:
+            if held:
+                _repair(folder)
+    except OSError as error:
+        if not os.path.exists(folder):
+            aside = _sibling(folder, "aside")
+            raise RequestError(f"cannot restore {folder} from {aside}: {_reason(error)}; rename it by hand") from error
+
+
+@contextlib.contextmanager
+def reading(folder: str | Path) -> Iterator[None]:
+    """A folder is recovered, and not swapped by another process while its files are read."""
+    folder = resolve(folder)
+    recover(folder)
+    with _locked(folder.parent, shared=True):
+        yield
+
+
+def read_bytes(path: Path, error: type[SoftcueError], limit: int = LIMIT) -> bytes:
+    """A regular file's bytes; a missing, special, unreadable or larger one is an `error` that names it."""
+    with open_regular(path, error) as (descriptor, size):
+        if size > limit:
+            raise error(f"{path}: holds {size:,} bytes; expected at most {limit:,}")
+        try:
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read(limit)
+        except OSError as problem:
+            raise error(f"{path}: cannot be read: {_reason(problem)}") from problem
+
+
+@contextlib.contextmanager
+def open_regular(path: Path, error: type[SoftcueError]) -> Iterator[tuple[int, int]]:
+    """(descriptor, bytes) of a regular file; never waits for a pipe and never reads a device."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as problem:
+        raise error(f"{path}: {_reason(problem)}") from problem
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise error(f"{path}: is not a file; expected one")
+        yield descriptor, status.st_size
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: Path, error: type[SoftcueError]) -> Any:
+    """What a JSON file holds; anything that is not strict JSON is an `error` that names the file."""
+    try:
+        return parse_json(read_bytes(path, error))
+    except ValueError as problem:
+        raise error(f"{path}: {problem}") from problem
+
+
+def parse_json(data: bytes) -> Any:
+    """Strict JSON: UTF-8, no duplicated keys, no NaN or infinities, no lone surrogates, nested at most as deep as Python allows.
+
+    Raises ValueError that says what is wrong.
+    """
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except RecursionError:
+        raise ValueError("is nested too deeply to be ours") from None
+    except UnicodeError:
+        raise ValueError("is not UTF-8 text") from None
+    except json.JSONDecodeError as problem:
+        raise ValueError(f"is not JSON: {problem}") from None
+    return value
+
+
+def resolve(path: str | Path) -> Path:
+    """An absolute path without links, so that a link's target is replaced and not the link. Raises RequestError."""
+    if "\0" in str(path):
+        raise RequestError(f"{str(path)!r} is no path: it holds a NUL character")
+    return Path(os.path.realpath(path))
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"has {next(n for n in names if names.count(n) > 1)[:80]!r} twice in one object; expected it once")
+    return found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"has the number {text[:40]}; expected a finite one")
+    return value
+
+
+@contextlib.contextmanager
+def _locked(parent: Path, shared: bool) -> Iterator[bool]:
+    """Hold the folder's lock; False where its file system has none. A killed process lets go of it."""
+    try:
+        descriptor = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield False  # the reader or writer itself will say what is wrong with the folder
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            held = True
+        except OSError:
+            held = False
+        yield held
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough where a child was forked meanwhile
+        os.close(descriptor)
+
+
+def _sibling(path: Path, state: str) -> Path:
+    return path.parent / f".{path.name}.softcue-{state}"
+
+
+def _repair(folder: Path) -> None:
+    """Under the lock, no writer lives that these could belong to."""
+    aside = _sibling(folder, "aside")
+    if os.path.lexists(aside) and not os.path.lexists(folder):
+        os.replace(aside, folder)
+        _sync(folder.parent)
+    _remove(aside)
+    _remove(_sibling(folder, "writing"))
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise RequestError(f"{folder} is a file; expected a folder, or nothing, to write in its place")
+    if any(folder.iterdir()) and not (folder / MARKER).is_file():
+        raise RequestError(f"{folder} is a folder that holds something else than an adapter (no {MARKER}); give another or empty it")
+
+
+def _write_then_swap(new: Path, path: Path, data: bytes) -> None:
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(new, path)
+    except BaseException:
+        _remove(new)
+        raise
+    _sync(path.parent)
+
+
+def _fill_then_swap(new: Path, folder: Path, fill: Callable[[Path], None]) -> None:
+    os.mkdir(new)
+    try:
+        fill(new)
+        for place, _, names in os.walk(new):
+            for name in names:
+                _sync(Path(place, name))
+            _sync(Path(place))
+        _swap(new, folder)
+    except BaseException:
+        _remove(new)
+        raise
+    _remove(_sibling(folder, "aside"))
+
+
+def _swap(new: Path, folder: Path) -> None:
+    aside = _sibling(folder, "aside")
+    moved = folder.exists()
+    if moved:
+        os.replace(folder, aside)
+    try:
+        os.replace(new, folder)
+        _sync(folder.parent)
+    except BaseException:
+        if folder.exists():
+            os.replace(folder, new)
+        if moved:
+            os.replace(aside, folder)
+        raise
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    """Whatever cannot be removed now is tried again by the next write."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

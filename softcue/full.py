@@ -1,0 +1,70 @@
+"""Full fine-tuning: the encoder unfrozen with a head on it; a baseline that saves a whole checkpoint instead of an adapter."""
+
+import copy
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from softcue.adapter import Adapter
+from softcue.base import Base
+from softcue.encoder.load import save_checkpoint
+from softcue.errors import RequestError
+from softcue.files import write_folder
+from softcue.loop import fit
+from softcue.model import Model
+from softcue.settings import preset
+from softcue.training import Job, Report, finish, make_run, prepare, seeded
+
+METHOD = "full"  # not a cue: it has no file in cues/, one seat, and the bank refuses it
+HEAD_ONLY = "probe"  # what its adapter is, seen from the encoder that it brings along
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A fine-tuned encoder and the head that goes with it."""
+
+    adapter: Adapter
+    base: Base
+
+    @property
+    def scores(self) -> Mapping[str, Any]:
+        """As an adapter has them."""
+        return self.adapter.scores
+
+    def save(self, folder: str | Path) -> Path:
+        """A Hugging Face checkpoint with the adapter's two files beside it; the folder is then its own backbone."""
+
+        def fill(into: Path) -> None:
+            save_checkpoint(self.base.backbone.encoder, into, self.base.backbone.folder)
+            saved = Base(replace(self.base.backbone, folder=into), self.base.text)
+            replace(self.adapter, fingerprint=saved.fingerprint).write(into)
+
+        return write_folder(folder, fill)
+
+
+def train_full(job: Job, base: Base, report: Report = lambda prepared, run: None) -> Checkpoint:
+    """Fine-tune a copy of the base's encoder: float32 weights, with autocast where the base is in bfloat16."""
+    if job.settings:
+        raise RequestError(f"full fine-tuning has no settings; {', '.join(job.settings)} came")
+    frozen = base.backbone.encoder
+    low = next(frozen.parameters()).dtype == torch.bfloat16
+    encoder = copy.deepcopy(frozen).float().requires_grad_(True)
+    own = Base(replace(base.backbone, encoder=encoder), base.text)
+    prepared = prepare(replace(job, method=HEAD_ONLY), own)
+    prepared = replace(prepared, training=preset(METHOD, len(prepared.items), job.training))
+    model = Model.single(encoder, prepared.cue, prepared.head)
+
+    def precision() -> AbstractContextManager[Any]:
+        return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=low)
+
+    run = make_run(model, 0, prepared, own, precision)
+    with seeded(job.seed):
+        fit(model, [run], precision, lambda run: report(prepared, run))
+    encoder.requires_grad_(False)
+    with precision():
+        adapter = finish(model, run, prepared, own)
+    return Checkpoint(replace(adapter, tuned=METHOD, backbone="."), own)

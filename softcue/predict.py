@@ -1,0 +1,81 @@
+"""Predictor: adapters of any methods over one encoder, any mix of them in one forward."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from softcue.adapter import Adapter, seat_in
+from softcue.answers import Question, ask, say
+from softcue.base import Base, open_base
+from softcue.cues import Cue
+from softcue.errors import RequestError
+from softcue.evaluation import ROWS, run
+from softcue.heads import Head
+from softcue.model import Model, Place
+from softcue.prepare import Reading
+
+
+class Predictor:
+    """Answers requests for any of its adapters; rows of all methods, kinds and label counts share a forward."""
+
+    def __init__(
+        self, backbone: str | Base, adapters: Mapping[str, str | Path | Adapter], *, precision: str = "auto", device: str = "cpu"
+    ) -> None:
+        """adapters: name -> folder or Adapter. Raises AdapterError for one of another backbone or a fine-tuned checkpoint."""
+        self.base = backbone if isinstance(backbone, Base) else open_base(backbone, precision, device)
+        self.adapters = {name: a if isinstance(a, Adapter) else Adapter.load(a) for name, a in adapters.items()}
+        for name, adapter in self.adapters.items():
+            adapter.check(name, self.base.backbone.name, self.base.fingerprint, self.base.backbone.encoder.dims)
+        self.seat = {name: seat for seat, name in enumerate(self.adapters)}
+        self.model = seat_adapters(self.base, list(self.adapters.values()))
+
+    def __call__(self, requests: Sequence[Mapping[str, Any]], budget: int = ROWS) -> list[dict[str, Any]]:
+        """One answer per request, in order; budget: rows in one forward. Raises RequestError that names the request.
+
+        classify: label, score, scores; score: value; choice: choice, scores; tag: entities (and tags, for given tokens).
+        """
+        questions = [self._question(i, request) for i, request in enumerate(requests)]
+        seats = [self.seat[request["adapter"]] for request in requests]
+        answers = run(self.model, [question.item for question in questions], seats, budget)
+        return [say(answer, question) for answer, question in zip(answers, questions, strict=True)]
+
+    def _question(self, number: int, request: Mapping[str, Any]) -> Question:
+        name = request.get("adapter")
+        if name not in self.adapters:
+            known = ", ".join(list(self.adapters)[:10]) + (" ..." if len(self.adapters) > 10 else "")
+            raise RequestError(f"request {number} names the adapter {name!r}; this predictor has {known or 'none'}")
+        adapter = self.adapters[name]
+        try:
+            return ask(request, reading_of(adapter), adapter.pair, self.base.text)
+        except RequestError as error:
+            where = request.get("where", f"request {number}")
+            raise RequestError(f"{where} (adapter '{name}'): {error}") from error
+
+
+def reading_of(adapter: Adapter) -> Reading:
+    """How an adapter reads its input."""
+    return Reading(adapter.kind, adapter.labels, adapter.limit, adapter.centre, adapter.spread)
+
+
+def seat_adapters(base: Base, adapters: Sequence[Adapter]) -> Model:
+    """A model with a seat per adapter: one cue per (method, shape), one head per (kind, pooling)."""
+    cue_groups: dict[Any, list[Adapter]] = {}
+    head_groups: dict[Any, list[Adapter]] = {}
+    for adapter in adapters:
+        cue_groups.setdefault((adapter.method, Cue.registry[adapter.method].shape(adapter.config)), []).append(adapter)
+        head_groups.setdefault((adapter.kind, adapter.pooling), []).append(adapter)
+    dims = base.backbone.encoder.dims
+    cues = [Cue.registry[method](dims, members[0].config, len(members)) for (method, _), members in cue_groups.items()]
+    heads = [
+        Head.registry[kind](dims.hidden, [max(1, len(a.labels)) for a in members], pooling)
+        for (kind, pooling), members in head_groups.items()
+    ]
+    places: dict[int, list[int]] = {id(adapter): [] for adapter in adapters}
+    for groups in (cue_groups, head_groups):
+        for number, members in enumerate(groups.values()):
+            for seat, adapter in enumerate(members):
+                places[id(adapter)] += [number, seat]
+    model = Model(base.backbone.encoder, cues, heads, [Place(*places[id(adapter)]) for adapter in adapters])
+    for place, adapter in zip(model.places, adapters, strict=True):
+        seat_in(cues[place.cue], place.cue_seat, heads[place.head], place.head_seat, adapter)
+    return model.to(model.device).eval()

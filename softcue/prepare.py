@@ -1,0 +1,107 @@
+"""Records to items: token ids and targets, as one adapter's header says they are to be made."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+from softcue.batch import Example
+from softcue.heads import IGNORED
+from softcue.readers.records import Record
+from softcue.text import Encoded, Text
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How an adapter reads its input; recorded in its header."""
+
+    kind: str
+    labels: tuple[str, ...]
+    limit: int  # longest example in tokens
+    centre: float = 0.0  # score heads learn (value - centre) / spread
+    spread: float = 1.0
+
+
+@dataclass(frozen=True)
+class Item:
+    """One record, ready to be packed: one example, one per choice, or one per window of a text too long to tag at once."""
+
+    encoded: tuple[Encoded, ...]
+    targets: tuple[Any, ...]  # one per example, as the head of its kind wants them; what train lacks is IGNORED
+    keep: tuple[int, ...] | None = None  # which of all windows' words, end to end, answer for the record's words; None: all
+
+    @property
+    def examples(self) -> tuple[Example, ...]:
+        """What pack() takes."""
+        return tuple(encoded.example for encoded in self.encoded)
+
+    @property
+    def rows(self) -> int:
+        """Tokens of all its examples."""
+        return sum(len(encoded.example.token) for encoded in self.encoded)
+
+    @property
+    def dropped(self) -> int:
+        """Tokens lost to truncation."""
+        return sum(encoded.dropped for encoded in self.encoded)
+
+
+def make_items(records: Sequence[Record], text: Text, reading: Reading) -> list[Item]:
+    """Tokenise records and number their labels."""
+    if reading.kind == "tag":
+        number = _numbers(reading.labels)
+        return [_tagged(record, text, reading.limit, number) for record in records]
+    pairs = [pair for record in records for pair in _pairs(record)]
+    encoded = iter(text.encode_many(pairs, reading.limit))
+    return [Item(tuple(next(encoded) for _ in _pairs(r)), _targets(r, reading)) for r in records]
+
+
+def _tagged(record: Record, text: Text, limit: int, number: Mapping[str, int]) -> Item:
+    """Words as windows that overlap; each word is learnt and answered in the window that shows most around it."""
+    tags = [number.get(tag, IGNORED) for tag in record.tags] or [IGNORED] * len(record.tokens)
+    first = text.encode_words(record.tokens, limit)
+    if not first.dropped_words:
+        return Item((first,), (tags,))
+    windows = [(0, first), *_windows(record.tokens, text, limit, first)]
+    spans = [(start, start + len(encoded.example.word)) for start, encoded in windows]
+    owner = [max(range(len(spans)), key=lambda w: _margin(word, spans[w], len(tags))) for word in range(len(tags))]
+    targets = [[tags[i] if owner[i] == w else IGNORED for i in range(*span)] for w, span in enumerate(spans)]
+    offsets = [0, *accumulate(b - a for a, b in spans)]
+    keep = tuple(offsets[w] + word - spans[w][0] for word, w in enumerate(owner))
+    return Item(tuple(encoded for _, encoded in windows), tuple(targets), keep)
+
+
+def _windows(words: Sequence[str], text: Text, limit: int, window: Encoded) -> Iterator[tuple[int, Encoded]]:
+    """The windows after the first, each with the number of its first word; a quarter of a window is seen twice."""
+    start, count = 0, len(window.example.word)
+    while start + count < len(words):
+        start += max(1, count - count // 4)
+        window = text.encode_words(words[start:], limit)
+        count = len(window.example.word)
+        yield start, window
+
+
+def _margin(word: int, span: tuple[int, int], count: int) -> int:
+    """Words of context on the poorer side, where the text's own ends do not count as poor; negative outside the window."""
+    before = count if span[0] == 0 else word - span[0]
+    after = count if span[1] == count else span[1] - 1 - word
+    return min(before, after) if span[0] <= word < span[1] else -1
+
+
+def _numbers(labels: Sequence[str]) -> Mapping[str, int]:
+    return {label: i for i, label in enumerate(labels)}
+
+
+def _pairs(record: Record) -> list[tuple[str, str | None]]:
+    """The texts that go through the encoder for one record."""
+    assert record.text is not None
+    return [(record.text, choice) for choice in record.choices] or [(record.text, record.pair)]
+
+
+def _targets(record: Record, reading: Reading) -> tuple[Any, ...]:
+    if reading.kind == "choice":
+        return tuple(int(i == record.label) for i in range(len(record.choices)))
+    if reading.kind == "score":
+        value = float(record.label) if record.label is not None else reading.centre
+        return ((value - reading.centre) / reading.spread,)
+    return (_numbers(reading.labels).get(str(record.label), IGNORED),)

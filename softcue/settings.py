@@ -1,0 +1,56 @@
+"""Training settings: the dataclass, and the presets that fill it for a method and a number of rows."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+from softcue.errors import RequestError
+from softcue.options import Options, setting
+from softcue.protocol import Cue
+
+
+@dataclass(frozen=True)
+class Training(Options):
+    """How one job is trained; the same dataclass is the CLI's flags, a recipe's table and the adapter's record."""
+
+    epochs: int = setting(10, least=1)
+    batch: int = setting(32, least=1)  # examples (questions, for choice) in a step
+    rate: float = setting(3e-3, least=1e-12, below=1e3)  # peak learning rate
+    warmup: float = setting(0.06, least=0, below=1)  # share of all steps in which the rate rises
+    decay: float = setting(0.0, least=0)  # AdamW's weight decay
+    clip: float = setting(1.0, least=0)  # gradient norm per job; 0 does not clip
+    schedule: Literal["linear", "exponential", "constant"] = "linear"  # exponential: 0.95 an epoch
+    patience: int = setting(8, least=0)  # evaluations without a better one before the job stops; 0 never stops
+    backbone_dropout: bool = True  # the frozen backbone's own dropout while training, as published
+
+
+@cache
+def _presets() -> dict[str, dict[str, Any]]:
+    return tomllib.loads(files("softcue").joinpath("presets.toml").read_text(encoding="utf-8"))
+
+
+def preset(method: str, rows: int, overrides: Mapping[str, Any]) -> Training:
+    """The settings for a method and a number of training rows, with the user's own on top."""
+    table = {**_presets()["default"], **_presets().get(method, {})}
+    examples, fewest, most = (table.pop(key) for key in ("examples", "fewest_epochs", "most_epochs"))
+    epochs = min(most, max(fewest, round(examples / max(1, rows))))
+    known = {f.name for f in fields(Training)}
+    wrong = sorted(set(overrides) - known)
+    if wrong:
+        raise RequestError(f"training settings have no {', '.join(wrong)}; they have {', '.join(sorted(known))}")
+    return replace(Training(**{"epochs": epochs, **table}), **overrides)
+
+
+def split_settings(method: type[Cue] | None, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What belongs to the method's config and what to Training; RequestError names what belongs to neither."""
+    own = {f.name for f in fields(method.Config)} if method is not None else set()
+    shared = {f.name for f in fields(Training)}
+    wrong = sorted(set(given) - own - shared)
+    if wrong:
+        name = method.method if method is not None else "full fine-tuning"
+        its, training = ", ".join(sorted(own)) or "none", ", ".join(sorted(shared))
+        raise RequestError(f"{name} has no setting {', '.join(wrong)}; its own are {its}, and training has {training}")
+    return {k: v for k, v in given.items() if k in own}, {k: v for k, v in given.items() if k not in own}

@@ -1,0 +1,47 @@
+"""Which rows train, which select and which are reported; never the same for two of them."""
+
+from dataclasses import dataclass
+
+import torch
+
+from softcue.errors import RequestError
+from softcue.readers.records import Data, Record
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rows by what they are for."""
+
+    train: list[Record]
+    select: list[Record]  # choose the best step, the settings, the method
+    report: list[Record]  # scored once, at the end
+    measured: str  # how, in words; travels in the adapter
+
+
+def select(data: Data, seed: int, from_train: bool = False) -> Selection:
+    """With train, dev and test: dev selects, test is reported. Without one of them a seeded tenth of train selects.
+
+    from_train: a tenth of train selects in any case. Raises RequestError where there is no train split or too little of it.
+    """
+    if "train" not in data.splits:
+        raise RequestError(f"{data.name} has no train split; it has {', '.join(data.splits)}")
+    train = data.splits["train"]
+    if "dev" in data.splits and "test" in data.splits and not from_train:
+        return Selection(train, data.splits["dev"], data.splits["test"], "selected on dev, reported on test")
+    held = "test" if "test" in data.splits else "dev" if "dev" in data.splits else None
+    train, tenth = cut(train, seed, data.name)
+    if held is not None:
+        return Selection(train, tenth, data.splits[held], f"selected on a tenth of train (seed {seed}), reported on {held}")
+    train, other = cut(train, seed, data.name)
+    return Selection(train, tenth, other, f"selected on a tenth of train (seed {seed}), reported on another")
+
+
+def cut(records: list[Record], seed: int, name: str) -> tuple[list[Record], list[Record]]:
+    """A seeded tenth (at least one row) set aside; rows of one group stay together."""
+    if len(records) < 2:
+        raise RequestError(f"{name} has {len(records)} training rows; at least 2 are needed to set some aside for selection")
+    groups = list(dict.fromkeys(record.group or str(i) for i, record in enumerate(records)))
+    order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed)).tolist()
+    aside = {groups[i] for i in order[: max(1, len(groups) // 10)]}
+    kept = [record for i, record in enumerate(records) if (record.group or str(i)) not in aside]
+    return kept, [record for i, record in enumerate(records) if (record.group or str(i)) in aside]
