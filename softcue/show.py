@@ -88,22 +88,17 @@ def methods(as_json: bool) -> None:
 
 def tasks(root: Path | None, as_json: bool) -> None:
     """Benchmarks and where they are: their folder under the data root, or the hub."""
-    rows = [
-        {
-            "task": task.name,
-            "kind": task.kind,
-            "metrics": task.metrics,
-            "folder": str(present(task, root) or ""),
-            "hub": task.hub is not None,
-        }
-        for task in all_tasks()
-    ]
+    found = [(task, present(task, root)) for task in all_tasks()]
     if as_json:
-        _json(rows)
+        _json([
+            {"task": task.name, "kind": task.kind, "metrics": task.metrics, "folder": folder and str(folder), "hub": task.hub is not None}
+            for task, folder in found
+        ])  # fmt: skip
         return
     table = Table("task", "kind", "metrics", "found")
-    for row in rows:
-        table.add_row(row["task"], row["kind"], ", ".join(row["metrics"]), row["folder"] or ("on the hub" if row["hub"] else "absent"))
+    for task, folder in found:
+        place = str(folder) if folder else "on the hub" if task.hub else "absent"
+        table.add_row(task.name, task.kind, ", ".join(task.metrics), place)
     _print(table)
 
 
@@ -122,7 +117,7 @@ def compared(result: Mapping[str, Any], as_json: bool) -> None:
         table.add_row(*cells(row, result["metrics"]))
     _print(table)
     for note in notes(result):
-        print(f"- {note}")
+        print(f"- {note.replace('**', '')}")
 
 
 def backbones(as_json: bool) -> None:

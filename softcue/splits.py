@@ -25,6 +25,9 @@ def select(data: Data, seed: int, from_train: bool = False) -> Selection:
     """
     if "train" not in data.splits:
         raise RequestError(f"{data.name} has no train split; it has {', '.join(data.splits)}")
+    empty = [split for split, records in data.splits.items() if not records]
+    if empty:
+        raise RequestError(f"{data.name} has no rows in {', '.join(empty)}; leave an empty split out, or fill it")
     train = data.splits["train"]
     if "dev" in data.splits and "test" in data.splits and not from_train:
         return Selection(train, data.splits["dev"], data.splits["test"], "selected on dev, reported on test")
@@ -38,10 +41,14 @@ def select(data: Data, seed: int, from_train: bool = False) -> Selection:
 
 def cut(records: list[Record], seed: int, name: str) -> tuple[list[Record], list[Record]]:
     """A seeded tenth (at least one row) set aside; rows of one group stay together."""
-    if len(records) < 2:
-        raise RequestError(f"{name} has {len(records)} training rows; at least 2 are needed to set some aside for selection")
-    groups = list(dict.fromkeys(record.group or str(i) for i, record in enumerate(records)))
+    own: list[str | int] = [record.group or i for i, record in enumerate(records)]
+    groups = list(dict.fromkeys(own))
+    if len(groups) < 2:
+        raise RequestError(
+            f"{name} has too little to train on, {len(records)} rows of {len(groups)} questions; "
+            "at least 2 are needed to set some aside for selection: give more, or dev and test splits"
+        )
     order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed)).tolist()
     aside = {groups[i] for i in order[: max(1, len(groups) // 10)]}
-    kept = [record for i, record in enumerate(records) if (record.group or str(i)) not in aside]
-    return kept, [record for i, record in enumerate(records) if (record.group or str(i)) in aside]
+    kept = [record for record, group in zip(records, own, strict=True) if group not in aside]
+    return kept, [record for record, group in zip(records, own, strict=True) if group in aside]

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shlex
 import signal
 import statistics
 import subprocess
@@ -15,8 +16,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.test_text import stored
-from tests.tiny import tiny_hf
 
 from softcue.base import Base, open_base
 from softcue.cli import main
@@ -25,6 +24,8 @@ from softcue.compare_table import as_markdown, notes
 from softcue.errors import RequestError
 from softcue.readers import Data, Record, read_data
 from softcue.splits import select
+from tests.test_text import stored
+from tests.tiny import tiny_hf
 
 CLASSES = {"good": ("fine", "brown", "day"), "bad": ("lazy", "quick", "dog")}
 QUICK = {"epochs": 2, "batch": 8}
@@ -259,3 +260,18 @@ def test_the_command_prints_the_table_and_goes_on_with_the_same_folder(
     assert Cell(**result["cells"][0]).name == "probe-0"
     assert run_cli(monkeypatch, "compare", rows, *flags, "--set", "rate=1") == 2
     assert "holds a comparison made with other settings" in capsys.readouterr().err
+
+
+def test_what_the_page_shows_can_be_run(
+    backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "comparing.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^```console\nsoftcue (.+?)\n```$", page, flags=re.MULTILINE)
+    (code,) = re.findall(r"^```python\n(.+?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    (tmp_path / "data").mkdir()
+    write_rows(tmp_path / "data" / "trec", {"train": 20, "test": 6})
+    monkeypatch.chdir(tmp_path)
+    assert run_cli(monkeypatch, *shlex.split(line), "--seeds", 1, "--epochs", 1, "--backbone", backbone) == 0
+    assert {file.name for file in (tmp_path / "comparison").glob("compare.*")} == {"compare.md", "compare.csv", "compare.json"}
+    exec(code.replace('"minilm"', repr(str(backbone))), {"__name__": "user"})
+    assert "pasta" in capsys.readouterr().out

@@ -1,0 +1,99 @@
+"""Plugins: a Python file of the user's own that registers methods or tasks, run because the user named it."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from hashlib import sha256
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from re import fullmatch
+from traceback import walk_tb
+
+from softcue.cues import Cue
+from softcue.errors import RequestError, SoftcueError
+from softcue.tasks import all_tasks
+
+PREFIX = "softcue_plugin_"  # of the names that plugins have as modules
+_LOADED: dict[str, list[str]] = {}  # module -> what it registered
+
+
+def load_plugin(path: str | Path) -> list[str]:
+    """Run the file once and return the names of the methods and tasks that it registered.
+
+    It runs with all the rights of this process, like any program. Raises RequestError that names file, line and exception.
+    """
+    file = Path(path).resolve()
+    name = PREFIX + sha256(str(file).encode()).hexdigest()[:12]
+    if name not in _LOADED:
+        if not file.is_file():
+            raise RequestError(f"plugin {path} does not exist; expected a Python file that registers a method or a task")
+        methods, tasks = dict(Cue.registry), {task.name for task in all_tasks()}
+        try:
+            _execute(name, file)
+            added = [*_added_methods(methods), *(task.name for task in all_tasks() if task.name not in tasks)]
+            if not added:
+                raise RequestError("it registers nothing; expected a subclass of softcue.Cue or a call of softcue.tasks.register")
+        except (Exception, SystemExit) as error:
+            sys.modules.pop(name, None)
+            Cue.registry.clear()
+            Cue.registry.update(methods)
+            raise RequestError(f"plugin {path}{_where(error, name)}: {_what(error)}") from error
+        _LOADED[name] = added
+    return _LOADED[name]
+
+
+def fault(error: BaseException) -> str | None:
+    """What to tell of an exception that came out of a plugin's code after it was loaded; None where no plugin had a part in it."""
+    for frame, _ in walk_tb(error.__traceback__):
+        name = frame.f_globals.get("__name__", "")
+        if name in _LOADED:
+            return f"plugin {frame.f_code.co_filename}{_where(error, name)}: {_what(error)}"
+    return None
+
+
+def source_digest(method: type[Cue]) -> str | None:
+    """SHA-256 of the plugin that a method comes from; None for a method of softcue's own."""
+    file = sys.modules[method.__module__].__file__
+    return sha256(Path(file).read_bytes()).hexdigest() if method.__module__ in _LOADED and file else None
+
+
+def _execute(name: str, file: Path) -> None:
+    loader = SourceFileLoader(name, str(file))
+    spec = spec_from_loader(name, loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    loader.exec_module(module)
+
+
+def _added_methods(before: dict[str, type[Cue]]) -> Iterator[str]:
+    """New methods, each checked for what the rest of softcue relies on."""
+    for name, method in Cue.registry.items():
+        if before.get(name) is method:
+            continue
+        if name in before:
+            raise RequestError(f"there is a method {name!r} already; give the new one another name")
+        if not fullmatch(r"[a-z][a-z0-9_-]*", name):
+            raise RequestError(f"{name!r} cannot be a method's name; expected small letters, digits, - and _")
+        if not is_dataclass(method.Config):
+            raise RequestError(f"the config of method {name!r} is no dataclass; expected one with a default for every field")
+        method.Config()
+        if getattr(method.count, "__func__", None) is Cue.count.__func__:  # type: ignore[attr-defined]
+            raise RequestError(f"method {name!r} does not define count(dims, config), its parameter formula")
+        yield name
+
+
+def _where(error: BaseException, name: str) -> str:
+    """The plugin's line that an exception came from, as far as it is known."""
+    lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_globals.get("__name__") == name]
+    if isinstance(error, SyntaxError) and not lines:
+        lines = [error.lineno] if error.lineno else []
+    return f", line {lines[-1]}" if lines else ""
+
+
+def _what(error: BaseException) -> str:
+    if isinstance(error, SoftcueError):
+        return str(error)
+    message = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    return f"{type(error).__name__}: {message}"
