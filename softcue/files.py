@@ -82,7 +82,7 @@ def read_bytes(path: Path, error: type[SoftcueError], limit: int = LIMIT) -> byt
             raise error(f"{path}: holds {size:,} bytes; expected at most {limit:,}")
         try:
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                return file.read(limit)
+                return file.read(size)
         except OSError as problem:
             raise error(f"{path}: cannot be read: {_reason(problem)}") from problem
 

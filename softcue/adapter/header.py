@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any, get_type_hints
 
 from softcue import __version__
-from softcue.adapter.values import check_names, decode, decode_record, encode, largest
+from softcue.adapter.values import brief, check_names, decode, decode_record, encode, largest
 from softcue.cues import Cue
 from softcue.errors import AdapterError, SoftcueError
 from softcue.files import parse_json
@@ -53,7 +53,7 @@ def parse_header(cls: type, data: bytes) -> tuple[dict[str, Any], str]:
     hints = get_type_hints(cls)
     values = {name: decode(hints[name], header[name], name) for name in names if name != "config"}
     if values["method"] not in Cue.registry:
-        raise AdapterError(f"method is {values['method'][:60]!r}; this softcue knows {', '.join(sorted(Cue.registry))}")
+        raise AdapterError(f"method is {values['method'][:60]!r}; this softcue knows {', '.join(sorted(Cue.registry))}; for one of your own, name its file with --plugin")
     check_values(values)
     values["config"] = _config(values["method"], header["config"])
     for name, expected in _peft(values).items():
@@ -123,7 +123,7 @@ def _config(method: str, value: Any) -> Any:
     except AdapterError:
         raise
     except SoftcueError as error:
-        raise AdapterError(f"config: {error}") from error
+        raise AdapterError(f"config: {brief(error)}") from error
     biggest = max((largest(getattr(config, f.name)) for f in fields(config)), default=0)
     if biggest > SIZE_LIMIT:
         raise AdapterError(f"config has the number {biggest}; expected at most {SIZE_LIMIT}")

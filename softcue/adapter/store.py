@@ -12,6 +12,7 @@ from torch import Tensor
 
 from softcue.adapter.header import CONFIG_LIMIT, header_bytes, parse_header
 from softcue.adapter.tensors import WIDTH, check_tensors, digest, read_tensors, to_bytes
+from softcue.adapter.values import brief
 from softcue.cues import Cue
 from softcue.errors import AdapterError, RequestError
 from softcue.files import MARKER, open_regular, read_bytes, reading, write_folder
@@ -119,7 +120,7 @@ def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
             cue = Cue.registry[values["method"]](dims, values["config"], 1)
             head = Head.registry[values["kind"]](dims.hidden, [classes], values["pooling"])
     except Exception as error:  # settings from a hostile file may fail anywhere in a method's constructor
-        raise AdapterError(f"config: no {values['method']} can be built from it: {error}") from error
+        raise AdapterError(f"config: no {values['method']} can be built from it: {brief(error)}") from error
     parts = (("cue", cue), ("head", head))
     return {f"{part}.{name}": tuple(t.shape[1:]) for part, module in parts for name, t in module.state_dict().items()}
 
@@ -148,7 +149,7 @@ def _check_room(values: Mapping[str, Any], file: Path) -> None:
     try:
         needed = Cue.registry[values["method"]].count(values["dims"], values["config"]) * WIDTH
     except Exception as error:  # as in shapes_of
-        raise AdapterError(f"config: no {values['method']} can be built from it: {error}") from error
+        raise AdapterError(f"config: no {values['method']} can be built from it: {brief(error)}") from error
     with open_regular(file, AdapterError) as (_, size):
         if needed > size:
             raise AdapterError(f"its settings ask for {needed:,} bytes of numbers; {file} holds {size:,} bytes")

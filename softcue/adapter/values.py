@@ -86,6 +86,11 @@ def largest(value: Any) -> int:
     return abs(value) if type(value) is int else 0
 
 
+def brief(error: Exception) -> str:
+    """An error's first line, however much of a hostile file it quotes."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
 def _may_be(hint: Any, value: Any) -> bool:
     """Whether a value is of the JSON type that a member of a union stands for."""
     origin = get_origin(hint)
