@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from softcue.adapter import Adapter, seat_in
-from softcue.answers import Question, ask, say
+from softcue.answers import INPUTS, Question, ask, say
 from softcue.base import Base, open_base
 from softcue.cues import Cue
 from softcue.errors import RequestError
@@ -13,6 +13,9 @@ from softcue.evaluation import ROWS, run
 from softcue.heads import Head
 from softcue.model import Model, Place
 from softcue.prepare import Reading
+from softcue.tasks import inputs_of
+
+OURS = ("adapter", "where")  # keys of a request that say nothing about the text
 
 
 class Predictor:
@@ -32,6 +35,7 @@ class Predictor:
     def __call__(self, requests: Sequence[Mapping[str, Any]], budget: int = ROWS) -> list[dict[str, Any]]:
         """One answer per request, in order; budget: rows in one forward. Raises RequestError that names the request.
 
+        A request in the published fields of the adapter's benchmark goes through the benchmark's template.
         classify: label, score, scores; score: value; choice: choice, scores; tag: entities (and tags, for given tokens).
         """
         questions = [self._question(i, request) for i, request in enumerate(requests)]
@@ -46,7 +50,9 @@ class Predictor:
             raise RequestError(f"request {number} names the adapter {name!r}; this predictor has {known or 'none'}")
         adapter = self.adapters[name]
         try:
-            return ask(request, reading_of(adapter), adapter.pair, self.base.text)
+            raw = {key: value for key, value in request.items() if key not in OURS}
+            inputs = inputs_of(adapter.task, raw) if set(raw) - set(INPUTS) else raw  # no other key: the texts as they are to be read
+            return ask(inputs, reading_of(adapter), adapter.pair, self.base.text)
         except RequestError as error:
             where = request.get("where", f"request {number}")
             raise RequestError(f"{where} (adapter '{name}'): {error}") from error

@@ -9,7 +9,7 @@ import pytest
 from softcue.errors import RequestError
 from softcue.metrics import METRICS
 from softcue.readers import Hub, read_data
-from softcue.tasks import Task, all_tasks, find, open_data, present, register
+from softcue.tasks import Task, all_tasks, find, inputs_of, open_data, present, register
 from softcue.tasks.base import load, single
 
 # rows as the hub publishes them, class numbers already names
@@ -206,3 +206,13 @@ def test_a_task_of_a_third_party_is_registered_once_and_checked():
         register(Task("mine/test_task", "tag", ("f1",), single(), ("mine",)))
     with pytest.raises(RequestError, match="accurate"):
         Task("mine/other", "classify", ("accurate",), single(), ("mine",))
+
+
+def test_a_request_in_published_fields_goes_through_the_template_and_others_stay_as_they_are() -> None:
+    copa = {"text": "It rained.", "question": "effect", "choices": ["wet", "dry"]}
+    assert inputs_of("superglue/copa", copa) == {"text": "It rained. so", "choices": ["wet", "dry"]}
+    assert inputs_of("glue/qqp", {"question1": "a?", "question2": "b?"}) == {"text": "a?", "text_pair": "b?"}
+    assert inputs_of("conll2003", {"tokens": ["Bonn"], "id": 3}) == {"tokens": ["Bonn"], "id": 3}
+    assert inputs_of("my own set", {"text": "a", "id": 3}) == {"text": "a", "id": 3}
+    with pytest.raises(RequestError, match="glue/sst2"):
+        inputs_of("glue/sst2", {"review": "good"})

@@ -87,6 +87,26 @@ def load(
     return replace(data, metrics=task.metrics, positive=task.positive, subset=note)
 
 
+def inputs_of(name: str, raw: Row) -> Row:
+    """A request in a benchmark's published fields as the text, pair or choices that its template makes of them.
+
+    A name without a task, or fields that are ours already, leave the request as it is. Raises RequestError where it
+    reads as neither.
+    """
+    task = _TASKS.get(name)
+    if task is None:
+        return raw
+    try:
+        rows = list(task.template({"label": None, **raw}))
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+        if "text" in raw or "tokens" in raw:
+            return raw
+        raise RequestError(f"does not read as a row of {name} ({type(error).__name__}: {error}); give its published fields") from error
+    if len(rows) != 1:
+        raise RequestError(f"makes {len(rows)} rows of {name}; give text and text_pair instead, one request for each")
+    return {key: value for key, value in rows[0].items() if key not in ("label", "tags")}
+
+
 def _absent(task: Task, root: Path | None) -> str:
     return f"{task.name} is not under the data root ({root or 'none was given'}; expected folder {' or '.join(task.folders)})"
 
