@@ -50,7 +50,7 @@ def _inputs(request: Mapping[str, Any], wanted: Sequence[str]) -> None:
         if name in ("text", "text_pair"):
             if not isinstance(value, str) or not value.strip():
                 raise RequestError(f"{name} is {value!r:.60}; expected a text that is not empty")
-        elif not (isinstance(value, list | tuple) and value and all(isinstance(v, str) and v for v in value)):
+        elif not (isinstance(value, list | tuple) and value and all(isinstance(v, str) and v.strip() for v in value)):
             raise RequestError(f"{name} is {value!r:.60}; expected a list of texts, none of them empty")
 
 
@@ -79,7 +79,7 @@ def _read_words(request: Mapping[str, Any], pair: bool, text: Text) -> Read:
             spots.append((at, at + len(word)))
             at += len(word) + 1
         offset = tuple(spots)
-    return Record(text=raw, tokens=tuple(raw[a:b] for a, b in offset)), raw, offset
+    return Record(text=request.get("text"), tokens=tuple(raw[a:b] for a, b in offset)), raw, offset
 
 
 def _say_label(answer: Tensor, question: Question) -> dict[str, Any]:
@@ -107,7 +107,8 @@ def _say_entities(answer: Tensor, question: Question) -> dict[str, Any]:
         a, b = question.offset[first][0], question.offset[end - 1][1]
         score = float(chance[first:end].mean())
         entities.append({"entity_group": kind, "score": score, "word": question.text[a:b], "start": a, "end": b})
-    return {"entities": entities, "tags": list(tags)}
+    given = question.record.text is None  # of a raw text's words the caller knows nothing
+    return {"entities": entities, "tags": list(tags)} if given else {"entities": entities}
 
 
 READ: dict[str, Callable[[Mapping[str, Any], bool, Text], Read]] = {

@@ -1,33 +1,36 @@
 """The front door in Python: train on data given by name, and score an adapter on data given by name."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from softcue.adapter import Adapter
 from softcue.base import Base, open_base
-from softcue.errors import RequestError
+from softcue.errors import BackboneError, RequestError
 from softcue.evaluation import decide, gold, judge, run
 from softcue.full import METHOD as FULL
 from softcue.full import Checkpoint, train_full
 from softcue.metrics import report as score_report
 from softcue.predict import Predictor, reading_of
-from softcue.prepare import make_items
+from softcue.prepare import Reading, make_items
 from softcue.readers import Data, Problems
 from softcue.readers.stream import json_rows
 from softcue.settings import split_settings
 from softcue.tasks import open_data
 from softcue.training import LIMIT, Job, Report, method_class, train_jobs
 
+SEEDS = 2**63
 ROOT = "SOFTCUE_DATA"  # environment variable: where benchmarks and named data sets are looked for first
 
 
 def data_root(given: str | Path | None) -> Path | None:
     """The data root: as given, or from the environment."""
     root = given or os.environ.get(ROOT)
-    if root is not None and not Path(root).is_dir():
-        raise RequestError(f"the data root {root} is not a folder; give the folder that holds the data sets' folders")
+    if root is not None and not os.path.isdir(root):
+        named = "" if given else f" (the variable {ROOT} names it)"
+        raise RequestError(f"the data root {root} is not a folder{named}; give the folder that holds the data sets' folders")
     return None if root is None else Path(root)
 
 
@@ -47,16 +50,23 @@ def train(
     precision: str = "auto",
     device: str = "cpu",
     report: Report = lambda prepared, run: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Adapter | Checkpoint:
     """Train one adapter; `.scores` has its scores and `.save(folder)` writes it. Method "full" gives a whole Checkpoint.
 
     settings: fields of the method's config and of Training; rows: cap on training rows (a seeded draw); limit: tokens
-    per example; report: called after every step. Raises SoftcueError.
+    per example; report: called after every step; say: told what is odd about the data. Raises SoftcueError.
     """
+    if not 0 <= seed < SEEDS:
+        raise RequestError(f"seed {seed} came; expected 0 to {SEEDS - 1}")
     own, training = split_settings(None if method == FULL else method_class(method), settings or {})
-    if not isinstance(data, Data):
+    if isinstance(data, Data):
+        _refuse_reading(kind=kind, columns=columns, root=root, rows=rows)
+    else:
         cap = None if rows is None else {"train": rows}
         data = open_data(data, kind=kind, columns=columns, data_root=data_root(root), seed=seed, limit=cap)
+    for warning in data.warnings:
+        say(f"warning: {warning}")
     base = backbone if isinstance(backbone, Base) else open_base(backbone, precision, device)
     job = Job(data, method, own, training, seed, pooling, limit)
     return train_full(job, base, report) if method == FULL else train_jobs([job], base, report)[0]
@@ -73,14 +83,19 @@ def evaluate(
     precision: str = "auto",
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Score an adapter on one split: {"scores", "report", "rows", "truncated", "split", "subset"}.
+    """Score an adapter on one split: {"scores", "report", "rows", "truncated", "split", "subset", "warnings"}.
 
-    backbone: None loads the one that the adapter names. Raises SoftcueError.
+    backbone: None loads the one that the adapter names. A single file is split as it was for training, by the adapter's
+    seed. Raises SoftcueError.
     """
     predictor, name = open_predictor(adapter, backbone, precision, device)
     loaded, text = predictor.adapters[name], predictor.base.text
-    if not isinstance(data, Data):
-        data = open_data(data, kind=loaded.kind, columns=columns, data_root=data_root(root), splits=(split,))
+    if isinstance(data, Data):
+        _refuse_reading(columns=columns, root=root)
+    else:
+        data = open_data(data, kind=loaded.kind, columns=columns, data_root=data_root(root), seed=loaded.seed, splits=(split,))
+    if data.kind != loaded.kind:
+        raise RequestError(f"{data.name} is of kind {data.kind}; the adapter answers {loaded.kind}")
     if split not in data.splits:
         raise RequestError(f"{data.name} has no {split} split; it has {', '.join(data.splits) or 'none'}")
     if data.pair != loaded.pair and loaded.kind in ("classify", "score"):
@@ -98,7 +113,7 @@ def evaluate(
         "truncated": sum(item.dropped > 0 for item in items),
         "split": split,
         "subset": data.subset,
-        "warnings": data.warnings,
+        "warnings": [*data.warnings, *_unknown_labels(truth, reading)],
     }
 
 
@@ -123,8 +138,8 @@ def questions(texts: Sequence[str], file: Path | None) -> list[dict[str, Any]]:
         if len(texts) > 2:
             raise RequestError(f"{len(texts)} texts came; expected one, or two for an adapter that reads pairs (quote them)")
         return [dict(zip(("text", "text_pair"), texts, strict=False))]
-    if not file.is_file():
-        raise RequestError(f"--file {file} does not exist; expected a file with one JSON object a line")
+    if not os.path.isfile(file):
+        raise RequestError(f"--file {file} is no file; expected one with a JSON object a line")
     problems = Problems()
     rows = [{**row, "where": f"{file.name}:{line}"} for line, row in json_rows(file, problems)]
     problems.check(str(file))
@@ -137,7 +152,7 @@ def open_predictor(adapter: str | Path | Adapter, backbone: str | Base | None, p
     """A predictor of one adapter, and its name in it."""
     folder = None if isinstance(adapter, Adapter) else Path(adapter)
     loaded = adapter if isinstance(adapter, Adapter) else Adapter.load(adapter)
-    base = backbone if isinstance(backbone, Base) else open_base(backbone or backbone_of(loaded, folder), precision, device)
+    base = backbone if isinstance(backbone, Base) else _open_named(backbone, loaded, folder, precision, device)
     name = loaded.task if folder is None else str(folder)
     return Predictor(base, {name: loaded}), name
 
@@ -149,6 +164,33 @@ def backbone_of(adapter: Adapter, folder: Path | None) -> str:
     if folder is None:
         raise RequestError("the adapter belongs to a fine-tuned checkpoint; give the checkpoint's folder")
     return str(folder)
+
+
+def _open_named(backbone: str | None, adapter: Adapter, folder: Path | None, precision: str, device: str) -> Base:
+    try:
+        return open_base(backbone or backbone_of(adapter, folder), precision, device)
+    except BackboneError as error:
+        if backbone is not None:
+            raise
+        raise BackboneError(f"{error}. The adapter names that backbone; say with backbone (--backbone) where it is now") from error
+
+
+def _refuse_reading(**given: Any) -> None:
+    """What says how to read data has no effect on data that are read already."""
+    useless = [name for name, value in given.items() if value is not None]
+    if useless:
+        raise RequestError(f"{', '.join(useless)} came with data that are read already; give them to open_data, or a path here")
+
+
+def _unknown_labels(truth: Sequence[Any], reading: Reading) -> Iterator[str]:
+    """A warning of labels that the adapter was not trained on."""
+    if not reading.labels:
+        return
+    found = Counter(label for gold in truth for label in (set(gold) if reading.kind == "tag" else {gold}))
+    foreign = {label: count for label, count in found.items() if label not in reading.labels}
+    if foreign:
+        names = ", ".join(sorted(foreign)[:10]) + (", ..." if len(foreign) > 10 else "")
+        yield f"{sum(foreign.values()):,} rows have labels that the adapter does not know ({names}); they are counted as wrong"
 
 
 def _texts(pair: bool) -> str:

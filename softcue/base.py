@@ -25,17 +25,32 @@ class Base:
 
 
 def open_base(name: str, precision: str = "auto", device: str = "cpu") -> Base:
-    """Load a folder, a Hugging Face id or an alias; precision: float32, bfloat16, or auto (see best_dtype)."""
+    """Load a folder, a Hugging Face id or an alias; precision: float32, bfloat16, or auto (see best_dtype).
+
+    Raises BackboneError, and RequestError for a precision or a device that is not to be had.
+    """
+    check_device(device)
     backbone = load_encoder(name, dtype_of(precision, device), device)
     return Base(backbone, Text.load(backbone.folder, backbone.encoder.spec.positions))
 
 
 def dtype_of(precision: str, device: str = "cpu") -> torch.dtype:
     """The torch type of a precision's name; "auto" is bfloat16 where the processor multiplies matrices in it."""
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "auto": best_dtype(device)}
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    if precision == "auto":
+        return best_dtype(device)
     if precision not in known:
-        raise RequestError(f"precision {precision!r} is unknown; expected one of {', '.join(known)}")
+        raise RequestError(f"precision {precision!r} is unknown; expected one of auto, {', '.join(known)}")
     return known[precision]
+
+
+def check_device(device: str) -> None:
+    """RequestError where torch has no such device, or none that it can use."""
+    try:
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RequestError(f"device {device!r} is not to be had ({reason}); expected cpu, or cuda where torch has one") from None
 
 
 def best_dtype(device: str) -> torch.dtype:

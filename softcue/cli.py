@@ -1,8 +1,10 @@
 """The command line: each command reads its flags, calls one library function and prints what it gives."""
 
 import json
+import os
 import sys
 import tomllib
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,18 +37,23 @@ Plugins = Annotated[
 
 def main() -> None:
     """Run the command; a mistake of the user's is one line on standard error and exit code 2."""
+    if isinstance(sys.stdout, TextIOWrapper):  # what is printed is read as JSON and goes into files, whatever the locale
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        app(prog_name="softcue")
+        try:
+            app(prog_name="softcue")
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # `softcue ... | head`: Python would flush once more, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except SoftcueError as error:
         print(f"softcue: {error}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # `softcue ... | head`
-        sys.stderr.close()
-        sys.exit(0)
     except Exception as error:
         from softcue.plugins import fault
 
-        told = fault(error)
+        told = fault(error) or (f"cannot use {error.filename}: {error.strerror}" if isinstance(error, OSError) else None)
         if told is None:
             raise
         print(f"softcue: {told}", file=sys.stderr)
@@ -62,7 +69,7 @@ def parse_settings(given: list[str]) -> dict[str, Any]:
             raise RequestError(f"--set {item!r} is not NAME=VALUE, as in --set length=20")
         try:
             settings[name.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             settings[name.strip()] = value
     return settings
 
@@ -111,7 +118,9 @@ def train(
     arguments = train_arguments(recipe, {**given, "settings": parse_settings(settings or [])})
     show.check_out(out)
     with training_bar(quiet=as_json) as report:
-        adapter = api.train(**arguments, kind=kind, root=data_root, rows=rows, precision=precision, device=device, report=report)
+        adapter = api.train(
+            **arguments, kind=kind, root=data_root, rows=rows, precision=precision, device=device, report=report, say=show.progress
+        )
     adapter.save(out)
     show.trained(adapter, out, as_json)
 

@@ -57,6 +57,7 @@ def train_full(job: Job, base: Base, report: Report = lambda prepared, run: None
     prepared = prepare(replace(job, method=HEAD_ONLY), own)
     prepared = replace(prepared, training=preset(METHOD, len(prepared.items), job.training))
     model = Model.single(encoder, prepared.cue, prepared.head)
+    model = model.to(model.device)
 
     def precision() -> AbstractContextManager[Any]:
         return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=low)

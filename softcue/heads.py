@@ -11,7 +11,6 @@ from softcue.batch import Batch
 from softcue.protocol import per_seat
 
 POOLINGS = ("cls", "mean", "pooler")
-DROPOUT = 0.1  # before the linear map, as in every published recipe
 IGNORED = -100  # a word without a label that train knows
 
 
@@ -43,9 +42,10 @@ class Head(nn.Module):
         cls.kind = kind
         Head.registry[kind] = cls
 
-    def __init__(self, hidden: int, classes: Sequence[int], pooling: str) -> None:
+    def __init__(self, hidden: int, classes: Sequence[int], pooling: str, dropout: float = 0.1) -> None:
+        """classes: labels of each seat; dropout: before the linear map, while training, as in every published recipe."""
         super().__init__()
-        self.pooling = pooling
+        self.pooling, self.dropout = pooling, dropout
         self.weight = nn.Parameter(torch.randn(len(classes), max(classes), hidden) * 0.02)
         self.bias = nn.Parameter(torch.zeros(len(classes), max(classes)))
         self.register_buffer("classes", torch.tensor(classes, dtype=torch.long), persistent=False)
@@ -57,9 +57,9 @@ class Head(nn.Module):
 
     def linear(self, feature: Tensor, seat: Tensor, runs: Any) -> Tensor:
         """(M, D), (M,) -> (M, C): dropout, map, and -inf for classes that a seat does not have."""
-        feature = F.dropout(feature, DROPOUT, self.training)
+        feature = F.dropout(feature, self.dropout, self.training)
         logits = per_seat(feature, self.weight.mT, runs) + self.bias[seat]
-        if len(self.classes) == 1:
+        if logits.shape[-1] == 1:
             return logits
         absent = torch.arange(logits.shape[-1], device=logits.device) >= self.classes[seat].unsqueeze(-1)
         return logits.masked_fill(absent, -torch.inf)

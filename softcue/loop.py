@@ -1,5 +1,6 @@
 """The training loop: every run on a seat of its own, one forward for all of them."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from softcue.errors import RequestError
 from softcue.evaluation import pack_items
 from softcue.model import Model, Output
 from softcue.optim import SeatAdamW, rate_factor
@@ -78,6 +80,7 @@ def fit(
     """Train every run to its end and leave its best numbers in its seat.
 
     precision: a context for forward and loss (autocast, for an unfrozen encoder); report: called after every step of a run.
+    Raises RequestError for a run that diverged before it was ever scored.
     """
     parameters = model.tuned()
     optimizer = SeatAdamW(parameters, len(model.places))
@@ -95,6 +98,11 @@ def fit(
         for run in live:
             _advance(run, losses.detach()[run.seat], parameters, len(model.places))
             report(run)
+    model.eval()  # the encoder is shared: whoever uses it next expects no dropout
+    lost = [run for run in runs if not run.best_numbers]
+    if lost:
+        rates = ", ".join(sorted({f"{run.training.rate:g}" for run in lost}))
+        raise RequestError(f"training diverged (the loss is not a finite number) at rate {rates}; lower the rate, or set clip")
     for run in runs:
         restore(run.best_numbers, parameters, run.seat, len(model.places))
 
@@ -108,18 +116,25 @@ def _vectors(runs: Sequence[Run], seats: int, device: torch.device) -> Iterator[
 
 
 def _advance(run: Run, loss: Tensor, parameters: Sequence[Tensor], seats: int) -> None:
-    """Count a step; at an evaluation keep the numbers if they are the best so far (ties: the later), stop if none came for long."""
+    """Count a step; at an evaluation keep the numbers if they are the best so far (ties: the later), stop if none came for long.
+
+    A run whose loss or numbers are not finite stops there, with the best that it had.
+    """
     run.step += 1
     run.loss = run.loss + loss
     if run.step % run.every and run.step < run.total:
         return
+    summed, numbers = float(run.loss), snapshot(parameters, run.seat, seats)
+    if not (math.isfinite(summed) and all(bool(torch.isfinite(part).all()) for part in numbers)):
+        run.done = True
+        return
     score = run.score()
     since = run.step - (run.history[-1]["step"] if run.history else 0)
-    run.history.append({"step": run.step, "loss": float(run.loss) / since, "score": score})
+    run.history.append({"step": run.step, "loss": summed / since, "score": score})
     run.loss = torch.zeros_like(run.loss)
     if score >= run.best:
         run.best, run.best_step, run.stale = score, run.step, 0
-        run.best_numbers = snapshot(parameters, run.seat, seats)
+        run.best_numbers = numbers
     else:
         run.stale += 1
     run.done = run.step >= run.total or bool(run.training.patience and run.stale >= run.training.patience)

@@ -19,7 +19,7 @@ class SeatAdamW:
     def __init__(self, parameters: Sequence[nn.Parameter], seats: int) -> None:
         self.parameters = list(parameters)
         self.seats = seats
-        self.steps = torch.zeros(seats)  # per seat, so that a seat reused for the next job starts afresh
+        self.steps = torch.zeros(seats, device=self.parameters[0].device)  # per seat, so that a seat reused for the next job starts afresh
         self.first = [torch.zeros_like(p) for p in self.parameters]
         self.second = [torch.zeros_like(p) for p in self.parameters]
 

@@ -44,8 +44,10 @@ class Predictor:
         return [say(answer, question) for answer, question in zip(answers, questions, strict=True)]
 
     def _question(self, number: int, request: Mapping[str, Any]) -> Question:
+        if not isinstance(request, Mapping):
+            raise RequestError(f"request {number} is {request!r:.60}; expected an object with adapter, and text or what else it reads")
         name = request.get("adapter")
-        if name not in self.adapters:
+        if not isinstance(name, str) or name not in self.adapters:
             known = ", ".join(list(self.adapters)[:10]) + (" ..." if len(self.adapters) > 10 else "")
             raise RequestError(f"request {number} names the adapter {name!r}; this predictor has {known or 'none'}")
         adapter = self.adapters[name]
@@ -67,21 +69,23 @@ def seat_adapters(base: Base, adapters: Sequence[Adapter]) -> Model:
     """A model with a seat per adapter: one cue per (method, shape), one head per (kind, pooling)."""
     cue_groups: dict[Any, list[Adapter]] = {}
     head_groups: dict[Any, list[Adapter]] = {}
+    places: list[list[int]] = []  # cue, seat of the cue, head, seat of the head
     for adapter in adapters:
-        cue_groups.setdefault((adapter.method, Cue.registry[adapter.method].shape(adapter.config)), []).append(adapter)
-        head_groups.setdefault((adapter.kind, adapter.pooling), []).append(adapter)
+        places.append([])
+        for groups, key in (
+            (cue_groups, (adapter.method, Cue.registry[adapter.method].shape(adapter.config))),
+            (head_groups, (adapter.kind, adapter.pooling)),
+        ):
+            members = groups.setdefault(key, [])
+            places[-1] += [list(groups).index(key), len(members)]
+            members.append(adapter)
     dims = base.backbone.encoder.dims
     cues = [Cue.registry[method](dims, members[0].config, len(members)) for (method, _), members in cue_groups.items()]
     heads = [
         Head.registry[kind](dims.hidden, [max(1, len(a.labels)) for a in members], pooling)
         for (kind, pooling), members in head_groups.items()
     ]
-    places: dict[int, list[int]] = {id(adapter): [] for adapter in adapters}
-    for groups in (cue_groups, head_groups):
-        for number, members in enumerate(groups.values()):
-            for seat, adapter in enumerate(members):
-                places[id(adapter)] += [number, seat]
-    model = Model(base.backbone.encoder, cues, heads, [Place(*places[id(adapter)]) for adapter in adapters])
+    model = Model(base.backbone.encoder, cues, heads, [Place(*place) for place in places])
     for place, adapter in zip(model.places, adapters, strict=True):
         seat_in(cues[place.cue], place.cue_seat, heads[place.head], place.head_seat, adapter)
     return model.to(model.device).eval()

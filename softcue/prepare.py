@@ -42,8 +42,8 @@ class Item:
 
     @property
     def dropped(self) -> int:
-        """Tokens lost to truncation."""
-        return sum(encoded.dropped for encoded in self.encoded)
+        """Tokens lost to truncation; what one window leaves out, another shows."""
+        return 0 if self.keep is not None else sum(encoded.dropped for encoded in self.encoded)
 
 
 def make_items(records: Sequence[Record], text: Text, reading: Reading) -> list[Item]:

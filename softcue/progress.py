@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from softcue.loop import Run
 from softcue.training import Prepared, Report
@@ -19,12 +19,14 @@ def training_bar(quiet: bool = False) -> Iterator[Report]:
         return
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[best]}")
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bars: dict[int, int] = {}
+        bars: dict[tuple[str, str, int, int], TaskID] = {}
 
         def report(prepared: Prepared, run: Run) -> None:
-            if id(run) not in bars:
-                bars[id(run)] = progress.add_task(f"{prepared.job.method} on {prepared.job.data.name}", total=run.total, best="")
+            job = prepared.job
+            key = job.method, job.data.name, job.seed, run.seat
+            if key not in bars:
+                bars[key] = progress.add_task(f"{job.method} on {job.data.name}, seed {job.seed}", total=run.total, best="")
             best = f"best {run.best:.4f}" if run.history else ""
-            progress.update(bars[id(run)], completed=run.total if run.done else run.step, best=best)  # type: ignore[arg-type]
+            progress.update(bars[key], completed=run.total if run.done else run.step, best=best)
 
         yield report

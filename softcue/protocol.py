@@ -156,7 +156,8 @@ def edits(cue: Cue, layer: int, ctx: Context) -> Edit | None:
 
 def add_rows(hidden: Tensor, row: Tensor, delta: Tensor) -> Tensor:
     """(N, D), (B, S), (B, S, D): adds delta at the rows; rows of -1 are left alone."""
-    delta = delta.to(hidden.dtype) * (row >= 0).unsqueeze(-1)  # a zero added to row 0 instead of a selection: no synchronisation
+    # A zero added to row 0 instead of a selection: no synchronisation; filled, not multiplied: row 0 is another's, and nan * 0 is nan.
+    delta = delta.to(hidden.dtype).masked_fill((row < 0).unsqueeze(-1), 0.0)
     return hidden.index_add(0, row.clamp(min=0).flatten(), delta.flatten(0, 1))
 
 
@@ -168,7 +169,7 @@ def set_rows(hidden: Tensor, row: Tensor, value: Tensor) -> Tensor:
 
 def read_rows(hidden: Tensor, row: Tensor) -> Tensor:
     """(N, D), (B, R) -> (B, R, D); zeros where the row is -1."""
-    return hidden[row.clamp(min=0)] * (row >= 0).unsqueeze(-1)
+    return hidden[row.clamp(min=0)].masked_fill((row < 0).unsqueeze(-1), 0.0)
 
 
 def per_seat(x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
@@ -181,5 +182,29 @@ def drop(x: Tensor, rate: Tensor, training: bool) -> Tensor:
     """Dropout of (B, ..) with one rate per example, (B,)."""
     if not training or not bool((rate > 0).any()):
         return x
-    rate = rate.view(-1, *[1] * (x.dim() - 1))
-    return x * (torch.rand_like(x, dtype=torch.float32) >= rate) / (1 - rate)
+    return x * keep(x, rate.view(-1, *[1] * (x.dim() - 1)))
+
+
+def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
+    """Dropout with one rate for all numbers."""
+    return x * keep(x, rate) if training and rate > 0 else x
+
+
+def keep(x: Tensor, rate: Tensor | float) -> Tensor:
+    """Like x: 0 with chance `rate` (to 16 bits), else 1 / (1 - rate); a tensor of rates broadcasts to x.
+
+    16 random bits a number, compared as integers: on CPU a fifth of the time of torch's own dropout, which draws from a
+    Bernoulli distribution one number at a time.
+    """
+    if not isinstance(rate, Tensor) and rate >= 1:
+        return torch.zeros_like(x)
+    words = torch.empty(-(-x.numel() // 4), dtype=torch.long, device=x.device).random_(-(2**63), None)
+    bits = words.view(torch.int16)[: x.numel()].view(x.shape)
+    if isinstance(rate, Tensor):
+        low: Any = (rate * 2**16).round().clamp(max=2**16 - 1)
+        least: Any = (low - 2**15).to(torch.int16)
+    else:
+        low = min(round(rate * 2**16), 2**16 - 1)
+        least = low - 2**15
+    kept = bits.ge_(least)  # in place: 0 or 1, without a slow turn through booleans
+    return kept.to(x.dtype).mul_(1 / (1 - low / 2**16))

@@ -16,6 +16,7 @@ from softcue.files import write_file
 from softcue.full import Checkpoint
 from softcue.progress import training_bar
 from softcue.readers import Data, read_data
+from softcue.show import check_out
 
 SEED = 0
 EPOCHS = {"full": 4}  # of the whole encoder, which learns faster and costs more; the others: 10
@@ -55,6 +56,8 @@ def quickstart(
     Returns {"rows": the table, "answers": the mixed batch's, "seconds"}; also written to out/quickstart.json.
     """
     began = time.monotonic()
+    for stage in STAGES:
+        check_out(out / stage.task)
     base = open_base(backbone)
     say(f"one frozen encoder: {backbone}, {sum(p.numel() for p in base.backbone.encoder.parameters()):,} numbers")
     rows = []

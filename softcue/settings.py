@@ -25,6 +25,7 @@ class Training(Options):
     schedule: Literal["linear", "exponential", "constant"] = "linear"  # exponential: 0.95 an epoch
     patience: int = setting(8, least=0)  # evaluations without a better one before the job stops; 0 never stops
     backbone_dropout: bool = True  # the frozen backbone's own dropout while training, as published
+    head_dropout: float = setting(0.1, least=0, below=1)  # before the head's linear map, as published
 
 
 @cache

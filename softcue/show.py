@@ -1,12 +1,14 @@
 """What the commands print: tables for people, JSON for machines."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -15,10 +17,11 @@ from softcue.compare_table import cells, notes
 from softcue.cues import Cue
 from softcue.encoder.load import BACKBONES, FAMILIES
 from softcue.errors import RequestError
-from softcue.files import write_file
+from softcue.files import MARKER, write_file
+from softcue.full import METHOD as FULL
 from softcue.full import Checkpoint
 from softcue.metrics import report_table
-from softcue.protocol import Dims
+from softcue.protocol import Dims, Facts
 from softcue.tasks import all_tasks, present
 
 BERT_BASE = Dims(layers=12, hidden=768, heads=12, embed=768, ff=3072, pooler=True)
@@ -27,9 +30,11 @@ BERT_BASE_TOTAL = 109_482_240  # bert-base-uncased, encoder and pooler
 
 def check_out(out: Path) -> None:
     """Refuse a place that saving would refuse later, before any work is done."""
-    if out.exists() and not out.is_dir():
-        raise RequestError(f"--out {out} is a file; expected a folder to save the adapter in")
-    if out.is_dir() and any(out.iterdir()) and not (out / "adapter_config.json").is_file():
+    nearest = next(place for place in (out, *out.absolute().parents) if os.path.lexists(place))
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        reason = "cannot be written to" if nearest.is_dir() else "is a file" if nearest.exists() else "leads nowhere"
+        raise RequestError(f"--out {out}: {nearest} {reason}; expected a folder to save the adapter in")
+    if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
         raise RequestError(f"--out {out} is a folder that holds something else than an adapter; give another or empty it")
 
 
@@ -69,20 +74,24 @@ def answers(given: Sequence[Mapping[str, Any]], out: Path | None) -> None:
 
 
 def methods(as_json: bool) -> None:
-    """The registry: one line of what each method does, its settings, its size on bert-base with the defaults."""
+    """The registry: one line of what each method does, its settings, its size on bert-base with the defaults and single texts."""
+    facts = Facts(BERT_BASE, ("cls", "sep"), lambda: torch.ones(BERT_BASE.layers, 2))  # which layers are chosen changes no size
     rows: list[dict[str, Any]] = []
     for name, method in sorted(Cue.registry.items()):
         summary = (sys.modules[method.__module__].__doc__ or "").strip().splitlines()[0]
         config = method.Config()
         settings = {f.name: getattr(config, f.name) for f in fields(config)}
-        rows.append({"method": name, "about": summary, "settings": settings})
-    rows.append({"method": "full", "about": "Full fine-tuning: the whole encoder, for comparison; saves a checkpoint.", "settings": {}})
+        count = method.count(BERT_BASE, method.settle(config, facts))
+        rows.append({"method": name, "about": summary, "settings": settings, "numbers": count, "share": count / BERT_BASE_TOTAL})
+    about = "Full fine-tuning: the whole encoder, for comparison; saves a checkpoint."
+    rows.append({"method": FULL, "about": about, "settings": {}, "numbers": BERT_BASE_TOTAL, "share": 1.0})
     if as_json:
         _json(rows)
         return
-    table = Table("method", "about", "settings (--set NAME=VALUE)", show_lines=True)
+    table = Table("method", "about", "numbers", "share", "settings (--set NAME=VALUE)", show_lines=True)
     for row in rows:
-        table.add_row(row["method"], row["about"], ", ".join(f"{k}={v}" for k, v in row["settings"].items()))
+        settled = ", ".join(f"{k}={v}" for k, v in row["settings"].items())
+        table.add_row(row["method"], row["about"], f"{row['numbers']:,}", f"{row['share']:.3%}", settled)
     _print(table)
 
 
@@ -137,7 +146,8 @@ def info(folder: Path, as_json: bool) -> None:
         _json({"adapter": str(folder), **_header(adapter)})
         return
     reads = {"tag": "words", "choice": "a text and its choices"}.get(adapter.kind, "pairs of texts" if adapter.pair else "single texts")
-    print(f"{folder}: {adapter.method} for {adapter.backbone} ({adapter.dims.layers} layers, width {adapter.dims.hidden})")
+    what = f"{adapter.method} for {adapter.backbone}" if adapter.tuned == "cue" else "a fine-tuned checkpoint, its own backbone"
+    print(f"{folder}: {what} ({adapter.dims.layers} layers, width {adapter.dims.hidden})")
     print(f"reads {reads}, at most {adapter.limit} tokens; answers {adapter.kind}; pooling {adapter.pooling}")
     if adapter.labels:
         print(f"{len(adapter.labels)} labels: {', '.join(adapter.labels[:20])}{' ...' if len(adapter.labels) > 20 else ''}")

@@ -56,7 +56,8 @@ class Prepared:
     @property
     def shape(self) -> Any:
         """Jobs of equal shape train in one loop."""
-        return self.job.method, type(self.cue).shape(self.cue.config), self.training.backbone_dropout
+        training = self.training
+        return self.job.method, type(self.cue).shape(self.cue.config), training.backbone_dropout, training.head_dropout
 
 
 def method_class(method: str) -> type[Cue]:
@@ -89,6 +90,8 @@ def prepare(job: Job, base: Base) -> Prepared:
     selection = select(job.data, job.seed, job.from_train)
     pooling = choose_pooling(job.pooling, base)
     reading = read_as(job.data, selection.train, min(job.limit, encoder.spec.positions))
+    training = preset(job.method, len(selection.train), job.training)
+    check_room(reading.limit, len(slots))
     items = make_items(selection.train, base.text, reading)
     examples = [example for item in items[:MEASURED] for example in item.examples]
     doubled = base.text.slots(True).count("sep") > 2
@@ -96,12 +99,22 @@ def prepare(job: Job, base: Base) -> Prepared:
     config = method.settle(make_config(method, job.settings), facts)
     with seeded(job.seed):
         cue = method(encoder.dims, config)
-        head = Head.registry[job.data.kind](encoder.dims.hidden, [max(1, len(reading.labels))], pooling)
+        head = Head.registry[job.data.kind](encoder.dims.hidden, [max(1, len(reading.labels))], pooling, training.head_dropout)
     room = encoder.spec.positions - max(cue.shift, cue.reserve)
     if room < reading.limit:
+        check_room(room, len(slots))
         reading = replace(reading, limit=room)
         items = make_items(selection.train, base.text, reading)
-    return Prepared(job, selection, reading, preset(job.method, len(items), job.training), items, cue, head)
+    return Prepared(job, selection, reading, training, items, cue, head)
+
+
+def check_room(limit: int, special: int) -> None:
+    """RequestError where no token of the text would be left."""
+    if limit <= special:
+        raise RequestError(
+            f"{limit} tokens are left for an example, and its {special} special tokens leave none for the text; "
+            "raise the limit, or shorten the prompt or prefix"
+        )
 
 
 def choose_pooling(pooling: str | None, base: Base) -> str:
@@ -115,6 +128,8 @@ def choose_pooling(pooling: str | None, base: Base) -> str:
 
 def read_as(data: Data, train: Sequence[Record], limit: int) -> Reading:
     """How the data set's records become token ids and targets; scores are standardised by their training rows."""
+    if data.kind in ("classify", "tag") and not data.labels:
+        raise RequestError(f"{data.name} names no labels; expected those of its training rows")
     if data.kind != "score":
         return Reading(data.kind, data.labels, limit)
     values = torch.tensor([float(record.label) for record in train if record.label is not None], dtype=torch.float64)
@@ -152,12 +167,15 @@ def seat_all(group: Sequence[Prepared], base: Base) -> Model:
     """One model with a seat per job, which holds the job's initial numbers; a head per (kind, pooling)."""
     seats, encoder, first = len(group), base.backbone.encoder, group[0]
     if seats == 1:
-        return Model.single(encoder, first.cue, first.head)
+        model = Model.single(encoder, first.cue, first.head)
+        return model.to(model.device)
     cue = type(first.cue)(encoder.dims, first.cue.config, seats)
     sorts = sorted({(p.job.data.kind, p.head.pooling) for p in group})
     classes = [int(p.head.classes[0]) for p in group]
     heads = [
-        Head.registry[kind](encoder.dims.hidden, [c if p.head.kind == kind else 1 for c, p in zip(classes, group, strict=True)], pooling)
+        Head.registry[kind](
+            encoder.dims.hidden, [c if p.head.kind == kind else 1 for c, p in zip(classes, group, strict=True)], pooling, first.head.dropout
+        )
         for kind, pooling in sorts
     ]
     places = [Place(0, seat, sorts.index((p.job.data.kind, p.head.pooling)), seat) for seat, p in enumerate(group)]
@@ -165,7 +183,8 @@ def seat_all(group: Sequence[Prepared], base: Base) -> Model:
         cue.configure(place.cue_seat, prepared.cue.config)
         copy_seat(prepared.cue, cue, place.cue_seat)
         copy_seat(prepared.head, heads[place.head], place.head_seat)
-    return Model(encoder, [cue], heads, places)
+    model = Model(encoder, [cue], heads, places)
+    return model.to(model.device)
 
 
 @torch.no_grad()

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from softcue.attention import Bias, Layout, Watch, attend
+from softcue.attention import Bias, Layout, Watch, attend, attend_once
 from softcue.batch import Batch
 from softcue.errors import BatchError
-from softcue.protocol import Context, Cue, Dims, Edit, Prefix, edits
+from softcue.protocol import Context, Cue, Dims, Edit, Prefix, dropout, edits
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Embed(nn.Module):
     def finish(self, word: Tensor, batch: Batch, edit: Edit | None) -> Tensor:
         """(N, E) -> (N, D): position, segment, norm, dropout, and the projection where the family has one."""
         normed = affine(self.norm, "embed_norm", self.place(word, batch), edit)
-        hidden = F.dropout(normed, self.spec.dropout, self.training)
+        hidden = dropout(normed, self.spec.dropout, self.training)
         return hidden if self.project is None else self.project(hidden)
 
 
@@ -113,15 +113,33 @@ class Layer(nn.Module):
         """(N, D) -> (N, D)"""
         spec = self.spec
         qkv = project_qkv(self.qkv, hidden, spec.heads, edit)
-        dropout = spec.attention_dropout if self.training else 0.0
-        mixed = attend(qkv, layout, prefix, self.bias(shared), self.scale(), dropout, kernel)
+        drop = spec.attention_dropout if self.training else 0.0
+        mixed = attend(qkv, layout, prefix, self.bias(shared), self.scale(), drop, kernel)
+        return self.finish(hidden, mixed, edit)
+
+    def reads(self, shared: Any) -> bool:
+        """Whether `read` may stand in for `forward`: not where a family adds something of its own to the layer."""
+        return type(self).forward is Layer.forward and self.bias(shared) is None
+
+    def read(self, hidden: Tensor, row: Tensor, layout: Layout, prefix: Prefix | None, kernel: str) -> Tensor:
+        """(N, D), (B,) -> (B, D): forward at one row of each example, where nobody reads the others."""
+        spec, width = self.spec, self.spec.hidden
+        weight, bias = self.qkv.weight, self.qkv.bias
+        own = hidden.index_select(0, row)
+        query = F.linear(own, weight[:width], bias[:width]).view(len(own), spec.heads, -1)
+        kv = F.linear(hidden, weight[width:], bias[width:]).view(len(hidden), 2, spec.heads, -1)
+        drop = spec.attention_dropout if self.training else 0.0
+        return self.finish(own, attend_once(query, kv, layout, prefix, self.scale(), drop, kernel), None)
+
+    def finish(self, hidden: Tensor, mixed: Tensor, edit: Edit | None) -> Tensor:
+        """(M, D), (M, D) -> (M, D): what follows attention, each row by itself."""
         hidden = self.close(self.norm1, "norm1", hidden, affine(self.out, "out", mixed, edit), edit)
         wide = self.activation(affine(self.up, "up", hidden, edit))
         return self.close(self.norm2, "norm2", hidden, affine(self.down, "down", wide, edit), edit)
 
     def close(self, norm: nn.LayerNorm, site: str, residual: Tensor, y: Tensor, edit: Edit | None) -> Tensor:
         """Dropout, residual and norm after one half of the layer."""
-        x = residual + F.dropout(y, self.spec.dropout, self.training and site in self.drops)
+        x = residual + dropout(y, self.spec.dropout, self.training and site in self.drops)
         return affine(norm, site, x, edit)
 
 
@@ -163,10 +181,11 @@ class Encoder(nn.Module):
         """What the family's layers share, computed once per forward; a plain layer takes a Bias or None."""
         return None
 
-    def forward(self, batch: Batch, cue: Cue, watch: Watch | None = None) -> tuple[Tensor, Context]:
+    def forward(self, batch: Batch, cue: Cue, watch: Watch | None = None, first_only: bool = False) -> tuple[Tensor, Context]:
         """(N, D) hidden states after the last layer, and the cue's context.
 
-        Raises BatchError where an example is longer than the encoder's positions.
+        first_only: only the rows of [CLS] will be read; where the family and the cue allow it the others are not computed
+        in the last layer, and are zeros. Raises BatchError where an example is longer than the encoder's positions.
         """
         self.check(batch)
         ctx = Context(batch)
@@ -176,7 +195,13 @@ class Encoder(nn.Module):
         shared = self.shared(batch, layout)
         for i, layer in enumerate(self.layers):
             hidden = cue.before_layer(i, hidden, ctx)
-            hidden = layer(hidden, layout, cue.prefix(i, hidden, ctx), shared, edits(cue, i, ctx), self.kernel)
+            prefix, edit = cue.prefix(i, hidden, ctx), edits(cue, i, ctx)
+            last = i == len(self.layers) - 1
+            if last and first_only and edit is None and watch is None and isinstance(layer, Layer) and layer.reads(shared):
+                row = batch.special[:, 0]
+                hidden = torch.zeros_like(hidden).index_copy(0, row, layer.read(hidden, row, layout, prefix, self.kernel))
+            else:
+                hidden = layer(hidden, layout, prefix, shared, edit, self.kernel)
         return hidden if self.norm is None else self.norm(hidden), ctx
 
     def check(self, batch: Batch) -> None:
