@@ -53,9 +53,8 @@ def parse_header(cls: type, data: bytes) -> tuple[dict[str, Any], str]:
     hints = get_type_hints(cls)
     values = {name: decode(hints[name], header[name], name) for name in names if name != "config"}
     if values["method"] not in Cue.registry:
-        raise AdapterError(
-            f"method is {values['method'][:60]!r}; this softcue knows {', '.join(sorted(Cue.registry))}; for one of your own, name its file with --plugin"
-        )
+        known = ", ".join(sorted(Cue.registry))
+        raise AdapterError(f"method is {values['method'][:60]!r}; this softcue knows {known}; a method of your own needs --plugin FILE")
     check_values(values)
     values["config"] = _config(values["method"], header["config"])
     for name, expected in _peft(values).items():
