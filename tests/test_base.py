@@ -64,11 +64,11 @@ def test_precisions_are_what_they_say() -> None:
 
 @pytest.mark.parametrize("precision", ["float16", "", "AUTO"])
 def test_an_unknown_precision_is_refused(precision: str) -> None:
-    with pytest.raises(RequestError, match="precision .* expected one of auto, float32, bfloat16"):
+    with pytest.raises(RequestError, match=r"precision .* expected one of auto, float32, bfloat16"):
         dtype_of(precision)
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "", "cpu:x", "meta"])
 def test_a_device_that_is_not_to_be_had_is_refused(device: str) -> None:
-    with pytest.raises(RequestError, match="device .* is not to be had"):
+    with pytest.raises(RequestError, match=r"device .* is not to be had"):
         open_base(str(base_folder()), "float32", device)

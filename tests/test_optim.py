@@ -1,5 +1,7 @@
 """SeatAdamW against torch's AdamW and clip_grad_norm_, seat by seat; schedules against their definitions."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -115,7 +117,7 @@ def test_gradients_are_cleared_and_a_missing_one_counts_as_zero() -> None:
 def test_warmup_rises_in_equal_steps_and_linear_falls_to_one_step_above_zero() -> None:
     factors = [rate_factor("linear", step, 20, 4, 5) for step in range(20)]
     assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-    falls = [a - b for a, b in zip(factors[4:], factors[5:], strict=False)]
+    falls = [a - b for a, b in pairwise(factors[4:])]
     assert falls == pytest.approx([1 / 16] * 15)
     assert factors[-1] == pytest.approx(1 / 16)
 

@@ -64,7 +64,7 @@ def test_a_long_text_is_answered_by_the_windows_with_most_context() -> None:
     words = [FILLER[i % 20] if i % 7 else PEOPLE[i % 4] for i in range(500)]
     item = tagged(words, 32)
     assert item.keep is not None
-    starts = []
+    starts: list[int] = []
     for example in item.examples:  # find each window by its place: steps are known from the overlap
         starts.append(starts[-1] + 23 if starts else 0)
         assert read_back(item)[len(starts) - 1] == words[starts[-1] : starts[-1] + len(example.word)]

@@ -17,7 +17,28 @@ from softcue.readers.records import Data, Record
 from tests.tiny import TINY, VOCABULARY, tiny_folder
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-FILLER = tuple("the a of to in on it was is and for with this that very quite then so but by".split())
+FILLER = (
+    "the",
+    "a",
+    "of",
+    "to",
+    "in",
+    "on",
+    "it",
+    "was",
+    "is",
+    "and",
+    "for",
+    "with",
+    "this",
+    "that",
+    "very",
+    "quite",
+    "then",
+    "so",
+    "but",
+    "by",
+)
 FRUIT = ("apple", "pear", "plum", "fig", "lime", "peach")
 METAL = ("iron", "gold", "zinc", "tin", "lead", "copper")
 BIRD = ("owl", "crow", "hawk", "swan", "wren", "finch")

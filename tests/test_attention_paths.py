@@ -1,0 +1,125 @@
+"""Tests of attention over packed rows, of the shortcut for heads that read only [CLS], and of dropout by integers."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from softcue.attention import Bucket, Layout, Sight, _Collect, _Mix, _Reorder, _Spread
+from softcue.batch import Batch, pack
+from softcue.cues import Cue
+from softcue.protocol import Facts, drop, dropout, keep
+from tests.tiny import Nothing, random_examples, tiny_encoder
+
+LENGTHS = (1, 50, 2, 23, 7, 48, 31, 12)
+
+
+def a_batch(family: str = "bert") -> Batch:
+    return pack(random_examples(family, LENGTHS))
+
+
+def test_every_row_stands_at_one_place_that_holds_it() -> None:
+    batch = a_batch()
+    layout = Layout.of(batch)
+    assert torch.equal(layout.row[layout.place], torch.arange(len(batch.token)))
+    real = layout.back < len(batch.token)
+    assert int(real.sum()) == len(batch.token) and torch.equal(layout.back[real], layout.row[real])
+    assert torch.equal(layout.example[layout.home], torch.arange(len(LENGTHS)))
+
+
+@pytest.mark.parametrize("dropped", [0.0, 0.3])
+def test_gradients_written_by_hand_equal_finite_differences(dropped: float) -> None:
+    torch.manual_seed(0)
+    bucket = Bucket(torch.arange(2), torch.arange(6).view(2, 3), None)
+    sight = Sight(bucket, None, None, 0.5, dropped, None)
+    query, key, value = (torch.randn(2, 2, 3, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    mask = torch.randn(2, 1, 1, 3, dtype=torch.float64, requires_grad=True)
+
+    def mixed(q: Tensor, k: Tensor, v: Tensor, m: Tensor) -> Tensor:
+        torch.manual_seed(1)
+        return _Mix.apply(q, k, v, m, sight)
+
+    # softmax is float32 by design: differences of 1e-3 and a bound to match
+    assert torch.autograd.gradcheck(mixed, (query, key, value, mask), eps=1e-2, atol=2e-3, rtol=1e-2)
+
+
+def test_gathers_on_the_way_back_equal_what_autograd_would_do() -> None:
+    batch = a_batch()
+    layout = Layout.of(batch)
+    rows = torch.randn(len(batch.token), 3, 2, 4, requires_grad=True)
+    out = _Collect.apply(layout, *_Spread.apply(rows, layout)[::3])
+    torch.testing.assert_close(out, rows[:, 0].flatten(1))
+    weight = torch.randn_like(out)
+    (grad,) = torch.autograd.grad(out, rows, weight)
+    assert torch.equal(grad[:, 0].flatten(1), weight) and not grad[:, 1:].any()
+    x = torch.randn(len(LENGTHS), 5, requires_grad=True)
+    weight = torch.randn(len(LENGTHS), 5)
+    (ours,) = torch.autograd.grad(_Reorder.apply(x, layout.example, layout.home), x, weight)
+    (theirs,) = torch.autograd.grad(x[layout.example], x, weight)
+    assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("family", ["bert", "mpnet", "deberta-v3", "modernbert"])
+@pytest.mark.parametrize("method", ["pasta", "spt", "apt", "lora", "gpc"])
+def test_the_row_of_cls_is_the_same_when_no_other_is_asked_for(family: str, method: str) -> None:
+    encoder = tiny_encoder(family)
+    cls = Cue.registry[method]
+    config = cls.settle(cls.Config(), Facts(encoder.dims, ("cls", "sep", "sep"), lambda: torch.ones(encoder.dims.layers, 3)))
+    cue = cls(encoder.dims, config)
+    for parameter in cue.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    batch = pack(random_examples(family, (9, 3, 14, 6)), reserve=cue.reserve, shift=cue.shift)
+    cue.eval()
+    first = batch.special[:, 0]
+    numbers = [p for p in cue.parameters() if p.requires_grad]
+    results, grads = [], []
+    for first_only in (False, True):
+        read = encoder(batch, cue, first_only=first_only)[0][first]
+        results.append(read)
+        grads.append(torch.autograd.grad(read.square().sum(), numbers, allow_unused=True))
+    torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=0)
+    for whole, short in zip(*grads, strict=True):
+        torch.testing.assert_close(whole, short, atol=1e-4, rtol=1e-4)
+
+
+def test_nobody_else_is_computed_in_the_last_layer_of_bert() -> None:
+    batch = a_batch()
+    hidden = tiny_encoder("bert")(batch, Nothing(), first_only=True)[0]
+    others = torch.ones(len(hidden), dtype=torch.bool)
+    others[batch.special[:, 0]] = False
+    assert not hidden[others].any() and hidden[~others].any()
+
+
+def test_dropout_drops_its_share_keeps_the_mean_and_repeats_with_its_seed() -> None:
+    x = torch.ones(1000, 1000)
+    torch.manual_seed(0)
+    once = dropout(x, 0.1, True)
+    torch.manual_seed(0)
+    assert torch.equal(once, dropout(x, 0.1, True))
+    assert abs(float((once == 0).float().mean()) - 0.1) < 2e-3
+    assert abs(float(once.mean()) - 1) < 2e-3
+    assert once.unique().tolist() == [0.0, pytest.approx(1 / 0.9, rel=1e-4)]
+    assert dropout(x, 0.1, False) is x and dropout(x, 0.0, True) is x
+    assert not dropout(x, 1.0, True).any()
+
+
+def test_neighbouring_numbers_are_dropped_independently() -> None:
+    torch.manual_seed(0)
+    kept = (keep(torch.ones(400_000), 0.5) > 0).float()
+    for distance in (1, 2, 3, 4, 5, 8):
+        assert abs(float((kept[distance:] * kept[:-distance]).mean()) - 0.25) < 4e-3
+
+
+def test_each_example_is_dropped_at_its_own_rate() -> None:
+    torch.manual_seed(0)
+    rate = torch.tensor([0.0, 0.2, 0.5])
+    dropped = drop(torch.ones(3, 200, 200), rate, True)
+    torch.testing.assert_close((dropped == 0).float().mean((1, 2)), rate, atol=1e-2, rtol=0)
+    torch.testing.assert_close(dropped.mean((1, 2)), torch.ones(3), atol=2e-2, rtol=0)
+    assert torch.equal(dropped[0], torch.ones(200, 200))
+
+
+def test_bfloat16_is_dropped_like_float32() -> None:
+    torch.manual_seed(0)
+    high = keep(torch.ones(64, 64), 0.1)
+    torch.manual_seed(0)
+    assert torch.equal(keep(torch.ones(64, 64, dtype=torch.bfloat16), 0.1), high.bfloat16())

@@ -1,0 +1,169 @@
+"""Attention over packed rows against softmax written one example, one head and one row at a time, gradients included."""
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from softcue.attention import KERNELS, Layout, attend
+from softcue.batch import Batch, Example, pack
+from softcue.protocol import Prefix
+
+HEADS, WIDTH, PREFIX = 2, 4, 3
+RAGGED = (9, 1, 33, 40, 2, 12, 31, 250)  # several buckets, some with padding
+COUNTS = (0, 3, 1, 2, 3, 0, 1, 3)
+ragged = st.lists(st.integers(1, 300), min_size=1, max_size=8)
+kernels = pytest.mark.parametrize("kernel", sorted(KERNELS))
+
+
+def packed(lengths: Sequence[int]) -> Batch:
+    return pack([Example([5] * n, [0] * n, [0]) for n in lengths])
+
+
+def inputs(lengths: Sequence[int], seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """qkv of the rows, and keys and values of prefixes, all with gradients."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = (sum(lengths), 3, HEADS, WIDTH), (len(lengths), PREFIX, HEADS, WIDTH), (len(lengths), PREFIX, HEADS, WIDTH)
+    qkv, key, value = (torch.randn(shape, generator=generator).requires_grad_(True) for shape in shapes)
+    return qkv, key, value
+
+
+def gate(logit: Tensor, example: Tensor) -> Tensor:
+    """A rescore that depends on the logit and on whose it is."""
+    return F.logsigmoid(logit.float() * (1 + example.view(-1, 1, 1, 1)))
+
+
+def slow(
+    lengths: Sequence[int],
+    leaves: tuple[Tensor, Tensor, Tensor],
+    counts: Sequence[int] | None = None,  # how much of each example's prefix is there
+    gated: bool = False,
+    bias: Callable[[int, int], float] | None = None,  # of a query row and a key row within an example
+    scale: float = WIDTH**-0.5,
+) -> Tensor:
+    qkv, prefix_key, prefix_value = leaves
+    rows, starts = [], [0, *accumulate(lengths)]
+    for example, length in enumerate(lengths):
+        count = 0 if counts is None else counts[example]
+        for t in range(length):
+            heads = []
+            for head in range(HEADS):
+                text = qkv[starts[example] : starts[example + 1], :, head]
+                keys = torch.cat([prefix_key[example, :count, head], text[:, 1]])
+                values = torch.cat([prefix_value[example, :count, head], text[:, 2]])
+                logits = keys @ text[t, 0] * scale
+                front, rest = logits[:count], logits[count:]
+                if gated:
+                    front = front + F.logsigmoid(front * (1 + example))
+                if bias is not None:
+                    rest = rest + torch.tensor([bias(t, other) for other in range(length)])
+                heads.append(torch.cat([front, rest]).softmax(0) @ values)
+            rows.append(torch.cat(heads))
+    return torch.stack(rows)
+
+
+def compare(ours: Tensor, theirs: Tensor, leaves: tuple[Tensor, ...]) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    weight = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1))
+    found = [torch.autograd.grad((out * weight).sum(), leaves, allow_unused=True) for out in (ours, theirs)]
+    for mine, expected in zip(*found, strict=True):
+        if expected is None or not expected.any():
+            assert mine is None or not mine.any()
+        else:
+            torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-5)
+
+
+@kernels
+def test_every_row_sees_the_rows_of_its_own_example(kernel: str) -> None:
+    leaves = inputs(RAGGED)
+    compare(attend(leaves[0], Layout.of(packed(RAGGED)), kernel=kernel), slow(RAGGED, leaves), leaves)
+
+
+@kernels
+@pytest.mark.parametrize("lengths", [RAGGED, (6,), (5, 5), (1, 1, 1)], ids=str)
+def test_every_row_sees_its_examples_prefix(lengths: tuple[int, ...], kernel: str) -> None:
+    leaves = inputs(lengths)
+    ours = attend(leaves[0], Layout.of(packed(lengths)), Prefix(leaves[1], leaves[2]), kernel=kernel)
+    compare(ours, slow(lengths, leaves, [PREFIX] * len(lengths)), leaves)
+
+
+@kernels
+def test_a_shorter_prefix_ends_where_it_ends(kernel: str) -> None:
+    leaves = inputs(RAGGED)
+    prefix = Prefix(leaves[1], leaves[2], None, torch.tensor(COUNTS))
+    compare(attend(leaves[0], Layout.of(packed(RAGGED)), prefix, kernel=kernel), slow(RAGGED, leaves, COUNTS), leaves)
+
+
+@kernels
+def test_rescore_sees_scaled_logits_of_its_own_example_and_its_gradient_flows(kernel: str) -> None:
+    leaves = inputs(RAGGED)
+    prefix = Prefix(leaves[1], leaves[2], gate, torch.tensor(COUNTS))
+    ours = attend(leaves[0], Layout.of(packed(RAGGED)), prefix, scale=0.3, kernel=kernel)
+    compare(ours, slow(RAGGED, leaves, COUNTS, gated=True, scale=0.3), leaves)
+
+
+@kernels
+@pytest.mark.parametrize("with_prefix", [False, True])
+def test_a_bias_between_text_rows_leaves_the_prefix_alone(kernel: str, with_prefix: bool) -> None:
+    lengths = RAGGED[:-1]
+    leaves = inputs(lengths)
+    prefix = Prefix(leaves[1], leaves[2]) if with_prefix else None
+
+    def distance(query: Tensor, key: Tensor, bucket: object) -> Tensor:
+        place = torch.arange(query.shape[2])
+        return -0.1 * (place[:, None] - place).abs()[None, None]
+
+    ours = attend(leaves[0], Layout.of(packed(lengths)), prefix, distance, kernel=kernel)
+    counts = [PREFIX * with_prefix] * len(lengths)
+    compare(ours, slow(lengths, leaves, counts, bias=lambda t, other: -0.1 * abs(t - other)), leaves)
+
+
+@given(lengths=ragged)
+@settings(max_examples=40, deadline=None)
+def test_buckets_hold_every_row_once_and_every_example_whole(lengths: list[int]) -> None:
+    layout = Layout.of(packed(lengths))
+    assert sorted(torch.cat([bucket.example for bucket in layout.buckets]).tolist()) == list(range(len(lengths)))
+    starts = [0, *accumulate(lengths)]
+    for bucket in layout.buckets:
+        pad = torch.zeros(bucket.row.shape, dtype=torch.bool) if bucket.pad is None else bucket.pad
+        for example, rows, empty in zip(bucket.example.tolist(), bucket.row, pad, strict=True):
+            assert rows[~empty].tolist() == list(range(starts[example], starts[example + 1]))
+
+
+def test_dropout_keeps_the_mean_of_what_is_seen() -> None:
+    qkv, key, value = inputs((7, 9))
+    prefix, layout = Prefix(key, value), Layout.of(packed((7, 9)))
+    calm = attend(qkv, layout, prefix)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        noisy = torch.stack([attend(qkv, layout, prefix, None, None, 0.3) for _ in range(1500)])
+    assert not torch.allclose(noisy[0], calm, atol=1e-3)
+    torch.testing.assert_close(noisy.mean(0), calm, rtol=0.0, atol=0.12)
+
+
+def test_a_broken_example_does_not_reach_its_neighbours() -> None:
+    """A job of a packed run may diverge; the others go on."""
+    (qkv, key, value), layout = inputs(RAGGED), Layout.of(packed(RAGGED))
+    calm = attend(qkv, layout, Prefix(key, value))
+    broken = qkv.detach().clone()
+    start = sum(RAGGED[:2])
+    broken[start : start + RAGGED[2]] = torch.nan
+    broken.requires_grad_(True)
+    rows = attend(broken, layout, Prefix(key, value))
+    others = [i for i in range(len(rows)) if not start <= i < start + RAGGED[2]]
+    torch.testing.assert_close(rows[others], calm[others])
+    rows[others].sum().backward()
+    assert broken.grad is not None and torch.isfinite(broken.grad[others]).all()
+
+
+def test_low_precision_stays_close() -> None:
+    qkv, key, value = inputs(RAGGED)
+    exact = attend(qkv, Layout.of(packed(RAGGED)), Prefix(key, value, gate))
+    low = attend(qkv.bfloat16(), Layout.of(packed(RAGGED)), Prefix(key, value, gate))
+    assert low.dtype == torch.bfloat16
+    torch.testing.assert_close(low.float(), exact, rtol=0.05, atol=0.05)
