@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from softcue.adapter import Adapter
+from softcue.adapter import OWN_ENCODER, Adapter
 from softcue.base import Base, open_base
 from softcue.errors import BackboneError, RequestError
 from softcue.evaluation import decide, gold, judge, run
@@ -159,11 +159,11 @@ def open_predictor(adapter: str | Path | Adapter, backbone: str | Base | None, p
 
 def backbone_of(adapter: Adapter, folder: Path | None) -> str:
     """What to load for an adapter: the backbone that it names; a fine-tuned checkpoint is its own."""
-    if adapter.backbone != ".":
+    if adapter.backbone != OWN_ENCODER:
         return adapter.backbone
     if folder is None:
         raise RequestError("the adapter belongs to a fine-tuned checkpoint; give the checkpoint's folder")
-    return str(folder)
+    return str(folder / OWN_ENCODER)
 
 
 def _open_named(backbone: str | None, adapter: Adapter, folder: Path | None, precision: str, device: str) -> Base:

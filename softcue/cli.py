@@ -53,7 +53,7 @@ def main() -> None:
     except Exception as error:
         from softcue.plugins import fault
 
-        told = fault(error) or (f"cannot use {error.filename}: {error.strerror}" if isinstance(error, OSError) else None)
+        told = fault(error) or (str(error) if isinstance(error, OSError) else None)
         if told is None:
             raise
         print(f"softcue: {told}", file=sys.stderr)

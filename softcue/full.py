@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from softcue.adapter import Adapter
+from softcue.adapter import OWN_ENCODER, Adapter
 from softcue.base import Base
 from softcue.encoder.load import save_checkpoint
 from softcue.errors import RequestError
@@ -36,11 +36,11 @@ class Checkpoint:
         return self.adapter.scores
 
     def save(self, folder: str | Path) -> Path:
-        """A Hugging Face checkpoint with the adapter's two files beside it; the folder is then its own backbone."""
+        """The adapter's two files, and beside them a folder `encoder` with the Hugging Face checkpoint that they belong to."""
 
         def fill(into: Path) -> None:
-            save_checkpoint(self.base.backbone.encoder, into, self.base.backbone.folder)
-            saved = Base(replace(self.base.backbone, folder=into), self.base.text)
+            save_checkpoint(self.base.backbone.encoder, into / OWN_ENCODER, self.base.backbone.folder)
+            saved = Base(replace(self.base.backbone, folder=into / OWN_ENCODER), self.base.text)
             replace(self.adapter, fingerprint=saved.fingerprint).write(into)
 
         return write_folder(folder, fill)
@@ -68,4 +68,4 @@ def train_full(job: Job, base: Base, report: Report = lambda prepared, run: None
     encoder.requires_grad_(False)
     with precision():
         adapter = finish(model, run, prepared, own)
-    return Checkpoint(replace(adapter, tuned=METHOD, backbone="."), own)
+    return Checkpoint(replace(adapter, tuned=METHOD, backbone=OWN_ENCODER), own)

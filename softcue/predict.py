@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from softcue.adapter import Adapter, seat_in
+from softcue.adapter import OWN_ENCODER, Adapter, seat_in
 from softcue.answers import INPUTS, Question, ask, say
 from softcue.base import Base, open_base
 from softcue.cues import Cue
-from softcue.errors import RequestError
+from softcue.errors import AdapterError, RequestError
 from softcue.evaluation import ROWS, run
 from softcue.heads import Head
 from softcue.model import Model, Place
@@ -28,6 +28,11 @@ class Predictor:
         self.base = backbone if isinstance(backbone, Base) else open_base(backbone, precision, device)
         self.adapters = {name: a if isinstance(a, Adapter) else Adapter.load(a) for name, a in adapters.items()}
         for name, adapter in self.adapters.items():
+            if adapter.backbone == OWN_ENCODER and adapter.fingerprint != self.base.fingerprint:
+                raise AdapterError(
+                    f"adapter {name!r} is the head of a fine-tuned checkpoint, which is its own backbone; "
+                    f"this is {self.base.backbone.name}: open the folder `encoder` beside it as the backbone"
+                )
             adapter.check(name, self.base.backbone.name, self.base.fingerprint, self.base.backbone.encoder.dims)
         self.seat = {name: seat for seat, name in enumerate(self.adapters)}
         self.model = seat_adapters(self.base, list(self.adapters.values()))

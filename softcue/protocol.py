@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -174,8 +175,31 @@ def read_rows(hidden: Tensor, row: Tensor) -> Tensor:
 
 def per_seat(x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
     """(M, .., I), (A, I, O) -> (M, .., O): x[a:b] through weight[seat] for each run (seat, a, b), one product per adapter present."""
+    if len(runs) > FEW and x.dim() == 2 and weight[0].numel() <= THIN:
+        return _padded(x, weight, runs)
     products = [x[a:b] @ weight[seat].to(x.dtype) for seat, a, b in runs]
     return products[0] if len(products) == 1 else torch.cat(products)
+
+
+FEW = 2  # runs that are quicker one by one
+THIN = 2**14  # numbers of a matrix so small that starting its product costs more than the product: LoRA's, APT's gate
+
+
+def _padded(x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
+    """The same as one batched product, every run padded to the longest."""
+    row, place, seat = (index.to(x.device) for index in _places(runs))
+    products = x.index_select(0, row.flatten()).view(*row.shape, -1) @ weight.index_select(0, seat).to(x.dtype)
+    return products.flatten(0, 1).index_select(0, place)
+
+
+@lru_cache(maxsize=8)  # a forward asks for the same few runs at every site of every layer
+def _places(runs: Runs) -> tuple[Tensor, Tensor, Tensor]:
+    """(G, T) the rows of each run, its last again where it is shorter; (M,) where each row stands; (G,) seats."""
+    with torch.inference_mode(False):  # what is kept may be wanted by a training step later
+        seat, first, end = (torch.tensor(column) for column in zip(*runs, strict=True))
+        column = torch.arange(int((end - first).max()))
+        row = torch.minimum(first[:, None] + column, end[:, None] - 1)
+        return row, (first[:, None] + column < end[:, None]).flatten().nonzero()[:, 0], seat
 
 
 def drop(x: Tensor, rate: Tensor, training: bool) -> Tensor:

@@ -17,7 +17,7 @@ from softcue.compare_table import cells, notes
 from softcue.cues import Cue
 from softcue.encoder.load import BACKBONES, FAMILIES
 from softcue.errors import RequestError
-from softcue.files import MARKER, write_file
+from softcue.files import MARKER, resolve, write_file
 from softcue.full import METHOD as FULL
 from softcue.full import Checkpoint
 from softcue.metrics import report_table
@@ -30,9 +30,10 @@ BERT_BASE_TOTAL = 109_482_240  # bert-base-uncased, encoder and pooler
 
 def check_out(out: Path) -> None:
     """Refuse a place that saving would refuse later, before any work is done."""
-    nearest = next(place for place in (out, *out.absolute().parents) if os.path.lexists(place))
+    resolved = resolve(out)
+    nearest = next(place for place in (resolved, *resolved.parents) if place.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        reason = "cannot be written to" if nearest.is_dir() else "is a file" if nearest.exists() else "leads nowhere"
+        reason = "cannot be written to" if nearest.is_dir() else "is a file"
         raise RequestError(f"--out {out}: {nearest} {reason}; expected a folder to save the adapter in")
     if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
         raise RequestError(f"--out {out} is a folder that holds something else than an adapter; give another or empty it")

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 
 from softcue.adapter import Adapter, lift
+from softcue.adapter.header import SIZE_LIMIT
+from softcue.adapter.values import largest
 from softcue.attention_mass import attention_mass
 from softcue.base import Base
 from softcue.cues import Cue
@@ -73,7 +75,11 @@ def make_config(method: type[Cue], settings: Mapping[str, Any]) -> Any:
     wrong = sorted(set(settings) - known)
     if wrong:
         raise RequestError(f"{method.method} has no setting {', '.join(wrong)}; it has {', '.join(sorted(known)) or 'none'}")
-    return method.Config(**settings)
+    config = method.Config(**settings)
+    huge = [f.name for f in fields(config) if largest(getattr(config, f.name)) > SIZE_LIMIT]
+    if huge:
+        raise RequestError(f"{method.method}: {', '.join(huge)} is larger than any adapter holds; expected at most {SIZE_LIMIT:,}")
+    return config
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def test_an_adapter_replaces_an_older_one_and_nothing_else(tmp_path):
 
 
 def test_a_fine_tuned_checkpoint_holds_both_files_beside_its_own(tmp_path):
-    adapter = make("probe", tuned="full", backbone=".")
+    adapter = make("probe", tuned="full", backbone="./encoder")
 
     def fill(into: Path) -> None:
         (into / "config.json").write_text("{}")
@@ -94,8 +94,8 @@ def test_a_fine_tuned_checkpoint_holds_both_files_beside_its_own(tmp_path):
         ({"labels": ("a", "\ud800")}, "half a character"),
         ({"labels": ("a", 3)}, r"labels\[1\] is 3; expected a string"),
         ({"pooling": "max"}, "expected one of cls, mean, pooler"),
-        ({"tuned": "full"}, "expected '.'"),
-        ({"backbone": "."}, "expected a name"),
+        ({"tuned": "full"}, "expected './encoder'"),
+        ({"backbone": "./encoder"}, "expected a name"),
         ({"backbone": ""}, "backbone is empty"),
         ({"backbone": "a\x1b[2J"}, "no control characters"),
         ({"limit": 0}, "limit is 0"),

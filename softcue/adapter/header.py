@@ -20,6 +20,7 @@ LAYER_LIMIT = 2**10
 SIZE_LIMIT = 2**16  # of every other whole number that sizes something
 TOKEN_LIMIT = 2**20
 TUNED = ("cue", "full")
+OWN_ENCODER = "./encoder"  # backbone of a fine-tuned checkpoint: a folder of its own, or transformers takes our header for PEFT's
 NUMBERS = ("score", "choice")  # kinds whose head gives one number, so that they have no labels
 TASK_TYPES = {"classify": "SEQ_CLS", "score": "SEQ_CLS", "choice": "SEQ_CLS", "tag": "TOKEN_CLS"}  # PEFT's names
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # names are printed on terminals and read as paths
@@ -90,9 +91,9 @@ def check_values(values: dict[str, Any]) -> None:
             math.isfinite(values["centre"]) and math.isfinite(values["spread"]) and values["spread"] >= 0
         ),
         f"tuned is 'cue' and backbone is {values['backbone'][:60]!r}; expected a name": values["tuned"] == "full"
-        or values["backbone"] != ".",
-        f"tuned is 'full' and backbone is {values['backbone'][:60]!r}; expected '.'": values["tuned"] != "full"
-        or values["backbone"] == ".",
+        or values["backbone"] != OWN_ENCODER,
+        f"tuned is 'full' and backbone is {values['backbone'][:60]!r}; expected {OWN_ENCODER!r}": values["tuned"] != "full"
+        or values["backbone"] == OWN_ENCODER,
     }
     for name in ("backbone", "fingerprint", "task", "words", "measured"):
         text = values[name]

@@ -35,7 +35,7 @@ class Adapter:
     method: str  # one of Cue.registry
     config: Any  # of that method's Config
     dims: Dims
-    backbone: str  # name as it was given; "." where the folder is itself the checkpoint
+    backbone: str  # name as it was given; OWN_ENCODER where the checkpoint lies beside it
     fingerprint: str  # of the backbone's weights and tokenizer
     kind: str  # one of Head.registry
     labels: tuple[str, ...]  # in the order of the head's rows; none for scores and choices
