@@ -129,7 +129,7 @@ def share_out(methods: Sequence[str], settings: Mapping[str, Any]) -> dict[str, 
 def plan(data: Data, method: str, share: tuple[dict[str, Any], dict[str, Any]], seed: int, pooling: str | None, limit: int) -> Job:
     """One cell's job: every method sees as many examples in batches of the same size, and nobody stops early."""
     own, training = share
-    usual = preset("default", len(data.splits.get("train", ())), {})
+    usual = preset("default", data.kind, len(data.splits.get("train", ())), {})
     budget = {"epochs": usual.epochs, "batch": usual.batch, "patience": 0, **training}
     return Job(data, method, own, budget, seed, pooling, limit, from_train=True)
 
@@ -146,7 +146,7 @@ def conditions(job: Job, base: Base) -> dict[str, Any]:
         "pooling": choose_pooling(job.pooling, base),
         "limit": job.limit,
         "config": {} if method is None else asdict(make_config(method, job.settings)),
-        "training": asdict(preset(job.method, 1, job.training)),
+        "training": asdict(preset(job.method, job.data.kind, len(select(job.data, job.seed, job.from_train).train), job.training)),
         "plugin": None if method is None else source_digest(method),
     }
     made = dict(json.loads(json.dumps(made)))  # tuples as JSON gives them back

@@ -41,6 +41,7 @@ class Job:
     pooling: str | None = None  # None: the backbone's default
     limit: int = LIMIT  # longest example in tokens; lowered where the encoder has no room for it
     from_train: bool = False  # a tenth of train selects even where there is a dev split
+    selection: Selection | None = None  # rows that the caller has chosen; None: select() does
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,10 @@ def seeded(seed: int) -> Iterator[None]:
 def prepare(job: Job, base: Base) -> Prepared:
     """Settle a job: splits, labels, config, initial numbers, limit, token ids."""
     method, encoder, slots = method_class(job.method), base.backbone.encoder, base.text.slots(job.data.pair or job.data.kind == "choice")
-    selection = select(job.data, job.seed, job.from_train)
+    selection = job.selection or select(job.data, job.seed, job.from_train)
     pooling = choose_pooling(job.pooling, base)
     reading = read_as(job.data, selection.train, min(job.limit, encoder.spec.positions))
-    training = preset(job.method, len(selection.train), job.training)
+    training = preset(job.method, job.data.kind, len(selection.train), job.training)
     check_room(reading.limit, len(slots))
     items = make_items(selection.train, base.text, reading)
     examples = [example for item in items[:MEASURED] for example in item.examples]
@@ -214,10 +215,10 @@ def make_run(model: Model, seat: int, prepared: Prepared, base: Base, precision:
 
 
 def finish(model: Model, run: Run, prepared: Prepared, base: Base) -> Adapter:
-    """A trained seat as an adapter, scored on the rows that chose nothing."""
+    """A trained seat as an adapter, scored on the rows that chose nothing, if there are any."""
     job, reading, selection = prepared.job, prepared.reading, prepared.selection
     items = make_items(selection.report, base.text, reading)
-    scores = evaluate(model, run.seat, items, selection.report, reading, job.data)
+    scores = evaluate(model, run.seat, items, selection.report, reading, job.data) if items else {}
     place = model.places[run.seat]
     cue_numbers, head_numbers = lift(model.mixture.cue_of(run.seat), place.cue_seat, model.head(place.head), place.head_seat)
     return Adapter(
