@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from softcue.adapter import OWN_ENCODER, Adapter
+from softcue.auto import choose_rate
 from softcue.base import Base, open_base
 from softcue.errors import BackboneError, RequestError
 from softcue.evaluation import decide, gold, judge, run
@@ -49,13 +50,15 @@ def train(
     limit: int = LIMIT,
     precision: str = "auto",
     device: str = "cpu",
+    auto: float | None = None,
     report: Report = lambda prepared, run: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Adapter | Checkpoint:
     """Train one adapter; `.scores` has its scores and `.save(folder)` writes it. Method "full" gives a whole Checkpoint.
 
     settings: fields of the method's config and of Training; rows: cap on training rows (a seeded draw); limit: tokens
-    per example; report: called after every step; say: told what is odd about the data. Raises SoftcueError.
+    per example; auto: minutes for a search of the learning rate before the training; report: called after every step;
+    say: told what is odd about the data. Raises SoftcueError.
     """
     if not 0 <= seed < SEEDS:
         raise RequestError(f"seed {seed} came; expected 0 to {SEEDS - 1}")
@@ -69,6 +72,8 @@ def train(
         say(f"warning: {warning}")
     base = backbone if isinstance(backbone, Base) else open_base(backbone, precision, device)
     job = Job(data, method, own, training, seed, pooling, limit)
+    if auto is not None:
+        job = choose_rate(job, base, auto, report, say)
     return train_full(job, base, report) if method == FULL else train_jobs([job], base, report)[0]
 
 

@@ -26,9 +26,14 @@ LEVELS = (
     ("answers", "compare_table", "evaluation", "plugins"),
     ("loop", "predict"),
     ("bank", "training"),
-    ("full", "inspect", "progress"),
+    ("full", "inspect", "progress", "sweep_space"),
+    ("sweep_plot", "trials"),
+    ("search", "sweep_live", "sweep_table"),
+    ("auto", "rayrun"),
     ("api", "serve", "show"),
-    ("compare", "quickstart", "sweep"),
+    ("compare", "quickstart"),
+    ("sweep_memory",),
+    ("sweep",),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
