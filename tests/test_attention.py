@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from softcue.attention import KERNELS, Layout, attend
+from softcue.attention import FIXED, KERNELS, Layout, attend
 from softcue.batch import Batch, Example, pack
 from softcue.protocol import Prefix
 
@@ -127,7 +127,8 @@ def test_buckets_hold_every_row_once_and_little_padding(lengths: list[int]) -> N
         assert bucket.pad is None or bool(pad.any())
         for example, rows, empty in zip(bucket.example.tolist(), bucket.row, pad, strict=True):
             assert rows[~empty].tolist() == list(range(starts[example], starts[example + 1]))
-            assert int(empty.sum()) <= max(16, len(rows) // 2)
+        own = sorted(lengths[example] for example in bucket.example.tolist())
+        assert sum(own[-1] ** 2 - length**2 for length in own) <= FIXED, "the padding costs more than a bucket of its own would"
 
 
 def test_dropout_keeps_the_mean_of_what_is_seen() -> None:
