@@ -30,6 +30,11 @@ Kind = Annotated[str | None, typer.Option(help="classify, score, choice or tag; 
 Settings = Annotated[list[str] | None, typer.Option("--set", help="A setting of the method or of training, NAME=VALUE.")]
 Rows = Annotated[int | None, typer.Option(help="Use at most this many training rows, drawn by the seed.")]
 Pooling = Annotated[str | None, typer.Option(help="cls, mean or pooler; default: the backbone's.")]
+TextColumn = Annotated[str | None, typer.Option("--text", help="The column that holds the text; likewise for the four below.")]
+PairColumn = Annotated[str | None, typer.Option("--text-pair", help="The second text.")]
+LabelColumn = Annotated[str | None, typer.Option("--label", help="The label, score or index of the right choice.")]
+TokensColumn = Annotated[str | None, typer.Option("--tokens", help="The words.")]
+TagsColumn = Annotated[str | None, typer.Option("--tags", help="The words' tags.")]
 Plugins = Annotated[
     list[Path] | None, typer.Option("--plugin", help="A Python file of yours with methods or tasks; it is run. May be repeated.")
 ]
@@ -74,6 +79,11 @@ def parse_settings(given: list[str]) -> dict[str, Any]:
     return settings
 
 
+def columns_of(**given: str | None) -> dict[str, str]:
+    """Our field name -> the file's column, for the flags that were given."""
+    return {field: column for field, column in given.items() if column is not None}
+
+
 def load_plugins(given: list[Path] | None) -> None:
     """Run the user's own files before anything is looked up by name."""
     if given:
@@ -98,6 +108,11 @@ def train(
     backbone: Annotated[str | None, typer.Option(help="A folder, a Hugging Face id, or an alias; default: minilm.")] = None,
     kind: Kind = None,
     settings: Settings = None,
+    text: TextColumn = None,
+    text_pair: PairColumn = None,
+    label: LabelColumn = None,
+    tokens: TokensColumn = None,
+    tags: TagsColumn = None,
     seed: Annotated[int | None, typer.Option(help="Of initial numbers, order of rows, dropout and splits; default: 0.")] = None,
     rows: Rows = None,
     pooling: Pooling = None,
@@ -119,8 +134,9 @@ def train(
     show.check_out(out)
     with training_bar(quiet=as_json) as report:
         adapter = api.train(
-            **arguments, kind=kind, root=data_root, rows=rows, precision=precision, device=device, report=report, say=show.progress
-        )
+            **arguments, kind=kind, root=data_root, rows=rows, precision=precision, device=device, report=report, say=show.progress,
+            columns=columns_of(text=text, text_pair=text_pair, label=label, tokens=tokens, tags=tags),
+        )  # fmt: skip
     adapter.save(out)
     show.trained(adapter, out, as_json)
 
@@ -134,6 +150,11 @@ def compare(
     backbone: Backbone = "minilm",
     kind: Kind = None,
     settings: Settings = None,
+    text: TextColumn = None,
+    text_pair: PairColumn = None,
+    label: LabelColumn = None,
+    tokens: TokensColumn = None,
+    tags: TagsColumn = None,
     epochs: Annotated[int | None, typer.Option(help="For every method; default: by the number of rows.")] = None,
     rows: Rows = None,
     pooling: Pooling = None,
@@ -154,7 +175,9 @@ def compare(
     chosen = parse_settings(settings or []) | ({} if epochs is None else {"epochs": epochs})
     with training_bar(quiet=as_json) as report:
         result = run(
-            data, names, out, seeds=seeds, backbone=backbone, settings=chosen, kind=kind, root=data_root, rows=rows, pooling=pooling,
+            data, names, out, seeds=seeds, backbone=backbone, settings=chosen, kind=kind,
+            columns=columns_of(text=text, text_pair=text_pair, label=label, tokens=tokens, tags=tags),
+            root=data_root, rows=rows, pooling=pooling,
             limit=limit, precision=precision, device=device, report=report, say=show.progress,
         )  # fmt: skip
     show.compared(result, as_json)
@@ -165,6 +188,11 @@ def evaluate(
     adapter: Annotated[Path, typer.Argument(help="The adapter's folder.")],
     data: Annotated[str, typer.Argument(help="As for train.")],
     split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
+    text: TextColumn = None,
+    text_pair: PairColumn = None,
+    label: LabelColumn = None,
+    tokens: TokensColumn = None,
+    tags: TagsColumn = None,
     backbone: Annotated[str | None, typer.Option(help="Default: the one that the adapter names.")] = None,
     data_root: Root = None,
     plugin: Plugins = None,
@@ -176,7 +204,11 @@ def evaluate(
     from softcue import api, show
 
     load_plugins(plugin)
-    show.evaluated(api.evaluate(adapter, data, split=split, backbone=backbone, root=data_root, precision=precision, device=device), as_json)
+    result = api.evaluate(
+        adapter, data, split=split, backbone=backbone, root=data_root, precision=precision, device=device,
+        columns=columns_of(text=text, text_pair=text_pair, label=label, tokens=tokens, tags=tags),
+    )  # fmt: skip
+    show.evaluated(result, as_json)
 
 
 @app.command(epilog='Example: softcue predict adapters/trec "Who wrote Hamlet?"')

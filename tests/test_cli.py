@@ -104,6 +104,16 @@ def test_warnings_on_data_go_to_standard_error_and_leave_json_alone(shell: Shell
     assert "warning: one.jsonl is a single file; split by seed 0 into" in result.err
 
 
+def test_columns_of_another_name_are_mapped_by_flags_and_refused_without_them(shell: Shell, place: Path, tmp_path: Path) -> None:
+    stars = [f"{place_name} was {word},{word}" for place_name in "abcdefghijkl" for word in ("good", "bad")]
+    (tmp_path / "reviews.csv").write_text("\n".join(["review,stars", *stars]) + "\n")
+    flags = ("--text", "review", "--label", "stars")
+    assert "review" in shell.refused("train", tmp_path / "reviews.csv", "--backbone", place / "backbone", "--out", tmp_path / "no")
+    words = ("train", tmp_path / "reviews.csv", "--backbone", place / "backbone", "--set", "epochs=1", "--out", tmp_path / "yes")
+    assert shell(*words, *flags).code == 0
+    assert shell("eval", tmp_path / "yes", tmp_path / "reviews.csv", *flags).code == 0
+
+
 def test_an_adapter_that_is_there_is_replaced_whole(shell: Shell, tmp_path: Path) -> None:
     first = Adapter.load(random_adapter(tiny_base(), "apt", task="first").save(tmp_path / "a"))
     assert shell(*train(out=tmp_path / "a")).code == 0
