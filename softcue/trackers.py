@@ -32,12 +32,14 @@ class JsonLines:
     """One JSON object a line in log.jsonl, whole after every line; a resumed run goes on in the same file."""
 
     def __init__(self, folder: Path) -> None:
+        self.path, self.began = folder / "log.jsonl", time.monotonic()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self.file = (folder / "log.jsonl").open("a", encoding="utf-8")
+            with self.path.open("ab+") as file:
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)  # a line that a full disk cut short
         except OSError as error:
             raise RequestError(f"--log {folder} cannot be written to: {error.strerror}; give a folder for the log") from error
-        self.began = time.monotonic()
 
     def start(self, config: Mapping[str, Any]) -> None:
         """{"event": "start", "config": {..}}"""
@@ -50,14 +52,14 @@ class JsonLines:
     def finish(self, scores: Mapping[str, Any]) -> None:
         """{"event": "finish", "scores": {..}}"""
         self._write({"event": "finish", "scores": dict(scores)})
-        self.file.close()
 
     def _write(self, entry: Mapping[str, Any]) -> None:
+        line = json.dumps({**entry, "seconds": round(time.monotonic() - self.began, 3)}, ensure_ascii=False) + "\n"
         try:
-            self.file.write(json.dumps({**entry, "seconds": round(time.monotonic() - self.began, 3)}, ensure_ascii=False) + "\n")
-            self.file.flush()
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line)
         except OSError as error:
-            raise RequestError(f"cannot write {self.file.name}: {error.strerror}") from error
+            raise RequestError(f"cannot write {self.path}: {error.strerror}") from error
 
 
 class TensorBoard:

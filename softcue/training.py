@@ -69,11 +69,13 @@ def train_jobs(
     """
     if seats < 1:
         raise RequestError(f"{seats} seats came; expected at least 1")
-    adapters: dict[int, Adapter] = {}
     made_with = {} if checkpoints is None else {"seats": seats, "jobs": identity(jobs, base)}
     saved = None if checkpoints is None else checkpoints.open(made_with)
+    adapters: dict[int, Adapter] = {}
     if checkpoints is not None and saved is not None:
         adapters = {number: Adapter.load(_place(checkpoints, number)) for number in saved.state["finished"]}
+        for number, adapter in adapters.items():
+            finished(number, adapter)
 
     def note(number: int, adapter: Adapter) -> None:
         adapters[number] = adapter
