@@ -1,7 +1,10 @@
 """`softcue train` with checkpoints and a log: refused, resumed and logged as its flags say."""
 
 import json
+import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,3 +61,24 @@ def test_flags_that_mean_nothing_are_refused_before_any_work(
     assert run_cli(monkeypatch, *flags, *wrong, "--out", "out") == 2
     assert said in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+
+
+def test_what_the_page_shows_can_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[object]) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^```console\nsoftcue (.+?)\n```$", page, flags=re.MULTILINE)
+    (code,) = re.findall(r"^```python\n(.+?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").rename(tmp_path / "trec")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "trec").rename(tmp_path / "data" / "trec")
+    small = ["--set", "epochs=2", "--set", "batch=4", "--every", "2"]
+    assert run_cli(monkeypatch, *shlex.split(line), "--backbone", base_folder(), *small) == 0
+    assert len(list(Path("runs/trec").glob("checkpoint-*"))) == 2
+    user: dict[str, Any] = {"__name__": "user"}
+    few = (
+        code.replace('"minilm"', repr(str(base_folder())))
+        .replace('"rate": rate', '"rate": rate, "epochs": 1')
+        .replace("range(20)", "range(3)")
+    )
+    exec(few.replace("seats=32", "seats=4"), user)
+    assert [adapter.seed for adapter in user["adapters"]] == [0, 1, 2, 0, 1, 2]
