@@ -121,21 +121,30 @@ def train(
     plugin: Plugins = None,
     precision: Precision = "auto",
     device: Device = "cpu",
+    checkpoint: Annotated[Path | None, typer.Option(help="Folder of checkpoints, from which a killed run goes on.")] = None,
+    every: Annotated[int, typer.Option(help="Steps between two checkpoints.")] = 200,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint, if there is one.")] = False,
+    log: Annotated[Path | None, typer.Option(help="Folder of log.jsonl, and of what trackers write.")] = None,
+    track: Annotated[list[str] | None, typer.Option(help="tensorboard, wandb, mlflow or trackio. May be repeated.")] = None,
     as_json: Json = False,
 ) -> None:
     """Train an adapter on DATA, score it on rows that chose nothing, and save it."""
     from softcue import api, show
+    from softcue.checkpoint import open_checkpoints
     from softcue.progress import training_bar
     from softcue.recipes import train_arguments
+    from softcue.trackers import open_trackers
 
     load_plugins(plugin)
     given = {"data": data, "method": method, "backbone": backbone, "seed": seed, "pooling": pooling, "limit": limit}
     arguments = train_arguments(recipe, {**given, "settings": parse_settings(settings or [])})
     show.check_out(out)
+    checkpoints, trackers = open_checkpoints(checkpoint, every, resume, show.progress), open_trackers(log, track or [])
     with training_bar(quiet=as_json) as report:
         adapter = api.train(
             **arguments, kind=kind, root=data_root, rows=rows, precision=precision, device=device, report=report, say=show.progress,
             columns=columns_of(text=text, text_pair=text_pair, label=label, tokens=tokens, tags=tags),
+            checkpoints=checkpoints, trackers=trackers,
         )  # fmt: skip
     adapter.save(out)
     show.trained(adapter, out, as_json)
