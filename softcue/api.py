@@ -9,10 +9,13 @@ from typing import Any
 from softcue.adapter import OWN_ENCODER, Adapter
 from softcue.auto import choose_rate
 from softcue.base import Base, open_base
+from softcue.checkpoint import Checkpoints, flat
+from softcue.conditions import identity
 from softcue.errors import BackboneError, RequestError
 from softcue.evaluation import decide, gold, judge, run
 from softcue.full import METHOD as FULL
 from softcue.full import Checkpoint, train_full
+from softcue.job import LIMIT, Job, method_class
 from softcue.metrics import report as score_report
 from softcue.predict import Predictor, reading_of
 from softcue.prepare import Reading, make_items
@@ -20,7 +23,8 @@ from softcue.readers import Data, Problems
 from softcue.readers.stream import json_rows
 from softcue.settings import split_settings
 from softcue.tasks import open_data
-from softcue.training import LIMIT, Job, Report, method_class, train_jobs
+from softcue.trackers import Tracker, following
+from softcue.training import Report, train_jobs
 
 SEEDS = 2**63
 ROOT = "SOFTCUE_DATA"  # environment variable: where benchmarks and named data sets are looked for first
@@ -53,12 +57,15 @@ def train(
     auto: float | None = None,
     report: Report = lambda prepared, run: None,
     say: Callable[[str], None] = lambda line: None,
+    checkpoints: Checkpoints | None = None,
+    trackers: Sequence[Tracker] = (),
 ) -> Adapter | Checkpoint:
     """Train one adapter; `.scores` has its scores and `.save(folder)` writes it. Method "full" gives a whole Checkpoint.
 
     settings: fields of the method's config and of Training; rows: cap on training rows (a seeded draw); limit: tokens
-    per example; auto: minutes for a search of the learning rate before the training; report: called after every step;
-    say: told what is odd about the data. Raises SoftcueError.
+    per example; auto: minutes for a search of the learning rate first; report: called after every step; say: told what is
+    odd about the data; checkpoints: where a killed run goes on; trackers: what its course is logged to (docs/training.md).
+    Raises SoftcueError.
     """
     if not 0 <= seed < SEEDS:
         raise RequestError(f"seed {seed} came; expected 0 to {SEEDS - 1}")
@@ -73,8 +80,19 @@ def train(
     base = backbone if isinstance(backbone, Base) else open_base(backbone, precision, device)
     job = Job(data, method, own, training, seed, pooling, limit)
     if auto is not None:
+        if checkpoints is not None:
+            raise RequestError(
+                "auto came with checkpoints; a search by the clock may end otherwise when it is repeated: give its rate instead"
+            )
         job = choose_rate(job, base, auto, report, say)
-    return train_full(job, base, report) if method == FULL else train_jobs([job], base, report)[0]
+    config = {"data": data.name, "backbone": base.backbone.name, **dict(flat({"job": identity([job], base)[0]}))} if trackers else {}
+    for tracker in trackers:
+        tracker.start(config)
+    follow = following(trackers, report)
+    trained = train_full(job, base, follow, checkpoints) if method == FULL else train_jobs([job], base, follow, checkpoints=checkpoints)[0]
+    for tracker in trackers:
+        tracker.finish(trained.scores)
+    return trained
 
 
 def evaluate(

@@ -6,10 +6,11 @@ from dataclasses import replace
 from softcue.base import Base
 from softcue.errors import RequestError
 from softcue.full import METHOD as FULL
+from softcue.job import Job, Prepared
 from softcue.loop import Run
 from softcue.search import Budget, halve, here
 from softcue.sweep_space import Point, usual_rates
-from softcue.training import Job, Prepared, Report
+from softcue.training import Report
 from softcue.trials import Outcome, Terms, Watch, device_of, mean, ranked
 
 

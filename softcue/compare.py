@@ -1,10 +1,9 @@
 """Comparison: methods x seeds on one data set under equal budgets; a finished cell is kept, so that a killed run goes on where it was."""
 
-import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,22 +11,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softcue import __version__
 from softcue.api import data_root
 from softcue.base import Base, open_base
 from softcue.compare_table import Row, as_csv, as_markdown, summary
+from softcue.conditions import conditions
 from softcue.errors import RequestError
 from softcue.evaluation import judge
 from softcue.files import read_json, write_file
 from softcue.full import METHOD as FULL
 from softcue.full import Checkpoint, train_full
-from softcue.plugins import source_digest
+from softcue.job import LIMIT, Job, method_class, read_as
 from softcue.prepare import Reading
 from softcue.readers import Data, Record
 from softcue.settings import Training, preset
 from softcue.splits import select
 from softcue.tasks import open_data
-from softcue.training import LIMIT, Job, Report, choose_pooling, make_config, method_class, read_as, train_jobs
+from softcue.training import Report, train_jobs
 
 MAJORITY, PROBE = "majority", "probe"  # the rows that every table has
 NAME = "compare"  # of the files with the table
@@ -88,7 +87,7 @@ def compare(
         data = open_data(data, kind=kind, columns=columns, data_root=data_root(root), limit=cap)
     base = backbone if isinstance(backbone, Base) else open_base(backbone, precision, device)
     jobs = [plan(data, method, shares[method], seed, pooling, limit) for seed in range(seeds) for method in wanted]
-    made_with = [conditions(job, base) for job in jobs]
+    made_with = conditions(jobs, base)
     folder = Path(out)
     found = read_cells(folder)
     check_cells(found, {f"{job.method}-{job.seed}": made for job, made in zip(jobs, made_with, strict=True)}, folder)
@@ -132,25 +131,6 @@ def plan(data: Data, method: str, share: tuple[dict[str, Any], dict[str, Any]], 
     usual = preset("default", data.kind, len(data.splits.get("train", ())), {})
     budget = {"epochs": usual.epochs, "batch": usual.batch, "patience": 0, **training}
     return Job(data, method, own, budget, seed, pooling, limit, from_train=True)
-
-
-def conditions(job: Job, base: Base) -> dict[str, Any]:
-    """All that determines a cell's scores, ready for JSON; what it shares with other cells comes first."""
-    method = None if job.method == FULL else method_class(job.method)
-    made: dict[str, Any] = {
-        "softcue": __version__,
-        "data": digest_of(job.data),
-        "backbone": base.fingerprint,
-        "precision": str(next(base.backbone.encoder.parameters()).dtype),
-        "device": next(base.backbone.encoder.parameters()).device.type,
-        "pooling": choose_pooling(job.pooling, base),
-        "limit": job.limit,
-        "config": {} if method is None else asdict(make_config(method, job.settings)),
-        "training": asdict(preset(job.method, job.data.kind, len(select(job.data, job.seed, job.from_train).train), job.training)),
-        "plugin": None if method is None else source_digest(method),
-    }
-    made = dict(json.loads(json.dumps(made)))  # tuples as JSON gives them back
-    return made
 
 
 def read_cells(folder: Path) -> dict[str, Cell]:
@@ -260,17 +240,3 @@ def constant(record: Record, reading: Reading, commonest: Any) -> Tensor:
     if reading.kind == "choice":
         return torch.eye(max(len(record.choices), commonest + 1))[commonest]
     return torch.eye(len(reading.labels))[reading.labels.index(commonest)]
-
-
-def digest_of(data: Data) -> str:
-    """SHA-256 of the records and of how they are scored."""
-    hashed = hashlib.sha256(repr((data.kind, data.labels, data.metrics, data.positive, data.pair)).encode())
-    for line in _lines(data):
-        hashed.update(line.encode())
-    return hashed.hexdigest()
-
-
-def _lines(data: Data) -> Iterator[str]:
-    for split, records in data.splits.items():
-        for r in records:
-            yield repr((split, r.text, r.pair, r.choices, r.tokens, r.label, r.tags, r.group, dict(r.extra)))

@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,11 @@ MARKER = "adapter_config.json"  # a folder that holds it is ours to replace
 LIMIT = 16 * 2**20  # bytes; no JSON that we read is larger
 
 
-def write_file(path: str | Path, data: bytes) -> Path:
-    """Write a file whole or not at all; what was there stays until the new bytes are on disk. Raises RequestError."""
+def write_file(path: str | Path, data: bytes | Iterable[bytes | memoryview]) -> Path:
+    """Write a file whole or not at all; what was there stays until the new bytes are on disk. Raises RequestError.
+
+    data: all of it, or its parts in order.
+    """
     path = resolve(path)
     if os.path.exists(path) and not os.path.isfile(path):
         raise RequestError(f"{path} is a folder or a device; expected a file, or nothing, to write in its place")
@@ -27,7 +30,7 @@ def write_file(path: str | Path, data: bytes) -> Path:
             new = _sibling(path, "writing")
             if held:
                 _remove(new)
-            _write_then_swap(new, path, data)
+            _write_then_swap(new, path, [data] if isinstance(data, bytes) else data)
     except OSError as error:
         raise RequestError(f"cannot write {path}: {_reason(error)}; nothing half-written is left") from error
     return path
@@ -49,6 +52,13 @@ def write_folder(folder: str | Path, fill: Callable[[Path], None]) -> Path:
     except OSError as error:
         raise RequestError(f"cannot write {folder}: {_reason(error)}; nothing half-written is left") from error
     return folder
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what killed processes had begun to write in a folder; who writes there now is waited for."""
+    with _locked(folder, shared=False) as held:
+        for left in folder.glob(_sibling(folder / "*", "writing").name) if held else ():
+            _remove(left)
 
 
 def recover(folder: str | Path) -> None:
@@ -194,11 +204,11 @@ def _refuse_foreign(folder: Path) -> None:
         raise RequestError(f"{folder} is a folder that holds something else than an adapter (no {MARKER}); give another or empty it")
 
 
-def _write_then_swap(new: Path, path: Path, data: bytes) -> None:
+def _write_then_swap(new: Path, path: Path, parts: Iterable[bytes | memoryview]) -> None:
     try:
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            file.writelines(parts)
             file.flush()
             os.fsync(descriptor)
         os.replace(new, path)

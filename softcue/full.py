@@ -1,7 +1,7 @@
 """Full fine-tuning: the encoder unfrozen with a head on it; a baseline that saves a whole checkpoint instead of an adapter."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +11,16 @@ import torch
 
 from softcue.adapter import OWN_ENCODER, Adapter
 from softcue.base import Base
+from softcue.checkpoint import Checkpoints, Saved
+from softcue.conditions import identity
 from softcue.encoder.load import save_checkpoint
 from softcue.errors import RequestError
 from softcue.files import write_folder
+from softcue.job import Job, prepare, seeded
 from softcue.loop import fit
 from softcue.model import Model
 from softcue.settings import preset
-from softcue.training import Job, Report, finish, make_run, prepare, seeded
+from softcue.training import Report, finish, make_run
 
 METHOD = "full"  # not a cue: it has no file in cues/, one seat, and the bank refuses it
 HEAD_ONLY = "probe"  # what its adapter is, seen from the encoder that it brings along
@@ -46,7 +49,7 @@ class Checkpoint:
         return write_folder(folder, fill)
 
 
-def train_full(job: Job, base: Base, report: Report = lambda prepared, run: None) -> Checkpoint:
+def train_full(job: Job, base: Base, report: Report = lambda prepared, run: None, checkpoints: Checkpoints | None = None) -> Checkpoint:
     """Fine-tune a copy of the base's encoder: float32 weights, with autocast where the base is in bfloat16."""
     if job.settings:
         raise RequestError(f"full fine-tuning has no settings; {', '.join(job.settings)} came")
@@ -62,9 +65,14 @@ def train_full(job: Job, base: Base, report: Report = lambda prepared, run: None
     def precision() -> AbstractContextManager[Any]:
         return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=low)
 
-    run = make_run(model, 0, prepared, own, precision)
+    def keep(make: Callable[[], Saved]) -> None:
+        if checkpoints is not None and checkpoints.due():
+            checkpoints.write(make())
+
+    saved = None if checkpoints is None else checkpoints.open({"jobs": identity([job], base)})
+    run = make_run(model, 0, prepared, precision)
     with seeded(job.seed):
-        fit(model, [run], precision, lambda run: report(prepared, run))
+        fit(model, [run], precision, lambda run: report(prepared, run), saved=saved, keep=keep)
     encoder.requires_grad_(False)
     with precision():
         adapter = finish(model, run, prepared, own)

@@ -50,6 +50,11 @@ class Head(nn.Module):
         self.bias = nn.Parameter(torch.zeros(len(classes), max(classes)))
         self.register_buffer("classes", torch.tensor(classes, dtype=torch.long), persistent=False)
 
+    @property
+    def first_only(self) -> bool:
+        """Whether of each example only the row of [CLS] is read."""
+        return self.pooling != "mean"
+
     def forward(self, hidden: Tensor, batch: Batch, pooled: Tensor | None) -> Tensor:
         """(N, D) -> (B, C) logits, float32; (W, C) for tags, (B,) for scores and choices."""
         feature = pool(hidden, batch, self.pooling, pooled)
@@ -135,6 +140,8 @@ def within_groups(logits: Tensor, group: Tensor) -> Tensor:
 
 class TokenHead(Head, kind="tag"):
     """A label per word, read at its first token; target: tag numbers, one list per example."""
+
+    first_only = False
 
     def forward(self, hidden: Tensor, batch: Batch, pooled: Tensor | None) -> Tensor:
         """(N, D) -> (W, C)"""

@@ -1,7 +1,7 @@
 """The training loop: every run on a seat of its own, one forward for all of them."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from softcue.checkpoint import Saved
 from softcue.errors import RequestError
 from softcue.evaluation import pack_items
 from softcue.model import Model, Output
@@ -17,6 +18,7 @@ from softcue.prepare import Item
 from softcue.settings import Training
 
 Precision = Callable[[], AbstractContextManager[Any]]
+Keep = Callable[[Callable[[], Saved]], None]  # told after every step how to get what a checkpoint would hold
 EVALUATIONS = 40  # a run is scored after each epoch, but at most about this often
 
 
@@ -55,8 +57,30 @@ class Run:
 
     def rate(self) -> float:
         """This step's learning rate."""
-        t = self.training
-        return 0.0 if self.done else t.rate * rate_factor(t.schedule, self.step, self.total, self.warmup, self.per_epoch)
+        return 0.0 if self.done else self.training.rate * self.factor(self.step)
+
+    def factor(self, step: int) -> float:
+        """What the peak rate is multiplied by at a step."""
+        return rate_factor(self.training.schedule, step, self.total, self.warmup, self.per_epoch)
+
+    def saved(self) -> Saved:
+        """All that changes while it trains, but for its seat's numbers."""
+        best = {f"best.{i}": numbers for i, numbers in enumerate(self.best_numbers)}
+        order = torch.tensor(self.order, dtype=torch.long)
+        tensors = {**best, "order": order, "generator": self.generator.get_state(), "loss": self.loss.float()}
+        return Saved(tensors, {name: getattr(self, name) for name in CHANGING})
+
+    def load(self, saved: Saved, device: torch.device) -> None:
+        """Go on from where saved() was asked for."""
+        for name in CHANGING:
+            setattr(self, name, saved.state[name])
+        self.order, self.loss = saved.tensors["order"].tolist(), saved.tensors["loss"].to(device)
+        self.generator.set_state(saved.tensors["generator"])
+        count = sum(name.startswith("best.") for name in saved.tensors)
+        self.best_numbers = [saved.tensors[f"best.{i}"].to(device) for i in range(count)]
+
+
+CHANGING = ("step", "best", "best_step", "stale", "done", "history")
 
 
 def seat_losses(output: Output, targets: Sequence[Any], seat: Tensor, seats: int) -> Tensor:
@@ -76,38 +100,106 @@ def fit(
     runs: Sequence[Run],
     precision: Precision = nullcontext,
     report: Callable[[Run], None] = lambda run: None,
+    ended: Callable[[Run], Run | None] = lambda run: None,
+    saved: Saved | None = None,
+    keep: Keep = lambda make: None,
 ) -> None:
     """Train every run to its end and leave its best numbers in its seat.
 
-    precision: a context for forward and loss (autocast, for an unfrozen encoder); report: called after every step of a run.
-    Raises RequestError for a run that diverged before it was ever scored.
+    precision: a context for forward and loss (autocast, for an unfrozen encoder); report: called after every step of a run;
+    ended: called when a run has ended, with its best numbers in its seat; the run that it gives takes the seat over;
+    saved: go on from there, with the runs that sat there then. Raises RequestError for a run that diverged before it was ever scored.
     """
-    parameters = model.tuned()
-    optimizer = SeatAdamW(parameters, len(model.places))
+    loop = Loop(model, runs)
+    if saved is not None:
+        loop.load(saved)
     model.train()
     model.encoder.train(runs[0].training.backbone_dropout)
-    while live := [run for run in runs if not run.done]:
+    while live := [run for run in loop.runs.values() if not run.done]:
+        losses = loop.step(live, precision)
+        for run in live:
+            _advance(run, losses[run.seat], loop.parameters, loop.seats)
+            report(run)
+        for run in live:
+            if run.done:
+                loop.end(run, ended)
+        keep(loop.saved)
+    model.eval()  # the encoder is shared: whoever uses it next expects no dropout
+    if loop.lost:
+        rates = ", ".join(f"{rate:g}" for rate in sorted(set(loop.lost)))
+        raise RequestError(f"training diverged (the loss is not a finite number) at rate {rates}; lower the rate, or set clip")
+
+
+class Loop:
+    """The runs in the seats of one model, and the optimiser that they share."""
+
+    def __init__(self, model: Model, runs: Sequence[Run]) -> None:
+        self.model, self.seats, self.parameters = model, len(model.places), model.tuned()
+        self.runs = {run.seat: run for run in runs}
+        self.optimizer = SeatAdamW(self.parameters, self.seats)
+        self.lost: list[float] = []  # rates of runs that diverged before they were ever scored
+
+    def step(self, live: Sequence[Run], precision: Precision) -> Tensor:
+        """One forward for all live runs, and one update; (A,) the losses."""
         picked = [(item, run.seat) for run in live for item in run.next_items()]
         items, seats = [item for item, _ in picked], [seat for _, seat in picked]
-        batch = pack_items(model, items, seats)
+        batch = pack_items(self.model, items, seats)
         with precision():
-            output = model(batch)
-            losses = seat_losses(output, [t for item in items for t in item.targets], batch.seat, len(model.places))
+            output = self.model(batch)
+            losses = seat_losses(output, [t for item in items for t in item.targets], batch.seat, self.seats)
         losses.sum().backward()
-        optimizer.step(*_vectors(runs, len(model.places), losses.device))
-        for run in live:
-            _advance(run, losses.detach()[run.seat], parameters, len(model.places))
-            report(run)
-    model.eval()  # the encoder is shared: whoever uses it next expects no dropout
-    lost = [run for run in runs if not run.best_numbers]
-    if lost:
-        rates = ", ".join(sorted({f"{run.training.rate:g}" for run in lost}))
-        raise RequestError(f"training diverged (the loss is not a finite number) at rate {rates}; lower the rate, or set clip")
-    for run in runs:
-        restore(run.best_numbers, parameters, run.seat, len(model.places))
+        self.optimizer.step(*_vectors(self.runs.values(), self.seats, losses.device))
+        return losses.detach()
+
+    def end(self, run: Run, ended: Callable[[Run], Run | None]) -> None:
+        """Put the run's best numbers back, and give its seat to the next."""
+        self.optimizer.reset(run.seat)  # also where nobody follows: a diverged run's moments would spoil the numbers put back
+        if run.best_numbers:
+            restore(run.best_numbers, self.parameters, run.seat, self.seats)
+        else:
+            self.lost.append(run.training.rate)
+        following = ended(run)
+        if following is not None:
+            self.runs[run.seat] = following
+
+    def saved(self) -> Saved:
+        """All that the next step depends on, but for the jobs themselves."""
+        parameters = {str(i): parameter for i, parameter in enumerate(self.parameters)}
+        return Saved.join(
+            {
+                "parameters": Saved(parameters, self.lost),
+                "optimizer": Saved(self.optimizer.state()),
+                "random": Saved(_random_state(self.model.device)),
+                **{f"seat {run.seat}": run.saved() for run in self.runs.values()},
+            }
+        )
+
+    @torch.no_grad()
+    def load(self, saved: Saved) -> None:
+        """Go on from where saved() was asked for."""
+        numbers = saved.part("parameters")
+        for i, parameter in enumerate(self.parameters):
+            parameter.copy_(numbers.tensors[str(i)])
+        self.lost = numbers.state
+        self.optimizer.load(saved.part("optimizer").tensors)
+        _set_random_state(saved.part("random").tensors, self.model.device)
+        for run in self.runs.values():
+            run.load(saved.part(f"seat {run.seat}"), self.model.device)
 
 
-def _vectors(runs: Sequence[Run], seats: int, device: torch.device) -> Iterator[Tensor]:
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    """Of the generators that dropout draws from."""
+    state = {"cpu": torch.get_rng_state()}
+    return {**state, "cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
+
+
+def _set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def _vectors(runs: Iterable[Run], seats: int, device: torch.device) -> Iterator[Tensor]:
     """Learning rate, weight decay and clip of every seat."""
     rows = torch.zeros(3, seats)
     for run in runs:

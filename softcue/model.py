@@ -69,8 +69,9 @@ class Model(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         """One forward for any mix of seats."""
-        hidden, ctx = self.encoder(batch, self.mixture)
         shares = self._shares(batch)
+        first_only = all(self.head(number).first_only for number, _, _ in shares)
+        hidden, ctx = self.encoder(batch, self.mixture, first_only=first_only)
         pooled = None
         if any(self.head(number).pooling == "pooler" for number, _, _ in shares):
             first = hidden[batch.special[:, 0]]

@@ -1,7 +1,7 @@
 """AdamW, clipping and learning-rate schedules with one rate per seat."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +51,18 @@ class SeatAdamW:
         """Forget a seat's past, for the next job that takes it."""
         self.steps[seat] = 0
         for state in (*self.first, *self.second):
-            state[seat] = 0
+            (state if self.seats == 1 else state[seat]).zero_()
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the next step depends on, but for the parameters: the optimiser's own tensors, by name."""
+        moments = {"first": self.first, "second": self.second}
+        return {"steps": self.steps, **{f"{name}.{i}": tensor for name, tensors in moments.items() for i, tensor in enumerate(tensors)}}
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from where state() was asked for."""
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
 
 
 def _wide(x: Tensor, like: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Records to items: token ids and targets, as one adapter's header says they are to be made."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -54,6 +54,22 @@ def make_items(records: Sequence[Record], text: Text, reading: Reading) -> list[
     pairs = [pair for record in records for pair in _pairs(record)]
     encoded = iter(text.encode_many(pairs, reading.limit))
     return [Item(tuple(next(encoded) for _ in _pairs(r)), _targets(r, reading)) for r in records]
+
+
+Read = Callable[[Sequence[Record], Reading], list[Item]]
+
+
+def remembering(text: Text) -> Read:
+    """make_items for one tokenizer, done once for the same records read in the same way: a hundred jobs share their items."""
+    known: dict[Any, tuple[Sequence[Record], list[Item]]] = {}  # the records are kept, so that their ids stay theirs
+
+    def read(records: Sequence[Record], reading: Reading) -> list[Item]:
+        key = tuple(map(id, records)), reading
+        if key not in known:
+            known[key] = records, make_items(records, text, reading)
+        return known[key][1]
+
+    return read
 
 
 def _tagged(record: Record, text: Text, limit: int, number: Mapping[str, int]) -> Item:

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from softcue.job import Prepared
 from softcue.loop import Run
-from softcue.training import Prepared, Report
+from softcue.training import Report
 
 
 @contextmanager

@@ -12,9 +12,9 @@ import torch
 
 from softcue.base import Base, open_base
 from softcue.errors import RequestError
+from softcue.job import method_class
 from softcue.plugins import PREFIX, load_plugin
 from softcue.search import Runner
-from softcue.training import method_class
 from softcue.trials import Group, Result, Terms, device_of, run_group
 
 LOCAL = "local"  # instead of an address: a cluster of this machine alone, for as long as the sweep takes

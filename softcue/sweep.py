@@ -13,6 +13,7 @@ from softcue.base import Base, open_base
 from softcue.errors import RequestError
 from softcue.evaluation import evaluate
 from softcue.files import write_file
+from softcue.job import LIMIT
 from softcue.predict import reading_of, seat_adapters
 from softcue.prepare import make_items
 from softcue.rayrun import on_ray
@@ -24,7 +25,6 @@ from softcue.sweep_plot import plot
 from softcue.sweep_space import Point, Range, check_points, grid_points, random_points, usual_rates
 from softcue.sweep_table import Winner, as_csv, assemble, file_name
 from softcue.tasks import open_data
-from softcue.training import LIMIT
 from softcue.trials import Result, Terms, Watch, device_of, ranked
 
 NAME = "sweep"  # of the files with the results

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from softcue.job import Prepared
 from softcue.loop import Run
-from softcue.training import Prepared
 from softcue.trials import Group, Outcome, Result, Terms, Watch
 
 SHOWN = 5  # best points

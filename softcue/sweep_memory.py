@@ -10,12 +10,12 @@ from typing import Any
 from softcue import __version__
 from softcue.adapter import Adapter
 from softcue.base import Base
-from softcue.compare import digest_of
+from softcue.conditions import digest_of
 from softcue.errors import RequestError, SoftcueError
 from softcue.files import read_json, write_file
+from softcue.job import choose_pooling, make_config, method_class
 from softcue.plugins import source_digest
 from softcue.search import Runner
-from softcue.training import choose_pooling, make_config, method_class
 from softcue.trials import Group, Outcome, Result, Terms, Trial, device_of, settled
 
 

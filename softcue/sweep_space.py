@@ -10,8 +10,8 @@ from itertools import product
 from typing import Any
 
 from softcue.errors import RequestError
+from softcue.job import make_config, method_class
 from softcue.settings import Training, preset
-from softcue.training import make_config, method_class
 
 FACTORS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the preset's rate, where nobody says what to try
 SYNONYMS = {"lr": "rate"}  # on the command line only

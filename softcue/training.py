@@ -1,197 +1,171 @@
 """Training: one job or many at once over one frozen encoder, each of them as if it ran alone."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from softcue.adapter import Adapter, lift
-from softcue.adapter.header import SIZE_LIMIT
-from softcue.adapter.values import largest
-from softcue.attention_mass import attention_mass
 from softcue.base import Base
-from softcue.cues import Cue
+from softcue.checkpoint import Checkpoints, Saved
+from softcue.conditions import identity
 from softcue.errors import RequestError
 from softcue.evaluation import evaluate
-from softcue.heads import POOLINGS, Head
-from softcue.loop import Precision, Run, fit
+from softcue.heads import Head
+from softcue.job import Job, Prepared, prepare, seeded
+from softcue.loop import Keep, Precision, Run, fit
 from softcue.model import Model, Place
-from softcue.prepare import Item, Reading, make_items
-from softcue.protocol import Facts
-from softcue.readers.records import Data, Record
-from softcue.settings import Training, preset
-from softcue.splits import Selection, select
+from softcue.prepare import remembering
 
-LIMIT = 128  # tokens, as in the published recipes
-MEASURED = 256  # training examples on which attention is measured
-Report = Callable[["Prepared", Run], None]
+SEATS = 32  # of one loop; more save little time and cost memory
+FINISHED = "finished"  # folder of the adapters that a queue of jobs has trained so far, beside the checkpoints
+Report = Callable[[Prepared, Run], None]
+Finished = Callable[[int, Adapter], None]  # a job's number and what it gave
 
 
-@dataclass(frozen=True)
-class Job:
-    """What to train: a data set, a method with its settings, and a seed."""
+@dataclass
+class Queue:
+    """Jobs of equal shape, some of them in seats."""
 
-    data: Data
-    method: str = "pasta"
-    settings: Mapping[str, Any] = field(default_factory=dict)  # fields of the method's config
-    training: Mapping[str, Any] = field(default_factory=dict)  # fields of Training, over the method's preset
-    seed: int = 0
-    pooling: str | None = None  # None: the backbone's default
-    limit: int = LIMIT  # longest example in tokens; lowered where the encoder has no room for it
-    from_train: bool = False  # a tenth of train selects even where there is a dev split
-    selection: Selection | None = None  # rows that the caller has chosen; None: select() does
+    jobs: Mapping[int, Prepared]  # by number
+    waiting: list[int]  # numbers
+    sitting: dict[int, int] = field(default_factory=dict)  # seat -> number; who has ended keeps the seat until it is taken
 
+    def call(self, seat: int) -> Prepared:
+        """The next of those waiting takes the seat."""
+        self.sitting[seat] = self.waiting.pop(0)
+        return self.jobs[self.sitting[seat]]
 
-@dataclass(frozen=True)
-class Prepared:
-    """A job with everything settled that its data, its encoder and its seed decide."""
+    def in_seat(self, seat: int) -> Prepared:
+        """Who sits there."""
+        return self.jobs[self.sitting[seat]]
 
-    job: Job
-    selection: Selection
-    reading: Reading
-    training: Training
-    items: list[Item]  # of the training rows
-    cue: Cue  # one seat, initialised by the job's seed
-    head: Head
+    def saved(self) -> Saved:
+        """Who sits where, and who waits."""
+        return Saved({}, {"sitting": list(self.sitting.items()), "waiting": self.waiting})
 
-    @property
-    def shape(self) -> Any:
-        """Jobs of equal shape train in one loop."""
-        training = self.training
-        return self.job.method, type(self.cue).shape(self.cue.config), training.backbone_dropout, training.head_dropout
+    def load(self, saved: Saved) -> None:
+        """Go on from where saved() was asked for."""
+        self.sitting, self.waiting = dict(saved.state["sitting"]), saved.state["waiting"]
 
 
-def method_class(method: str) -> type[Cue]:
-    """The class of a method; RequestError for an unknown one."""
-    if method not in Cue.registry:
-        raise RequestError(f"method {method!r} is unknown; expected one of {', '.join(sorted(Cue.registry))}")
-    return Cue.registry[method]
-
-
-def make_config(method: type[Cue], settings: Mapping[str, Any]) -> Any:
-    """The method's config with the user's settings; RequestError names every wrong one."""
-    known = {f.name for f in fields(method.Config)}
-    wrong = sorted(set(settings) - known)
-    if wrong:
-        raise RequestError(f"{method.method} has no setting {', '.join(wrong)}; it has {', '.join(sorted(known)) or 'none'}")
-    config = method.Config(**settings)
-    huge = [f.name for f in fields(config) if largest(getattr(config, f.name)) > SIZE_LIMIT]
-    if huge:
-        raise RequestError(f"{method.method}: {', '.join(huge)} is larger than any adapter holds; expected at most {SIZE_LIMIT:,}")
-    return config
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """torch's generators set to `seed` inside, and put back after."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
-
-
-def prepare(job: Job, base: Base) -> Prepared:
-    """Settle a job: splits, labels, config, initial numbers, limit, token ids."""
-    method, encoder, slots = method_class(job.method), base.backbone.encoder, base.text.slots(job.data.pair or job.data.kind == "choice")
-    selection = job.selection or select(job.data, job.seed, job.from_train)
-    pooling = choose_pooling(job.pooling, base)
-    reading = read_as(job.data, selection.train, min(job.limit, encoder.spec.positions))
-    training = preset(job.method, job.data.kind, len(selection.train), job.training)
-    check_room(reading.limit, len(slots))
-    items = make_items(selection.train, base.text, reading)
-    examples = [example for item in items[:MEASURED] for example in item.examples]
-    doubled = base.text.slots(True).count("sep") > 2
-    facts = Facts(encoder.dims, slots, lambda: attention_mass(encoder, examples, len(slots)), doubled)
-    config = method.settle(make_config(method, job.settings), facts)
-    with seeded(job.seed):
-        cue = method(encoder.dims, config)
-        head = Head.registry[job.data.kind](encoder.dims.hidden, [max(1, len(reading.labels))], pooling, training.head_dropout)
-    room = encoder.spec.positions - max(cue.shift, cue.reserve)
-    if room < reading.limit:
-        check_room(room, len(slots))
-        reading = replace(reading, limit=room)
-        items = make_items(selection.train, base.text, reading)
-    return Prepared(job, selection, reading, training, items, cue, head)
-
-
-def check_room(limit: int, special: int) -> None:
-    """RequestError where no token of the text would be left."""
-    if limit <= special:
-        raise RequestError(
-            f"{limit} tokens are left for an example, and its {special} special tokens leave none for the text; "
-            "raise the limit, or shorten the prompt or prefix"
-        )
-
-
-def choose_pooling(pooling: str | None, base: Base) -> str:
-    """The asked-for pooling, or the backbone's default."""
-    allowed = [p for p in POOLINGS if p != "pooler" or base.backbone.encoder.pooler is not None]
-    pooling = pooling or base.backbone.pooling
-    if pooling not in allowed:
-        raise RequestError(f"pooling {pooling!r} is not to be had with {base.backbone.name}; expected one of {', '.join(allowed)}")
-    return pooling
-
-
-def read_as(data: Data, train: Sequence[Record], limit: int) -> Reading:
-    """How the data set's records become token ids and targets; scores are standardised by their training rows."""
-    if data.kind in ("classify", "tag") and not data.labels:
-        raise RequestError(f"{data.name} names no labels; expected those of its training rows")
-    if data.kind != "score":
-        return Reading(data.kind, data.labels, limit)
-    values = torch.tensor([float(record.label) for record in train if record.label is not None], dtype=torch.float64)
-    return Reading(data.kind, (), limit, float(values.mean()), float(values.std(correction=0)) or 1.0)
-
-
-def train_jobs(jobs: Sequence[Job], base: Base, report: Report = lambda prepared, run: None) -> list[Adapter]:
-    """Train all jobs, those of equal shape in one loop; adapters come back in the jobs' order.
+def train_jobs(
+    jobs: Sequence[Job],
+    base: Base,
+    report: Report = lambda prepared, run: None,
+    seats: int = SEATS,
+    checkpoints: Checkpoints | None = None,
+    finished: Finished = lambda number, adapter: None,
+) -> list[Adapter]:
+    """Train all jobs, those of equal shape in one loop of at most `seats`; adapters come back in the jobs' order.
 
     Each job has its own order of rows, learning rate, clipping, early stopping and best step, so that with dropout off
-    it gives the numbers that it gives alone; dropout masks come from one generator, seeded by the group's first job.
+    it gives the numbers that it gives alone; dropout masks come from one generator, seeded by the group's first job. A seat
+    whose job has ended goes to the next one. report: called after every step of a job; checkpoints: where a killed run goes on;
+    finished: called with a job's number as soon as it has its adapter.
     """
-    groups: dict[Any, list[tuple[int, Prepared]]] = {}
-    for number, job in enumerate(jobs):
-        prepared = prepare(job, base)
-        groups.setdefault(prepared.shape, []).append((number, prepared))
+    if seats < 1:
+        raise RequestError(f"{seats} seats came; expected at least 1")
+    made_with = {} if checkpoints is None else {"seats": seats, "jobs": identity(jobs, base)}
+    saved = None if checkpoints is None else checkpoints.open(made_with)
     adapters: dict[int, Adapter] = {}
-    for group in groups.values():
-        trained = train_group([prepared for _, prepared in group], base, report)
-        adapters.update(zip((number for number, _ in group), trained, strict=True))
+    if checkpoints is not None and saved is not None:
+        adapters = {number: Adapter.load(_place(checkpoints, number)) for number in saved.state["finished"]}
+        for number, adapter in adapters.items():
+            finished(number, adapter)
+
+    def note(number: int, adapter: Adapter) -> None:
+        adapters[number] = adapter
+        if checkpoints is not None:
+            adapter.save(_place(checkpoints, number))
+        finished(number, adapter)
+
+    for place, group in enumerate(groups_of(jobs, base)):
+        if saved is not None and place < saved.state["group"]:
+            continue
+
+        def keep(make: Callable[[], Saved], place: int = place) -> None:
+            if checkpoints is not None and checkpoints.due():
+                made = make()
+                checkpoints.write(Saved(made.tensors, {**made.state, "group": place, "finished": list(adapters)}))
+
+        here = saved if saved is not None and place == saved.state["group"] else None
+        train_group(group, base, report, seats, note, here, keep)
     return [adapters[number] for number in range(len(jobs))]
 
 
-def train_group(group: Sequence[Prepared], base: Base, report: Report) -> list[Adapter]:
-    """Train jobs of equal shape, each on a seat of its own."""
-    model = seat_all(group, base)
-    runs = [make_run(model, seat, prepared, base) for seat, prepared in enumerate(group)]
-    by_seat = dict(enumerate(group))
-    with seeded(group[0].job.seed):
-        fit(model, runs, report=lambda run: report(by_seat[run.seat], run))
-    return [finish(model, run, prepared, base) for run, prepared in zip(runs, group, strict=True)]
+def groups_of(jobs: Sequence[Job], base: Base) -> list[dict[int, Prepared]]:
+    """Jobs by number, those of equal shape together; they share the token ids of rows that they read alike."""
+    read = remembering(base.text)
+    groups: dict[Any, dict[int, Prepared]] = {}
+    for number, job in enumerate(jobs):
+        prepared = prepare(job, base, read)
+        groups.setdefault(prepared.shape, {})[number] = prepared
+    return list(groups.values())
 
 
-def seat_all(group: Sequence[Prepared], base: Base) -> Model:
-    """One model with a seat per job, which holds the job's initial numbers; a head per (kind, pooling)."""
-    seats, encoder, first = len(group), base.backbone.encoder, group[0]
-    if seats == 1:
-        model = Model.single(encoder, first.cue, first.head)
-        return model.to(model.device)
-    cue = type(first.cue)(encoder.dims, first.cue.config, seats)
-    sorts = sorted({(p.job.data.kind, p.head.pooling) for p in group})
-    classes = [int(p.head.classes[0]) for p in group]
-    heads = [
-        Head.registry[kind](
-            encoder.dims.hidden, [c if p.head.kind == kind else 1 for c, p in zip(classes, group, strict=True)], pooling, first.head.dropout
+def train_group(
+    group: Mapping[int, Prepared], base: Base, report: Report, seats: int, finished: Finished, saved: Saved | None, keep: Keep
+) -> None:
+    """Train jobs of equal shape, each on a seat of its own; a seat that comes free goes to the next job."""
+    queue = Queue(group, list(group))
+    if saved is not None:
+        queue.load(saved.part("queue"))
+    seed = next(iter(group.values())).job.seed
+    with seeded(seed):
+        model = open_seats(list(group.values()), base, min(seats, len(group)))
+    sitting = list(queue.sitting) or list(range(len(model.places)))
+    runs = [start(model, seat, queue.in_seat(seat) if saved is not None else queue.call(seat)) for seat in sitting]
+
+    def ended(run: Run) -> Run | None:
+        if run.best_numbers:
+            finished(queue.sitting[run.seat], finish(model, run, queue.in_seat(run.seat), base))
+        return start(model, run.seat, queue.call(run.seat)) if queue.waiting else None
+
+    with seeded(seed):
+        fit(
+            model,
+            runs,
+            report=lambda run: report(queue.in_seat(run.seat), run),
+            ended=ended,
+            saved=None if saved is None else saved.part("loop"),
+            keep=lambda make: keep(lambda: Saved.join({"loop": make(), "queue": queue.saved()})),
         )
-        for kind, pooling in sorts
+
+
+def open_seats(group: Sequence[Prepared], base: Base, seats: int) -> Model:
+    """One model with empty seats that any job of the group can take; a head per (kind, pooling), with room for the most classes."""
+    encoder, first = base.backbone.encoder, group[0]
+    most: dict[tuple[str, str], int] = {}
+    for prepared in group:
+        sort = prepared.head.kind, prepared.head.pooling
+        most[sort] = max(most.get(sort, 1), int(prepared.head.classes[0]))
+    heads = [
+        Head.registry[kind](encoder.dims.hidden, [classes] * seats, pooling, first.head.dropout)
+        for (kind, pooling), classes in sorted(most.items())
     ]
-    places = [Place(0, seat, sorts.index((p.job.data.kind, p.head.pooling)), seat) for seat, p in enumerate(group)]
-    for place, prepared in zip(places, group, strict=True):
-        cue.configure(place.cue_seat, prepared.cue.config)
-        copy_seat(prepared.cue, cue, place.cue_seat)
-        copy_seat(prepared.head, heads[place.head], place.head_seat)
-    model = Model(encoder, [cue], heads, places)
+    cue = type(first.cue)(encoder.dims, first.cue.config, seats)
+    model = Model(encoder, [cue], heads, [Place(0, seat, 0, seat) for seat in range(seats)])
     return model.to(model.device)
+
+
+def start(model: Model, seat: int, prepared: Prepared) -> Run:
+    """Give the seat to a job, with the job's own initial numbers; nothing of whoever had it before is left."""
+    head, cue = prepared.head, model.mixture.cue_of(seat)
+    sort = head.kind, head.pooling
+    number = next(i for i in range(len(model.heads)) if (model.head(i).kind, model.head(i).pooling) == sort)
+    model.places = (*model.places[:seat], Place(0, seat, number, seat), *model.places[seat + 1 :])
+    cue.configure(seat, prepared.cue.config)
+    model.head(number).classes[seat] = head.classes[0]
+    with torch.no_grad():
+        for parameter in model.tuned():
+            parameter[seat] = 0  # also in heads that are not the job's, and in classes that it has not: a NaN there would spread
+    copy_seat(prepared.cue, cue, seat)
+    copy_seat(head, model.head(number), seat)
+    return make_run(model, seat, prepared)
 
 
 @torch.no_grad()
@@ -202,10 +176,10 @@ def copy_seat(source: torch.nn.Module, target: torch.nn.Module, seat: int) -> No
         own[: small.shape[1]].copy_(small[0]) if own.dim() else own.copy_(small[0])
 
 
-def make_run(model: Model, seat: int, prepared: Prepared, base: Base, precision: Precision = nullcontext) -> Run:
+def make_run(model: Model, seat: int, prepared: Prepared, precision: Precision = nullcontext) -> Run:
     """A job as the loop sees it: its items, its settings, and how it is scored on the selection rows."""
     records, data = prepared.selection.select, prepared.job.data
-    items = make_items(records, base.text, prepared.reading)
+    items = prepared.read(records, prepared.reading)
 
     def score() -> float:
         with precision():
@@ -217,7 +191,7 @@ def make_run(model: Model, seat: int, prepared: Prepared, base: Base, precision:
 def finish(model: Model, run: Run, prepared: Prepared, base: Base) -> Adapter:
     """A trained seat as an adapter, scored on the rows that chose nothing, if there are any."""
     job, reading, selection = prepared.job, prepared.reading, prepared.selection
-    items = make_items(selection.report, base.text, reading)
+    items = prepared.read(selection.report, reading)
     scores = evaluate(model, run.seat, items, selection.report, reading, job.data) if items else {}
     place = model.places[run.seat]
     cue_numbers, head_numbers = lift(model.mixture.cue_of(run.seat), place.cue_seat, model.head(place.head), place.head_seat)
@@ -243,3 +217,7 @@ def finish(model: Model, run: Run, prepared: Prepared, base: Base) -> Adapter:
         cue=cue_numbers,
         head=head_numbers,
     )
+
+
+def _place(checkpoints: Checkpoints, number: int) -> Path:
+    return checkpoints.folder / FINISHED / f"{number:05}"

@@ -10,12 +10,13 @@ import torch
 from softcue.adapter import Adapter
 from softcue.base import Base
 from softcue.errors import RequestError
+from softcue.job import LIMIT, Job, Prepared, make_config, method_class
 from softcue.loop import Run
 from softcue.readers.records import Data, Record
 from softcue.settings import Training, preset
 from softcue.splits import Selection, select
 from softcue.sweep_space import Point
-from softcue.training import LIMIT, Job, Prepared, Report, make_config, method_class, train_jobs
+from softcue.training import Report, train_jobs
 
 SEATS = {"cpu": 8, "cuda": 128}  # jobs in one loop; on a CPU more gain nothing, and a killed sweep loses a group
 STEP_ROWS = {"cpu": 4_096, "cuda": 65_536}  # tokens in one step of a group, about: what backward keeps has to fit
@@ -104,7 +105,7 @@ class _Lost:
 
 
 def run_group(group: Group, terms: Terms, base: Base, report: Report = lambda prepared, run: None) -> Result:
-    """Train a group's trials packed; those that diverge are left out, and the rest trained without them."""
+    """Train a group's trials packed."""
     began = time.monotonic()
     jobs = [make_job(trial, terms) for trial in group]
     adapters = _train(jobs, base, report)
@@ -119,15 +120,19 @@ def run_group(group: Group, terms: Terms, base: Base, report: Report = lambda pr
 
 
 def _train(jobs: Sequence[Job], base: Base, report: Report) -> list[Adapter | None]:
+    """Adapters in the jobs' order; None for those that diverged before they were ever scored."""
     lost = _Lost(report)
+    adapters: dict[int, Adapter | None] = {}
     try:
-        return list(train_jobs(jobs, base, lost))
+        train_jobs(jobs, base, lost, seats=len(jobs), finished=adapters.__setitem__)
     except RequestError:
         if not lost.jobs:
             raise
-    well = [job for job in jobs if not any(job is gone for gone in lost.jobs)]
-    again = iter(_train(well, base, report) if well else [])
-    return [None if any(job is gone for gone in lost.jobs) else next(again) for job in jobs]
+    gone = [any(job is other for other in lost.jobs) for job in jobs]
+    left = [number for number in range(len(jobs)) if number not in adapters and not gone[number]]
+    if left:  # of another shape than those that diverged, whose error came before their turn
+        adapters |= dict(zip(left, _train([jobs[number] for number in left], base, report), strict=True))
+    return [adapters.get(number) for number in range(len(jobs))]
 
 
 def _outcome(trial: Trial, job: Job, adapter: Adapter | None) -> Outcome:

@@ -23,6 +23,7 @@ from softcue.compare import Cell, compare, majority, plan, share_out
 from softcue.compare_table import as_markdown, notes
 from softcue.errors import RequestError
 from softcue.readers import Data, Record, read_data
+from softcue.settings import preset
 from softcue.splits import select
 from tests.test_text import stored
 from tests.tiny import tiny_hf
@@ -123,12 +124,14 @@ def test_every_method_sees_as_many_examples(rows: Path, base: Base, tmp_path: Pa
     assert len(seen) == 4 and set(seen.values()) == {36 * 11}
 
 
-@pytest.mark.parametrize(("rows_there", "epochs"), [(40, 40), (4_000, 20), (100_000, 4)])
-def test_without_epochs_all_methods_get_the_same_by_the_number_of_rows(rows: Path, rows_there: int, epochs: int) -> None:
+@pytest.mark.parametrize("rows_there", [40, 4_000, 100_000])
+def test_without_epochs_all_methods_get_the_same_by_the_number_of_rows(rows: Path, rows_there: int) -> None:
     data = read_data(rows)
     data = replace(data, splits={**data.splits, "train": data.splits["train"] * (rows_there // 40)})
     budgets = [plan(data, method, ({}, {}), 0, None, 128).training for method in ("pasta", "gpc", "probe", "full")]
-    assert budgets == [{"epochs": epochs, "batch": 32, "patience": 0}] * 4
+    assert budgets == [{"epochs": preset("default", "classify", rows_there, {}).epochs, "batch": 32, "patience": 0}] * 4
+    few, many, most = (preset("default", "classify", count, {}).epochs for count in (40, 4_000, 100_000))
+    assert few > many > most
 
 
 def test_a_finished_cell_is_never_made_again(rows: Path, base: Base, tmp_path: Path) -> None:

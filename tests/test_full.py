@@ -13,11 +13,11 @@ from softcue.encoder.load import load_encoder
 from softcue.errors import AdapterError, RequestError
 from softcue.evaluation import run
 from softcue.full import Checkpoint, train_full
+from softcue.job import Job
 from softcue.predict import Predictor, reading_of, seat_adapters
 from softcue.prepare import make_items
 from softcue.protocol import Silent
 from softcue.readers.records import Data
-from softcue.training import Job
 from tests.tiny import padded, random_examples, real_rows
 from tests.tiny_base import majority, tiny_base, tiny_data
 

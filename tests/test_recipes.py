@@ -11,10 +11,10 @@ from softcue.cues import Cue
 from softcue.encoder.load import HUB_ID
 from softcue.errors import RequestError
 from softcue.heads import POOLINGS
+from softcue.job import make_config
 from softcue.recipes import Recipe, load_recipe, recipe_names, train_arguments
 from softcue.settings import Training, split_settings
 from softcue.tasks import all_tasks
-from softcue.training import make_config
 from tests.test_compare import run_cli, tiny_backbone, write_rows
 
 PAGE = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")

@@ -10,12 +10,13 @@ import torch
 from softcue.adapter import Adapter
 from softcue.errors import RequestError, SoftcueError
 from softcue.evaluation import run
+from softcue.job import Job, Prepared, prepare
 from softcue.loop import Run
 from softcue.predict import reading_of, seat_adapters
 from softcue.prepare import make_items
 from softcue.protocol import Cue
 from softcue.readers.records import Data, Record
-from softcue.training import Job, Prepared, prepare, train_jobs
+from softcue.training import train_jobs
 from tests.tiny_base import FILLER, majority, tiny_base, tiny_data, without
 
 CALM: dict[str, Any] = {"backbone_dropout": False, "head_dropout": 0.0, "patience": 0}

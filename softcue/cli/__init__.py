@@ -14,12 +14,18 @@ from softcue.cli.flags import (
     Device,
     Json,
     Kind,
+    LabelColumn,
+    PairColumn,
     Plugins,
     Pooling,
     Precision,
     Root,
     Rows,
     Settings,
+    TagsColumn,
+    TextColumn,
+    TokensColumn,
+    columns_of,
     load_plugins,
     parse_settings,
 )
@@ -76,6 +82,11 @@ def train(
     backbone: Annotated[str | None, typer.Option(help="A folder, a Hugging Face id, or an alias; default: minilm.")] = None,
     kind: Kind = None,
     settings: Settings = None,
+    text: TextColumn = None,
+    text_pair: PairColumn = None,
+    label: LabelColumn = None,
+    tokens: TokensColumn = None,
+    tags: TagsColumn = None,
     seed: Annotated[int | None, typer.Option(help="Of initial numbers, order of rows, dropout and splits; default: 0.")] = None,
     rows: Rows = None,
     pooling: Pooling = None,
@@ -85,29 +96,31 @@ def train(
     auto: Annotated[float | None, typer.Option(metavar="MINUTES", help="Search the learning rate first, for so many minutes.")] = None,
     precision: Precision = "auto",
     device: Device = "cpu",
+    checkpoint: Annotated[Path | None, typer.Option(help="Folder of checkpoints, from which a killed run goes on.")] = None,
+    every: Annotated[int, typer.Option(help="Steps between two checkpoints.")] = 200,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint, if there is one.")] = False,
+    log: Annotated[Path | None, typer.Option(help="Folder of log.jsonl, and of what trackers write.")] = None,
+    track: Annotated[list[str] | None, typer.Option(help="tensorboard, wandb, mlflow or trackio. May be repeated.")] = None,
     as_json: Json = False,
 ) -> None:
     """Train an adapter on DATA, score it on rows that chose nothing, and save it."""
     from softcue import api, show
+    from softcue.checkpoint import open_checkpoints
     from softcue.progress import training_bar
     from softcue.recipes import train_arguments
+    from softcue.trackers import open_trackers
 
     load_plugins(plugin)
     given = {"data": data, "method": method, "backbone": backbone, "seed": seed, "pooling": pooling, "limit": limit}
     arguments = train_arguments(recipe, {**given, "settings": parse_settings(settings or [])})
     show.check_out(out)
+    checkpoints, trackers = open_checkpoints(checkpoint, every, resume, show.progress), open_trackers(log, track or [])
     with training_bar(quiet=as_json) as report:
         adapter = api.train(
-            **arguments,
-            kind=kind,
-            root=data_root,
-            rows=rows,
-            precision=precision,
-            device=device,
-            auto=auto,
-            report=report,
-            say=show.progress,
-        )
+            **arguments, kind=kind, root=data_root, rows=rows, precision=precision, device=device, report=report, say=show.progress,
+            columns=columns_of(text=text, text_pair=text_pair, label=label, tokens=tokens, tags=tags),
+            auto=auto, checkpoints=checkpoints, trackers=trackers,
+        )  # fmt: skip
     adapter.save(out)
     show.trained(adapter, out, as_json)
 
@@ -121,6 +134,11 @@ def compare(
     backbone: Backbone = "minilm",
     kind: Kind = None,
     settings: Settings = None,
+    text: TextColumn = None,
+    text_pair: PairColumn = None,
+    label: LabelColumn = None,
+    tokens: TokensColumn = None,
+    tags: TagsColumn = None,
     epochs: Annotated[int | None, typer.Option(help="For every method; default: by the number of rows.")] = None,
     rows: Rows = None,
     pooling: Pooling = None,
@@ -141,15 +159,15 @@ def compare(
     chosen = parse_settings(settings or []) | ({} if epochs is None else {"epochs": epochs})
     with training_bar(quiet=as_json) as report:
         result = run(
-            data, names, out, seeds=seeds, backbone=backbone, settings=chosen, kind=kind, root=data_root, rows=rows, pooling=pooling,
+            data, names, out, seeds=seeds, backbone=backbone, settings=chosen, kind=kind,
+            columns=columns_of(text=text, text_pair=text_pair, label=label, tokens=tokens, tags=tags),
+            root=data_root, rows=rows, pooling=pooling,
             limit=limit, precision=precision, device=device, report=report, say=show.progress,
         )  # fmt: skip
     show.compared(result, as_json)
 
 
-app.command(cls=SweepCommand, epilog="Example: softcue sweep data/trec --method apt --grid lr=1e-3,5e-3 --grid length=8,16 --out sweep")(
-    sweep
-)
+app.command(cls=SweepCommand, epilog="Example: softcue sweep data/trec --method apt --grid lr=1e-3,5e-3 --out sweep")(sweep)
 
 
 @app.command("eval", epilog="Example: softcue eval adapters/trec data/trec --split test")
@@ -157,6 +175,11 @@ def evaluate(
     adapter: Annotated[Path, typer.Argument(help="The adapter's folder.")],
     data: Annotated[str, typer.Argument(help="As for train.")],
     split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
+    text: TextColumn = None,
+    text_pair: PairColumn = None,
+    label: LabelColumn = None,
+    tokens: TokensColumn = None,
+    tags: TagsColumn = None,
     backbone: Annotated[str | None, typer.Option(help="Default: the one that the adapter names.")] = None,
     data_root: Root = None,
     plugin: Plugins = None,
@@ -168,7 +191,11 @@ def evaluate(
     from softcue import api, show
 
     load_plugins(plugin)
-    show.evaluated(api.evaluate(adapter, data, split=split, backbone=backbone, root=data_root, precision=precision, device=device), as_json)
+    result = api.evaluate(
+        adapter, data, split=split, backbone=backbone, root=data_root, precision=precision, device=device,
+        columns=columns_of(text=text, text_pair=text_pair, label=label, tokens=tokens, tags=tags),
+    )  # fmt: skip
+    show.evaluated(result, as_json)
 
 
 @app.command(epilog='Example: softcue predict adapters/trec "Who wrote Hamlet?"')

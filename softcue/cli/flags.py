@@ -17,6 +17,11 @@ Kind = Annotated[str | None, typer.Option(help="classify, score, choice or tag; 
 Settings = Annotated[list[str] | None, typer.Option("--set", help="A setting of the method or of training, NAME=VALUE.")]
 Rows = Annotated[int | None, typer.Option(help="Use at most this many training rows, drawn by the seed.")]
 Pooling = Annotated[str | None, typer.Option(help="cls, mean or pooler; default: the backbone's.")]
+TextColumn = Annotated[str | None, typer.Option("--text", help="The column that holds the text; likewise for the four below.")]
+PairColumn = Annotated[str | None, typer.Option("--text-pair", help="The second text.")]
+LabelColumn = Annotated[str | None, typer.Option("--label", help="The label, score or index of the right choice.")]
+TokensColumn = Annotated[str | None, typer.Option("--tokens", help="The words.")]
+TagsColumn = Annotated[str | None, typer.Option("--tags", help="The words' tags.")]
 Plugins = Annotated[
     list[Path] | None, typer.Option("--plugin", help="A Python file of yours with methods or tasks; it is run. May be repeated.")
 ]
@@ -34,6 +39,11 @@ def parse_settings(given: list[str]) -> dict[str, Any]:
         except (ValueError, RecursionError):
             settings[name.strip()] = value
     return settings
+
+
+def columns_of(**given: str | None) -> dict[str, str]:
+    """Our field name -> the file's column, for the flags that were given."""
+    return {field: column for field, column in given.items() if column is not None}
 
 
 def load_plugins(given: list[Path] | None) -> None:

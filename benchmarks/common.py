@@ -1,0 +1,124 @@
+"""What all benchmarks share: alternating rounds, medians, the machine they ran on, JSON and tables."""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every benchmark can be told."""
+
+    quick: bool  # about a minute
+    threads: int
+    clock: str  # "cpu" counts this process's own time: with one thread it bears neighbours on the machine
+    repeat: int  # rounds
+
+
+def read_options(description: str, arguments: Sequence[str] | None) -> Options:
+    """Parse a benchmark's command line and set torch's threads."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="fewer rows and sides, about a minute")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: process time, for a shared machine (with --threads 1)")
+    parser.add_argument("--repeat", type=int, default=7, help="rounds of each side")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(given.threads)
+    return Options(given.quick, given.threads, given.clock, given.repeat)
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of one side in every round."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle round."""
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Half the distance between the quartiles, as a share of the median."""
+        if len(self.seconds) < 4:
+            return (max(self.seconds) - min(self.seconds)) / 2 / self.median
+        low, _, high = statistics.quantiles(self.seconds, n=4)
+        return (high - low) / 2 / self.median
+
+    def over(self, other: "Times") -> float:
+        """How many times longer than `other` this took: the median of rounds that stood side by side."""
+        return statistics.median(a / b for a, b in zip(self.seconds, other.seconds, strict=True))
+
+
+def alternate(sides: Mapping[str, Callable[[], Any]], options: Options) -> dict[str, Times]:
+    """Time all sides in turn, round by round, after one round that does not count; every other round runs backwards."""
+    clock = CLOCKS[options.clock]
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(options.repeat + 1):
+        for name in list(sides) if number % 2 else reversed(list(sides)):
+            began = clock()
+            sides[name]()
+            if number:
+                seconds[name].append(clock() - began)
+    return {name: Times(tuple(taken)) for name, taken in seconds.items()}
+
+
+def machine(options: Options) -> dict[str, Any]:
+    """What a figure means nothing without."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = found.get("flags", "").split()
+    return {
+        "processor": found.get("model name", platform.processor()),
+        "units": [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags],
+        "threads": options.threads,
+        "clock": options.clock,
+        "rounds": options.repeat,
+        "quick": options.quick,
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "transformers", "peft")},
+        "commit": _git("rev-parse", "--short", "HEAD"),
+        "changed": bool(_git("status", "--porcelain", "--untracked-files=no")),
+    }
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=RESULTS.parent, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def write(name: str, rows: Sequence[Mapping[str, Any]], options: Options) -> None:
+    """Print the table, and keep rows and machine in results/<name>.json (quick runs under a name of their own)."""
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"{name}{'-quick' if options.quick else ''}.json"
+    file.write_text(json.dumps({"benchmark": name, "machine": machine(options), "rows": list(rows)}, indent=2) + "\n", encoding="utf-8")
+    print(table(rows))
+    print(f"-> {file.name}\n", flush=True)
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as Markdown; columns in the order in which they first appear."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    return "\n".join([*lines, *("| " + " | ".join(_cell(row.get(column, "")) for column in columns) + " |" for row in rows)])
+
+
+def _cell(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"

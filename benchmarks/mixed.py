@@ -1,0 +1,87 @@
+"""Many tasks in one batch: softcue's methods against its own bare encoder on the same rows, and PEFT's two ways of doing it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from peft import LoraConfig
+
+from benchmarks import ours, peers
+from benchmarks.common import Options, alternate, read_options, write
+from softcue.evaluation import pack_items
+from softcue.protocol import Silent
+
+METHODS = ("pasta", "stp", "spt", "apt", "ptuning", "prompt", "gpc", "lora")
+COUNTS = (1, 8, 32, 128)
+
+
+def softcue_sides(work: ours.Workload, method: str, tasks: int) -> dict[str, Callable[[], Any]]:
+    """A forward of one row of text per task (32 at least), and the bare encoder on the same packed batch."""
+    model = ours.model_of(ours.backbone("minilm"), method, work, "mean", adapters=tasks).eval()
+    items = work.items[: max(tasks, ours.BATCH)]
+    batch = pack_items(model, items, [i % tasks for i in range(len(items))])
+
+    def mixed() -> Any:
+        with torch.inference_mode():
+            return model(batch)
+
+    def bare() -> Any:
+        with torch.inference_mode():
+            return model.encoder(batch, Silent())
+
+    return {f"{method} {tasks}": mixed, f"bare {method} {tasks}": bare}
+
+
+def peft_sides(work: ours.Workload, tasks: int) -> dict[str, Callable[[], Any]]:
+    """PEFT with one LoRA per task: adapter_names in one batch, or a switch between batches of one task."""
+    model = peers.open_peer("minilm", "lora", work)
+    names = ["default", *(f"task{i}" for i in range(1, tasks))]
+    config = LoraConfig(task_type="SEQ_CLS", r=peers.RANK, lora_alpha=2 * peers.RANK, target_modules=["query", "value"])
+    for name in names[1:]:
+        model.add_adapter(name, config)
+    model.eval()
+    items = work.items[: max(tasks, ours.BATCH)]
+    whole = peers.collate(items, targets=False)
+    parts = [peers.collate(items[i::tasks], targets=False) for i in range(tasks)]
+
+    @torch.inference_mode()
+    def together() -> Any:
+        return model(**whole, adapter_names=[names[i % tasks] for i in range(len(items))])
+
+    @torch.inference_mode()
+    def switched() -> None:
+        for name, part in zip(names, parts, strict=True):
+            model.set_adapter(name)
+            model(**part)
+
+    return {f"PEFT adapter_names {tasks}": together, f"PEFT switching {tasks}": switched}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run it."""
+    options: Options = read_options(__doc__, arguments)
+    work = ours.workload("sst2", max(COUNTS))
+    counts = (1, 32) if options.quick else COUNTS
+    sides: dict[str, Callable[[], Any]] = {}
+    for method in METHODS:
+        for tasks in counts:
+            sides |= softcue_sides(work, method, tasks)
+    for tasks in counts:
+        sides |= peft_sides(work, tasks)
+    times = alternate(sides, options)
+    rows = []
+    for method in METHODS:
+        for tasks in counts:
+            taken, bare = times[f"{method} {tasks}"], times[f"bare {method} {tasks}"]
+            row = {"side": method, "tasks": tasks, "ms": 1e3 * taken.median, "spread": taken.spread}
+            rows.append({**row, "x bare encoder": taken.over(bare)})
+    for way in ("adapter_names", "switching"):
+        for tasks in counts:
+            taken = times[f"PEFT {way} {tasks}"]
+            ratio = taken.over(times[f"lora {tasks}"])
+            rows.append({"side": f"PEFT {way}", "tasks": tasks, "ms": 1e3 * taken.median, "spread": taken.spread, "x softcue LoRA": ratio})
+    write("mixed", rows, options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The roofline: the encoder's matrix products alone, and the fraction of their speed that training and inference reach."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from benchmarks import ours
+from benchmarks.common import Options, alternate, read_options, write
+from softcue.evaluation import pack_items
+
+RUNS = (("minilm", "sst2"), ("minilm", "mrpc"), ("minilm", "atis_intent"), ("bert-base", "sst2"))
+
+
+def products(base: ours.Base, batches: Sequence[Sequence[ours.Item]], backward: bool) -> Callable[[], None]:
+    """Every linear map of every layer on as many rows as the batches have, and its gradient towards the input."""
+    maps = [module for layer in base.backbone.encoder.layers for module in layer.modules() if isinstance(module, nn.Linear)]
+    counts = [sum(item.rows for item in batch) for batch in batches]
+    widths = {width for linear in maps for width in linear.weight.shape}
+    operand = {(rows, width): torch.randn(rows, width).to(maps[0].weight.dtype) for rows in counts for width in widths}
+
+    @torch.inference_mode()
+    def run() -> None:
+        for rows in counts:
+            for linear in maps:
+                outputs, inputs = linear.weight.shape
+                F.linear(operand[rows, inputs], linear.weight, linear.bias)
+                if backward:
+                    operand[rows, outputs] @ linear.weight
+
+    return run
+
+
+def measure(size: str, task: str, options: Options) -> list[dict[str, Any]]:
+    """PASTA's training and inference beside their products; mean pooling, which reads every row of the last layer."""
+    work = ours.workload(task, 2 * ours.BATCH if options.quick or size != "minilm" else 8 * ours.BATCH)
+    base, batches = ours.backbone(size), work.random
+    train = ours.training(base, "pasta", work, "mean")
+    model = ours.model_of(base, "pasta", work, "mean").eval()
+
+    @torch.inference_mode()
+    def infer() -> None:
+        model.eval()
+        model.encoder.eval()
+        for items in batches:
+            model(pack_items(model, items, [0] * len(items)))
+
+    sides = {
+        "training": lambda: train(batches),
+        "its products": products(base, batches, True),
+        "inference": infer,
+        "inference's products": products(base, batches, False),
+    }
+    times = alternate(sides, options)
+    pairs = (("training", "its products"), ("inference", "inference's products"))
+    return [
+        {
+            "backbone": size,
+            "task": task,
+            "side": side,
+            "tokens/s": work.rows / times[side].median,
+            "products' tokens/s": work.rows / times[alone].median,
+            "fraction": times[alone].over(times[side]),
+            "spread": times[side].spread,
+        }
+        for side, alone in pairs
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run it."""
+    options = read_options(__doc__, arguments)
+    rows: list[dict[str, Any]] = []
+    for size, task in RUNS[:1] + RUNS[2:3] if options.quick else RUNS:
+        rows += measure(size, task, options)
+    write("roofline", rows, options)
+
+
+if __name__ == "__main__":
+    main()

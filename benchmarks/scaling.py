@@ -1,0 +1,67 @@
+"""How cost grows: with the length of texts, the batch, the prefix, and the number of adapters in memory."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from benchmarks import ours
+from benchmarks.common import alternate, read_options, write
+from softcue.batch import Example
+
+LENGTHS = (16, 32, 64, 128, 256, 512)
+BATCHES = (1, 4, 16, 64, 256)
+PREFIXES = (4, 16, 64, 128)
+ADAPTERS = (1, 10, 100, 1000, 10_000)
+
+
+def forward(work: ours.Workload, method: str, sizes: dict[str, int], settings: dict[str, Any]) -> Callable[[], Any]:
+    """A forward over `batch` texts of `length` tokens, spread over all adapters."""
+    model = ours.model_of(ours.backbone("minilm"), method, work, "mean", sizes.get("adapters", 1), **settings).eval()
+    length, batch, adapters = sizes["length"], sizes["batch"], sizes.get("adapters", 1)
+    generator = torch.Generator().manual_seed(0)
+    token = torch.randint(1000, 30000, (batch, length), generator=generator).tolist()
+    examples = [Example(row, [0] * length, (0, length - 1)) for row in token]
+    packed = model.pack(examples, [i * adapters // batch for i in range(batch)])
+
+    def run() -> Any:
+        with torch.inference_mode():
+            return model(packed)
+
+    return run
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run it."""
+    options = read_options(__doc__, arguments)
+    work = ours.workload("sst2", ours.BATCH)
+    step = 2 if options.quick else 1
+    axes: dict[str, Sequence[tuple[int, int, dict[str, Any]]]] = {  # value, texts in a forward, what differs
+        "length": [(n, 4096 // n, {"length": n, "batch": 4096 // n}) for n in LENGTHS[::step]],
+        "batch": [(n, n, {"length": 32, "batch": n}) for n in BATCHES[::step]],
+        "adapters": [(n, 32, {"length": 32, "batch": 32, "adapters": n}) for n in ADAPTERS[::step]],
+    }
+    rows = []
+    for method in ("pasta", "ptuning"):
+        own = dict(axes)
+        if method == "ptuning":
+            own["adapters"] = own["adapters"][:3]  # 10,000 prefixes are 3 GB
+            own["prefix"] = [(n, 32, {"length": 32, "batch": 32, "settings": n}) for n in PREFIXES[::step]]
+        for axis, points in own.items():
+            sides = {}
+            for value, _, given in points:
+                settings = {"length": given["settings"]} if "settings" in given else {}
+                sizes = {k: v for k, v in given.items() if k != "settings"}
+                sides[str(value)] = forward(work, method, sizes, settings)
+            times = alternate(sides, options)
+            for value, texts, given in points:
+                taken = times[str(value)]
+                ms, rows_in = 1e3 * taken.median, texts * given["length"]
+                rows.append(
+                    {"method": method, "axis": axis, "value": value, "ms": ms, "us a token": 1e3 * ms / rows_in, "spread": taken.spread}
+                )
+    write("scaling", rows, options)
+
+
+if __name__ == "__main__":
+    main()

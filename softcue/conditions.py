@@ -1,0 +1,59 @@
+"""Conditions: all that determines what a job ends with, ready for JSON, so that two runs can be told apart."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from softcue import __version__
+from softcue.base import Base
+from softcue.cues import Cue
+from softcue.job import Job, choose_pooling, make_config
+from softcue.plugins import source_digest
+from softcue.readers.records import Data
+from softcue.settings import preset
+
+
+def conditions(jobs: Sequence[Job], base: Base) -> list[dict[str, Any]]:
+    """Of each job, but for its method, its seed and its split; what it shares with other jobs comes first."""
+    digests = {id(data): digest_of(data) for data in {id(job.data): job.data for job in jobs}.values()}
+    return [_conditions(job, base, digests[id(job.data)]) for job in jobs]
+
+
+def identity(jobs: Sequence[Job], base: Base) -> list[dict[str, Any]]:
+    """Of each job, all of it: two lists of jobs that agree here end with the same numbers."""
+    own = [{"method": job.method, "seed": job.seed, "from_train": job.from_train} for job in jobs]
+    return [{**named, **made} for named, made in zip(own, conditions(jobs, base), strict=True)]
+
+
+def _conditions(job: Job, base: Base, digest: str) -> dict[str, Any]:
+    method = Cue.registry.get(job.method)  # None: full fine-tuning
+    made: dict[str, Any] = {
+        "softcue": __version__,
+        "data": digest,
+        "backbone": base.fingerprint,
+        "precision": str(next(base.backbone.encoder.parameters()).dtype),
+        "device": next(base.backbone.encoder.parameters()).device.type,
+        "pooling": choose_pooling(job.pooling, base),
+        "limit": job.limit,
+        "config": {} if method is None else asdict(make_config(method, job.settings)),
+        "training": asdict(preset(job.method, job.data.kind, len(job.data.splits.get("train", ())), job.training)),
+        "plugin": None if method is None else source_digest(method),
+    }
+    made = dict(json.loads(json.dumps(made)))  # tuples as JSON gives them back
+    return made
+
+
+def digest_of(data: Data) -> str:
+    """SHA-256 of the records and of how they are scored."""
+    hashed = hashlib.sha256(repr((data.kind, data.labels, data.metrics, data.positive, data.pair)).encode())
+    for line in _lines(data):
+        hashed.update(line.encode())
+    return hashed.hexdigest()
+
+
+def _lines(data: Data) -> Iterator[str]:
+    for split, records in data.splits.items():
+        for r in records:
+            yield repr((split, r.text, r.pair, r.choices, r.tokens, r.label, r.tags, r.group, dict(r.extra)))

@@ -1,0 +1,143 @@
+"""Job: what to train, and everything about it that its data, its encoder and its seed decide."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+
+from softcue.adapter.header import SIZE_LIMIT
+from softcue.adapter.values import largest
+from softcue.attention_mass import attention_mass
+from softcue.base import Base
+from softcue.cues import Cue
+from softcue.errors import RequestError
+from softcue.heads import POOLINGS, Head
+from softcue.prepare import Item, Read, Reading, remembering
+from softcue.protocol import Facts
+from softcue.readers.records import Data, Record
+from softcue.settings import Training, preset
+from softcue.splits import Selection, select
+
+LIMIT = 128  # tokens, as in the published recipes
+MEASURED = 256  # training examples on which attention is measured
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train: a data set, a method with its settings, and a seed."""
+
+    data: Data
+    method: str = "pasta"
+    settings: Mapping[str, Any] = field(default_factory=dict)  # fields of the method's config
+    training: Mapping[str, Any] = field(default_factory=dict)  # fields of Training, over the method's preset
+    seed: int = 0
+    pooling: str | None = None  # None: the backbone's default
+    limit: int = LIMIT  # longest example in tokens; lowered where the encoder has no room for it
+    from_train: bool = False  # a tenth of train selects even where there is a dev split
+    selection: Selection | None = None  # rows that the caller has chosen; None: select() does
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job with everything settled that its data, its encoder and its seed decide."""
+
+    job: Job
+    selection: Selection
+    reading: Reading
+    training: Training
+    items: list[Item]  # of the training rows
+    cue: Cue  # one seat, initialised by the job's seed
+    head: Head
+    read: Read  # records to items
+
+    @property
+    def shape(self) -> Any:
+        """Jobs of equal shape train in one loop."""
+        training = self.training
+        return self.job.method, type(self.cue).shape(self.cue.config), training.backbone_dropout, training.head_dropout
+
+
+def method_class(method: str) -> type[Cue]:
+    """The class of a method; RequestError for an unknown one."""
+    if method not in Cue.registry:
+        raise RequestError(f"method {method!r} is unknown; expected one of {', '.join(sorted(Cue.registry))}")
+    return Cue.registry[method]
+
+
+def make_config(method: type[Cue], settings: Mapping[str, Any]) -> Any:
+    """The method's config with the user's settings; RequestError names every wrong one."""
+    known = {f.name for f in fields(method.Config)}
+    wrong = sorted(set(settings) - known)
+    if wrong:
+        raise RequestError(f"{method.method} has no setting {', '.join(wrong)}; it has {', '.join(sorted(known)) or 'none'}")
+    config = method.Config(**settings)
+    huge = [f.name for f in fields(config) if largest(getattr(config, f.name)) > SIZE_LIMIT]
+    if huge:
+        raise RequestError(f"{method.method}: {', '.join(huge)} is larger than any adapter holds; expected at most {SIZE_LIMIT:,}")
+    return config
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's generators set to `seed` inside, and put back after."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def prepare(job: Job, base: Base, read: Read | None = None) -> Prepared:
+    """Settle a job: splits, labels, config, initial numbers, limit, token ids.
+
+    read: what other jobs' items were read with, so that jobs over the same records share theirs.
+    """
+    read = read or remembering(base.text)
+    method, encoder, slots = method_class(job.method), base.backbone.encoder, base.text.slots(job.data.pair or job.data.kind == "choice")
+    selection = job.selection or select(job.data, job.seed, job.from_train)
+    pooling = choose_pooling(job.pooling, base)
+    reading = read_as(job.data, selection.train, min(job.limit, encoder.spec.positions))
+    training = preset(job.method, job.data.kind, len(selection.train), job.training)
+    check_room(reading.limit, len(slots))
+    items = read(selection.train, reading)
+    examples = [example for item in items[:MEASURED] for example in item.examples]
+    doubled = base.text.slots(True).count("sep") > 2
+    facts = Facts(encoder.dims, slots, lambda: attention_mass(encoder, examples, len(slots)), doubled)
+    config = method.settle(make_config(method, job.settings), facts)
+    with seeded(job.seed):
+        cue = method(encoder.dims, config)
+        head = Head.registry[job.data.kind](encoder.dims.hidden, [max(1, len(reading.labels))], pooling, training.head_dropout)
+    room = encoder.spec.positions - max(cue.shift, cue.reserve)
+    if room < reading.limit:
+        check_room(room, len(slots))
+        reading = replace(reading, limit=room)
+        items = read(selection.train, reading)
+    return Prepared(job, selection, reading, training, items, cue, head, read)
+
+
+def check_room(limit: int, special: int) -> None:
+    """RequestError where no token of the text would be left."""
+    if limit <= special:
+        raise RequestError(
+            f"{limit} tokens are left for an example, and its {special} special tokens leave none for the text; "
+            "raise the limit, or shorten the prompt or prefix"
+        )
+
+
+def choose_pooling(pooling: str | None, base: Base) -> str:
+    """The asked-for pooling, or the backbone's default."""
+    allowed = [p for p in POOLINGS if p != "pooler" or base.backbone.encoder.pooler is not None]
+    pooling = pooling or base.backbone.pooling
+    if pooling not in allowed:
+        raise RequestError(f"pooling {pooling!r} is not to be had with {base.backbone.name}; expected one of {', '.join(allowed)}")
+    return pooling
+
+
+def read_as(data: Data, train: Sequence[Record], limit: int) -> Reading:
+    """How the data set's records become token ids and targets; scores are standardised by their training rows."""
+    if data.kind in ("classify", "tag") and not data.labels:
+        raise RequestError(f"{data.name} names no labels; expected those of its training rows")
+    if data.kind != "score":
+        return Reading(data.kind, data.labels, limit)
+    values = torch.tensor([float(record.label) for record in train if record.label is not None], dtype=torch.float64)
+    return Reading(data.kind, (), limit, float(values.mean()), float(values.std(correction=0)) or 1.0)
