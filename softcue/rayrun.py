@@ -19,6 +19,7 @@ from softcue.trials import Group, Result, Terms, device_of, run_group
 
 LOCAL = "local"  # instead of an address: a cluster of this machine alone, for as long as the sweep takes
 RETRIES = 8  # of a group whose worker was lost
+PATIENCE = 10.0  # seconds between two looks at whether the cluster still lives
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,11 @@ def on_ray(address: str, terms: Terms, base: Base, methods: Sequence[str]) -> It
         def run(groups: Sequence[Group]) -> Iterator[tuple[int, Result]]:
             waiting = {task.remote(group, *shared): number for number, group in enumerate(groups)}
             while waiting:
-                (done, *_), _ = ray.wait(list(waiting))
-                yield waiting.pop(done), _get(ray, done)
+                done, _ = ray.wait(list(waiting), timeout=PATIENCE)
+                if not done and not any(node["Alive"] for node in ray.nodes()):
+                    raise RequestError("all machines of the Ray cluster are lost; what is finished is kept, the same command goes on")
+                for task_done in done:
+                    yield waiting.pop(task_done), _get(ray, task_done)
 
         yield run, width
     finally:
