@@ -132,9 +132,10 @@ def _points(
 
 def _terms(opened: Sequence[Data], pooling: str | None, limit: int) -> Terms:
     names = [data.name for data in opened]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    folders = [file_name(name) for name in names]
+    twice = sorted({name for name, folder in zip(names, folders, strict=True) if folders.count(folder) > 1})
     if twice:
-        raise RequestError(f"{', '.join(twice)} came twice; expected data sets of different names")
+        raise RequestError(f"{', '.join(twice)} came twice, or for one folder's name; expected data sets of different names")
     return Terms(dict(zip(names, opened, strict=True)), pooling, limit)
 
 
