@@ -13,7 +13,7 @@ from softcue.base import Base, open_base
 from softcue.errors import RequestError
 from softcue.evaluation import evaluate
 from softcue.files import write_file
-from softcue.job import LIMIT
+from softcue.job import LIMIT, method_class
 from softcue.predict import reading_of, seat_adapters
 from softcue.prepare import make_items
 from softcue.rayrun import on_ray
@@ -110,6 +110,8 @@ def _check(
     told = [line for line, is_so in wrong.items() if is_so]
     if told:
         raise RequestError("; ".join(told))
+    for method in methods:
+        method_class(method)
 
 
 def _points(
