@@ -19,7 +19,7 @@ from softcue.readers import Data, read_data
 from softcue.show import check_out
 
 SEED = 0
-EPOCHS = {"full": 4}  # of the whole encoder, which learns faster and costs more; the others: 10
+EPOCHS = {"full": 8}  # of the whole encoder, which learns faster and costs more; the others: 10
 
 
 @dataclass(frozen=True)
