@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from softcue.adapter import OWN_ENCODER, Adapter
+from softcue.auto import choose_rate
 from softcue.base import Base, open_base
 from softcue.checkpoint import Checkpoints, flat
 from softcue.conditions import identity
@@ -53,6 +54,7 @@ def train(
     limit: int = LIMIT,
     precision: str = "auto",
     device: str = "cpu",
+    auto: float | None = None,
     report: Report = lambda prepared, run: None,
     say: Callable[[str], None] = lambda line: None,
     checkpoints: Checkpoints | None = None,
@@ -61,8 +63,9 @@ def train(
     """Train one adapter; `.scores` has its scores and `.save(folder)` writes it. Method "full" gives a whole Checkpoint.
 
     settings: fields of the method's config and of Training; rows: cap on training rows (a seeded draw); limit: tokens
-    per example; report: called after every step; say: told what is odd about the data; checkpoints: where a killed run
-    goes on; trackers: what its course is logged to (docs/training.md). Raises SoftcueError.
+    per example; auto: minutes for a search of the learning rate first; report: called after every step; say: told what is
+    odd about the data; checkpoints: where a killed run goes on; trackers: what its course is logged to (docs/training.md).
+    Raises SoftcueError.
     """
     if not 0 <= seed < SEEDS:
         raise RequestError(f"seed {seed} came; expected 0 to {SEEDS - 1}")
@@ -76,6 +79,12 @@ def train(
         say(f"warning: {warning}")
     base = backbone if isinstance(backbone, Base) else open_base(backbone, precision, device)
     job = Job(data, method, own, training, seed, pooling, limit)
+    if auto is not None:
+        if checkpoints is not None:
+            raise RequestError(
+                "auto came with checkpoints; a search by the clock may end otherwise when it is repeated: give its rate instead"
+            )
+        job = choose_rate(job, base, auto, report, say)
     config = {"data": data.name, "backbone": base.backbone.name, **dict(flat({"job": identity([job], base)[0]}))} if trackers else {}
     for tracker in trackers:
         tracker.start(config)

@@ -128,7 +128,7 @@ def share_out(methods: Sequence[str], settings: Mapping[str, Any]) -> dict[str, 
 def plan(data: Data, method: str, share: tuple[dict[str, Any], dict[str, Any]], seed: int, pooling: str | None, limit: int) -> Job:
     """One cell's job: every method sees as many examples in batches of the same size, and nobody stops early."""
     own, training = share
-    usual = preset("default", len(data.splits.get("train", ())), {})
+    usual = preset("default", data.kind, len(data.splits.get("train", ())), {})
     budget = {"epochs": usual.epochs, "batch": usual.batch, "patience": 0, **training}
     return Job(data, method, own, budget, seed, pooling, limit, from_train=True)
 

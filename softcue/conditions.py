@@ -38,7 +38,7 @@ def _conditions(job: Job, base: Base, digest: str) -> dict[str, Any]:
         "pooling": choose_pooling(job.pooling, base),
         "limit": job.limit,
         "config": {} if method is None else asdict(make_config(method, job.settings)),
-        "training": asdict(preset(job.method, len(job.data.splits.get("train", ())), job.training)),
+        "training": asdict(preset(job.method, job.data.kind, len(job.data.splits.get("train", ())), job.training)),
         "plugin": None if method is None else source_digest(method),
     }
     made = dict(json.loads(json.dumps(made)))  # tuples as JSON gives them back

@@ -58,7 +58,7 @@ def train_full(job: Job, base: Base, report: Report = lambda prepared, run: None
     encoder = copy.deepcopy(frozen).float().requires_grad_(True)
     own = Base(replace(base.backbone, encoder=encoder), base.text)
     prepared = prepare(replace(job, method=HEAD_ONLY), own)
-    prepared = replace(prepared, training=preset(METHOD, len(prepared.items), job.training))
+    prepared = replace(prepared, training=preset(METHOD, job.data.kind, len(prepared.items), job.training))
     model = Model.single(encoder, prepared.cue, prepared.head)
     model = model.to(model.device)
 

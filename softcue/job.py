@@ -36,6 +36,7 @@ class Job:
     pooling: str | None = None  # None: the backbone's default
     limit: int = LIMIT  # longest example in tokens; lowered where the encoder has no room for it
     from_train: bool = False  # a tenth of train selects even where there is a dev split
+    selection: Selection | None = None  # rows that the caller has chosen; None: select() does
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,10 @@ def prepare(job: Job, base: Base, read: Read | None = None) -> Prepared:
     """
     read = read or remembering(base.text)
     method, encoder, slots = method_class(job.method), base.backbone.encoder, base.text.slots(job.data.pair or job.data.kind == "choice")
-    selection = select(job.data, job.seed, job.from_train)
+    selection = job.selection or select(job.data, job.seed, job.from_train)
     pooling = choose_pooling(job.pooling, base)
     reading = read_as(job.data, selection.train, min(job.limit, encoder.spec.positions))
-    training = preset(job.method, len(selection.train), job.training)
+    training = preset(job.method, job.data.kind, len(selection.train), job.training)
     check_room(reading.limit, len(slots))
     items = read(selection.train, reading)
     examples = [example for item in items[:MEASURED] for example in item.examples]

@@ -1,4 +1,4 @@
-"""Training settings: the dataclass, and the presets that fill it for a method and a number of rows."""
+"""Training settings: the dataclass, and the presets that fill it for a method, a kind of data and a number of rows."""
 
 import tomllib
 from collections.abc import Mapping
@@ -10,6 +10,8 @@ from typing import Any, Literal
 from softcue.errors import RequestError
 from softcue.options import Options, setting
 from softcue.protocol import Cue
+
+SMALL = 1_000  # training rows below which a preset's table `small` applies
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,15 @@ def _presets() -> dict[str, dict[str, Any]]:
     return tomllib.loads(files("softcue").joinpath("presets.toml").read_text(encoding="utf-8"))
 
 
-def preset(method: str, rows: int, overrides: Mapping[str, Any]) -> Training:
-    """The settings for a method and a number of training rows, with the user's own on top."""
-    table = {**_presets()["default"], **_presets().get(method, {})}
+def preset(method: str, kind: str, rows: int, overrides: Mapping[str, Any]) -> Training:
+    """The settings for a method, a kind of data and a number of training rows, with the user's own on top.
+
+    Tables of presets.toml from general to special: default, METHOD, METHOD.KIND, METHOD.KIND.small.
+    """
+    own = _presets().get(method, {})
+    of_kind = own.get(kind, {})
+    levels = _presets()["default"], own, of_kind, of_kind.get("small", {}) if rows < SMALL else {}
+    table = {name: value for level in levels for name, value in level.items() if not isinstance(value, dict)}
     examples, fewest, most = (table.pop(key) for key in ("examples", "fewest_epochs", "most_epochs"))
     epochs = min(most, max(fewest, round(examples / max(1, rows))))
     known = {f.name for f in fields(Training)}

@@ -22,10 +22,12 @@ from softcue.full import METHOD as FULL
 from softcue.full import Checkpoint
 from softcue.metrics import report_table
 from softcue.protocol import Dims, Facts
+from softcue.sweep_space import Point
 from softcue.tasks import all_tasks, present
 
 BERT_BASE = Dims(layers=12, hidden=768, heads=12, embed=768, ff=3072, pooler=True)
 BERT_BASE_TOTAL = 109_482_240  # bert-base-uncased, encoder and pooler
+SWEPT = 10  # points of a sweep that are shown
 
 
 def check_out(out: Path) -> None:
@@ -128,6 +130,28 @@ def compared(result: Mapping[str, Any], as_json: bool) -> None:
     _print(table)
     for note in notes(result):
         print(f"- {note.replace('**', '')}")
+
+
+def swept(result: Mapping[str, Any], out: Path, as_json: bool) -> None:
+    """For each data set the best points, the winner and its scores."""
+    if as_json:
+        _json({"out": str(out), **result})
+        return
+    for own in result["data"]:
+        table = Table("point", "rung", "epochs", "rows", f"{own['metric']} (selection)")
+        for row in own["table"][:SWEPT]:
+            score = "diverged" if row["mean"] is None else f"{row['mean']:.4f}"
+            deviation = "" if row["deviation"] is None else f" ± {row['deviation']:.4f}"
+            point = str(Point(row["method"], row["settings"]))
+            table.add_row(point, str(row["rung"]), str(row["epochs"]), f"{row['rows']:,}", score + deviation)
+        best, subset = own["best"], f" - a SUBSET: {own['subset']}" if own["subset"] else ""
+        print(f"{own['data']}{subset}, the best of {len(own['table'])} points:")
+        _print(table)
+        told = "  ".join(f"{k} {v:.4f}" for k, v in best["scores"].items() if isinstance(v, float))
+        print(f"{Point(best['method'], best['settings'])}, seed {best['seed']}: {told} ({best['measured']})")
+    for row in result["together"][:1]:
+        print(f"on the average of all data sets: {Point(row['method'], row['settings'])}, {row['mean']:.4f} (selection)")
+    print(f"saved {out}/best; all runs are in {out}/sweep.json and {out}/sweep.csv")
 
 
 def backbones(as_json: bool) -> None:

@@ -189,10 +189,10 @@ def make_run(model: Model, seat: int, prepared: Prepared, precision: Precision =
 
 
 def finish(model: Model, run: Run, prepared: Prepared, base: Base) -> Adapter:
-    """A trained seat as an adapter, scored on the rows that chose nothing."""
+    """A trained seat as an adapter, scored on the rows that chose nothing, if there are any."""
     job, reading, selection = prepared.job, prepared.reading, prepared.selection
     items = prepared.read(selection.report, reading)
-    scores = evaluate(model, run.seat, items, selection.report, reading, job.data)
+    scores = evaluate(model, run.seat, items, selection.report, reading, job.data) if items else {}
     place = model.places[run.seat]
     cue_numbers, head_numbers = lift(model.mixture.cue_of(run.seat), place.cue_seat, model.head(place.head), place.head_seat)
     return Adapter(

@@ -129,8 +129,9 @@ def test_without_epochs_all_methods_get_the_same_by_the_number_of_rows(rows: Pat
     data = read_data(rows)
     data = replace(data, splits={**data.splits, "train": data.splits["train"] * (rows_there // 40)})
     budgets = [plan(data, method, ({}, {}), 0, None, 128).training for method in ("pasta", "gpc", "probe", "full")]
-    assert budgets == [{"epochs": preset("default", rows_there, {}).epochs, "batch": 32, "patience": 0}] * 4
-    assert preset("default", 40, {}).epochs > preset("default", 4_000, {}).epochs > preset("default", 100_000, {}).epochs
+    assert budgets == [{"epochs": preset("default", "classify", rows_there, {}).epochs, "batch": 32, "patience": 0}] * 4
+    few, many, most = (preset("default", "classify", count, {}).epochs for count in (40, 4_000, 100_000))
+    assert few > many > most
 
 
 def test_a_finished_cell_is_never_made_again(rows: Path, base: Base, tmp_path: Path) -> None:

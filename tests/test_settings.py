@@ -13,28 +13,28 @@ from softcue.settings import Training, preset, split_settings
 
 @pytest.mark.parametrize("method", [*sorted(Cue.registry), "full", "a-method-of-a-plugin"])
 def test_every_method_has_a_preset_that_is_sound(method: str) -> None:
-    few, many = preset(method, 10, {}), preset(method, 1_000_000, {})
+    few, many = preset(method, "classify", 10, {}), preset(method, "classify", 1_000_000, {})
     assert few.epochs > many.epochs >= 1
     assert few.rate == many.rate > 0
 
 
 def test_full_fine_tuning_has_a_rate_of_its_own() -> None:
-    assert preset("full", 1000, {}).rate < 1e-3 < preset("pasta", 1000, {}).rate
+    assert preset("full", "classify", 1000, {}).rate < 1e-3 < preset("pasta", "classify", 1000, {}).rate
 
 
 def test_what_the_user_says_wins_over_the_preset() -> None:
-    training = preset("pasta", 1000, {"epochs": 3, "rate": 0.5, "schedule": "constant"})
+    training = preset("pasta", "classify", 1000, {"epochs": 3, "rate": 0.5, "schedule": "constant"})
     assert (training.epochs, training.rate, training.schedule) == (3, 0.5, "constant")
-    assert training.batch == preset("pasta", 1000, {}).batch
+    assert training.batch == preset("pasta", "classify", 1000, {}).batch
 
 
 def test_a_preset_is_the_same_each_time_it_is_read() -> None:
-    assert preset("spt", 500, {}) == preset("spt", 500, {})
+    assert preset("spt", "classify", 500, {}) == preset("spt", "classify", 500, {})
 
 
 @pytest.mark.parametrize("rows", [0, 1])
 def test_a_data_set_of_almost_nothing_still_has_epochs(rows: int) -> None:
-    assert preset("pasta", rows, {}).epochs >= 1
+    assert preset("pasta", "classify", rows, {}).epochs >= 1
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,12 @@ def test_a_data_set_of_almost_nothing_still_has_epochs(rows: int) -> None:
 )
 def test_a_value_that_cannot_be_is_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(RequestError, match=f"{field} is .* expected"):
-        preset("pasta", 100, {field: value})
+        preset("pasta", "classify", 100, {field: value})
 
 
 def test_an_unknown_setting_is_refused_with_those_that_exist() -> None:
     with pytest.raises(RequestError, match=r"no learning_rate; they have .*rate"):
-        preset("pasta", 100, {"learning_rate": 1e-3})
+        preset("pasta", "classify", 100, {"learning_rate": 1e-3})
 
 
 def test_settings_are_told_apart() -> None:

@@ -3,14 +3,34 @@
 import json
 import os
 import sys
-import tomllib
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from softcue.errors import RequestError, SoftcueError
+from softcue.cli.flags import (
+    Backbone,
+    Device,
+    Json,
+    Kind,
+    LabelColumn,
+    PairColumn,
+    Plugins,
+    Pooling,
+    Precision,
+    Root,
+    Rows,
+    Settings,
+    TagsColumn,
+    TextColumn,
+    TokensColumn,
+    columns_of,
+    load_plugins,
+    parse_settings,
+)
+from softcue.cli.sweep import SweepCommand, sweep
+from softcue.errors import SoftcueError
 
 app = typer.Typer(
     help="Tune a frozen Transformer encoder through its tokens, and serve any mix of tasks from that one encoder.",
@@ -20,24 +40,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Backbone = Annotated[str, typer.Option(help="A folder, a Hugging Face id, or an alias (see `softcue backbones`).")]
-Root = Annotated[Path | None, typer.Option(help="Folder of data sets to look names up in; default: the variable SOFTCUE_DATA.")]
-Precision = Annotated[str, typer.Option(help="float32, bfloat16, or auto: bfloat16 where the processor has it.")]
-Device = Annotated[str, typer.Option(help="cpu, or cuda where there is one.")]
-Kind = Annotated[str | None, typer.Option(help="classify, score, choice or tag; default: recognised from the data.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="A setting of the method or of training, NAME=VALUE.")]
-Rows = Annotated[int | None, typer.Option(help="Use at most this many training rows, drawn by the seed.")]
-Pooling = Annotated[str | None, typer.Option(help="cls, mean or pooler; default: the backbone's.")]
-TextColumn = Annotated[str | None, typer.Option("--text", help="The column that holds the text; likewise for the four below.")]
-PairColumn = Annotated[str | None, typer.Option("--text-pair", help="The second text.")]
-LabelColumn = Annotated[str | None, typer.Option("--label", help="The label, score or index of the right choice.")]
-TokensColumn = Annotated[str | None, typer.Option("--tokens", help="The words.")]
-TagsColumn = Annotated[str | None, typer.Option("--tags", help="The words' tags.")]
-Plugins = Annotated[
-    list[Path] | None, typer.Option("--plugin", help="A Python file of yours with methods or tasks; it is run. May be repeated.")
-]
 
 
 def main() -> None:
@@ -63,34 +65,6 @@ def main() -> None:
             raise
         print(f"softcue: {told}", file=sys.stderr)
         sys.exit(2)
-
-
-def parse_settings(given: list[str]) -> dict[str, Any]:
-    """["length=20", "plan=preset"] -> {"length": 20, "plan": "preset"}; values are TOML, or else words."""
-    settings = {}
-    for item in given:
-        name, equals, value = item.partition("=")
-        if not equals or not name:
-            raise RequestError(f"--set {item!r} is not NAME=VALUE, as in --set length=20")
-        try:
-            settings[name.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except (ValueError, RecursionError):
-            settings[name.strip()] = value
-    return settings
-
-
-def columns_of(**given: str | None) -> dict[str, str]:
-    """Our field name -> the file's column, for the flags that were given."""
-    return {field: column for field, column in given.items() if column is not None}
-
-
-def load_plugins(given: list[Path] | None) -> None:
-    """Run the user's own files before anything is looked up by name."""
-    if given:
-        from softcue.plugins import load_plugin
-
-        for path in given:
-            load_plugin(path)
 
 
 @app.command(epilog="Example: softcue train data/trec --method pasta --backbone minilm --out adapters/trec")
@@ -119,6 +93,7 @@ def train(
     limit: Annotated[int | None, typer.Option(help="Longest example in tokens; default: 128.")] = None,
     data_root: Root = None,
     plugin: Plugins = None,
+    auto: Annotated[float | None, typer.Option(metavar="MINUTES", help="Search the learning rate first, for so many minutes.")] = None,
     precision: Precision = "auto",
     device: Device = "cpu",
     checkpoint: Annotated[Path | None, typer.Option(help="Folder of checkpoints, from which a killed run goes on.")] = None,
@@ -144,7 +119,7 @@ def train(
         adapter = api.train(
             **arguments, kind=kind, root=data_root, rows=rows, precision=precision, device=device, report=report, say=show.progress,
             columns=columns_of(text=text, text_pair=text_pair, label=label, tokens=tokens, tags=tags),
-            checkpoints=checkpoints, trackers=trackers,
+            auto=auto, checkpoints=checkpoints, trackers=trackers,
         )  # fmt: skip
     adapter.save(out)
     show.trained(adapter, out, as_json)
@@ -190,6 +165,9 @@ def compare(
             limit=limit, precision=precision, device=device, report=report, say=show.progress,
         )  # fmt: skip
     show.compared(result, as_json)
+
+
+app.command(cls=SweepCommand, epilog="Example: softcue sweep data/trec --method apt --grid lr=1e-3,5e-3 --out sweep")(sweep)
 
 
 @app.command("eval", epilog="Example: softcue eval adapters/trec data/trec --split test")

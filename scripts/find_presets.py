@@ -1,0 +1,159 @@
+"""Finds the learning rate of each method's preset, by kind and size of data, with packed sweeps over a development half of the data sets.
+
+    python scripts/find_presets.py --data-root DATA --out found            # hours; the same command goes on after a kill
+    python scripts/find_presets.py --data-root DATA --out found --quick    # minutes; shows that it works, finds nothing
+
+Writes OUT/presets.toml, which can take the place of softcue/presets.toml, and OUT/evidence.json: command and every score.
+The sets of HELD_BACK are for checking what was found (softcue compare), and are never read here.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from softcue import __version__
+from softcue.base import Base, open_base
+from softcue.errors import SoftcueError
+from softcue.files import write_file
+from softcue.settings import SMALL
+from softcue.sweep import sweep
+from softcue.sweep_live import sweep_board
+from softcue.sweep_space import usual_rates
+from softcue.sweep_table import file_name
+
+DEVELOPMENT = {
+    "classify": ("sst2", "mrpc", "qnli", "atis_intent"),
+    "tag": ("conll04", "mit_movie"),
+    "score": ("stsb",),  # the only one of its kind: found here, it cannot be checked on another
+    "choice": ("copa_mc",),  # likewise
+}
+HELD_BACK = {"classify": ("cola", "qqp", "agnews", "clinc150", "cb"), "tag": ("conll2003", "wnut17", "gum", "atis_slots")}
+METHODS = ("pasta", "stp", "spt", "gpc", "apt", "ptuning", "prompt", "lora", "bitfit", "probe")
+SIZES = {"large": (2_000, 6), "small": (400, 20)}  # training rows and epochs
+QUICK = {"small": (40, 1)}
+MARKER = "# Found by scripts/find_presets.py"
+BEYOND = 5.0  # how far rates go on where the best is the last that was tried
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line, find, write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data-root", type=Path, required=True, help="folder with a folder for each data set")
+    parser.add_argument("--out", type=Path, required=True, help="folder of what is found, and of finished runs")
+    parser.add_argument("--backbone", default="minilm")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--methods", default=",".join(METHODS), help="names with commas between")
+    parser.add_argument("--kinds", default=",".join(DEVELOPMENT), help="names with commas between")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="40 rows, one epoch, one data set of each kind")
+    given = parser.parse_args(arguments)
+    unknown = sorted(set(given.kinds.split(",")) - set(DEVELOPMENT))
+    if unknown:
+        sys.exit(f"find_presets: kind {', '.join(unknown)} is unknown; expected some of {', '.join(DEVELOPMENT)}")
+    command = shlex.join(["python", "scripts/find_presets.py", *(sys.argv[1:] if arguments is None else arguments)])
+    try:
+        base, found = open_base(given.backbone, given.precision), []
+        for method in given.methods.split(","):
+            for kind in given.kinds.split(","):
+                sets = DEVELOPMENT[kind][:1] if given.quick else DEVELOPMENT[kind]
+                for size, (rows, epochs) in (QUICK if given.quick else SIZES).items():
+                    found.append(find(method, kind, size, sets, rows, epochs, given.seeds, base, given.data_root, given.out))
+                    save(found, command, base, given.out)
+    except SoftcueError as error:
+        sys.exit(f"find_presets: {error}")
+
+
+def find(
+    method: str, kind: str, size: str, sets: Sequence[str], rows: int, epochs: int, seeds: int, base: Base, root: Path, out: Path
+) -> dict[str, Any]:
+    """The best rate over `sets`, and the scores of all that were tried; where the best is an end, some beyond it are tried too."""
+    rates = usual_rates(method, kind, rows)
+    scores: dict[float, dict[str, float]] = {}
+    runs: list[dict[str, Any]] = []
+    while rates:
+        place = out / "sweeps" / file_name(f"{method}-{kind}-{size}-from-{rates[0]:g}")
+        with sweep_board() as watch:
+            result = sweep(
+                list(sets), [method], place, grid={"rate": rates}, seeds=seeds, backbone=base, settings={"epochs": epochs, "patience": 0},
+                root=root, rows=rows, watch=watch, say=lambda line: print(line, file=sys.stderr),
+            )  # fmt: skip
+        runs += result["runs"]
+        for own in result["data"]:
+            for row in own["table"]:
+                scores.setdefault(row["rate"], {})[own["data"]] = float("-inf") if row["mean"] is None else row["mean"]
+        rates = beyond(scores)
+    best = best_rate(scores)
+    print(f"{method} {kind} {size}: rate {best:g}, {mean(scores[best].values()):.4f} on {', '.join(sets)}", flush=True)
+    table = [
+        {"rate": rate, "mean": finite(mean(by_set.values())), "by_set": {k: finite(v) for k, v in by_set.items()}}
+        for rate, by_set in sorted(scores.items())
+    ]
+    return {"method": method, "kind": kind, "size": size, "rows": rows, "epochs": epochs, "rate": best, "tried": table, "runs": runs}
+
+
+def best_rate(scores: Mapping[float, Mapping[str, float]]) -> float:
+    """Of the best mean over data sets; of equals the lower."""
+    return max(sorted(scores), key=lambda rate: mean(scores[rate].values()))
+
+
+def beyond(scores: Mapping[float, Mapping[str, float]]) -> list[float]:
+    """Rates beyond the end that is best, once at each end; none where the best lies between others."""
+    tried, best = sorted(scores), best_rate(scores)
+    if len(tried) > 8:  # more than a first round
+        return []
+    steps = (2.0, BEYOND) if best == tried[-1] else (1 / BEYOND, 0.5) if best == tried[0] else ()
+    return [float(f"{best * step:.4g}") for step in steps]
+
+
+def finite(value: float) -> float | None:
+    """None for minus infinity, which JSON has not: a run diverged."""
+    return value if value > float("-inf") else None
+
+
+def save(found: Sequence[Mapping[str, Any]], command: str, base: Base, out: Path) -> None:
+    """Both files, after each finding."""
+    shipped = files("softcue").joinpath("presets.toml").read_text(encoding="utf-8")
+    write_file(out / "presets.toml", with_tables(shipped, found, base.backbone.name).encode())
+    evidence = {
+        "command": command,
+        "softcue": __version__,
+        "backbone": base.backbone.name,
+        "development": DEVELOPMENT,
+        "held_back": HELD_BACK,
+        "found": list(found),
+    }
+    write_file(out / "evidence.json", json.dumps(evidence, indent=1).encode())
+
+
+def with_tables(shipped: str, found: Sequence[Mapping[str, Any]], backbone: str) -> str:
+    """presets.toml with a table for each (method, kind), and one for small data below it, in place of those found before."""
+    own = shipped.partition(MARKER)[0].rstrip()
+    rates = {(one["method"], one["kind"], one["size"]): one["rate"] for one in found}
+    lines = [
+        f"{MARKER} with {backbone}; the evidence is in presets.json.",
+        f"# METHOD.KIND, and below {SMALL:,} training rows METHOD.KIND.small.",
+    ]
+    for method, kind in dict.fromkeys((method, kind) for method, kind, _ in rates):
+        for size, name in (("large", f"{method}.{kind}"), ("small", f"{method}.{kind}.small")):
+            if (method, kind, size) in rates:
+                lines += ["", f"[{name}]", f"rate = {rates[method, kind, size]:g}"]
+    made = "\n".join([own, "", *lines, ""])
+    for (method, kind, size), rate in rates.items():
+        assert _rate_of(made, method, kind, size) == rate
+    return made
+
+
+def _rate_of(text: str, method: str, kind: str, size: str) -> float:
+    table = tomllib.loads(text)[method][kind]
+    return float(table["small"]["rate"] if size == "small" else table["rate"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Flags that commands share, and what is made of their values."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from softcue.errors import RequestError
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Backbone = Annotated[str, typer.Option(help="A folder, a Hugging Face id, or an alias (see `softcue backbones`).")]
+Root = Annotated[Path | None, typer.Option(help="Folder of data sets to look names up in; default: the variable SOFTCUE_DATA.")]
+Precision = Annotated[str, typer.Option(help="float32, bfloat16, or auto: bfloat16 where the processor has it.")]
+Device = Annotated[str, typer.Option(help="cpu, or cuda where there is one.")]
+Kind = Annotated[str | None, typer.Option(help="classify, score, choice or tag; default: recognised from the data.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="A setting of the method or of training, NAME=VALUE.")]
+Rows = Annotated[int | None, typer.Option(help="Use at most this many training rows, drawn by the seed.")]
+Pooling = Annotated[str | None, typer.Option(help="cls, mean or pooler; default: the backbone's.")]
+TextColumn = Annotated[str | None, typer.Option("--text", help="The column that holds the text; likewise for the four below.")]
+PairColumn = Annotated[str | None, typer.Option("--text-pair", help="The second text.")]
+LabelColumn = Annotated[str | None, typer.Option("--label", help="The label, score or index of the right choice.")]
+TokensColumn = Annotated[str | None, typer.Option("--tokens", help="The words.")]
+TagsColumn = Annotated[str | None, typer.Option("--tags", help="The words' tags.")]
+Plugins = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="A Python file of yours with methods or tasks; it is run. May be repeated.")
+]
+
+
+def parse_settings(given: list[str]) -> dict[str, Any]:
+    """["length=20", "plan=preset"] -> {"length": 20, "plan": "preset"}; values are TOML, or else words."""
+    settings = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not equals or not name:
+            raise RequestError(f"--set {item!r} is not NAME=VALUE, as in --set length=20")
+        try:
+            settings[name.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except (ValueError, RecursionError):
+            settings[name.strip()] = value
+    return settings
+
+
+def columns_of(**given: str | None) -> dict[str, str]:
+    """Our field name -> the file's column, for the flags that were given."""
+    return {field: column for field, column in given.items() if column is not None}
+
+
+def load_plugins(given: list[Path] | None) -> None:
+    """Run the user's own files before anything is looked up by name."""
+    if given:
+        from softcue.plugins import load_plugin
+
+        for path in given:
+            load_plugin(path)

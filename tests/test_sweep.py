@@ -1,0 +1,309 @@
+"""A sweep says what each run came to, keeps the best adapter, survives a kill, and refuses what does not go together."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import pytest
+
+from softcue.adapter import Adapter
+from softcue.api import evaluate
+from softcue.cli import main
+from softcue.cli.sweep import with_local
+from softcue.errors import RequestError
+from softcue.readers.records import Data, Record
+from softcue.sweep import sweep
+from softcue.sweep_live import Board
+from softcue.sweep_plot import lines, plot
+from softcue.sweep_space import Point
+from softcue.sweep_table import file_name
+from softcue.trials import Outcome, Result, Terms, Trial, Watch
+from tests.tiny_base import base_folder, tiny_base, tiny_data
+
+QUICK: dict[str, Any] = {"epochs": 2, "batch": 16}
+GRID = {"rate": [1e-3, 1e-2], "length": [2, 4]}
+DATA = tiny_data("classify")
+
+
+def quick(out: Path, data: Any = (DATA,), methods: Any = ("apt",), **given: Any) -> dict[str, Any]:
+    return sweep(data, methods, out, **{"backbone": tiny_base(), "limit": 32, "settings": QUICK, "grid": GRID, **given})
+
+
+def timeless(result: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in result.items() if "seconds" not in name}
+
+
+def written(folder: Path) -> dict[str, Any]:
+    """What sweep.json holds, without times."""
+    return timeless(json.loads((folder / "sweep.json").read_text()))
+
+
+def write_data(folder: Path, data: Data) -> Path:
+    """The data set as a folder of JSONL files."""
+    folder.mkdir()
+    for split, records in data.splits.items():
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps({"text": r.text, "label": r.label}) + "\n" for r in records))
+    return folder
+
+
+def test_every_point_and_seed_is_run_once_and_all_files_say_the_same(tmp_path: Path) -> None:
+    result = quick(tmp_path, methods=("apt", "pasta"), seeds=2)
+    runs = [(run["method"], run["settings"]["rate"], run["settings"].get("length"), run["seed"]) for run in result["runs"]]
+    apt = [("apt", rate, length, seed) for rate in GRID["rate"] for length in GRID["length"] for seed in (0, 1)]
+    assert sorted(runs, key=repr) == sorted([*apt, *(("pasta", rate, None, seed) for rate in GRID["rate"] for seed in (0, 1))], key=repr)
+    assert written(tmp_path) == json.loads(json.dumps(timeless(result)))
+    with (tmp_path / "sweep.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["selection"]) for row in rows] == [run["selection"] for run in result["runs"]]
+    assert [row["length"] for row in rows] == [str(run["settings"].get("length", "")) for run in result["runs"]]
+    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_best_point_is_that_of_the_highest_mean_and_its_adapter_has_the_scores_of_the_reported_rows(tmp_path: Path) -> None:
+    result = quick(tmp_path, seeds=2)
+    own = result["data"][0]
+    means: dict[str, list[float]] = {}
+    for run in result["runs"]:
+        means.setdefault(json.dumps(run["settings"]), []).append(run["selection"])
+    assert mean(means[json.dumps(own["best"]["settings"])]) == max(map(mean, means.values()))
+    assert own["table"][0]["mean"] == max(map(mean, means.values()))
+    assert own["best"]["scores"]["selection"] == max(means[json.dumps(own["best"]["settings"])])
+    adapter = Adapter.load(tmp_path / "best")
+    assert adapter.scores == own["best"]["scores"]
+    assert evaluate(adapter, DATA, split="test", backbone=tiny_base())["scores"]["accuracy"] == adapter.scores["accuracy"]
+    assert adapter.measured == f"selected on a tenth of train (seed {adapter.seed}), reported on test; the best of 8 runs of a sweep"
+
+
+def test_rows_that_are_reported_choose_nothing(tmp_path: Path) -> None:
+    """Another test set, and dev set, changes no run and no choice."""
+    labels = sorted(DATA.labels)
+
+    def other(record: Record) -> Record:
+        return replace(record, label=labels[(labels.index(str(record.label)) + 1) % len(labels)])
+
+    turned = {split: rows if split == "train" else [other(row) for row in rows] for split, rows in DATA.splits.items()}
+    one, two = quick(tmp_path / "one"), quick(tmp_path / "two", data=[replace(DATA, splits=turned)])
+    assert one["runs"] == two["runs"]
+    assert one["data"][0]["best"]["settings"] == two["data"][0]["best"]["settings"]
+
+
+def test_several_data_sets_each_have_a_winner_and_share_loops(tmp_path: Path) -> None:
+    tags = tiny_data("tag")
+    groups: list[int] = []
+
+    class Counting(Watch):
+        def result(self, result: Result) -> None:
+            groups.append(len({outcome.trial.data for outcome in result.outcomes}))
+
+    result = quick(tmp_path, data=[DATA, tags], methods=["probe"], grid={"rate": [1e-2, 3e-2]}, watch=Counting())
+    assert groups == [2]
+    assert [Adapter.load(tmp_path / "best" / name).kind for name in (DATA.name, tags.name)] == ["classify", "tag"]
+    first = result["together"][0]
+    scores = [run["selection"] for run in result["runs"] if run["settings"] == first["settings"]]
+    assert first["mean"] == pytest.approx(mean(scores))
+
+
+def test_a_halving_says_how_far_each_point_came(tmp_path: Path) -> None:
+    rates = [1e-4 * 3**i for i in range(6)]
+    settings = {"batch": 16}
+    result = quick(tmp_path, methods=["probe"], grid={"rate": rates}, halving=True, budget="9_000", settings=settings)
+    assert [row["rung"] for row in result["data"][0]["table"]] == [2, 2, 1, 1, 1, 1]
+    assert len(result["runs"]) == 8
+    assert result["data"][0]["best"]["settings"] == result["data"][0]["table"][0]["settings"]
+
+
+class Interrupted(Watch):
+    """Stops a sweep after its first group."""
+
+    def result(self, result: Result) -> None:
+        raise KeyboardInterrupt
+
+
+class Counted(Watch):
+    """Counts the steps that were trained."""
+
+    steps = 0
+
+    def step(self, prepared: Any, run: Any) -> None:
+        self.steps += 1
+
+
+def test_a_sweep_that_was_stopped_goes_on_with_what_is_missing(tmp_path: Path) -> None:
+    whole, again = Counted(), Counted()
+    undisturbed = quick(tmp_path / "whole", watch=whole)
+    with pytest.raises(KeyboardInterrupt):
+        quick(tmp_path / "stopped", watch=Interrupted())
+    assert timeless(quick(tmp_path / "stopped", watch=again)) == timeless(undisturbed)
+    assert 0 < again.steps < whole.steps
+
+
+def test_a_finished_sweep_trains_nothing_and_another_seed_or_data_set_does(tmp_path: Path) -> None:
+    quick(tmp_path)
+    for given, trains in (({}, False), ({"data": [tiny_data("classify", seed=5)]}, True), ({"limit": 16}, True)):
+        counted = Counted()
+        quick(tmp_path, watch=counted, **given)
+        assert bool(counted.steps) == trains, given
+
+
+def test_a_damaged_group_is_said_and_made_again(tmp_path: Path) -> None:
+    told: list[str] = []
+    first = quick(tmp_path)
+    damaged = sorted((tmp_path / "groups").glob("*.json"))
+    damaged[0].write_text("{")
+    damaged[1].write_text(damaged[1].read_text().replace("score", "store"))
+    assert timeless(quick(tmp_path, say=told.append)) == timeless(first)
+    assert [str(file) in line and "made again" in line for file, line in zip(damaged, sorted(told), strict=True)] == [True, True]
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_moment_loses_at_most_the_group_in_work(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "rows", DATA)
+    command = [
+        sys.executable,
+        "-m",
+        "softcue",
+        "sweep",
+        str(data),
+        "--method",
+        "apt",
+        "--backbone",
+        str(base_folder()),
+        "--precision",
+        "float32",
+    ]
+    command += ["--grid", "lr=1e-3,3e-3,1e-2", "--grid", "length=2,4,6", "--set", "epochs=8", "--set", "batch=8", "--json"]
+    undisturbed = subprocess.run([*command, "--out", str(tmp_path / "whole")], capture_output=True, text=True, check=True)
+    killed = 0
+    for moment in (0.1, 0.4):
+        process = subprocess.Popen([*command, "--out", str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        groups = tmp_path / "killed" / "groups"
+        while process.poll() is None and not groups.is_dir():
+            time.sleep(0.02)
+        time.sleep(moment)
+        killed += process.poll() is None
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        for file in groups.glob("*.json"):
+            json.loads(file.read_text())
+    assert killed
+    resumed = subprocess.run([*command, "--out", str(tmp_path / "killed")], capture_output=True, text=True, check=True)
+    one, two = (timeless(json.loads(done.stdout)) for done in (undisturbed, resumed))
+    assert {**one, "out": ""} == {**two, "out": ""}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"data": []}, "no data came"),
+        ({"data": [DATA, DATA]}, "came twice"),
+        ({"methods": []}, "no method came"),
+        ({"methods": ["nope"]}, "method 'nope' is unknown"),
+        ({"seeds": 0}, "0 seeds came"),
+        ({"draws": 0}, "random 0 came"),
+        ({"draws": 3, "grid": {}}, "without anything to draw"),
+        ({"budget": "10m"}, "budget came without halving"),
+        ({"halving": True, "budget": "soon", "settings": {}}, "budget 'soon' came"),
+        ({"halving": True}, "halving decides on epochs"),
+        ({"grid": {"lenght": [1]}}, "no setting lenght"),
+        ({"grid": {"length": [0]}}, "length is 0; expected at least 1"),
+        ({"backbone": "no-such-backbone"}, "no-such-backbone"),
+        ({"pooling": "pooler?"}, "pooling 'pooler\\?'"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_in_one_line(tmp_path: Path, given: dict[str, Any], expected: str) -> None:
+    with pytest.raises(Exception, match=expected) as caught:
+        quick(tmp_path, **given)
+    assert type(caught.value).__module__ == "softcue.errors"
+    assert "\n" not in str(caught.value)
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    counted = Counted()
+    with pytest.raises(RequestError, match=r"--out .*file"):
+        quick(tmp_path / "file", watch=counted)
+    assert not counted.steps
+
+
+def test_without_a_grid_rates_around_the_preset_are_tried(tmp_path: Path) -> None:
+    result = quick(tmp_path, methods=["probe", "pasta"], grid=None)
+    assert [run["rate"] for run in result["runs"]] == [run["settings"]["rate"] for run in result["runs"]]
+    assert [run["method"] for run in result["runs"]].count("probe") == len(result["runs"]) / 2 > 3
+
+
+def test_the_plot_has_a_line_for_each_method_and_length_over_the_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = quick(tmp_path, methods=["apt", "pasta"], settings={}, grid={**GRID, "epochs": [1]}, seeds=2)
+    drawn = lines(result, DATA.name)
+    assert set(drawn) == {"apt length=2 epochs=1", "apt length=4 epochs=1", "pasta epochs=1"}
+    runs = [r["selection"] for r in result["runs"] if r["method"] == "pasta" and r["rate"] == 1e-2]
+    assert [rate for rate, _ in drawn["pasta epochs=1"]] == [1e-3, 1e-2]
+    assert drawn["pasta epochs=1"][1][1] == pytest.approx(mean(runs))
+    told: list[str] = []
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    plot(result, tmp_path / "other.png", told.append)
+    assert "softcue[plots]" in told[0]
+    assert not (tmp_path / "other.png").exists()
+
+
+def test_the_live_table_shows_the_best_so_far_the_rung_and_the_time_left() -> None:
+    now = [0.0]
+    board = Board(lambda: now[0])
+    trials = [Trial(Point("apt", {"rate": rate}), DATA.name, 0) for rate in (1e-3, 1e-2, 3e-2)]
+    board.rung(1, 2, [tuple(trials)], Terms({DATA.name: DATA}))
+    assert board.seconds_left() is None
+    now[0] = 10.0
+    board.result(
+        Result(tuple(Outcome(trial, score, 1, 1.0, 1, 1) for trial, score in zip(trials, (0.5, 0.75, None), strict=True)), {}, 1.0)
+    )
+    assert board.seconds_left() == pytest.approx(10.0)
+    assert board.title() == "rung 1 of 2: 3 of 3 runs, about 10 s left"
+    cells = [list(column.cells) for column in board.__rich__().columns]
+    assert cells[1] == ["apt rate=0.01", "apt rate=0.001"]
+    assert cells[3] == ["accuracy 0.7500", "accuracy 0.5000"]
+    board.rung(2, 2, [tuple(trials[:1])], Terms({DATA.name: DATA}))
+    assert board.__rich__().row_count == 0
+
+
+@pytest.mark.parametrize(("name", "folder"), [("glue/sst2", "glue-sst2"), ("../up", "up"), ("a b.c", "a-b.c"), ("..", "data")])
+def test_a_data_set_of_any_name_has_a_folder_of_its_own(name: str, folder: str) -> None:
+    assert file_name(name) == folder
+
+
+def test_ray_may_come_without_an_address() -> None:
+    assert with_local(["rows", "--ray"]) == ["rows", "--ray", "local"]
+    assert with_local(["rows", "--ray", "--seeds", "2"]) == ["rows", "--ray", "local", "--seeds", "2"]
+    assert with_local(["--ray", "host:6379", "rows"]) == ["--ray", "host:6379", "rows"]
+
+
+def test_the_command_prints_the_best_and_takes_lr_for_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = write_data(tmp_path / "rows", DATA), tmp_path / "out"
+    flags = ["--method", "apt", "--out", str(out), "--backbone", str(base_folder()), "--grid", "lr=1e-3,1e-2", "--grid", "length=2,4"]
+    monkeypatch.setattr(sys, "argv", ["softcue", "sweep", str(data), *flags, "--set", "epochs=1", "--precision", "float32"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    shown = capsys.readouterr().out
+    result = json.loads((out / "sweep.json").read_text())
+    assert {run["rate"] for run in result["runs"]} == {1e-3, 1e-2}
+    assert str(Point("apt", result["data"][0]["best"]["settings"])) in shown
+    assert f"{out}/best" in shown
+
+
+def test_the_command_refuses_a_budget_without_halving_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["softcue", "sweep", "x", "--method", "apt", "--out", str(tmp_path), "--budget", "10m"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
