@@ -10,9 +10,9 @@ ROOT = Path(__file__).resolve().parent.parent
 QUALITY = ROOT / "benchmarks" / "results" / "quality"
 HEAD = """# Results
 
-PASTA, SPT and APT with their defaults against the linear probe, on real text, over the one frozen MiniLM encoder. Each table is what
-the command above it wrote (`--out` gives its folder); `python scripts/results.py` then writes this page. The data sets are benchmarks under
-`$SOFTCUE_DATA`.
+PASTA, SPT and APT with their defaults against the linear probe, on real text, over the one frozen MiniLM encoder. Each table is
+what the command above it wrote as `compare.json`, kept in `benchmarks/results/quality`; `python scripts/results.py` writes this page
+from those files. The data sets are benchmarks under `$SOFTCUE_DATA`.
 """
 
 
@@ -33,7 +33,8 @@ def section(file: Path) -> str:
         f"--out comparisons/{file.stem}"
     )
     above_line = f"Above the probe in {metric}, in units of the larger of the two deviations: {'; '.join(above)}."
-    return f"## {result['data']}\n\n```text\n{command}\n```\n\n{as_markdown(result)}\n{above_line}\n"
+    where = f"Measured at commit {result['commit']} on {result['machine']}."
+    return f"## {result['data']}\n\n```text\n{command}\n```\n\n{as_markdown(result)}\n{above_line} {where}\n"
 
 
 ROWS = {"sst2": 8000, "conll04": 922, "stsb": 5749}

@@ -19,7 +19,8 @@ from softcue.readers import Data, read_data
 from softcue.show import check_out
 
 SEED = 0
-EPOCHS = {"full": 4}  # of the whole encoder, which learns faster and costs more; the others: 10
+# the whole encoder learns faster and costs more, and this one is small; the others take 10 epochs at their own rate
+SETTINGS = {"full": {"epochs": 4, "rate": 2e-4}}
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,10 @@ class Stage:
     task: str
     method: str
     metric: str  # what the table shows
-    request: dict[str, str]  # an example for the mixed batch
+    request: dict[str, Any]  # an example for the mixed batch
 
 
+WORDS = ["Maria", "Lopez", "still", "gets", "error", "E-4012", "in", "Northwind", "Sync", "3.2", "since", "Monday", "."]
 STAGES = (
     Stage(
         "intent", "pasta", "accuracy", {"text": "I was charged twice for my subscription this month, can I have one of the payments back?"}
@@ -43,7 +45,7 @@ STAGES = (
         "accuracy",
         {"text": "The app closes as soon as I open a report.", "text_pair": "Opening any report makes the program crash at once."},
     ),
-    Stage("entities", "ptuning", "f1", {"text": "Maria Lopez still gets error E-4012 in Northwind Sync 3.2 since Monday."}),
+    Stage("entities", "ptuning", "f1", {"tokens": WORDS}),
 )
 BASELINES = ("probe", "full")
 
@@ -72,7 +74,8 @@ def quickstart(
     say(table(rows))
     answers = answer_elsewhere(out, backbone)
     for stage, answer in zip(STAGES, answers, strict=True):
-        say(f"  {stage.task}: {' | '.join(stage.request.values())}\n    -> {json.dumps(brief(answer), ensure_ascii=False)}")
+        told = " | ".join(" ".join(v) if isinstance(v, list) else v for v in stage.request.values())
+        say(f"  {stage.task}: {told}\n    -> {json.dumps(brief(answer), ensure_ascii=False)}")
     result = {"rows": rows, "answers": answers, "seconds": time.monotonic() - began}
     write_file(out / "quickstart.json", json.dumps(result, indent=2).encode())
     say(f"adapters in {out}/, done in {result['seconds']:.0f} s")
@@ -89,7 +92,7 @@ def run_stage(stage: Stage, data: Data, method: str, base: Base) -> tuple[dict[s
     """Train one method on one task; a row of the table and what was trained."""
     began = time.monotonic()
     with training_bar() as report:
-        trained = train(data, backbone=base, method=method, settings={"epochs": EPOCHS.get(method, 10)}, seed=SEED, report=report)
+        trained = train(data, backbone=base, method=method, settings=SETTINGS.get(method, {"epochs": 10}), seed=SEED, report=report)
     adapter = trained.adapter if isinstance(trained, Checkpoint) else trained
     encoder = sum(p.numel() for p in base.backbone.encoder.parameters())
     cue = encoder if isinstance(trained, Checkpoint) else sum(t.numel() for t in adapter.cue.values())
