@@ -18,8 +18,8 @@ from softcue.splits import Selection, select
 from softcue.sweep_space import Point
 from softcue.training import Report, train_jobs
 
-SEATS = {"cpu": 8, "cuda": 128}  # jobs in one loop; on a CPU more gain nothing, and a killed sweep loses a group
-STEP_ROWS = {"cpu": 4_096, "cuda": 65_536}  # tokens in one step of a group, about: what backward keeps has to fit
+SEATS = {"cpu": 16, "cuda": 128}  # jobs in one loop; on a CPU more gain nothing, and a killed sweep loses a group
+STEP_ROWS = {"cpu": 8_192, "cuda": 65_536}  # tokens in one step of a group, about: what backward keeps has to fit
 LETTERS = 4  # of English text in a token, about
 
 

@@ -14,7 +14,7 @@ from softcue.search import CUT, Budget, Runner, halve, here, read_budget, rung_s
 from softcue.splits import select
 from softcue.sweep_space import Point, grid_points
 from softcue.training import train_jobs
-from softcue.trials import Group, Outcome, Result, Terms, Trial, Watch, draw, group_trials, make_job, mean, ranked, run_group
+from softcue.trials import SEATS, Group, Outcome, Result, Terms, Trial, Watch, draw, group_trials, make_job, mean, ranked, run_group
 from tests.tiny_base import tiny_base, tiny_data
 
 CALM: dict[str, Any] = {"backbone_dropout": False, "head_dropout": 0.0, "patience": 0, "batch": 16}
@@ -173,7 +173,7 @@ def test_groups_share_a_shape_hold_whole_points_and_stay_within_the_seats() -> N
     assert sorted(map(repr, trials)) == sorted(repr(trial) for group in groups for trial in group)
     for group in groups:
         assert len({(trial.point.method, trial.point.settings.get("length")) for trial in group}) == 1
-        assert len(group) <= 8
+        assert len(group) <= SEATS["cpu"]
         assert {sum(other.point.key == trial.point.key for other in group) for trial in group} == {3}
     assert len(group_trials(trials, TERMS, "cuda")) < len(groups)
 

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -307,3 +309,24 @@ def test_the_command_refuses_a_budget_without_halving_in_one_line(
         main()
     assert ended.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_what_the_page_shows_can_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^```console\nsoftcue (.+?)\n```$", page, flags=re.MULTILINE)
+    (code,) = re.findall(r"^```python\n(.+?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    write_data(tmp_path / "data" / "trec", DATA)
+    assert len(lines) == 2
+    for shown in lines:
+        line = shown.replace("--auto 5", "--auto 0.01").replace("--seeds 3", "--seeds 2")
+        monkeypatch.setattr(sys, "argv", ["softcue", *shlex.split(line), "--backbone", str(base_folder()), "--set", "epochs=1"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+    assert Adapter.load("sweeps/trec/best").method == "apt"
+    assert Adapter.load("adapters/trec").method == "spt"
+    user: dict[str, Any] = {"__name__": "user"}
+    exec(code.replace('"minilm"', repr(str(base_folder()))).replace("50_000", "3_000"), user)
+    assert len(user["result"]["runs"]) > 12
