@@ -1,7 +1,7 @@
 """Entities: tag sequences to spans, and the tagging schemes (IOB1, IOB2, BIOES, BILOU) to IOB2."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from softcue.errors import RequestError
@@ -110,8 +110,3 @@ class Scheme:
     def first_fault(self) -> str:
         """Where the first of them stands, or one of the first."""
         return self.first_orphan or self.first_unclosed
-
-
-def entity_types(sentences: Iterable[Sequence[str]]) -> tuple[str, ...]:
-    """The entity types of some tag sequences, sorted."""
-    return tuple(sorted({tag[2:] for tags in sentences for tag in tags if tag != "O"}))

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.shell import Shell, make_place, make_shell, train  # noqa: F401  (fixtures)
-from tests.test_readers_hostile import damaged, folder
+from tests.test_readers import folder
+from tests.test_readers_hostile import damaged
 
 
 @pytest.mark.slow

@@ -1,8 +1,5 @@
 """Readers against bad input: every bad line is named, and nothing that is thrown at them raises anything else."""
 
-import csv
-import io
-import json
 import random
 import re
 import tracemalloc
@@ -11,29 +8,7 @@ import pytest
 
 from softcue.errors import RequestError
 from softcue.readers import read_data, read_file
-
-ROWS = [{"text": f"text number {n}", "label": "yes" if n % 3 else "no"} for n in range(30)]
-
-
-def jsonl(rows):
-    return "".join(json.dumps(row) + "\n" for row in rows)
-
-
-def table(rows, delimiter=","):
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), delimiter=delimiter)
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
-
-
-def folder(path, **files):
-    """A folder of files; keys are names with the dot as two underscores."""
-    path.mkdir(exist_ok=True)
-    for name, content in files.items():
-        data = content if isinstance(content, bytes) else content.encode()
-        (path / name.replace("__", ".")).write_bytes(data)
-    return path
+from tests.test_readers import ROWS, folder, jsonl, table
 
 
 def refused(tmp_path, *parts, **files):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from softcue.entities import entity_types
+from softcue.entities import split_tag
 from softcue.metrics import entity_counts
 from softcue.tasks import find, open_data
 
@@ -30,7 +30,11 @@ def test_a_shared_set_has_the_rows_and_labels_that_its_readme_states(name, rows,
     assert [len(data.splits[split]) if split in data.splits else None for split in ("train", "dev", "test")] == counts
     kind = "tag" if "micro-F1" in metric else "score" if "Pearson" in metric else "choice" if name == "copa_mc" else "classify"
     assert data.kind == kind
-    found = list(entity_types(record.tags for record in data.splits["train"])) if kind == "tag" else list(data.labels)
+    found = (
+        sorted({split_tag(tag)[1] for record in data.splits["train"] for tag in record.tags if tag != "O"})
+        if kind == "tag"
+        else list(data.labels)
+    )
     if kind == "choice":
         found = sorted({str(record.label) for record in data.splits["train"]})
     number = re.match(r"(\d+) (slot types|labels)", labels)
