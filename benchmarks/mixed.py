@@ -17,7 +17,7 @@ COUNTS = (1, 8, 32, 128)
 
 def softcue_sides(work: ours.Workload, method: str, tasks: int) -> dict[str, Callable[[], Any]]:
     """A forward of one row of text per task (32 at least), and the bare encoder on the same packed batch."""
-    model = ours.model_of(ours.backbone("minilm"), method, work, "mean", adapters=tasks).eval()
+    model = ours.serving(ours.backbone("minilm"), method, work, "mean", tasks)
     items = work.items[: max(tasks, ours.BATCH)]
     batch = pack_items(model, items, [i % tasks for i in range(len(items))])
 

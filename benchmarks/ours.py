@@ -135,7 +135,14 @@ def backbone_copy(base: Base) -> Any:
     return copy.requires_grad_(True)
 
 
+def serving(base: Base, method: str, work: Workload, pooling: str, adapters: int = 1) -> Model:
+    """A model as Predictor makes it."""
+    model = model_of(base, method, work, pooling, adapters).eval()
+    model.mixture.serve(next(base.backbone.encoder.parameters()).dtype)
+    return model
+
+
 def prediction(base: Base, method: str, work: Workload, pooling: str = "pooler") -> Callable[[Sequence[Item]], list[Tensor]]:
     """A function that answers items as Predictor does, in batches of its own choice."""
-    model = model_of(base, method, work, pooling).eval()
+    model = serving(base, method, work, pooling)
     return lambda items: run(model, items, [0] * len(items))

@@ -2,100 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from softcue.batch import Batch
+from softcue.layout import Bucket, Layout, Watch
 from softcue.protocol import Prefix, keep
 
-FIXED = 4096  # logits of one head that cost about as much as what a bucket costs whatever its size
+SHORT = 32  # rows of an example alone up to which torch's fused kernel is the quicker one, forward only
 VECTOR = 16  # numbers in a vector register: torch's softmax over fewer falls to scalar code, ten times slower
 
-
-@dataclass(frozen=True)
-class Bucket:
-    """b examples of about the same length t, as places in the packed rows."""
-
-    example: Tensor  # (b,)
-    row: Tensor  # (b, t) the example's rows; its last row again where it is shorter
-    pad: Tensor | None  # (b, t) True where it is shorter; None where none is
-
-    @property
-    def size(self) -> int:
-        """Places in the bucket, padding included."""
-        return self.row.numel()
-
-    @cached_property
-    def hide(self) -> Tensor | None:
-        """(b, 1, 1, t) float32: minus infinity at padding; None where there is none."""
-        if self.pad is None:
-            return None
-        return torch.zeros(self.pad.shape, device=self.pad.device).masked_fill_(self.pad, -torch.inf)[:, None, None]
-
-
 Bias = Callable[[Tensor, Tensor, Bucket], Tensor]  # query, key (b, H, t, K) -> what to add to text logits, (b|1, H|1, t, t)
-Watch = Callable[[Tensor, Bucket], None]  # sees attention probabilities (b, H, t, P + t)
 Front = tuple[Tensor, Tensor] | None  # keys and values of a bucket's prefixes, (b, H, P, K) each
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How one batch is laid out for attention; built once per forward."""
-
-    buckets: tuple[Bucket, ...]
-    place: Tensor  # (N,) where each row stands among the places of all buckets, end to end
-    row: Tensor  # (places,) the row at each place
-    back: Tensor  # (places,) the same, N at padding: the row of zeros that gradients find there
-    example: Tensor  # (B,) the examples in the buckets' order
-    home: Tensor  # (B,) where each example stands in that order
-    watch: Watch | None = None
-
-    @staticmethod
-    def of(batch: Batch, watch: Watch | None = None) -> "Layout":
-        """Group the batch's examples into buckets of similar length."""
-        lengths, starts = torch.tensor(batch.lengths), torch.tensor([0, *accumulate(batch.lengths)])
-        groups = _similar(batch.lengths)
-        buckets, place, at = [], torch.empty(int(starts[-1]), dtype=torch.long), 0
-        for members in map(torch.tensor, groups):
-            count = lengths[members, None]
-            column = torch.arange(int(count[0]))
-            row = starts[members, None] + torch.minimum(column, count - 1)
-            pad = column >= count if int(count[-1]) < len(column) else None
-            number = torch.arange(at, at + row.numel()).view(row.shape)
-            real = slice(None) if pad is None else ~pad
-            place[row[real]] = number[real]
-            buckets.append((members, row, pad))
-            at += row.numel()
-        device = batch.device
-        row = torch.cat([row.flatten() for _, row, _ in buckets])
-        example = torch.cat([members for members, _, _ in buckets])
-        back = torch.full_like(row, len(place)).index_copy_(0, place, torch.arange(len(place)))
-        return Layout(
-            buckets=tuple(Bucket(e.to(device), r.to(device), None if p is None else p.to(device)) for e, r, p in buckets),
-            place=place.to(device),
-            row=row.to(device),
-            back=back.to(device),
-            example=example.to(device),
-            home=example.argsort().to(device),
-            watch=watch,
-        )
-
-
-def _similar(lengths: Sequence[int]) -> list[list[int]]:
-    """Example numbers in groups of similar length, longest first; a group's padding costs about as much as one more group would."""
-    groups: list[list[int]] = []
-    waste = longest = 0
-    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        waste += longest**2 - lengths[i] ** 2
-        if not groups or waste > FIXED:
-            groups.append([])
-            waste, longest = 0, lengths[i]
-        groups[-1].append(i)
-    return groups
 
 
 class _Spread(torch.autograd.Function):
@@ -166,8 +85,13 @@ def attend(
 ) -> Tensor:  # (N, H * K)
     """Let every row look at its own example's prefix and rows."""
     scale = qkv.shape[-1] ** -0.5 if scale is None else scale
-    spread = _Spread.apply(qkv, layout)
-    fronts, mixed = _fronts(prefix, layout, qkv.dtype), []
+    fronts = _fronts(prefix, layout, qkv.dtype)
+    if layout.plain and not torch.is_grad_enabled():
+        sight = Sight(layout.buckets[0], prefix, bias, scale, drop, layout.watch)
+        query, key, value = _plainly(qkv, layout)
+        seen = sight.look(query, key, value, fronts[0], "fused" if len(qkv) <= SHORT else kernel)
+        return seen.transpose(1, 2).reshape(len(qkv), -1)
+    spread, mixed = _Spread.apply(qkv, layout), []
     for i, bucket in enumerate(layout.buckets):
         query, key, value = spread[3 * i : 3 * i + 3]
         mixed.append(Sight(bucket, prefix, bias, scale, drop, layout.watch).look(query, key, value, fronts[i], kernel))
@@ -186,14 +110,23 @@ def attend_once(
 ) -> Tensor:  # (B, H * K)
     """Let one row of each example look at the example's prefix and rows."""
     scale = kv.shape[-1] ** -0.5 if scale is None else scale
-    spread = _Spread.apply(kv, layout)
+    fronts = _fronts(prefix, layout, kv.dtype)
+    if layout.plain and not torch.is_grad_enabled():
+        sight = Sight(layout.buckets[0], prefix, None, scale, drop, None)
+        key, value = _plainly(kv, layout)
+        return sight.look(query.unsqueeze(2), key, value, fronts[0], "fused" if len(kv) <= SHORT else kernel).flatten(1)
+    spread, mixed = _Spread.apply(kv, layout), []
     queries = _Reorder.apply(query, layout.example, layout.home).unsqueeze(2).split([len(bucket.example) for bucket in layout.buckets])
-    fronts, mixed = _fronts(prefix, layout, kv.dtype), []
     for i, bucket in enumerate(layout.buckets):
         key, value = spread[2 * i : 2 * i + 2]
         mixed.append(Sight(bucket, prefix, None, scale, drop, None).look(queries[i], key, value, fronts[i], kernel))
     rows: Tensor = _Reorder.apply(torch.cat(mixed).flatten(1), layout.home, layout.example)
     return rows
+
+
+def _plainly(rows: Tensor, layout: Layout) -> tuple[Tensor, ...]:
+    """What _Spread gives where the layout is plain, as views: (b, H, t, K) each."""
+    return rows.view(*layout.buckets[0].row.shape, *rows.shape[1:]).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 @dataclass(frozen=True)
@@ -209,25 +142,59 @@ class Sight:
 
     def look(self, query: Tensor, key: Tensor, value: Tensor, front: Front, kernel: str) -> Tensor:
         """(b, H, t, K) of the bucket's queries, keys and values."""
+        if kernel == "products" and not self.dropout and not torch.is_grad_enabled():
+            return self.glance(query, key, value, front)
         mask = self.mask(query, key, None if front is None else front[0])
         if front is not None:
             key, value = torch.cat([front[0], key], dim=2), torch.cat([front[1], value], dim=2)
         return KERNELS["products" if self.watch else kernel](query, key, value, mask, self)
 
-    def mask(self, query: Tensor, key: Tensor, front: Tensor | None) -> Tensor | None:
-        """What to add to the logits, (b|1, H|1, t|1, P + t) float32, or None; front: the prefix's keys."""
+    def glance(self, query: Tensor, key: Tensor, value: Tensor, front: Front) -> Tensor:
+        """What `look` gives, where no way back is needed: the prefix's logits are changed where they stand."""
+        text = self.text_mask(query, key)
+        if front is not None:
+            key, value = torch.cat([front[0], key], dim=2), torch.cat([front[1], value], dim=2)
+        logits, count = (query * self.scale) @ key.mT, 0 if front is None else front[0].shape[2]
+        if count or text is not None:
+            to_front = self.front_mask(logits[..., :count])
+            if to_front is not None or text is not None:
+                logits = logits.float()
+            if to_front is not None:
+                logits[..., :count] += to_front
+            if text is not None:
+                logits[..., count:] += text
+        width = logits.shape[-1]
+        if width < VECTOR:
+            logits = F.pad(logits, (0, VECTOR - width), value=-torch.inf)
+        chance = logits.softmax(-1, dtype=torch.float32)[..., :width]
+        if self.watch is not None:
+            self.watch(chance, self.bucket)
+        return chance.to(value.dtype) @ value
+
+    def text_mask(self, query: Tensor, key: Tensor) -> Tensor | None:
+        """What to add to the logits between rows, (b|1, H|1, t|1, t) float32, or None."""
         text = None if self.bias is None else self.bias(query, key, self.bucket).float()
         if self.bucket.hide is not None:
             text = self.bucket.hide if text is None else text + self.bucket.hide
+        return text
+
+    def front_mask(self, logits: Tensor) -> Tensor | None:
+        """(b, H, t, P) logits towards the prefix -> what to add to them, (b, H|1, t|1, P) float32, or None."""
+        if self.prefix is None:
+            return None
+        added = None if self.prefix.rescore is None else self.prefix.rescore(logits, self.bucket.example)
+        if self.prefix.length is not None:
+            absent = torch.arange(logits.shape[-1], device=logits.device) >= self.prefix.length[self.bucket.example][:, None]
+            hidden = torch.zeros(absent.shape, device=logits.device).masked_fill_(absent, -torch.inf)[:, None, None]
+            added = hidden if added is None else added + hidden
+        return added
+
+    def mask(self, query: Tensor, key: Tensor, front: Tensor | None) -> Tensor | None:
+        """What to add to the logits, (b|1, H|1, t|1, P + t) float32, or None; front: the prefix's keys."""
+        text = self.text_mask(query, key)
         if self.prefix is None or front is None:
             return text
-        added = None
-        if self.prefix.rescore is not None:
-            added = self.prefix.rescore(query * self.scale @ front.mT, self.bucket.example)
-        if self.prefix.length is not None:
-            absent = torch.arange(front.shape[2], device=query.device) >= self.prefix.length[self.bucket.example][:, None]
-            hidden = torch.zeros(absent.shape, device=query.device).masked_fill_(absent, -torch.inf)[:, None, None]
-            added = hidden if added is None else added + hidden
+        added = self.front_mask(query * self.scale @ front.mT)
         if added is None:
             return None if text is None else F.pad(text, (front.shape[2], 0))
         text = torch.zeros(1, 1, 1, key.shape[-2], device=query.device) if text is None else text

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from softcue.attention import Bucket, Layout
 from softcue.batch import Batch, Example, pack
 from softcue.encoder.core import Encoder
+from softcue.layout import Bucket, Layout
 from softcue.protocol import Silent
 
 

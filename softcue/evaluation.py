@@ -37,7 +37,8 @@ def run(model: Model, items: Sequence[Item], seats: Sequence[int], budget: int =
     Any mix of seats in one forward; the model is put in evaluation mode and left in the mode it was found in.
     """
     modes = model.training, model.encoder.training
-    model.eval()
+    if any(modes):  # walking all modules takes as long as a layer does for one short text
+        model.eval()
     results: list[Tensor] = [torch.empty(0)] * len(items)
     for numbers in batches(items, budget):
         batch = pack_items(model, [items[i] for i in numbers], [seats[i] for i in numbers])
@@ -45,8 +46,9 @@ def run(model: Model, items: Sequence[Item], seats: Sequence[int], budget: int =
             for local, answer in part.head.answers(part.logits, part.batch):
                 keep = items[numbers[local]].keep
                 results[numbers[local]] = answer if keep is None else answer[list(keep)]
-    model.train(modes[0])
-    model.encoder.train(modes[1])
+    if any(modes):
+        model.train(modes[0])
+        model.encoder.train(modes[1])
     return results
 
 

@@ -93,4 +93,7 @@ def seat_adapters(base: Base, adapters: Sequence[Adapter]) -> Model:
     model = Model(base.backbone.encoder, cues, heads, [Place(*place) for place in places])
     for place, adapter in zip(model.places, adapters, strict=True):
         seat_in(cues[place.cue], place.cue_seat, heads[place.head], place.head_seat, adapter)
+    precision = next(base.backbone.encoder.parameters()).dtype
+    for cue in cues:
+        cue.serve(precision)
     return model.to(model.device).eval()

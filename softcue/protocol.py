@@ -113,6 +113,11 @@ class Cue(nn.Module):
         for name in self.per_seat_names(config):
             getattr(self, name)[seat] = float(getattr(config, name))
 
+    def serve(self, dtype: torch.dtype) -> None:
+        """Hold the trained numbers in the precision in which the encoder takes them: half the memory, and no conversion in a forward."""
+        for parameter in self.parameters():
+            parameter.data = parameter.data.to(dtype)
+
     def on_words(self, word: Tensor, ctx: Context) -> Tensor:
         """(N, E) -> (N, E): word vectors, before position, segment and norm."""
         return word
@@ -162,20 +167,32 @@ def add_rows(hidden: Tensor, row: Tensor, delta: Tensor) -> Tensor:
     return hidden.index_add(0, row.clamp(min=0).flatten(), delta.flatten(0, 1))
 
 
+def layered(delta: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, L, S, D), (B, L or 1, S) -> (L or 1, B * S) rows and (L, B * S, D) what index_add adds to them in each layer; nothing for -1.
+
+    For a cue that adds vectors in many layers: gathered once per forward, for a gather costs more than what it is for.
+    """
+    delta = delta.masked_fill((row < 0).unsqueeze(-1), 0.0)
+    return row.clamp(min=0).transpose(0, 1).flatten(1), delta.transpose(0, 1).flatten(1, 2)
+
+
 def set_rows(hidden: Tensor, row: Tensor, value: Tensor) -> Tensor:
     """(N, D), (B, R), (B, R, D): replaces the rows; rows of -1 are left alone."""
     kept = row >= 0
+    if bool(kept.all()):
+        return hidden.index_copy(0, row.flatten(), value.flatten(0, 1).to(hidden.dtype))
     return hidden.index_copy(0, row[kept], value[kept].to(hidden.dtype))
 
 
 def read_rows(hidden: Tensor, row: Tensor) -> Tensor:
     """(N, D), (B, R) -> (B, R, D); zeros where the row is -1."""
-    return hidden[row.clamp(min=0)].masked_fill((row < 0).unsqueeze(-1), 0.0)
+    read = hidden.index_select(0, row.clamp(min=0).flatten()).view(*row.shape, -1)
+    return read.masked_fill((row < 0).unsqueeze(-1), 0.0)
 
 
 def per_seat(x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
     """(M, .., I), (A, I, O) -> (M, .., O): x[a:b] through weight[seat] for each run (seat, a, b), one product per adapter present."""
-    if len(runs) > FEW and x.dim() == 2 and weight[0].numel() <= THIN:
+    if len(runs) > FEW and (weight[0].numel() <= THIN if x.dim() == 2 else _even(runs)):
         return _padded(x, weight, runs)
     products = [x[a:b] @ weight[seat].to(x.dtype) for seat, a, b in runs]
     return products[0] if len(products) == 1 else torch.cat(products)
@@ -185,21 +202,32 @@ FEW = 2  # runs that are quicker one by one
 THIN = 2**14  # numbers of a matrix so small that starting its product costs more than the product: LoRA's, APT's gate
 
 
+def _even(runs: Runs) -> bool:
+    """Whether padding every run to the longest adds little."""
+    longest = max(end - first for _, first, end in runs)
+    return longest * len(runs) <= 1.25 * sum(end - first for _, first, end in runs)
+
+
 def _padded(x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
     """The same as one batched product, every run padded to the longest."""
-    row, place, seat = (index.to(x.device) for index in _places(runs))
-    products = x.index_select(0, row.flatten()).view(*row.shape, -1) @ weight.index_select(0, seat).to(x.dtype)
-    return products.flatten(0, 1).index_select(0, place)
+    row, place, seat = _places(runs, x.device)
+    inside = x.index_select(0, row.flatten()).view(len(runs), -1, x.shape[-1])  # (G, T * .., I)
+    own = weight[seat] if isinstance(seat, slice) else weight.index_select(0, seat)
+    products = inside @ own.to(x.dtype)
+    return products.view(row.numel(), *x.shape[1:-1], -1).index_select(0, place)
 
 
 @lru_cache(maxsize=8)  # a forward asks for the same few runs at every site of every layer
-def _places(runs: Runs) -> tuple[Tensor, Tensor, Tensor]:
-    """(G, T) the rows of each run, its last again where it is shorter; (M,) where each row stands; (G,) seats."""
+def _places(runs: Runs, device: torch.device) -> tuple[Tensor, Tensor, Tensor | slice]:
+    """(G, T) the rows of each run, its last again where it is shorter; (M,) where each row stands; (G,) seats, a slice if they follow."""
     with torch.inference_mode(False):  # what is kept may be wanted by a training step later
         seat, first, end = (torch.tensor(column) for column in zip(*runs, strict=True))
         column = torch.arange(int((end - first).max()))
         row = torch.minimum(first[:, None] + column, end[:, None] - 1)
-        return row, (first[:, None] + column < end[:, None]).flatten().nonzero()[:, 0], seat
+        place = (first[:, None] + column < end[:, None]).flatten().nonzero()[:, 0]
+        follow = slice(runs[0][0], runs[0][0] + len(runs))
+        one_by_one = seat.tolist() == list(range(follow.start, follow.stop))
+        return row.to(device), place.to(device), follow if one_by_one else seat.to(device)
 
 
 def drop(x: Tensor, rate: Tensor, training: bool) -> Tensor:

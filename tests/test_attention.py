@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from softcue.attention import FIXED, KERNELS, Layout, attend
+from softcue.attention import KERNELS, attend
 from softcue.batch import Batch, Example, pack
+from softcue.layout import FIXED, Layout
 from softcue.protocol import Prefix
 
 HEADS, WIDTH, PREFIX = 2, 4, 3

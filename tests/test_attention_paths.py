@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from softcue.attention import Bucket, Layout, Sight, _Collect, _Mix, _Reorder, _Spread
+from softcue.attention import Sight, _Collect, _Mix, _Reorder, _Spread
 from softcue.batch import Batch, pack
 from softcue.cues import Cue
+from softcue.layout import Bucket, Layout
 from softcue.protocol import Facts, drop, dropout, keep
 from tests.tiny import Nothing, random_examples, tiny_encoder
 
@@ -123,3 +124,22 @@ def test_bfloat16_is_dropped_like_float32() -> None:
     high = keep(torch.ones(64, 64), 0.1)
     torch.manual_seed(0)
     assert torch.equal(keep(torch.ones(64, 64, dtype=torch.bfloat16), 0.1), high.bfloat16())
+
+
+@pytest.mark.parametrize("lengths", [(12,), (9, 9, 9), (5, 40, 11)], ids=["alone", "of one length", "of several"])
+@pytest.mark.parametrize("method", sorted(Cue.registry))
+def test_the_shorter_paths_without_a_way_back_give_the_same(method: str, lengths: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    encoder = tiny_encoder("bert")
+    cls = Cue.registry[method]
+    mass = torch.rand(encoder.dims.layers, 3)
+    cue = cls(encoder.dims, cls.settle(cls.Config(), Facts(encoder.dims, ("cls", "sep", "sep"), lambda: mass)), adapters=3).eval()
+    with torch.no_grad():
+        for parameter in cue.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.3)
+    batch = pack(random_examples("bert", lengths), [i % 3 for i in range(len(lengths))], cue.reserve, cue.shift)
+    with torch.enable_grad():
+        long = encoder(batch, cue)[0]
+    with torch.inference_mode():
+        short = encoder(batch, cue)[0]
+    torch.testing.assert_close(short, long.detach(), atol=1e-5, rtol=0)

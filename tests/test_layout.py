@@ -18,7 +18,7 @@ LEVELS = (
     ("errors",),
     ("entities", "files", "options", "recipes"),
     ("batch", "checkpoint"),
-    ("protocol", "template"),
+    ("layout", "protocol", "template"),
     ("attention", "mixture", "settings"),
     ("cues", "encoder", "heads", "metrics", "optim"),
     ("attention_mass", "model", "readers", "text"),

@@ -55,8 +55,8 @@ class Apt(Cue, method="apt", config=AptConfig):
     def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
         """Gated keys and values of `layer`; both are scaled alike, in all heads."""
         seat = ctx.batch.seat
-        kv = drop(self.kv[seat, layer], self.dropout[seat], self.training)  # (B, 2, P, H, K)
-        weight = self.weight(layer, hidden, ctx)
+        kv = drop(self.kv[:, layer].index_select(0, seat), self.dropout[seat], self.training)  # (B, 2, P, H, K)
+        weight = self.weight(layer, hidden, ctx).to(kv.dtype)
         key, value = (kv * weight[:, None, :, None, None]).unbind(1)
         return Prefix(key, value)
 

@@ -6,9 +6,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from softcue.batch import Batch
 from softcue.errors import BatchError, RequestError
 from softcue.options import Options, per_seat_setting, setting
-from softcue.protocol import Context, Cue, Dims, Facts, add_rows, drop
+from softcue.protocol import Context, Cue, Dims, Facts, drop, layered
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,22 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
 
     def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
         """(N, D) -> (N, D)"""
-        batch = ctx.batch
-        if layer == 0 and batch.special.shape[1] > self.slots and bool((batch.special[:, self.slots :] >= 0).any()):
+        if layer == 0:
+            ctx.memory = self.vectors(hidden, ctx.batch)
+        row, delta = ctx.memory
+        return hidden.index_add(0, row[0], delta[layer])
+
+    def vectors(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Rows, and what each layer adds to them, as `layered` says."""
+        if batch.special.shape[1] > self.slots and bool((batch.special[:, self.slots :] >= 0).any()):
             raise BatchError(
                 f"an example has {batch.special.shape[1]} special tokens; its PASTA adapter was trained for {self.slots}: "
                 "give it as many texts as in training (one or a pair)"
             )
         pairs = [(s, v) for s, v in zip(self.used, self.vector, strict=True) if s < batch.special.shape[1]]
         slot, vector = [s for s, _ in pairs], [v for _, v in pairs]
-        delta = self.delta[batch.seat, layer][:, vector]  # (B, S, D)
-        return add_rows(hidden, batch.special[:, slot], drop(delta, self.dropout[batch.seat], self.training))
+        delta = drop(self.delta[batch.seat][:, :, vector], self.dropout[batch.seat], self.training)  # (B, L, S, D)
+        return layered(delta.to(hidden.dtype), batch.special[:, None, slot])
 
 
 def vector_of_slot(config: PastaConfig) -> list[int]:

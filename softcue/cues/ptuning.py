@@ -53,7 +53,7 @@ class Ptuning(Cue, method="ptuning", config=PtuningConfig):
     def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
         """Keys and values of `layer`, independent of its input."""
         seat = ctx.batch.seat
-        kv = self.projected(layer, ctx) if self.config.mlp else self.kv[seat, layer]  # (B, 2, P, H, K)
+        kv = self.projected(layer, ctx) if self.config.mlp else self.kv[:, layer].index_select(0, seat)  # (B, 2, P, H, K)
         key, value = drop(kv, self.dropout[seat], self.training).unbind(1)
         return Prefix(key, value)
 

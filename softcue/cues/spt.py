@@ -43,7 +43,7 @@ class Spt(Cue, method="spt", config=SptConfig):
     def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
         """Keys, values and their gate; while training, this layer's share of the selective loss."""
         seat = ctx.batch.seat
-        key, value = self.kv[seat, layer].unbind(1)
+        key, value = self.kv[:, layer].index_select(0, seat).unbind(1)
         if self.training and self.kv.shape[3] > 1:  # one token has nobody to resemble
             ctx.losses.append(self.diversity[seat] * self.likeness(layer)[seat])
         return Prefix(drop(key, self.key_dropout[seat], self.training), value, partial(self.gate, seat))

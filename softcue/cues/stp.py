@@ -7,9 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from softcue.batch import Batch
 from softcue.errors import BatchError, RequestError
 from softcue.options import Options, per_seat_setting, setting
-from softcue.protocol import Context, Cue, Dims, Facts, add_rows, drop
+from softcue.protocol import Context, Cue, Dims, Facts, drop, layered
 
 Place = tuple[tuple[int, ...], ...]  # (L, S) number of the vector that a layer adds to a slot, -1 for none
 
@@ -98,19 +99,26 @@ class Stp(Cue, method="stp", config=StpConfig):
 
     def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
         """(N, D) -> (N, D)"""
-        batch, slots = ctx.batch, self.place.shape[2]
-        if layer == 0 and batch.special.shape[1] > slots and bool((batch.special[:, slots:] >= 0).any()):
+        if layer == 0:
+            ctx.memory = self.vectors(hidden, ctx.batch)
+        if all(max(self.plans[seat][layer]) < 0 for seat, _, _ in ctx.batch.runs):
+            return hidden
+        row, delta = ctx.memory
+        return hidden.index_add(0, row[layer], delta[layer])
+
+    def vectors(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Rows, and what each layer adds to them, as `layered` says."""
+        slots = self.place.shape[2]
+        if batch.special.shape[1] > slots and bool((batch.special[:, slots:] >= 0).any()):
             raise BatchError(
                 f"an example has {batch.special.shape[1]} special tokens; its STP adapter was trained for {slots}: "
                 "give it as many texts as in training (one or a pair)"
             )
-        if all(max(self.plans[seat][layer]) < 0 for seat, _, _ in batch.runs):
-            return hidden
-        special = batch.special[:, :slots]
-        vector = self.place[batch.seat, layer, : special.shape[1]]  # (B, S)
-        delta = self.delta[batch.seat[:, None], vector.clamp(min=0)]  # (B, S, D)
-        row = special.masked_fill(vector < 0, -1)
-        return add_rows(hidden, row, drop(delta, self.dropout[batch.seat], self.training))
+        special = batch.special[:, None, :slots]
+        vector = self.place[batch.seat, :, : special.shape[2]]  # (B, L, S)
+        delta = self.delta[batch.seat[:, None, None], vector.clamp(min=0)]  # (B, L, S, D)
+        delta = drop(delta, self.dropout[batch.seat], self.training).to(hidden.dtype)
+        return layered(delta, special.masked_fill(vector < 0, -1))
 
 
 def settled(config: StpConfig) -> Place:

@@ -1,9 +1,8 @@
 """ALBERT: narrow word vectors, and one layer used L times (Lan et al., 2020)."""
 
-from torch import nn
-
 from softcue.encoder.core import Embed, Encoder, Layer
 from softcue.encoder.family import HEADS, Family, Settings, activation, integer, must_be, number, read_spec
+from softcue.encoder.linear import Linear
 
 GROUP = "encoder.albert_layer_groups.0.albert_layers.0."
 
@@ -27,7 +26,7 @@ def build_albert(config: Settings, pooler: bool) -> Encoder:
         attention_dropout=number(config, "attention_probs_dropout_prob", 0.0, most=1),
     )
     layer = AlbertLayer(spec)
-    head = nn.Linear(spec.hidden, spec.hidden) if pooler else None
+    head = Linear(spec.hidden, spec.hidden) if pooler else None
     return Encoder(spec, Embed(spec, project=True), [layer] * spec.layers, head)
 
 

@@ -1,9 +1,8 @@
 """BERT, and the families that differ from it in names and sizes: RoBERTa, XLM-R, CamemBERT, ELECTRA, DistilBERT."""
 
-from torch import nn
-
 from softcue.encoder.core import Embed, Encoder, Layer, Spec
 from softcue.encoder.family import HEADS, Family, Settings, activation, integer, number, read_spec
+from softcue.encoder.linear import Linear
 
 Names = dict[str, str | tuple[str, ...]]  # our module -> theirs
 
@@ -27,7 +26,7 @@ POOLER: Names = {"pooler": "pooler.dense"}
 
 def assemble(spec: Spec, project: bool = False) -> Encoder:
     """A plain post-norm encoder of these sizes."""
-    pooler = nn.Linear(spec.hidden, spec.hidden) if spec.pooler else None
+    pooler = Linear(spec.hidden, spec.hidden) if spec.pooler else None
     return Encoder(spec, Embed(spec, project), [Layer(spec) for _ in range(spec.layers)], pooler)
 
 

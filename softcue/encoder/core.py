@@ -1,16 +1,17 @@
 """The packed encoder that every family is built from: embedding, layers, and the loop that asks the cue."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from softcue.attention import Bias, Layout, Watch, attend, attend_once
+from softcue.attention import Bias, attend, attend_once
 from softcue.batch import Batch
+from softcue.encoder.linear import ACTIVATIONS, Linear
 from softcue.errors import BatchError
+from softcue.layout import Layout, Watch
 from softcue.protocol import Context, Cue, Dims, Edit, Prefix, dropout, edits
 
 
@@ -42,17 +43,6 @@ class Spec:
         return Dims(self.layers, self.hidden, self.heads, self.embed, self.ff, self.pooler, embed_norm)
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": F.gelu,
-    "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
-    "gelu_pytorch_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "relu": F.relu,
-    "silu": F.silu,
-    "swish": F.silu,
-    "tanh": torch.tanh,
-}
-
-
 class Embed(nn.Module):
     """Token ids to the first layer's input, in two steps, so that a cue can write word vectors in between."""
 
@@ -63,7 +53,7 @@ class Embed(nn.Module):
         self.position = nn.Embedding(spec.positions + spec.offset, spec.embed) if spec.absolute else None
         self.segment = nn.Embedding(spec.segments, spec.embed) if spec.segments else None
         self.norm = nn.LayerNorm(spec.embed, eps=spec.epsilon)
-        self.project = nn.Linear(spec.embed, spec.hidden) if project else None
+        self.project = Linear(spec.embed, spec.hidden) if project else None
 
     def word(self, token: Tensor) -> Tensor:
         """(N,) -> (N, E)"""
@@ -92,13 +82,12 @@ class Layer(nn.Module):
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         self.spec = spec
-        self.qkv = nn.Linear(spec.hidden, 3 * spec.hidden)
-        self.out = nn.Linear(spec.hidden, spec.hidden)
+        self.qkv = Linear(spec.hidden, 3 * spec.hidden)
+        self.out = Linear(spec.hidden, spec.hidden)
         self.norm1 = nn.LayerNorm(spec.hidden, eps=spec.epsilon)
-        self.up = nn.Linear(spec.hidden, spec.ff)
-        self.down = nn.Linear(spec.ff, spec.hidden)
+        self.up = Linear(spec.hidden, spec.ff)
+        self.down = Linear(spec.ff, spec.hidden)
         self.norm2 = nn.LayerNorm(spec.hidden, eps=spec.epsilon)
-        self.activation = ACTIVATIONS[spec.activation]
 
     def bias(self, shared: Any) -> Bias | None:
         """What this layer adds to the logits between text rows, given what Encoder.shared returned."""
@@ -124,17 +113,17 @@ class Layer(nn.Module):
     def read(self, hidden: Tensor, row: Tensor, layout: Layout, prefix: Prefix | None, kernel: str) -> Tensor:
         """(N, D), (B,) -> (B, D): forward at one row of each example, where nobody reads the others."""
         spec, width = self.spec, self.spec.hidden
-        weight, bias = self.qkv.weight, self.qkv.bias
         own = hidden.index_select(0, row)
-        query = F.linear(own, weight[:width], bias[:width]).view(len(own), spec.heads, -1)
-        kv = F.linear(hidden, weight[width:], bias[width:]).view(len(hidden), 2, spec.heads, -1)
+        query = self.qkv.part(own, 0, width).view(len(own), spec.heads, -1)
+        kv = self.qkv.part(hidden, width, 3 * width).view(len(hidden), 2, spec.heads, -1)
         drop = spec.attention_dropout if self.training else 0.0
         return self.finish(own, attend_once(query, kv, layout, prefix, self.scale(), drop, kernel), None)
 
     def finish(self, hidden: Tensor, mixed: Tensor, edit: Edit | None) -> Tensor:
         """(M, D), (M, D) -> (M, D): what follows attention, each row by itself."""
         hidden = self.close(self.norm1, "norm1", hidden, affine(self.out, "out", mixed, edit), edit)
-        wide = self.activation(affine(self.up, "up", hidden, edit))
+        name = self.spec.activation
+        wide = self.up.activated(hidden, name) if edit is None else ACTIVATIONS[name](affine(self.up, "up", hidden, edit))
         return self.close(self.norm2, "norm2", hidden, affine(self.down, "down", wide, edit), edit)
 
     def close(self, norm: nn.LayerNorm, site: str, residual: Tensor, y: Tensor, edit: Edit | None) -> Tensor:

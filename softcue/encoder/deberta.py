@@ -6,12 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from softcue.attention import Bias, Bucket, Layout
+from softcue.attention import Bias
 from softcue.batch import Batch
 from softcue.encoder.bert import LAYER
-from softcue.encoder.core import ACTIVATIONS, Embed, Encoder, Layer, Spec, affine
+from softcue.encoder.core import Embed, Encoder, Layer, Spec, affine
 from softcue.encoder.family import HEADS, Family, Settings, activation, flag, integer, must_be, read_spec
+from softcue.encoder.linear import ACTIVATIONS, Linear
 from softcue.errors import BackboneError
+from softcue.layout import Bucket, Layout
 from softcue.protocol import Edit, Prefix
 
 TERMS = ("c2p", "p2c")
@@ -57,7 +59,7 @@ class DebertaEmbed(Embed):
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
         self.norm = nn.LayerNorm(spec.hidden, eps=spec.epsilon)
-        self.project = nn.Linear(spec.embed, spec.hidden, bias=False) if spec.embed != spec.hidden else None
+        self.project = Linear(spec.embed, spec.hidden, bias=False) if spec.embed != spec.hidden else None
 
     def finish(self, word: Tensor, batch: Batch, edit: Edit | None) -> Tensor:
         """(N, E) -> (N, D)"""
@@ -73,8 +75,8 @@ class DebertaLayer(Layer):
         super().__init__(spec)
         self.distances = distances
         own = distances.relative and not distances.share
-        self.place_key = nn.Linear(spec.hidden, spec.hidden) if own and "c2p" in distances.terms else None
-        self.place_query = nn.Linear(spec.hidden, spec.hidden) if own and "p2c" in distances.terms else None
+        self.place_key = Linear(spec.hidden, spec.hidden) if own and "c2p" in distances.terms else None
+        self.place_query = Linear(spec.hidden, spec.hidden) if own and "p2c" in distances.terms else None
 
     def scale(self) -> float:
         """1 / sqrt(K times the number of terms)."""
@@ -104,11 +106,7 @@ class DebertaLayer(Layer):
     def project(self, table: Tensor, part: int, linear: nn.Linear | None) -> Tensor:
         """(W, D) -> (H, K, W) through the layer's own map, or part 0 (query) or 1 (key) of the content's."""
         width = self.spec.hidden
-        if linear is None:
-            rows = slice(part * width, (part + 1) * width)
-            projected = F.linear(table, self.qkv.weight[rows], self.qkv.bias[rows])
-        else:
-            projected = linear(table)
+        projected = self.qkv.part(table, part * width, (part + 1) * width) if linear is None else linear(table)
         return projected.view(len(table), self.spec.heads, -1).permute(1, 2, 0)
 
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from softcue.encoder.core import ACTIVATIONS, Encoder, Spec
+from softcue.encoder.core import Encoder, Spec
+from softcue.encoder.linear import ACTIVATIONS
 from softcue.errors import BackboneError
 
 Settings = Mapping[str, Any]  # config.json

@@ -16,6 +16,7 @@ import torch
 from softcue.encoder import albert, bert, deberta, modernbert, mpnet
 from softcue.encoder.core import Encoder
 from softcue.encoder.family import Family
+from softcue.encoder.memory import keep_freed_memory
 from softcue.encoder.weights import FILES, check_names, digest, fill, open_weights, read_json, table_of, weights_file, write_weights
 from softcue.errors import BackboneError
 
@@ -71,6 +72,7 @@ class Backbone:
 def load_encoder(name: str | Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Backbone:
     """A frozen encoder in eval mode, from a folder, an alias of BACKBONES or a Hugging Face id. Raises BackboneError."""
     folder = find(str(name))
+    keep_freed_memory()
     try:
         return Backbone(read_encoder(folder, dtype, device), str(name), folder, read_pooling(folder))
     except BackboneError as error:

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from softcue.attention import Bias, Bucket, Layout, attend
+from softcue.attention import Bias, attend
 from softcue.batch import Batch
-from softcue.encoder.core import ACTIVATIONS, Embed, Encoder, Spec, affine, project_qkv
+from softcue.encoder.core import Embed, Encoder, Spec, affine, project_qkv
 from softcue.encoder.family import HEADS, Family, Settings, activation, flag, integer, must_be, number, read_spec
+from softcue.encoder.linear import ACTIVATIONS, Linear
 from softcue.errors import BackboneError
+from softcue.layout import Bucket, Layout
 from softcue.protocol import Edit, Prefix
 
 GLOBAL, LOCAL = "full_attention", "sliding_attention"
@@ -42,11 +44,11 @@ class ModernbertLayer(nn.Module):
         self.spec, self.theta, self.reach = spec, theta, reach
         # The first layer's input is already normed by the embedding; its norm is the identity, and a site all the same.
         self.norm1: nn.Module = nn.Identity() if first else nn.LayerNorm(spec.hidden, eps=spec.epsilon, bias=biased.norm)
-        self.qkv = nn.Linear(spec.hidden, 3 * spec.hidden, bias=biased.attention)
-        self.out = nn.Linear(spec.hidden, spec.hidden, bias=biased.attention)
+        self.qkv = Linear(spec.hidden, 3 * spec.hidden, bias=biased.attention)
+        self.out = Linear(spec.hidden, spec.hidden, bias=biased.attention)
         self.norm2 = nn.LayerNorm(spec.hidden, eps=spec.epsilon, bias=biased.norm)
-        self.up = nn.Linear(spec.hidden, spec.ff, bias=biased.ff)
-        self.down = nn.Linear(spec.ff // 2, spec.hidden, bias=biased.ff)
+        self.up = Linear(spec.hidden, spec.ff, bias=biased.ff)
+        self.down = Linear(spec.ff // 2, spec.hidden, bias=biased.ff)
         self.activation = ACTIVATIONS[spec.activation]
 
     def bias(self, shared: Shared) -> Bias | None:

@@ -5,11 +5,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-from softcue.attention import Bias, Bucket, Layout
+from softcue.attention import Bias
 from softcue.batch import Batch
 from softcue.encoder.bert import EMBED
 from softcue.encoder.core import Embed, Encoder, Layer, Spec
 from softcue.encoder.family import Family, Settings, must_be, read_spec
+from softcue.encoder.linear import Linear
+from softcue.layout import Bucket, Layout
 
 BUCKETS, FARTHEST = 32, 128  # transformers computes with 32 whatever the config says; distances beyond 128 share a bucket
 
@@ -46,7 +48,7 @@ def build_mpnet(config: Settings, pooler: bool) -> Encoder:
     """Positions count from 2; there are no segments."""
     must_be(config, "relative_attention_num_buckets", BUCKETS)
     spec = read_spec(config, pooler=pooler, offset=2, segments=0)
-    return MpnetEncoder(spec, nn.Linear(spec.hidden, spec.hidden) if pooler else None)
+    return MpnetEncoder(spec, Linear(spec.hidden, spec.hidden) if pooler else None)
 
 
 MPNET = Family(

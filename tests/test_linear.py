@@ -1,0 +1,93 @@
+"""Linear: the laid-out weight of a frozen map gives what nn.Linear gives, forward and backward, and follows the weight."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from softcue.encoder import linear as module
+from softcue.encoder.linear import ACTIVATIONS, FUSED, Linear, kernel_is_there
+
+needs_kernel = pytest.mark.skipif(not kernel_is_there(), reason="this torch or processor has no bfloat16 products with laid-out weights")
+
+
+def frozen(inputs: int = 24, outputs: int = 40, bias: bool = True) -> Linear:
+    torch.manual_seed(0)
+    return Linear(inputs, outputs, bias).bfloat16().requires_grad_(False)
+
+
+def rows(count: int, width: int = 24) -> Tensor:
+    return torch.randn(count, width, generator=torch.Generator().manual_seed(count)).bfloat16()
+
+
+@needs_kernel
+@pytest.mark.parametrize("count", [1, 13, 300])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_laid_out_weight_gives_the_same_products(count: int, bias: bool) -> None:
+    own, x = frozen(bias=bias), rows(count)
+    assert own.packs(x)
+    with torch.no_grad():
+        torch.testing.assert_close(own(x), F.linear(x, own.weight, own.bias))
+        part = F.linear(x, own.weight[8:30], None if own.bias is None else own.bias[8:30])
+        torch.testing.assert_close(own.part(x, 8, 30), part)
+
+
+@needs_kernel
+def test_the_way_back_is_that_of_the_plain_product() -> None:
+    own = frozen()
+    gradients = []
+    for product in (own, lambda x: F.linear(x, own.weight, own.bias)):
+        x = rows(50).requires_grad_()
+        product(x).float().square().sum().backward()
+        gradients.append(x.grad)
+    torch.testing.assert_close(*gradients)
+
+
+@needs_kernel
+@pytest.mark.parametrize("activation", sorted(FUSED))
+def test_a_fused_activation_is_the_activation_of_the_unrounded_product(activation: str) -> None:
+    own, x = frozen(), rows(64)
+    assert own.bias is not None
+    exact = ACTIVATIONS[activation](F.linear(x.float(), own.weight.float(), own.bias.float()))
+    with torch.no_grad():
+        torch.testing.assert_close(own.activated(x, activation).float(), exact, rtol=2**-7, atol=2**-9)
+    plain = own.activated(x.clone().requires_grad_(), activation)
+    assert plain.grad_fn is not None
+    torch.testing.assert_close(plain.float(), exact, rtol=2**-6, atol=2**-6)
+
+
+@needs_kernel
+def test_a_changed_weight_is_laid_out_anew() -> None:
+    own, x = frozen(), rows(5)
+    with torch.no_grad():
+        before = own(x)
+        own.weight.mul_(2)
+        torch.testing.assert_close(own(x), F.linear(x, own.weight, own.bias))
+        assert not torch.equal(own(x), before)
+
+
+@needs_kernel
+def test_a_copy_has_no_layouts_and_a_state_has_none_either() -> None:
+    own = frozen()
+    with torch.no_grad():
+        own(rows(5))
+    other = copy.deepcopy(own)
+    assert own in module._LAYOUTS
+    assert other not in module._LAYOUTS
+    assert set(own.state_dict()) == {"weight", "bias"}
+
+
+def test_what_is_trained_or_in_float32_takes_the_public_operator() -> None:
+    x = rows(5)
+    assert not Linear(24, 40).packs(x.float())
+    assert not frozen().requires_grad_(True).packs(x)
+    assert not frozen().float().packs(x.float())
+
+
+def test_without_the_operators_the_public_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, x = frozen(), rows(5)
+    monkeypatch.setattr(module, "kernel_is_there", lambda: False)
+    assert not own.packs(x)
+    torch.testing.assert_close(own.activated(x, "gelu"), F.gelu(F.linear(x, own.weight, own.bias)))
