@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 
 class SeatAdamW:
@@ -22,6 +23,7 @@ class SeatAdamW:
         self.steps = torch.zeros(seats, device=self.parameters[0].device)  # per seat, so that a seat reused for the next job starts afresh
         self.first = [torch.zeros_like(p) for p in self.parameters]
         self.second = [torch.zeros_like(p) for p in self.parameters]
+        self.dense: dict[int, Tensor] = {}  # by parameter's number: where a sparse gradient is laid out, zeros between steps
 
     @torch.no_grad()
     def step(self, rate: Tensor, decay: Tensor, clip: Tensor) -> Tensor:
@@ -29,11 +31,48 @@ class SeatAdamW:
 
         Returns the gradient norm of each seat before clipping, (A,), and clears the gradients.
         """
-        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-        norm = torch.stack([g.reshape(self.seats, -1).float().square().sum(1) for g in grads]).sum(0).sqrt()
+        grads = [self._gradient(i, p) for i, p in enumerate(self.parameters)]
+        norm = self._norm(grads)
         shrink = (clip / (norm + 1e-6)).clamp(max=1.0)
-        live = rate > 0
-        self.steps += live
+        self.steps += rate > 0
+        if self.seats == 1 and self.steps.device.type == "cpu":  # elsewhere reading the rate would wait for the device
+            self._one(grads, float(rate), float(decay), shrink)
+        else:
+            self._many(grads, rate, decay, shrink)
+        for i, p in enumerate(self.parameters):
+            if p.grad is not None and p.grad.is_sparse:
+                self.dense[i].index_fill_(0, p.grad._indices()[0], 0.0)
+            p.grad = None
+        return norm
+
+    def _gradient(self, number: int, parameter: nn.Parameter) -> Tensor:
+        """A parameter's gradient; of a few rows in memory that is kept, for a vocabulary's worth of fresh zeros costs more than a layer."""
+        grad = parameter.grad
+        if grad is None:
+            return torch.zeros_like(parameter)
+        if not grad.is_sparse:
+            return grad
+        if number not in self.dense:
+            self.dense[number] = torch.zeros_like(parameter)
+        return self.dense[number].index_add_(0, grad._indices()[0], grad._values())
+
+    def _norm(self, grads: Sequence[Tensor]) -> Tensor:
+        """(A,) of all a seat's gradients together."""
+        if self.seats == 1:
+            return torch.nn.utils.get_total_norm(grads).float().view(1)
+        return torch.stack([g.reshape(self.seats, -1).float().square().sum(1) for g in grads]).sum(0).sqrt()
+
+    def _one(self, grads: list[Tensor], rate: float, decay: float, shrink: Tensor) -> None:
+        """torch's fused kernel, which takes one rate: an encoder's 23 million numbers in a tenth of the time of the steps one by one."""
+        if rate == 0:
+            return
+        adamw(
+            [*self.parameters], grads, self.first, self.second, [], [self.steps[0] - 1 for _ in grads],
+            fused=True, grad_scale=(1 / shrink).view(()), amsgrad=False, beta1=self.betas[0], beta2=self.betas[1],
+            lr=rate, weight_decay=decay, eps=self.eps, maximize=False,
+        )  # fmt: skip
+
+    def _many(self, grads: Sequence[Tensor], rate: Tensor, decay: Tensor, shrink: Tensor) -> None:
         age = self.steps.clamp(min=1)
         beta1, beta2 = self.betas
         for p, g, m, v in zip(self.parameters, grads, self.first, self.second, strict=True):
@@ -43,8 +82,6 @@ class SeatAdamW:
             root = (v / _wide(1 - beta2**age, v)).sqrt_().add_(self.eps)
             p.mul_(_wide(1 - rate * decay, p))
             p.sub_(m / root * _wide(rate / (1 - beta1**age), p))
-            p.grad = None
-        return norm
 
     @torch.no_grad()
     def reset(self, seat: int) -> None:

@@ -133,3 +133,16 @@ def test_every_rate_of_a_run_is_positive(schedule: str) -> None:
     for total in (1, 2, 7, 40):
         for warmup in range(total):
             assert all(0 < rate_factor(schedule, step, total, warmup, 3) <= 1 for step in range(total))
+
+
+@pytest.mark.parametrize("clip", [0.1, float("inf")])
+def test_a_gradient_of_few_rows_gives_what_the_whole_one_gives(clip: float) -> None:
+    tables = [nn.Parameter(torch.randn(20, 3, generator=torch.Generator().manual_seed(0))) for _ in range(2)]
+    optimizers = [SeatAdamW([table], 1) for table in tables]
+    for token in (torch.tensor([3, 3, 7]), torch.tensor([0, 7, 19]), torch.tensor([5, 5, 5])):
+        for table, optimizer, sparse in zip(tables, optimizers, (True, False), strict=True):
+            torch.nn.functional.embedding(token, table, sparse=sparse).square().sum().backward()
+            assert table.grad is not None and table.grad.is_sparse == sparse
+            optimizer.step(torch.tensor([1e-2]), torch.tensor([0.1]), torch.tensor([clip]))
+        torch.testing.assert_close(tables[0], tables[1], atol=1e-7, rtol=0)
+    assert not optimizers[0].dense[0].any()

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from softcue.attention import Bias, attend, attend_once
 from softcue.batch import Batch
@@ -57,7 +58,7 @@ class Embed(nn.Module):
 
     def word(self, token: Tensor) -> Tensor:
         """(N,) -> (N, E)"""
-        return self.words(token)
+        return F.embedding(token, self.words.weight, sparse=self.words.weight.requires_grad)  # few rows of a large table have a gradient
 
     def place(self, word: Tensor, batch: Batch) -> Tensor:
         """(N, E) -> (N, E): adds position and segment vectors where the family has them."""
