@@ -135,9 +135,9 @@ def backbone_copy(base: Base) -> Any:
     return copy.requires_grad_(True)
 
 
-def serving(base: Base, method: str, work: Workload, pooling: str, adapters: int = 1) -> Model:
+def serving(base: Base, method: str, work: Workload, pooling: str, adapters: int = 1, **settings: Any) -> Model:
     """A model as Predictor makes it."""
-    model = model_of(base, method, work, pooling, adapters).eval()
+    model = model_of(base, method, work, pooling, adapters, **settings).eval()
     model.mixture.serve(next(base.backbone.encoder.parameters()).dtype)
     return model
 

@@ -4,19 +4,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn import functional as F
 
 from benchmarks import ours
 from benchmarks.common import Options, alternate, read_options, write
-from softcue.evaluation import pack_items
+from softcue.encoder.linear import Linear, product
+from softcue.evaluation import ROWS
+from softcue.evaluation import batches as token_batches
 
 RUNS = (("minilm", "sst2"), ("minilm", "mrpc"), ("minilm", "atis_intent"), ("bert-base", "sst2"))
 
 
 def products(base: ours.Base, batches: Sequence[Sequence[ours.Item]], backward: bool) -> Callable[[], None]:
     """Every linear map of every layer on as many rows as the batches have, and its gradient towards the input."""
-    maps = [module for layer in base.backbone.encoder.layers for module in layer.modules() if isinstance(module, nn.Linear)]
+    maps = [module for layer in base.backbone.encoder.layers for module in layer.modules() if isinstance(module, Linear)]
     counts = [sum(item.rows for item in batch) for batch in batches]
     widths = {width for linear in maps for width in linear.weight.shape}
     operand = {(rows, width): torch.randn(rows, width).to(maps[0].weight.dtype) for rows in counts for width in widths}
@@ -26,9 +26,9 @@ def products(base: ours.Base, batches: Sequence[Sequence[ours.Item]], backward: 
         for rows in counts:
             for linear in maps:
                 outputs, inputs = linear.weight.shape
-                F.linear(operand[rows, inputs], linear.weight, linear.bias)
+                linear(operand[rows, inputs])  # laid out beforehand, as in the encoder: the quickest product there is
                 if backward:
-                    operand[rows, outputs] @ linear.weight
+                    product(operand[rows, outputs], linear.packed((0, outputs), True), None)
 
     return run
 
@@ -37,21 +37,13 @@ def measure(size: str, task: str, options: Options) -> list[dict[str, Any]]:
     """PASTA's training and inference beside their products; mean pooling, which reads every row of the last layer."""
     work = ours.workload(task, 2 * ours.BATCH if options.quick or size != "minilm" else 8 * ours.BATCH)
     base, batches = ours.backbone(size), work.random
-    train = ours.training(base, "pasta", work, "mean")
-    model = ours.model_of(base, "pasta", work, "mean").eval()
-
-    @torch.inference_mode()
-    def infer() -> None:
-        model.eval()
-        model.encoder.eval()
-        for items in batches:
-            model(pack_items(model, items, [0] * len(items)))
-
+    train, answer = ours.training(base, "pasta", work, "mean"), ours.prediction(base, "pasta", work, "mean")
+    budgeted = [[work.items[i] for i in numbers] for numbers in token_batches(work.items, ROWS)]  # as inference forms them
     sides = {
         "training": lambda: train(batches),
         "its products": products(base, batches, True),
-        "inference": infer,
-        "inference's products": products(base, batches, False),
+        "inference": lambda: answer(work.items),
+        "inference's products": products(base, budgeted, False),
     }
     times = alternate(sides, options)
     pairs = (("training", "its products"), ("inference", "inference's products"))

@@ -17,7 +17,7 @@ ADAPTERS = (1, 10, 100, 1000, 10_000)
 
 def forward(work: ours.Workload, method: str, sizes: dict[str, int], settings: dict[str, Any]) -> Callable[[], Any]:
     """A forward over `batch` texts of `length` tokens, spread over all adapters."""
-    model = ours.model_of(ours.backbone("minilm"), method, work, "mean", sizes.get("adapters", 1), **settings).eval()
+    model = ours.serving(ours.backbone("minilm"), method, work, "mean", sizes.get("adapters", 1), **settings)
     length, batch, adapters = sizes["length"], sizes["batch"], sizes.get("adapters", 1)
     generator = torch.Generator().manual_seed(0)
     token = torch.randint(1000, 30000, (batch, length), generator=generator).tolist()

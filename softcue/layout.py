@@ -10,6 +10,7 @@ from torch import Tensor
 
 from softcue.batch import Batch
 
+MOST = 2**17  # logits of one head in a bucket of several examples, on CPU: more have left its cache before they are read again
 FIXED = 4096  # logits of one head that cost about as much as what a bucket costs whatever its size
 
 
@@ -58,7 +59,7 @@ class Layout:
     def of(batch: Batch, watch: Watch | None = None) -> "Layout":
         """Group the batch's examples into buckets of similar length."""
         lengths, starts = torch.tensor(batch.lengths), torch.tensor([0, *accumulate(batch.lengths)])
-        groups = _similar(batch.lengths)
+        groups = _similar(batch.lengths, MOST if batch.device.type == "cpu" else None)
         buckets, place, at = [], torch.empty(int(starts[-1]), dtype=torch.long), 0
         for members in map(torch.tensor, groups):
             count = lengths[members, None]
@@ -85,13 +86,13 @@ class Layout:
         )
 
 
-def _similar(lengths: Sequence[int]) -> list[list[int]]:
+def _similar(lengths: Sequence[int], most: int | None) -> list[list[int]]:
     """Example numbers in groups of similar length, longest first; a group's padding costs about as much as one more group would."""
     groups: list[list[int]] = []
     waste = longest = 0
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         waste += longest**2 - lengths[i] ** 2
-        if not groups or waste > FIXED:
+        if not groups or waste > FIXED or (most is not None and (len(groups[-1]) + 1) * longest**2 > most):
             groups.append([])
             waste, longest = 0, lengths[i]
         groups[-1].append(i)

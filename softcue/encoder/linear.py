@@ -40,14 +40,14 @@ class Linear(nn.Linear):
         if not self.packs(x):
             return F.linear(x, self.weight[first:end], bias)
         if torch.is_grad_enabled() and x.requires_grad:
-            product: Tensor = _Frozen.apply(x, self, (first, end), bias)
-            return product
-        return _product(x, self.packed((first, end), False), bias)
+            made: Tensor = _Frozen.apply(x, self, (first, end), bias)
+            return made
+        return product(x, self.packed((first, end), False), bias)
 
     def activated(self, x: Tensor, activation: str) -> Tensor:
         """(N, I) -> (N, O): the map and an activation of ACTIVATIONS, in one go where backward does not need what lies between."""
         if activation in FUSED and self.packs(x) and not (torch.is_grad_enabled() and x.requires_grad):
-            return _product(x, self.packed((0, self.out_features), False), self.bias, *FUSED[activation])
+            return product(x, self.packed((0, self.out_features), False), self.bias, *FUSED[activation])
         return ACTIVATIONS[activation](self(x))
 
     def packs(self, x: Tensor) -> bool:
@@ -78,16 +78,17 @@ class _Frozen(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, linear: Linear, part: Part, bias: Tensor | None) -> Tensor:  # type: ignore[no-untyped-def, override]
         ctx.linear, ctx.part = linear, part
-        return _product(x, linear.packed(part, False), bias)
+        return product(x, linear.packed(part, False), bias)
 
     @staticmethod
     def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def, override]
-        return _product(grad, ctx.linear.packed(ctx.part, True), None), None, None, None
+        return product(grad, ctx.linear.packed(ctx.part, True), None), None, None, None
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "none", algorithm: str = "") -> Tensor:
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], algorithm)
-    return product
+def product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "none", algorithm: str = "") -> Tensor:
+    """(N, I) -> (N, O) through a weight laid out by oneDNN, and an activation of FUSED."""
+    made: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], algorithm)
+    return made
 
 
 @cache
