@@ -1,5 +1,6 @@
 """Peak memory of training above the imported libraries, each side in a process of its own."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -29,10 +30,10 @@ def child(whose: str, method: str, size: str, best: bool) -> None:
     print(peak() - before)
 
 
-def measure(side: str, size: str, best: bool) -> float:
+def measure(side: str, size: str, best: bool, threads: int) -> float:
     """MB of one side."""
     words = [sys.executable, "-m", "benchmarks.memory", "--child", *side.split(), size, str(int(best))]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
     if done.returncode:
         raise SystemExit(f"{side}: {done.stderr.strip().splitlines()[-1]}")
     return float(done.stdout.split()[-1])
@@ -49,11 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: list[dict[str, Any]] = []
     for size in sizes:
         ours.backbone(size)  # the random checkpoint is written once, by the parent
-        full = measure("peers full", size, False)
+        full = measure("peers full", size, False, options.threads)
         for side in SIDES:
-            used = full if side == "peers full" else measure(side, size, False)
+            used = full if side == "peers full" else measure(side, size, False, options.threads)
             rows.append({"backbone": size, "side": side, "MB": used, "x transformers full": used / full})
-        used = measure("peers full", size, True)
+        used = measure("peers full", size, True, options.threads)
         rows.append({"backbone": size, "side": "peers full, best", "MB": used, "x transformers full": used / full})
     write("memory", rows, options)
 

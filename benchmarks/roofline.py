@@ -7,19 +7,28 @@ import torch
 
 from benchmarks import ours
 from benchmarks.common import Options, alternate, read_options, write
+from softcue.base import Base
+from softcue.batch import pack
 from softcue.encoder.linear import Linear, product
 from softcue.evaluation import ROWS
 from softcue.evaluation import batches as token_batches
+from softcue.layout import Layout
+from softcue.prepare import Item
 
 RUNS = (("minilm", "sst2"), ("minilm", "mrpc"), ("minilm", "atis_intent"), ("bert-base", "sst2"))
 
 
-def products(base: ours.Base, batches: Sequence[Sequence[ours.Item]], backward: bool) -> Callable[[], None]:
-    """Every linear map of every layer on as many rows as the batches have, and its gradient towards the input."""
+def products(base: Base, batches: Sequence[Sequence[Item]], backward: bool) -> Callable[[], None]:
+    """Every matrix product of every layer on the batches' rows: linear maps, and attention's in the encoder's own buckets."""
     maps = [module for layer in base.backbone.encoder.layers for module in layer.modules() if isinstance(module, Linear)]
+    dims, dtype = base.backbone.encoder.dims, maps[0].weight.dtype
     counts = [sum(item.rows for item in batch) for batch in batches]
     widths = {width for linear in maps for width in linear.weight.shape}
-    operand = {(rows, width): torch.randn(rows, width).to(maps[0].weight.dtype) for rows in counts for width in widths}
+    operand = {(rows, width): torch.randn(rows, width).to(dtype) for rows in counts for width in widths}
+    layouts = [Layout.of(pack([item.examples[0] for item in batch])) for batch in batches]
+    shapes = [tuple(bucket.row.shape) for layout in layouts for bucket in layout.buckets]
+    wide = {(b, t): torch.randn(b, dims.heads, t, dims.head).to(dtype) for b, t in shapes}
+    square = {(b, t): torch.randn(b, dims.heads, t, t).to(dtype) for b, t in shapes}
 
     @torch.inference_mode()
     def run() -> None:
@@ -29,6 +38,10 @@ def products(base: ours.Base, batches: Sequence[Sequence[ours.Item]], backward: 
                 linear(operand[rows, inputs])  # laid out beforehand, as in the encoder: the quickest product there is
                 if backward:
                     product(operand[rows, outputs], linear.packed((0, outputs), True), None)
+        for shape in shapes * dims.layers:
+            for _ in range(3 if backward else 1):  # backward has twice as many as forward
+                wide[shape] @ wide[shape].mT
+                square[shape] @ wide[shape]
 
     return run
 

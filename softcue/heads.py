@@ -23,7 +23,7 @@ def pool(hidden: Tensor, batch: Batch, pooling: str, pooled: Tensor | None) -> T
         assert pooled is not None
         return pooled.float()
     if pooling == "cls":
-        return hidden[batch.special[:, 0]].float()
+        return hidden.index_select(0, batch.special[:, 0]).float()
     text = batch.is_text.unsqueeze(-1).float()
     zeros = torch.zeros(len(batch), hidden.shape[-1], device=hidden.device)
     total = zeros.index_add(0, batch.owner, batch.take(hidden).float() * text)
@@ -63,7 +63,7 @@ class Head(nn.Module):
     def linear(self, feature: Tensor, seat: Tensor, runs: Any) -> Tensor:
         """(M, D), (M,) -> (M, C): dropout, map, and -inf for classes that a seat does not have."""
         feature = F.dropout(feature, self.dropout, self.training)
-        logits = per_seat(feature, self.weight.mT, runs) + self.bias[seat]
+        logits = per_seat(feature, self.weight.mT, runs) + self.bias.index_select(0, seat)
         if logits.shape[-1] == 1:
             return logits
         absent = torch.arange(logits.shape[-1], device=logits.device) >= self.classes[seat].unsqueeze(-1)
@@ -145,7 +145,7 @@ class TokenHead(Head, kind="tag"):
 
     def forward(self, hidden: Tensor, batch: Batch, pooled: Tensor | None) -> Tensor:
         """(N, D) -> (W, C)"""
-        return self.linear(hidden[batch.word].float(), batch.seat[self.owner(batch)], batch.word_runs)
+        return self.linear(hidden.index_select(0, batch.word).float(), batch.seat[self.owner(batch)], batch.word_runs)
 
     @staticmethod
     def owner(batch: Batch) -> Tensor:

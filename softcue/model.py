@@ -74,7 +74,7 @@ class Model(nn.Module):
         hidden, ctx = self.encoder(batch, self.mixture, first_only=first_only)
         pooled = None
         if any(self.head(number).pooling == "pooler" for number, _, _ in shares):
-            first = hidden[batch.special[:, 0]]
+            first = hidden.index_select(0, batch.special[:, 0])
             pooled = self.encoder.pool(first, edits(self.mixture, len(self.encoder.layers) - 1, ctx))
         parts = []
         for number, examples, part in shares:

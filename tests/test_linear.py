@@ -59,6 +59,18 @@ def test_a_fused_activation_is_the_activation_of_the_unrounded_product(activatio
 
 
 @needs_kernel
+def test_a_sum_in_one_go_is_that_of_the_unrounded_product() -> None:
+    own, x, residual = frozen(), rows(64), rows(64, 40)
+    assert own.bias is not None
+    exact = residual.float() + F.linear(x.float(), own.weight.float(), own.bias.float())
+    before = residual.clone()
+    with torch.no_grad():
+        torch.testing.assert_close(own.added(x, residual).float(), exact, rtol=2**-7, atol=2**-7)
+    assert torch.equal(residual, before)
+    torch.testing.assert_close(own.added(x.clone().requires_grad_(), residual).float(), exact, rtol=2**-6, atol=2**-5)
+
+
+@needs_kernel
 def test_a_changed_weight_is_laid_out_anew() -> None:
     own, x = frozen(), rows(5)
     with torch.no_grad():

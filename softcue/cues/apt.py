@@ -66,7 +66,7 @@ class Apt(Cue, method="apt", config=AptConfig):
         weight = self.kv.new_ones(len(ctx.batch), self.kv.shape[3])
         if self.config.token_gate:
             weight = torch.sigmoid(self.logit(layer, hidden, ctx))
-        return weight * self.scale[seat, layer, None] if self.config.layer_gate else weight
+        return weight * self.scale[:, layer].index_select(0, seat)[:, None] if self.config.layer_gate else weight
 
     def logit(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
         """(B, P) float32: the token gate before its sigmoid."""
@@ -74,7 +74,7 @@ class Apt(Cue, method="apt", config=AptConfig):
         logit = self.kv.new_zeros(len(ctx.batch), self.kv.shape[3])
         if config.reads != "nothing":
             logit = per_seat(summary(hidden, ctx, config.reads), self.gate[:, layer], ctx.batch.runs).float()
-        return logit + self.gate_bias[seat, layer] if config.bias else logit
+        return logit + self.gate_bias[:, layer].index_select(0, seat) if config.bias else logit
 
 
 def summary(hidden: Tensor, ctx: Context, reads: str) -> Tensor:

@@ -67,7 +67,10 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
             )
         pairs = [(s, v) for s, v in zip(self.used, self.vector, strict=True) if s < batch.special.shape[1]]
         slot, vector = [s for s, _ in pairs], [v for _, v in pairs]
-        delta = drop(self.delta[batch.seat][:, :, vector], self.dropout[batch.seat], self.training)  # (B, L, S, D)
+        delta = self.delta.index_select(0, batch.seat)  # not self.delta[seat]: on CPU the way back of that is many times slower
+        if vector != list(range(delta.shape[2])):
+            delta = delta.index_select(2, torch.tensor(vector, device=delta.device))
+        delta = drop(delta, self.dropout[batch.seat], self.training)  # (B, L, S, D)
         return layered(delta.to(hidden.dtype), batch.special[:, None, slot])
 
 

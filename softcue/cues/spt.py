@@ -45,7 +45,7 @@ class Spt(Cue, method="spt", config=SptConfig):
         seat = ctx.batch.seat
         key, value = self.kv[:, layer].index_select(0, seat).unbind(1)
         if self.training and self.kv.shape[3] > 1:  # one token has nobody to resemble
-            ctx.losses.append(self.diversity[seat] * self.likeness(layer)[seat])
+            ctx.losses.append(self.diversity[seat] * self.likeness(layer).index_select(0, seat))
         return Prefix(drop(key, self.key_dropout[seat], self.training), value, partial(self.gate, seat))
 
     def gate(self, seat: Tensor, logit: Tensor, example: Tensor) -> Tensor:

@@ -122,15 +122,18 @@ class Layer(nn.Module):
 
     def finish(self, hidden: Tensor, mixed: Tensor, edit: Edit | None) -> Tensor:
         """(M, D), (M, D) -> (M, D): what follows attention, each row by itself."""
-        hidden = self.close(self.norm1, "norm1", hidden, affine(self.out, "out", mixed, edit), edit)
+        hidden = self.close(self.out, "out", mixed, self.norm1, "norm1", hidden, edit)
         name = self.spec.activation
         wide = self.up.activated(hidden, name) if edit is None else ACTIVATIONS[name](affine(self.up, "up", hidden, edit))
-        return self.close(self.norm2, "norm2", hidden, affine(self.down, "down", wide, edit), edit)
+        return self.close(self.down, "down", wide, self.norm2, "norm2", hidden, edit)
 
-    def close(self, norm: nn.LayerNorm, site: str, residual: Tensor, y: Tensor, edit: Edit | None) -> Tensor:
-        """Dropout, residual and norm after one half of the layer."""
-        x = residual + dropout(y, self.spec.dropout, self.training and site in self.drops)
-        return affine(norm, site, x, edit)
+    def close(self, linear: Linear, site: str, x: Tensor, norm: nn.LayerNorm, end: str, residual: Tensor, edit: Edit | None) -> Tensor:
+        """The last map of one half of the layer, dropout, residual and norm."""
+        if edit is None and not self.training:
+            closed: Tensor = norm(linear.added(x, residual))
+            return closed
+        y = dropout(affine(linear, site, x, edit), self.spec.dropout, self.training and end in self.drops)
+        return affine(norm, end, residual + y, edit)
 
 
 def affine(module: nn.Module, site: str, x: Tensor, edit: Edit | None) -> Tensor:
