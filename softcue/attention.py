@@ -155,14 +155,13 @@ class Sight:
         if front is not None:
             key, value = torch.cat([front[0], key], dim=2), torch.cat([front[1], value], dim=2)
         logits, count = (query * self.scale) @ key.mT, 0 if front is None else front[0].shape[2]
-        if count or text is not None:
-            to_front = self.front_mask(logits[..., :count])
-            if to_front is not None or text is not None:
-                logits = logits.float()
-            if to_front is not None:
-                logits[..., :count] += to_front
-            if text is not None:
-                logits[..., count:] += text
+        to_front = self.front_mask(logits[..., :count]) if count else None
+        if to_front is not None or self.bias is not None:  # padding's minus infinity is exact in any precision; these are not
+            logits = logits.float()
+        if to_front is not None:
+            logits[..., :count] += to_front
+        if text is not None:
+            logits[..., count:] += text.to(logits.dtype)
         width = logits.shape[-1]
         if width < VECTOR:
             logits = F.pad(logits, (0, VECTOR - width), value=-torch.inf)

@@ -1,6 +1,7 @@
 """Predictor: adapters of any methods over one encoder, any mix of them in one forward."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from softcue.model import Model, Place
 from softcue.prepare import Reading
 from softcue.tasks import inputs_of
 
+AHEAD = 1_024  # requests whose texts are sorted by length together
 OURS = ("adapter", "where")  # keys of a request that say nothing about the text
 
 
@@ -43,10 +45,29 @@ class Predictor:
         A request in the published fields of the adapter's benchmark goes through the benchmark's template.
         classify: label, score, scores; score: value; choice: choice, scores; tag: entities (and tags, for given tokens).
         """
-        questions = [self._question(i, request) for i, request in enumerate(requests)]
-        seats = [self.seat[request["adapter"]] for request in requests]
-        answers = run(self.model, [question.item for question in questions], seats, budget)
-        return [say(answer, question) for answer, question in zip(answers, questions, strict=True)]
+        answers: list[dict[str, Any]] = []
+        for questions in self._read_ahead(requests):
+            seats = [self.seat[request["adapter"]] for request in requests[len(answers) : len(answers) + len(questions)]]
+            made = run(self.model, [question.item for question in questions], seats, budget)
+            answers += [say(answer, question) for answer, question in zip(made, questions, strict=True)]
+        return answers
+
+    def _read_ahead(self, requests: Sequence[Mapping[str, Any]]) -> Iterator[list[Question]]:
+        """Questions, some at a time; a thread turns the texts of the next ones into tokens while the caller computes."""
+
+        def read(first: int) -> list[Question]:
+            return [self._question(i, requests[i]) for i in range(first, min(first + AHEAD, len(requests)))]
+
+        reader = ThreadPoolExecutor(1)
+        try:
+            parts = [reader.submit(read, first) for first in range(0, len(requests), AHEAD)]
+            for part in parts:
+                yield part.result()
+                refused = next((other.exception() for other in parts if other.done() and other.exception()), None)
+                if refused is not None:  # further down: nothing is gained by computing up to it
+                    raise refused
+        finally:
+            reader.shutdown(cancel_futures=True)
 
     def _question(self, number: int, request: Mapping[str, Any]) -> Question:
         if not isinstance(request, Mapping):

@@ -150,6 +150,18 @@ def test_a_text_beyond_the_adapters_limit_is_cut_and_not_refused() -> None:
     same(first, second)
 
 
+def test_texts_read_ahead_in_parts_are_answered_in_order_and_refused_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = tiny_base("bert")
+    predictor = Predictor(base, {"a": random_adapter(base, "pasta"), "b": random_adapter(base, "ptuning", seed=1)})
+    requests = [{"adapter": "ab"[i % 2], "text": " ".join(["owl"] * (1 + i % 5))} for i in range(11)]
+    whole = predictor(requests)
+    monkeypatch.setattr("softcue.predict.AHEAD", 3)
+    for one, other in zip(predictor(requests), whole, strict=True):
+        assert one["label"] == other["label"] and one["score"] == pytest.approx(other["score"], abs=1e-5)
+    with pytest.raises(RequestError, match="request 9 "):
+        predictor([*requests[:9], {"adapter": "nobody", "text": "owl"}, requests[10]])
+
+
 def test_one_adapter_may_serve_under_two_names() -> None:
     adapter = zoo("bert")[0]["spt/classify"]
     predictor = Predictor(tiny_base(), {"a": adapter, "b": adapter})

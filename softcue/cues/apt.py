@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from softcue.options import Options, per_seat_setting, setting
-from softcue.protocol import Context, Cue, Dims, Prefix, drop, per_seat, read_rows
+from softcue.protocol import Context, Cue, Dims, Prefix, drop, per_seat
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class Apt(Cue, method="apt", config=AptConfig):
         seat = ctx.batch.seat
         kv = drop(self.kv[:, layer].index_select(0, seat), self.dropout[seat], self.training)  # (B, 2, P, H, K)
         weight = self.weight(layer, hidden, ctx).to(kv.dtype)
-        key, value = (kv * weight[:, None, :, None, None]).unbind(1)
+        weight = weight[:, None, :, None, None]
+        key, value = (kv * weight if torch.is_grad_enabled() else kv.mul_(weight)).unbind(1)
         return Prefix(key, value)
 
     def weight(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
@@ -81,7 +82,7 @@ def summary(hidden: Tensor, ctx: Context, reads: str) -> Tensor:
     """(N, D) -> (B, D): the first token of each example, or the mean of its tokens."""
     batch = ctx.batch
     if reads == "first":
-        return read_rows(hidden, batch.special[:, :1])[:, 0]
+        return hidden.index_select(0, batch.special[:, 0])
     count = torch.tensor(batch.lengths, device=hidden.device, dtype=hidden.dtype)
     total = hidden.new_zeros(len(batch), hidden.shape[1]).index_add(0, batch.owner, batch.take(hidden))
     return total / count[:, None]
