@@ -17,6 +17,7 @@ from softcue.full import METHOD as FULL
 from softcue.full import Checkpoint, train_full
 from softcue.job import LIMIT, Job, method_class
 from softcue.metrics import report as score_report
+from softcue.parallel import own_device, refuse_ranks
 from softcue.predict import Predictor, reading_of
 from softcue.prepare import Reading, make_items
 from softcue.readers import Data, Problems
@@ -69,6 +70,8 @@ def train(
     """
     if not 0 <= seed < SEEDS:
         raise RequestError(f"seed {seed} came; expected 0 to {SEEDS - 1}")
+    if method != FULL:
+        refuse_ranks(f"method {method} trains", "give method full, or run it without torchrun")
     own, training = split_settings(None if method == FULL else method_class(method), settings or {})
     if isinstance(data, Data):
         _refuse_reading(kind=kind, columns=columns, root=root, rows=rows)
@@ -77,7 +80,7 @@ def train(
         data = open_data(data, kind=kind, columns=columns, data_root=data_root(root), seed=seed, limit=cap)
     for warning in data.warnings:
         say(f"warning: {warning}")
-    base = backbone if isinstance(backbone, Base) else open_base(backbone, precision, device)
+    base = backbone if isinstance(backbone, Base) else open_base(backbone, precision, own_device(device))
     job = Job(data, method, own, training, seed, pooling, limit)
     if auto is not None:
         if checkpoints is not None:

@@ -19,6 +19,7 @@ from softcue.files import write_folder
 from softcue.job import Job, prepare, seeded
 from softcue.loop import fit
 from softcue.model import Model
+from softcue.parallel import joined, leads, refuse_ranks
 from softcue.settings import preset
 from softcue.training import Report, finish, make_run
 
@@ -50,9 +51,14 @@ class Checkpoint:
 
 
 def train_full(job: Job, base: Base, report: Report = lambda prepared, run: None, checkpoints: Checkpoints | None = None) -> Checkpoint:
-    """Fine-tune a copy of the base's encoder: float32 weights, with autocast where the base is in bfloat16."""
+    """Fine-tune a copy of the base's encoder: float32 weights, with autocast where the base is in bfloat16.
+
+    Under torchrun its processes share each step's batch; all end with the same numbers, and rank 0 alone has the scores.
+    """
     if job.settings:
         raise RequestError(f"full fine-tuning has no settings; {', '.join(job.settings)} came")
+    if checkpoints is not None:
+        refuse_ranks("a run with checkpoints trains", "leave checkpoints (--checkpoint) out, or run it without torchrun")
     frozen = base.backbone.encoder
     low = next(frozen.parameters()).dtype == torch.bfloat16
     encoder = copy.deepcopy(frozen).float().requires_grad_(True)
@@ -71,9 +77,12 @@ def train_full(job: Job, base: Base, report: Report = lambda prepared, run: None
 
     saved = None if checkpoints is None else checkpoints.open({"jobs": identity([job], base)})
     run = make_run(model, 0, prepared, precision)
-    with seeded(job.seed):
-        fit(model, [run], precision, lambda run: report(prepared, run), saved=saved, keep=keep)
+    with joined(model.device) as ranks, seeded(job.seed + ranks.rank):  # dropout masks of its own for each rank
+        run.score = ranks.told(run.score, model.device)
+        fit(model, [run], precision, lambda run: report(prepared, run), saved=saved, keep=keep, ranks=ranks)
     encoder.requires_grad_(False)
+    if not leads():  # rank 0 alone scores
+        prepared = replace(prepared, selection=replace(prepared.selection, report=[]))
     with precision():
         adapter = finish(model, run, prepared, own)
     return Checkpoint(replace(adapter, tuned=METHOD, backbone=OWN_ENCODER), own)

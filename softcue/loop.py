@@ -14,6 +14,7 @@ from softcue.errors import RequestError
 from softcue.evaluation import pack_items
 from softcue.model import Model, Output
 from softcue.optim import SeatAdamW, rate_factor
+from softcue.parallel import ALONE, Ranks
 from softcue.prepare import Item
 from softcue.settings import Training
 
@@ -83,8 +84,13 @@ class Run:
 CHANGING = ("step", "best", "best_step", "stale", "done", "history")
 
 
-def seat_losses(output: Output, targets: Sequence[Any], seat: Tensor, seats: int) -> Tensor:
-    """(A,) each seat's own mean loss, penalties included; targets: one per example in the order of the request."""
+def seat_losses(
+    output: Output, targets: Sequence[Any], seat: Tensor, seats: int, whole: Callable[[Tensor], Tensor] = lambda count: count
+) -> Tensor:
+    """(A,) each seat's own mean loss, penalties included; targets: one per example in the order of the request.
+
+    whole: (A,) counts of these examples -> those that the mean is over, where these are a part of the batch.
+    """
     zeros = torch.zeros(seats, device=seat.device)
     total, count = zeros, zeros
     for part in output.parts:
@@ -92,7 +98,7 @@ def seat_losses(output: Output, targets: Sequence[Any], seat: Tensor, seats: int
         own = seat[part.examples]
         total, count = total.index_add(0, own, losses), count.index_add(0, own, counts)
     examples = zeros.index_add(0, seat, torch.ones(len(seat), device=seat.device))
-    return total / count.clamp(min=1) + zeros.index_add(0, seat, output.penalty) / examples.clamp(min=1)
+    return total / whole(count).clamp(min=1) + zeros.index_add(0, seat, output.penalty) / whole(examples).clamp(min=1)
 
 
 def fit(
@@ -103,14 +109,16 @@ def fit(
     ended: Callable[[Run], Run | None] = lambda run: None,
     saved: Saved | None = None,
     keep: Keep = lambda make: None,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Train every run to its end and leave its best numbers in its seat.
 
     precision: a context for forward and loss (autocast, for an unfrozen encoder); report: called after every step of a run;
     ended: called when a run has ended, with its best numbers in its seat; the run that it gives takes the seat over;
-    saved: go on from there, with the runs that sat there then. Raises RequestError for a run that diverged before it was ever scored.
+    saved: go on from there, with the runs that sat there then; ranks: the processes that share each step's batch.
+    Raises RequestError for a run that diverged before it was ever scored.
     """
-    loop = Loop(model, runs)
+    loop = Loop(model, runs, ranks)
     if saved is not None:
         loop.load(saved)
     model.train()
@@ -133,23 +141,25 @@ def fit(
 class Loop:
     """The runs in the seats of one model, and the optimiser that they share."""
 
-    def __init__(self, model: Model, runs: Sequence[Run]) -> None:
-        self.model, self.seats, self.parameters = model, len(model.places), model.tuned()
+    def __init__(self, model: Model, runs: Sequence[Run], ranks: Ranks) -> None:
+        self.model, self.seats, self.parameters, self.ranks = model, len(model.places), model.tuned(), ranks
         self.runs = {run.seat: run for run in runs}
         self.optimizer = SeatAdamW(self.parameters, self.seats)
         self.lost: list[float] = []  # rates of runs that diverged before they were ever scored
 
     def step(self, live: Sequence[Run], precision: Precision) -> Tensor:
         """One forward for all live runs, and one update; (A,) the losses."""
-        picked = [(item, run.seat) for run in live for item in run.next_items()]
+        picked, weight = self.ranks.share([(item, run.seat) for run in live for item in run.next_items()])
         items, seats = [item for item, _ in picked], [seat for _, seat in picked]
         batch = pack_items(self.model, items, seats)
         with precision():
             output = self.model(batch)
-            losses = seat_losses(output, [t for item in items for t in item.targets], batch.seat, self.seats)
+            targets = [target for item in items for target in item.targets]
+            losses = weight * seat_losses(output, targets, batch.seat, self.seats, lambda count: self.ranks.sum(weight * count))
         losses.sum().backward()
+        self.ranks.sum_gradients(self.parameters)
         self.optimizer.step(*_vectors(self.runs.values(), self.seats, losses.device))
-        return losses.detach()
+        return self.ranks.sum(losses)
 
     def end(self, run: Run, ended: Callable[[Run], Run | None]) -> None:
         """Put the run's best numbers back, and give its seat to the next."""

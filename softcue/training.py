@@ -18,6 +18,7 @@ from softcue.heads import Head
 from softcue.job import Job, Prepared, prepare, seeded
 from softcue.loop import Keep, Precision, Run, fit
 from softcue.model import Model, Place
+from softcue.parallel import refuse_ranks
 from softcue.prepare import remembering
 
 SEATS = 32  # of one loop; more save little time and cost memory
@@ -67,6 +68,7 @@ def train_jobs(
     whose job has ended goes to the next one. report: called after every step of a job; checkpoints: where a killed run goes on;
     finished: called with a job's number as soon as it has its adapter.
     """
+    refuse_ranks("adapters train", "run it without torchrun (full fine-tuning alone shares its batches)")
     if seats < 1:
         raise RequestError(f"{seats} seats came; expected at least 1")
     made_with = {} if checkpoints is None else {"seats": seats, "jobs": identity(jobs, base)}

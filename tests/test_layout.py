@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A module imports only from lines above its own; neighbours on a line do not know each other. A folder is one name.
 LEVELS = (
     ("errors",),
-    ("entities", "files", "options", "recipes"),
+    ("entities", "files", "options", "parallel", "recipes"),
     ("batch", "checkpoint"),
     ("layout", "protocol", "template"),
     ("attention", "mixture", "settings"),

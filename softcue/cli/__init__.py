@@ -106,23 +106,27 @@ def train(
     """Train an adapter on DATA, score it on rows that chose nothing, and save it."""
     from softcue import api, show
     from softcue.checkpoint import open_checkpoints
+    from softcue.parallel import leads, one_voice
     from softcue.progress import training_bar
     from softcue.recipes import train_arguments
     from softcue.trackers import open_trackers
 
-    load_plugins(plugin)
     given = {"data": data, "method": method, "backbone": backbone, "seed": seed, "pooling": pooling, "limit": limit}
-    arguments = train_arguments(recipe, {**given, "settings": parse_settings(settings or [])})
-    show.check_out(out)
-    checkpoints, trackers = open_checkpoints(checkpoint, every, resume, show.progress), open_trackers(log, track or [])
-    with training_bar(quiet=as_json) as report:
-        adapter = api.train(
-            **arguments, kind=kind, root=data_root, rows=rows, precision=precision, device=device, report=report, say=show.progress,
-            columns=columns_of(text=text, text_pair=text_pair, label=label, tokens=tokens, tags=tags),
-            auto=auto, checkpoints=checkpoints, trackers=trackers,
-        )  # fmt: skip
-    adapter.save(out)
-    show.trained(adapter, out, as_json)
+    with one_voice():
+        load_plugins(plugin)
+        arguments = train_arguments(recipe, {**given, "settings": parse_settings(settings or [])})
+        show.check_out(out)
+        checkpoints = open_checkpoints(checkpoint, every, resume, show.progress)
+        trackers = open_trackers(log, track or []) if leads() else []
+        with training_bar(quiet=as_json) as report:
+            adapter = api.train(
+                **arguments, kind=kind, root=data_root, rows=rows, precision=precision, device=device, report=report, say=show.progress,
+                columns=columns_of(text=text, text_pair=text_pair, label=label, tokens=tokens, tags=tags),
+                auto=auto, checkpoints=checkpoints, trackers=trackers,
+            )  # fmt: skip
+        if leads():
+            adapter.save(out)
+            show.trained(adapter, out, as_json)
 
 
 @app.command(epilog="Example: softcue compare data/trec --methods pasta,stp,spt --seeds 3 --out comparison")
