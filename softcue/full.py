@@ -20,7 +20,7 @@ from softcue.job import Job, prepare, seeded
 from softcue.loop import fit
 from softcue.model import Model
 from softcue.settings import preset
-from softcue.training import Report, finish, make_run
+from softcue.training import Report, diverged, finish, make_run
 
 METHOD = "full"  # not a cue: it has no file in cues/, one seat, and the bank refuses it
 HEAD_ONLY = "probe"  # what its adapter is, seen from the encoder that it brings along
@@ -50,7 +50,10 @@ class Checkpoint:
 
 
 def train_full(job: Job, base: Base, report: Report = lambda prepared, run: None, checkpoints: Checkpoints | None = None) -> Checkpoint:
-    """Fine-tune a copy of the base's encoder: float32 weights, with autocast where the base is in bfloat16."""
+    """Fine-tune a copy of the base's encoder: float32 weights, with autocast where the base is in bfloat16.
+
+    Raises RequestError for settings, which it has none of, and DivergedError where it diverged before it was ever scored.
+    """
     if job.settings:
         raise RequestError(f"full fine-tuning has no settings; {', '.join(job.settings)} came")
     frozen = base.backbone.encoder
@@ -73,6 +76,8 @@ def train_full(job: Job, base: Base, report: Report = lambda prepared, run: None
     run = make_run(model, 0, prepared, precision)
     with seeded(job.seed):
         fit(model, [run], precision, lambda run: report(prepared, run), saved=saved, keep=keep)
+    if not run.best_numbers:
+        raise diverged([(METHOD, prepared.training.rate)])
     encoder.requires_grad_(False)
     with precision():
         adapter = finish(model, run, prepared, own)
