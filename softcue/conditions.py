@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,8 +11,9 @@ from softcue.base import Base
 from softcue.cues import Cue
 from softcue.job import Job, choose_pooling, make_config
 from softcue.plugins import source_digest
-from softcue.readers.records import Data
+from softcue.readers.records import Data, Record
 from softcue.settings import preset
+from softcue.splits import Selection
 
 
 def conditions(jobs: Sequence[Job], base: Base) -> list[dict[str, Any]]:
@@ -23,7 +24,10 @@ def conditions(jobs: Sequence[Job], base: Base) -> list[dict[str, Any]]:
 
 def identity(jobs: Sequence[Job], base: Base) -> list[dict[str, Any]]:
     """Of each job, all of it: two lists of jobs that agree here end with the same numbers."""
-    own = [{"method": job.method, "seed": job.seed, "from_train": job.from_train} for job in jobs]
+    chosen = {id(job.selection): digest_of_selection(job.selection) for job in jobs if job.selection is not None}
+    own = [
+        {"method": job.method, "seed": job.seed, "from_train": job.from_train, "selection": chosen.get(id(job.selection))} for job in jobs
+    ]
     return [{**named, **made} for named, made in zip(own, conditions(jobs, base), strict=True)]
 
 
@@ -47,13 +51,17 @@ def _conditions(job: Job, base: Base, digest: str) -> dict[str, Any]:
 
 def digest_of(data: Data) -> str:
     """SHA-256 of the records and of how they are scored."""
-    hashed = hashlib.sha256(repr((data.kind, data.labels, data.metrics, data.positive, data.pair)).encode())
-    for line in _lines(data):
-        hashed.update(line.encode())
-    return hashed.hexdigest()
+    return _digest((data.kind, data.labels, data.metrics, data.positive, data.pair), data.splits)
 
 
-def _lines(data: Data) -> Iterator[str]:
-    for split, records in data.splits.items():
+def digest_of_selection(selection: Selection) -> str:
+    """SHA-256 of the rows by what they are for, and of how that is told."""
+    return _digest(selection.measured, {"train": selection.train, "select": selection.select, "report": selection.report})
+
+
+def _digest(first: Any, parts: Mapping[str, Sequence[Record]]) -> str:
+    hashed = hashlib.sha256(repr(first).encode())
+    for name, records in parts.items():
         for r in records:
-            yield repr((split, r.text, r.pair, r.choices, r.tokens, r.label, r.tags, r.group, dict(r.extra)))
+            hashed.update(repr((name, r.text, r.pair, r.choices, r.tokens, r.label, r.tags, r.group, dict(r.extra))).encode())
+    return hashed.hexdigest()

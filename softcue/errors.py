@@ -19,3 +19,7 @@ class AdapterError(SoftcueError):
 
 class RequestError(SoftcueError):
     """Data, a flag or a request that does not say what it must."""
+
+
+class DivergedError(RequestError):
+    """Training whose loss was no finite number before it was ever scored."""

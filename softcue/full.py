@@ -21,7 +21,7 @@ from softcue.loop import fit
 from softcue.model import Model
 from softcue.parallel import joined, leads, refuse_ranks
 from softcue.settings import preset
-from softcue.training import Report, finish, make_run
+from softcue.training import Report, diverged, finish, make_run
 
 METHOD = "full"  # not a cue: it has no file in cues/, one seat, and the bank refuses it
 HEAD_ONLY = "probe"  # what its adapter is, seen from the encoder that it brings along
@@ -54,6 +54,7 @@ def train_full(job: Job, base: Base, report: Report = lambda prepared, run: None
     """Fine-tune a copy of the base's encoder: float32 weights, with autocast where the base is in bfloat16.
 
     Under torchrun its processes share each step's batch; all end with the same numbers, and rank 0 alone has the scores.
+    Raises RequestError for settings, which it has none of, and DivergedError where it diverged before it was ever scored.
     """
     if job.settings:
         raise RequestError(f"full fine-tuning has no settings; {', '.join(job.settings)} came")
@@ -80,6 +81,8 @@ def train_full(job: Job, base: Base, report: Report = lambda prepared, run: None
     with joined(model.device) as ranks, seeded(job.seed + ranks.rank):  # dropout masks of its own for each rank
         run.score = ranks.told(run.score, model.device)
         fit(model, [run], precision, lambda run: report(prepared, run), saved=saved, keep=keep, ranks=ranks)
+    if not run.best_numbers:
+        raise diverged([(METHOD, prepared.training.rate)])
     encoder.requires_grad_(False)
     if not leads():  # rank 0 alone scores
         prepared = replace(prepared, selection=replace(prepared.selection, report=[]))

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from softcue.checkpoint import Saved
-from softcue.errors import RequestError
 from softcue.evaluation import pack_items
 from softcue.model import Model, Output
 from softcue.optim import SeatAdamW, rate_factor
@@ -35,7 +34,7 @@ class Run:
     step: int = 0
     best: float = float("-inf")
     best_step: int = 0
-    best_numbers: list[Tensor] = field(default_factory=list)
+    best_numbers: list[Tensor] = field(default_factory=list)  # none: it was never scored
     stale: int = 0  # evaluations since the best
     done: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
@@ -115,8 +114,8 @@ def fit(
 
     precision: a context for forward and loss (autocast, for an unfrozen encoder); report: called after every step of a run;
     ended: called when a run has ended, with its best numbers in its seat; the run that it gives takes the seat over;
-    saved: go on from there, with the runs that sat there then; ranks: the processes that share each step's batch.
-    Raises RequestError for a run that diverged before it was ever scored.
+    saved: go on from there, with the runs that sat there then; ranks: the processes that share each step's batch. A run that
+    diverged before it was ever scored ends without best numbers.
     """
     loop = Loop(model, runs, ranks)
     if saved is not None:
@@ -133,9 +132,6 @@ def fit(
                 loop.end(run, ended)
         keep(loop.saved)
     model.eval()  # the encoder is shared: whoever uses it next expects no dropout
-    if loop.lost:
-        rates = ", ".join(f"{rate:g}" for rate in sorted(set(loop.lost)))
-        raise RequestError(f"training diverged (the loss is not a finite number) at rate {rates}; lower the rate, or set clip")
 
 
 class Loop:
@@ -145,7 +141,6 @@ class Loop:
         self.model, self.seats, self.parameters, self.ranks = model, len(model.places), model.tuned(), ranks
         self.runs = {run.seat: run for run in runs}
         self.optimizer = SeatAdamW(self.parameters, self.seats)
-        self.lost: list[float] = []  # rates of runs that diverged before they were ever scored
 
     def step(self, live: Sequence[Run], precision: Precision) -> Tensor:
         """One forward for all live runs, and one update; (A,) the losses."""
@@ -166,8 +161,6 @@ class Loop:
         self.optimizer.reset(run.seat)  # also where nobody follows: a diverged run's moments would spoil the numbers put back
         if run.best_numbers:
             restore(run.best_numbers, self.parameters, run.seat, self.seats)
-        else:
-            self.lost.append(run.training.rate)
         following = ended(run)
         if following is not None:
             self.runs[run.seat] = following
@@ -177,7 +170,7 @@ class Loop:
         parameters = {str(i): parameter for i, parameter in enumerate(self.parameters)}
         return Saved.join(
             {
-                "parameters": Saved(parameters, self.lost),
+                "parameters": Saved(parameters),
                 "optimizer": Saved(self.optimizer.state()),
                 "random": Saved(_random_state(self.model.device)),
                 **{f"seat {run.seat}": run.saved() for run in self.runs.values()},
@@ -187,10 +180,9 @@ class Loop:
     @torch.no_grad()
     def load(self, saved: Saved) -> None:
         """Go on from where saved() was asked for."""
-        numbers = saved.part("parameters")
+        numbers = saved.part("parameters").tensors
         for i, parameter in enumerate(self.parameters):
-            parameter.copy_(numbers.tensors[str(i)])
-        self.lost = numbers.state
+            parameter.copy_(numbers[str(i)])
         self.optimizer.load(saved.part("optimizer").tensors)
         _set_random_state(saved.part("random").tensors, self.model.device)
         for run in self.runs.values():

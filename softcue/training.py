@@ -1,6 +1,6 @@
 """Training: one job or many at once over one frozen encoder, each of them as if it ran alone."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from softcue.adapter import Adapter, lift
 from softcue.base import Base
 from softcue.checkpoint import Checkpoints, Saved
 from softcue.conditions import identity
-from softcue.errors import RequestError
+from softcue.errors import DivergedError, RequestError
 from softcue.evaluation import evaluate
 from softcue.heads import Head
 from softcue.job import Job, Prepared, prepare, seeded
@@ -66,7 +66,8 @@ def train_jobs(
     Each job has its own order of rows, learning rate, clipping, early stopping and best step, so that with dropout off
     it gives the numbers that it gives alone; dropout masks come from one generator, seeded by the group's first job. A seat
     whose job has ended goes to the next one. report: called after every step of a job; checkpoints: where a killed run goes on;
-    finished: called with a job's number as soon as it has its adapter.
+    finished: called with a job's number as soon as it has its adapter. Raises RequestError: at once for what cannot be trained, and
+    as DivergedError, after all jobs are done, for those that diverged before they were ever scored.
     """
     refuse_ranks("adapters train", "run it without torchrun (full fine-tuning alone shares its batches)")
     if seats < 1:
@@ -85,7 +86,8 @@ def train_jobs(
             adapter.save(_place(checkpoints, number))
         finished(number, adapter)
 
-    for place, group in enumerate(groups_of(jobs, base)):
+    groups = groups_of(jobs, base)
+    for place, group in enumerate(groups):
         if saved is not None and place < saved.state["group"]:
             continue
 
@@ -96,7 +98,22 @@ def train_jobs(
 
         here = saved if saved is not None and place == saved.state["group"] else None
         train_group(group, base, report, seats, note, here, keep)
+    lost = [prepared for group in groups for number, prepared in group.items() if number not in adapters]
+    if lost:
+        raise diverged((prepared.job.method, prepared.training.rate) for prepared in lost)
     return [adapters[number] for number in range(len(jobs))]
+
+
+def diverged(lost: Iterable[tuple[str, float]]) -> DivergedError:
+    """What to say of jobs, each a method and a rate, that diverged before they were ever scored."""
+    rates: dict[str, list[float]] = {}
+    for method, rate in lost:
+        rates.setdefault(method, []).append(rate)
+    told = "; ".join(
+        f"{len(own)} job{'s' * (len(own) > 1)} of {method} at rate {', '.join(f'{rate:g}' for rate in sorted(set(own)))}"
+        for method, own in rates.items()
+    )
+    return DivergedError(f"training diverged (the loss is not a finite number): {told}; lower the rate, or set clip")
 
 
 def groups_of(jobs: Sequence[Job], base: Base) -> list[dict[int, Prepared]]:

@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from softcue.adapter import Adapter
 from softcue.base import Base
-from softcue.errors import RequestError
+from softcue.errors import DivergedError
 from softcue.job import LIMIT, Job, Prepared, make_config, method_class
 from softcue.loop import Run
 from softcue.readers.records import Data, Record
@@ -91,24 +92,14 @@ class Watch:
         """A group is finished."""
 
 
-@dataclass
-class _Lost:
-    """Jobs that diverged before they were ever scored."""
-
-    report: Report
-    jobs: list[Job] = field(default_factory=list)
-
-    def __call__(self, prepared: Prepared, run: Run) -> None:
-        if run.done and not run.history:
-            self.jobs.append(prepared.job)
-        self.report(prepared, run)
-
-
 def run_group(group: Group, terms: Terms, base: Base, report: Report = lambda prepared, run: None) -> Result:
     """Train a group's trials packed."""
     began = time.monotonic()
     jobs = [make_job(trial, terms) for trial in group]
-    adapters = _train(jobs, base, report)
+    found: dict[int, Adapter] = {}
+    with suppress(DivergedError):  # a point at which training diverges is an outcome like any other
+        train_jobs(jobs, base, report, seats=len(jobs), finished=found.__setitem__)
+    adapters = [found.get(number) for number in range(len(jobs))]
     outcomes = tuple(_outcome(trial, job, adapter) for trial, job, adapter in zip(group, jobs, adapters, strict=True))
     best: dict[str, Adapter] = {}
     for name in dict.fromkeys(trial.data for trial in group):
@@ -117,22 +108,6 @@ def run_group(group: Group, terms: Terms, base: Base, report: Report = lambda pr
         if own:
             best[name] = max(own, key=lambda adapter: adapter.scores["selection"])
     return Result(outcomes, best, time.monotonic() - began)
-
-
-def _train(jobs: Sequence[Job], base: Base, report: Report) -> list[Adapter | None]:
-    """Adapters in the jobs' order; None for those that diverged before they were ever scored."""
-    lost = _Lost(report)
-    adapters: dict[int, Adapter | None] = {}
-    try:
-        train_jobs(jobs, base, lost, seats=len(jobs), finished=adapters.__setitem__)
-    except RequestError:
-        if not lost.jobs:
-            raise
-    gone = [any(job is other for other in lost.jobs) for job in jobs]
-    left = [number for number in range(len(jobs)) if number not in adapters and not gone[number]]
-    if left:  # of another shape than those that diverged, whose error came before their turn
-        adapters |= dict(zip(left, _train([jobs[number] for number in left], base, report), strict=True))
-    return [adapters.get(number) for number in range(len(jobs))]
 
 
 def _outcome(trial: Trial, job: Job, adapter: Adapter | None) -> Outcome:

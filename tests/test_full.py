@@ -10,10 +10,11 @@ from transformers import AutoModel
 from softcue.adapter import Adapter
 from softcue.base import Base, open_base
 from softcue.encoder.load import load_encoder
-from softcue.errors import AdapterError, RequestError
+from softcue.errors import AdapterError, DivergedError, RequestError
 from softcue.evaluation import run
 from softcue.full import Checkpoint, train_full
-from softcue.job import Job
+from softcue.job import Job, Prepared
+from softcue.loop import Run
 from softcue.predict import Predictor, reading_of, seat_adapters
 from softcue.prepare import make_items
 from softcue.protocol import Silent
@@ -93,3 +94,11 @@ def test_a_base_in_bfloat16_is_tuned_in_float32() -> None:
 def test_settings_of_a_method_are_refused() -> None:
     with pytest.raises(RequestError, match="full fine-tuning has no settings; length came"):
         train_full(Job(tiny_data(), settings={"length": 3}), tiny_base())
+
+
+def test_training_that_diverges_before_it_is_scored_is_refused_with_its_rate() -> None:
+    def poison(prepared: Prepared, run: Run) -> None:
+        run.loss = run.loss + float("nan")
+
+    with pytest.raises(DivergedError, match=r"diverged .*: 1 job of full at rate 0.003; lower the rate, or set clip"):
+        train_full(Job(tiny_data(train=8), training={"epochs": 2, "batch": 4, "rate": 3e-3}), tiny_base(), poison)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from softcue.errors import RequestError
 from softcue.heads import ClassHead
 from softcue.loop import Run, fit, restore, snapshot
 from softcue.model import Model
@@ -180,15 +179,17 @@ def test_a_run_that_diverges_keeps_its_best_and_leaves_the_others_alone() -> Non
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_a_run_that_diverges_at_once_is_refused_with_its_rate() -> None:
+def test_a_run_that_diverges_at_once_stops_at_its_first_evaluation_without_best_numbers() -> None:
     whole = model(1)
+    run = Run(0, items(), training(), lambda: 0.0, 0)
 
     def poison(run: Run) -> None:
         with torch.no_grad():
             whole.head(0).weight.fill_(torch.nan)
 
-    with pytest.raises(RequestError, match=r"diverged .* at rate 0.01; lower the rate"):
-        fit(whole, [Run(0, items(), training(), lambda: 0.0, 0)], report=poison)
+    fit(whole, [run], report=poison)
+    assert run.done and run.step == run.per_epoch < run.total
+    assert not run.best_numbers and not run.history
 
 
 @pytest.mark.parametrize("on", [True, False])

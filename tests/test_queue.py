@@ -1,6 +1,7 @@
 """A queue of jobs over fewer seats: every job ends as if it had the encoder to itself, and a seat keeps nothing of whom it had before."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,11 +9,12 @@ import torch
 
 from softcue import training
 from softcue.adapter import Adapter
-from softcue.errors import RequestError
+from softcue.checkpoint import Checkpoints
+from softcue.errors import DivergedError, RequestError
 from softcue.job import Job, Prepared, prepare
 from softcue.loop import Run
 from softcue.prepare import make_items, remembering
-from softcue.training import open_seats, start, train_jobs
+from softcue.training import Report, open_seats, start, train_jobs
 from tests.test_training import calm, job, logits, same
 from tests.tiny_base import tiny_base, tiny_data
 
@@ -70,12 +72,67 @@ def test_a_seat_that_diverged_passes_nothing_on() -> None:
         if prepared.job.seed == 0:
             run.loss = run.loss + float("nan")
 
-    with pytest.raises(RequestError, match=r"diverged .* at rate 0.02"):
+    with pytest.raises(DivergedError, match=r"diverged .*: 1 job of pasta at rate 0.02; lower the rate"):
         train_jobs(jobs, tiny_base(), poison, seats=1, finished=ends.__setitem__)
     assert sorted(ends) == [1, 2]
     for number, ours in ends.items():
         for a, b in zip(logits(ours, data), logits(train_jobs([jobs[number]], tiny_base())[0], data), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+LOST = (0, 1, 4)  # of mixed()
+
+
+def mixed() -> list[Job]:
+    """Seven jobs of three shapes, two jobs to a rate."""
+    data = tiny_data("classify", train=16, dev=4, test=4)
+    methods = ("pasta", "pasta", "pasta", "probe", "lora", "lora", "probe")
+    return [job(data, method, seed, calm(method), epochs=3, batch=8, rate=(1 + seed // 2) / 100) for seed, method in enumerate(methods)]
+
+
+def lose(prepared: Prepared, run: Run) -> None:
+    """The loss of some jobs is no number."""
+    if prepared.job.seed in LOST:
+        run.loss = run.loss + float("nan")
+
+
+def queue(report: Report, ends: dict[int, Adapter], kept: Checkpoints | None = None) -> str:
+    """Train the mixed jobs; what is said of those that diverged."""
+    with pytest.raises(DivergedError) as told:
+        train_jobs(mixed(), tiny_base(), report, seats=1, checkpoints=kept, finished=ends.__setitem__)
+    return str(told.value)
+
+
+def test_jobs_that_diverge_are_told_at_the_end_and_take_no_other_group_along() -> None:
+    ends: dict[int, Adapter] = {}
+    said = queue(lose, ends)
+    assert "2 jobs of pasta at rate 0.01; 1 job of lora at rate 0.03; lower the rate, or set clip" in said
+    assert sorted(ends) == [number for number in range(7) if number not in LOST]
+    for number, ours in ends.items():
+        assert same(ours, train_jobs([mixed()[number]], tiny_base())[0])
+
+
+@pytest.mark.parametrize("stop", [4, 9, 15, 26])
+def test_a_queue_with_jobs_that_diverge_ends_the_same_when_it_is_resumed(stop: int, tmp_path: Path) -> None:
+    """Stopped in a job that is about to be lost, behind it, in the next group, and behind the last loss."""
+    undisturbed: dict[int, Adapter] = {}
+    said = queue(lose, undisturbed)
+    steps = 0
+
+    def lose_then_stop(prepared: Prepared, run: Run) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == stop:
+            raise KeyboardInterrupt
+        lose(prepared, run)
+
+    with pytest.raises(KeyboardInterrupt):
+        queue(lose_then_stop, {}, Checkpoints(tmp_path, every=1))
+    for _ in range(2):  # the second time nothing is left to do
+        ends: dict[int, Adapter] = {}
+        assert queue(lose, ends, Checkpoints(tmp_path, every=1, resume=True)) == said
+        assert sorted(ends) == sorted(undisturbed)
+        assert all(same(ours, undisturbed[number]) for number, ours in ends.items())
 
 
 def test_taking_a_seat_leaves_nothing_of_the_one_before_and_touches_no_other() -> None:
