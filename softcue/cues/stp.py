@@ -100,11 +100,11 @@ class Stp(Cue, method="stp", config=StpConfig):
     def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
         """(N, D) -> (N, D)"""
         if layer == 0:
-            ctx.memory = self.vectors(hidden, ctx.batch)
-        if all(max(self.plans[seat][layer]) < 0 for seat, _, _ in ctx.batch.runs):
-            return hidden
-        row, delta = ctx.memory
-        return hidden.index_add(0, row[layer], delta[layer])
+            plans = {self.plans[seat] for seat, _, _ in ctx.batch.runs}
+            prompted = [any(max(plan[i]) >= 0 for plan in plans) for i in range(self.place.shape[1])]
+            ctx.memory = prompted, *self.vectors(hidden, ctx.batch)
+        prompted, row, delta = ctx.memory
+        return hidden.index_add(0, row[layer], delta[layer]) if prompted[layer] else hidden
 
     def vectors(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Rows, and what each layer adds to them, as `layered` says."""
