@@ -138,7 +138,7 @@ def backbone_copy(base: Base) -> Any:
 def serving(base: Base, method: str, work: Workload, pooling: str, adapters: int = 1, **settings: Any) -> Model:
     """A model as Predictor makes it."""
     model = model_of(base, method, work, pooling, adapters, **settings).eval()
-    model.mixture.serve(next(base.backbone.encoder.parameters()).dtype)
+    model.serve()
     return model
 
 

@@ -49,7 +49,7 @@ TAIL = """## What makes it fast
 - `softcue/encoder/core.py`: the last layer is computed at the rows that are read, where the head reads [CLS] alone.
 - `softcue/encoder/linear.py`: frozen weights are laid out once as the processor's kernels read them.
 - `softcue/encoder/memory.py`: freed memory is kept, and not returned to the system after every layer.
-- `softcue/protocol.py`, `Cue.serve`: a served cue is held in the encoder's precision, so that a forward converts nothing.
+- `softcue/model.py`, `Model.serve`: a served cue is held in the encoder's precision, so that a forward converts nothing.
 - `softcue/optim.py`, `softcue/encoder/core.py`: full fine-tuning has torch's fused AdamW, and gradients of the words that occur alone.
 """
 CASES = {"training": "task", "inference": "task", "roofline": "task", "mixed": "side", "memory": "backbone", "packed_sweep": "device"}

@@ -162,13 +162,17 @@ class Sight:
             logits[..., :count] += to_front
         if text is not None:
             logits[..., count:] += text.to(logits.dtype)
+        return self.chances(logits).to(value.dtype) @ value
+
+    def chances(self, logits: Tensor) -> Tensor:
+        """Attention probabilities, float32."""
         width = logits.shape[-1]
         if width < VECTOR:
             logits = F.pad(logits, (0, VECTOR - width), value=-torch.inf)
         chance = logits.softmax(-1, dtype=torch.float32)[..., :width]
         if self.watch is not None:
             self.watch(chance, self.bucket)
-        return chance.to(value.dtype) @ value
+        return chance
 
     def text_mask(self, query: Tensor, key: Tensor) -> Tensor | None:
         """What to add to the logits between rows, (b|1, H|1, t|1, t) float32, or None."""
@@ -217,13 +221,7 @@ class _Mix(torch.autograd.Function):
     def forward(ctx, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, sight: "Sight") -> Tensor:  # type: ignore[no-untyped-def, override]
         query = query * sight.scale
         logits = query @ key.mT
-        logits = logits if mask is None else logits + mask
-        width = logits.shape[-1]
-        if width < VECTOR:
-            logits = F.pad(logits, (0, VECTOR - width), value=-torch.inf)
-        chance = logits.softmax(-1, dtype=torch.float32)[..., :width]
-        if sight.watch is not None:
-            sight.watch(chance, sight.bucket)
+        chance = sight.chances(logits if mask is None else logits + mask)
         seen = chance.to(value.dtype)
         kept = keep(seen, sight.dropout) if sight.dropout else None
         seen = seen if kept is None else seen * kept

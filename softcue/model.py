@@ -67,6 +67,12 @@ class Model(nn.Module):
         """Where the encoder is."""
         return next(self.encoder.parameters()).device
 
+    def serve(self) -> None:
+        """Hold the cues' numbers in the precision in which the encoder takes them: half the memory, and no conversion in a forward."""
+        dtype = next(self.encoder.parameters()).dtype
+        for parameter in self.mixture.parameters():
+            parameter.data = parameter.data.to(dtype)
+
     def forward(self, batch: Batch) -> Output:
         """One forward for any mix of seats."""
         shares = self._shares(batch)

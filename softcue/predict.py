@@ -58,6 +58,9 @@ class Predictor:
         def read(first: int) -> list[Question]:
             return [self._question(i, requests[i]) for i in range(first, min(first + AHEAD, len(requests)))]
 
+        if len(requests) <= AHEAD:  # nothing is ahead: a thread would only take time
+            yield read(0)
+            return
         reader = ThreadPoolExecutor(1)
         try:
             parts = [reader.submit(read, first) for first in range(0, len(requests), AHEAD)]
@@ -114,7 +117,5 @@ def seat_adapters(base: Base, adapters: Sequence[Adapter]) -> Model:
     model = Model(base.backbone.encoder, cues, heads, [Place(*place) for place in places])
     for place, adapter in zip(model.places, adapters, strict=True):
         seat_in(cues[place.cue], place.cue_seat, heads[place.head], place.head_seat, adapter)
-    precision = next(base.backbone.encoder.parameters()).dtype
-    for cue in cues:
-        cue.serve(precision)
+    model.serve()
     return model.to(model.device).eval()

@@ -113,11 +113,6 @@ class Cue(nn.Module):
         for name in self.per_seat_names(config):
             getattr(self, name)[seat] = float(getattr(config, name))
 
-    def serve(self, dtype: torch.dtype) -> None:
-        """Hold the trained numbers in the precision in which the encoder takes them: half the memory, and no conversion in a forward."""
-        for parameter in self.parameters():
-            parameter.data = parameter.data.to(dtype)
-
     def on_words(self, word: Tensor, ctx: Context) -> Tensor:
         """(N, E) -> (N, E): word vectors, before position, segment and norm."""
         return word
@@ -162,9 +157,8 @@ def edits(cue: Cue, layer: int, ctx: Context) -> Edit | None:
 
 def add_rows(hidden: Tensor, row: Tensor, delta: Tensor) -> Tensor:
     """(N, D), (B, S), (B, S, D): adds delta at the rows; rows of -1 are left alone."""
-    # A zero added to row 0 instead of a selection: no synchronisation; filled, not multiplied: row 0 is another's, and nan * 0 is nan.
-    delta = delta.to(hidden.dtype).masked_fill((row < 0).unsqueeze(-1), 0.0)
-    return hidden.index_add(0, row.clamp(min=0).flatten(), delta.flatten(0, 1))
+    (rows,), (added,) = layered(delta.to(hidden.dtype).unsqueeze(1), row.unsqueeze(1))
+    return hidden.index_add(0, rows, added)
 
 
 def layered(delta: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
@@ -172,6 +166,7 @@ def layered(delta: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
 
     For a cue that adds vectors in many layers: gathered once per forward, for a gather costs more than what it is for.
     """
+    # A zero added to row 0 instead of a selection: no synchronisation; filled, not multiplied: row 0 is another's, and nan * 0 is nan.
     delta = delta.masked_fill((row < 0).unsqueeze(-1), 0.0)
     return row.clamp(min=0).transpose(0, 1).flatten(1), delta.transpose(0, 1).flatten(1, 2)
 
