@@ -3,12 +3,14 @@
     python scripts/find_presets.py --data-root DATA --out found            # hours; the same command goes on after a kill
     python scripts/find_presets.py --data-root DATA --out found --quick    # minutes; shows that it works, finds nothing
 
-Writes OUT/presets.toml, which can take the place of softcue/presets.toml, and OUT/evidence.json: command and every score.
-The sets of HELD_BACK are for checking what was found (softcue compare), and are never read here.
+Writes OUT/presets.toml and OUT/presets.json (commands and every score), which can take the places of the two files in softcue/. What
+softcue/presets.json has of other methods and kinds stays. The sets of HELD_BACK are for checking what was found
+(scripts/check_presets.py), and are never read here.
 """
 
 import argparse
 import json
+import math
 import shlex
 import sys
 import tomllib
@@ -21,7 +23,7 @@ from typing import Any
 from softcue import __version__
 from softcue.base import Base, open_base
 from softcue.errors import SoftcueError
-from softcue.files import write_file
+from softcue.files import read_json, write_file
 from softcue.settings import SMALL, preset
 from softcue.sweep import sweep
 from softcue.sweep_live import sweep_board
@@ -33,13 +35,15 @@ DEVELOPMENT: dict[str, dict[str, tuple[str, ...]]] = {  # by kind and size; sets
     "score": {"large": ("stsb",), "small": ("stsb",)},  # the only one of its kind: found here, it cannot be checked on another
     "choice": {"small": ("copa_mc",)},  # likewise
 }
-HELD_BACK = {"classify": ("cola", "qqp", "clinc150", "cb"), "tag": ("conll2003", "wnut17", "gum")}
+HELD_BACK = {"classify": ("cola", "qqp", "clinc150"), "tag": ("conll2003", "wnut17", "gum")}
+Key = tuple[str, str, str]  # method, kind, size
 METHODS = ("pasta", "stp", "spt", "gpc", "apt", "ptuning", "prompt", "lora", "bitfit", "probe")
 SIZES = {"large": (2_000, 4), "small": (400, 10)}  # training rows and epochs
 QUICK = {"large": (40, 1)}
 FACTORS = (0.3, 1.0, 3.0)  # of the preset's rate
 MARKER = "# Found by scripts/find_presets.py"
 BEYOND = 3.0  # how far rates go on where the best is the last that was tried
+NOISE = {"large": 0.01, "small": 0.03}  # differences that one seed on 200 or 40 selection rows cannot show
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -57,28 +61,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     unknown = sorted(set(given.kinds.split(",")) - set(DEVELOPMENT))
     if unknown:
         sys.exit(f"find_presets: kind {', '.join(unknown)} is unknown; expected some of {', '.join(DEVELOPMENT)}")
-    command = shlex.join(["python", "scripts/find_presets.py", *(sys.argv[1:] if arguments is None else arguments)])
+    told = {str(given.data_root): "DATA", str(given.out): "FOUND"}
+    command = shlex.join(["python", "scripts/find_presets.py", *(told.get(word, word) for word in arguments or sys.argv[1:])])
     try:
-        base, found = open_base(given.backbone, given.precision), []
+        base, found = open_base(given.backbone, given.precision), earlier(given.out)
         for method in given.methods.split(","):
             for kind in given.kinds.split(","):
                 for size, (rows, epochs) in (QUICK if given.quick else SIZES).items():
                     sets = DEVELOPMENT[kind].get(size, ())[: 1 if given.quick else None]
                     if sets:
-                        found.append(find(method, kind, size, sets, rows, epochs, given.seeds, base, given.data_root, given.out))
-                    save(found, command, base, given.out)
+                        one = find(method, kind, size, sets, rows, epochs, given.seeds, base, given.data_root, given.out)
+                        found[method, kind, size] = {**one, "command": command}
+                        save(found, base, given.out)
     except SoftcueError as error:
         sys.exit(f"find_presets: {error}")
+
+
+def earlier(out: Path) -> dict[Key, dict[str, Any]]:
+    """What OUT, or else what is shipped, has already."""
+    shipped = Path(str(files("softcue").joinpath("presets.json")))
+    file = out / "presets.json" if (out / "presets.json").exists() else shipped
+    return {(one["method"], one["kind"], one["size"]): one for one in read_json(file, SoftcueError)["found"]} if file.exists() else {}
 
 
 def find(
     method: str, kind: str, size: str, sets: Sequence[str], rows: int, epochs: int, seeds: int, base: Base, root: Path, out: Path
 ) -> dict[str, Any]:
     """The best rate over `sets`, and the scores of all that were tried; where the best is an end, some beyond it are tried too."""
-    usual = preset(method, kind, rows, {}).rate
+    usual = preset(method, "", rows, {}).rate  # the method's own, whatever its tables by kind say
     rates = [float(f"{usual * factor:.4g}") for factor in FACTORS]
     scores: dict[float, dict[str, float]] = {}
-    runs: list[dict[str, Any]] = []
     while rates:
         place = out / "sweeps" / file_name(f"{method}-{kind}-{size}-from-{rates[0]:g}")
         with sweep_board() as watch:
@@ -86,28 +98,30 @@ def find(
                 list(sets), [method], place, grid={"rate": rates}, seeds=seeds, backbone=base, settings={"epochs": epochs, "patience": 0},
                 root=root, rows=rows, watch=watch, say=lambda line: print(line, file=sys.stderr),
             )  # fmt: skip
-        runs += result["runs"]
         for own in result["data"]:
             for row in own["table"]:
                 scores.setdefault(row["rate"], {})[own["data"]] = float("-inf") if row["mean"] is None else row["mean"]
         rates = beyond(scores)
-    best = best_rate(scores)
+    best = best_rate(scores, usual, NOISE[size])
     print(f"{method} {kind} {size}: rate {best:g}, {mean(scores[best].values()):.4f} on {', '.join(sets)}", flush=True)
     table = [
         {"rate": rate, "mean": finite(mean(by_set.values())), "by_set": {k: finite(v) for k, v in by_set.items()}}
         for rate, by_set in sorted(scores.items())
     ]
-    return {"method": method, "kind": kind, "size": size, "rows": rows, "epochs": epochs, "rate": best, "tried": table, "runs": runs}
+    return {"method": method, "kind": kind, "size": size, "rows": rows, "epochs": epochs, "rate": best, "tried": table}
 
 
-def best_rate(scores: Mapping[float, Mapping[str, float]]) -> float:
-    """Of the best mean over data sets; of equals the lower."""
-    return max(sorted(scores), key=lambda rate: mean(scores[rate].values()))
+def best_rate(scores: Mapping[float, Mapping[str, float]], usual: float, noise: float) -> float:
+    """Of those whose mean over data sets is the best or within `noise` of it, the one nearest to the usual rate."""
+    means = {rate: mean(by_set.values()) for rate, by_set in scores.items()}
+    good = [rate for rate in sorted(means) if means[rate] >= max(means.values()) - noise]
+    return min(good, key=lambda rate: round(abs(math.log(rate / usual)), 6))
 
 
 def beyond(scores: Mapping[float, Mapping[str, float]]) -> list[float]:
     """A rate beyond the end that is best, once; none where the best lies between others."""
-    tried, best = sorted(scores), best_rate(scores)
+    tried = sorted(scores)
+    best = max(tried, key=lambda rate: mean(scores[rate].values()))
     if len(tried) > len(FACTORS):  # more than a first round
         return []
     return [float(f"{best * step:.4g}") for step, end in ((BEYOND, tried[-1]), (1 / BEYOND, tried[0])) if best == end]
@@ -118,19 +132,18 @@ def finite(value: float) -> float | None:
     return value if value > float("-inf") else None
 
 
-def save(found: Sequence[Mapping[str, Any]], command: str, base: Base, out: Path) -> None:
+def save(found: Mapping[Key, Mapping[str, Any]], base: Base, out: Path) -> None:
     """Both files, after each finding."""
     shipped = files("softcue").joinpath("presets.toml").read_text(encoding="utf-8")
-    write_file(out / "presets.toml", with_tables(shipped, found, base.backbone.name).encode())
+    write_file(out / "presets.toml", with_tables(shipped, list(found.values()), base.backbone.name).encode())
     evidence = {
-        "command": command,
         "softcue": __version__,
         "backbone": base.backbone.name,
         "development": DEVELOPMENT,
         "held_back": HELD_BACK,
-        "found": list(found),
+        "found": list(found.values()),
     }
-    write_file(out / "evidence.json", json.dumps(evidence, indent=1).encode())
+    write_file(out / "presets.json", json.dumps(evidence, indent=1).encode())
 
 
 def with_tables(shipped: str, found: Sequence[Mapping[str, Any]], backbone: str) -> str:
@@ -138,7 +151,7 @@ def with_tables(shipped: str, found: Sequence[Mapping[str, Any]], backbone: str)
     own = shipped.partition(MARKER)[0].rstrip()
     rates = {(one["method"], one["kind"], one["size"]): one["rate"] for one in found}
     lines = [
-        f"{MARKER} with {backbone}; the evidence is in presets.json.",
+        f"{MARKER} with {backbone}; the evidence is in presets.json beside this file.",
         f"# METHOD.KIND, and below {SMALL:,} training rows METHOD.KIND.small.",
     ]
     for method, kind in dict.fromkeys((method, kind) for method, kind, _ in rates):

@@ -48,6 +48,11 @@ class Mixture(Cue):
         part = batch if whole else batch.part(examples, seats)
         return Member(cue, torch.tensor(examples, device=batch.device), Context(part))
 
+    def rate_shares(self) -> dict[str, float]:
+        """Each cue's, under the names that its parameters have here."""
+        cues = [(number, cue) for number, cue in enumerate(self.cues) if isinstance(cue, Cue)]
+        return {f"cues.{number}.{name}": share for number, cue in cues for name, share in cue.rate_shares().items()}
+
     def on_words(self, word: Tensor, ctx: Context) -> Tensor:
         """Each member on its own rows."""
         for member in self.members(ctx):

@@ -109,3 +109,8 @@ class Model(nn.Module):
     def tuned(self) -> list[nn.Parameter]:
         """The parameters that training changes: the cues' and heads', and the encoder's where it was unfrozen."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def rate_shares(self) -> list[float]:
+        """Of each of tuned(): the share of the job's rate that it learns at."""
+        shares = {id(self.mixture.get_parameter(name)): share for name, share in self.mixture.rate_shares().items()}
+        return [shares.get(id(parameter), 1.0) for parameter in self.tuned()]

@@ -11,14 +11,15 @@ from torch.optim.adamw import adamw
 class SeatAdamW:
     """AdamW (Loshchilov and Hutter, 2019) on parameters whose axis 0 is the seat axis: rate, decay, clip and steps per seat.
 
-    With one seat any parameter will do, an encoder's own included.
+    With one seat any parameter will do, an encoder's own included. shares: of each parameter, what part of the rate it learns at.
     """
 
     betas = 0.9, 0.999  # torch's and transformers' defaults, and those of every published recipe here
     eps = 1e-8
 
-    def __init__(self, parameters: Sequence[nn.Parameter], seats: int) -> None:
+    def __init__(self, parameters: Sequence[nn.Parameter], seats: int, shares: Sequence[float] = ()) -> None:
         self.parameters = list(parameters)
+        self.shares = list(shares) or [1.0] * len(self.parameters)
         self.seats = seats
         self.steps = torch.zeros(seats, device=self.parameters[0].device)  # per seat, so that a seat reused for the next job starts afresh
         self.first = [torch.zeros_like(p) for p in self.parameters]
@@ -66,22 +67,26 @@ class SeatAdamW:
         """torch's fused kernel, which takes one rate: an encoder's 23 million numbers in a tenth of the time of the steps one by one."""
         if rate == 0:
             return
-        adamw(
-            [*self.parameters], grads, self.first, self.second, [], [self.steps[0] - 1 for _ in grads],
-            fused=True, grad_scale=(1 / shrink).view(()), amsgrad=False, beta1=self.betas[0], beta2=self.betas[1],
-            lr=rate, weight_decay=decay, eps=self.eps, maximize=False,
-        )  # fmt: skip
+        for share in dict.fromkeys(self.shares):
+            own = [i for i, other in enumerate(self.shares) if other == share]
+            parameters, gradients, first, second = ([of[i] for i in own] for of in (self.parameters, grads, self.first, self.second))
+            adamw(
+                parameters, gradients, first, second, [], [self.steps[0] - 1 for _ in own],
+                fused=True, grad_scale=(1 / shrink).view(()), amsgrad=False, beta1=self.betas[0], beta2=self.betas[1],
+                lr=rate * share, weight_decay=decay, eps=self.eps, maximize=False,
+            )  # fmt: skip
 
     def _many(self, grads: Sequence[Tensor], rate: Tensor, decay: Tensor, shrink: Tensor) -> None:
         age = self.steps.clamp(min=1)
         beta1, beta2 = self.betas
-        for p, g, m, v in zip(self.parameters, grads, self.first, self.second, strict=True):
+        for p, g, m, v, share in zip(self.parameters, grads, self.first, self.second, self.shares, strict=True):
+            own = rate * share
             g = g * _wide(shrink, g)
             m.lerp_(g, 1 - beta1)
             v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
             root = (v / _wide(1 - beta2**age, v)).sqrt_().add_(self.eps)
-            p.mul_(_wide(1 - rate * decay, p))
-            p.sub_(m / root * _wide(rate / (1 - beta1**age), p))
+            p.mul_(_wide(1 - own * decay, p))
+            p.sub_(m / root * _wide(own / (1 - beta1**age), p))
 
     @torch.no_grad()
     def reset(self, seat: int) -> None:

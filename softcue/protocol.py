@@ -113,6 +113,10 @@ class Cue(nn.Module):
         for name in self.per_seat_names(config):
             getattr(self, name)[seat] = float(getattr(config, name))
 
+    def rate_shares(self) -> dict[str, float]:
+        """Parameters, by name, that learn at a share of the job's rate, and the share."""
+        return {}
+
     def on_words(self, word: Tensor, ctx: Context) -> Tensor:
         """(N, E) -> (N, E): word vectors, before position, segment and norm."""
         return word

@@ -45,6 +45,21 @@ def test_twenty_steps_equal_torch_adamw_with_clipping_for_every_seat() -> None:
             torch.testing.assert_close(own[seat], other, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("seats", [1, 3])
+def test_parameters_with_shares_equal_torch_with_groups_of_their_own_rates(seats: int) -> None:
+    shares = [1.0, 0.03, 1.0]
+    ours, theirs = parameters(seats), parameters(seats)
+    optimizer = SeatAdamW(ours, seats, shares)
+    peer = torch.optim.AdamW([{"params": [p], "lr": 1e-2 * share} for p, share in zip(theirs, shares, strict=True)], weight_decay=0.5)
+    for step in range(10):
+        for own, other, gradient in zip(ours, theirs, gradients(step), strict=True):
+            own.grad, other.grad = gradient[:seats].clone(), gradient[:seats].clone()
+        optimizer.step(*(torch.full((seats,), value) for value in (1e-2, 0.5, float("inf"))))
+        peer.step()
+    for own, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-6)
+
+
 def test_a_rate_that_changes_every_step_equals_torch_with_that_rate() -> None:
     ours, theirs = parameters(1), parameters(1)
     optimizer, peer = SeatAdamW(ours, 1), torch.optim.AdamW(theirs, weight_decay=0.1)

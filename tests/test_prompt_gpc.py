@@ -6,6 +6,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from softcue.batch import Example, pack
+from softcue.heads import ClassHead
+from softcue.model import Model
 from softcue.protocol import Context, Cue
 from tests.cue_cases import FAMILIES, SEATS, agree, build, case, close, forward, texts
 from tests.slow_bert import encode
@@ -89,3 +91,15 @@ def test_gpc_leaves_text_rows_alone_before_every_layer() -> None:
         out = gpc.before_layer(layer, hidden, ctx)
         assert bool((out[batch.is_text] == hidden[batch.is_text]).all())
         assert not bool((out[~batch.is_text] == hidden[~batch.is_text]).any())
+
+
+def test_the_cell_learns_at_a_share_of_the_prompts_rate() -> None:
+    _, encoder = case("bert")
+    gpc = build("gpc", encoder, length=LENGTH, cell_rate=0.1, bias=True, norm=True)
+    assert gpc.rate_shares() == dict.fromkeys(("remember", "forget", "bias", "norm_weight", "norm_bias"), 0.1)
+    model = Model.single(encoder, gpc, ClassHead(encoder.dims.hidden, [2] * gpc.vectors.shape[0], "cls"), gpc.vectors.shape[0])
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    shares = dict(zip(names, model.rate_shares(), strict=True))
+    own = {name.rpartition(".")[2]: shares.pop(name) for name in names if name.startswith("mixture.")}
+    assert own == {"vectors": 1.0, **gpc.rate_shares()}
+    assert set(shares.values()) == {1.0}

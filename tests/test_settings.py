@@ -15,7 +15,7 @@ from softcue.settings import Training, preset, split_settings
 def test_every_method_has_a_preset_that_is_sound(method: str) -> None:
     few, many = preset(method, "classify", 10, {}), preset(method, "classify", 1_000_000, {})
     assert few.epochs > many.epochs >= 1
-    assert few.rate == many.rate > 0
+    assert few.rate > 0 < many.rate
 
 
 def test_full_fine_tuning_has_a_rate_of_its_own() -> None:

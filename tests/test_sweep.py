@@ -20,6 +20,7 @@ from softcue.adapter import Adapter
 from softcue.api import evaluate
 from softcue.cli import main
 from softcue.cli.sweep import with_local
+from softcue.cues import Cue
 from softcue.errors import RequestError
 from softcue.readers.records import Data, Record
 from softcue.sweep import sweep
@@ -67,6 +68,13 @@ def test_every_point_and_seed_is_run_once_and_all_files_say_the_same(tmp_path: P
     assert [float(row["selection"]) for row in rows] == [run["selection"] for run in result["runs"]]
     assert [row["length"] for row in rows] == [str(run["settings"].get("length", "")) for run in result["runs"]]
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("method", sorted(Cue.registry))
+def test_every_method_can_be_swept_with_nothing_but_its_defaults(tmp_path: Path, method: str) -> None:
+    result = quick(tmp_path, methods=(method,), grid={"rate": [1e-3, 1e-2]})
+    assert [run["settings"]["rate"] for run in result["runs"]] == [1e-3, 1e-2]
+    assert all(run["selection"] is not None for run in result["runs"])
 
 
 def test_the_best_point_is_that_of_the_highest_mean_and_its_adapter_has_the_scores_of_the_reported_rows(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ class GpcConfig(Options):
     shared: bool = True  # one cell for all layers ("global": inferred), or one each
     bias: bool = False  # (inferred)
     norm: bool = False  # LayerNorm after the cell (inferred)
+    cell_rate: float = setting(0.03, least=0)  # of the job's rate, for the cell: a prompt wants 30 times a matrix's (own choice)
     init: Literal["identity", "normal"] = "identity"  # identity: forget nothing, remember nothing: prompt tuning at step 0 (inferred)
 
     def problems(self) -> list[str]:
@@ -49,6 +50,10 @@ class Gpc(Cue, method="gpc", config=GpcConfig):
         if config.norm:
             self.norm_weight = nn.Parameter(torch.ones(adapters, cells, hidden))
             self.norm_bias = nn.Parameter(torch.zeros(adapters, cells, hidden))
+
+    def rate_shares(self) -> dict[str, float]:
+        """The cell's weights learn at `cell_rate` of the rate that the prompt has."""
+        return {name: self.config.cell_rate for name, _ in self.named_parameters() if name != "vectors"}
 
     @classmethod
     def count(cls, dims: Dims, config: GpcConfig) -> int:

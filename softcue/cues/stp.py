@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +81,8 @@ class Stp(Cue, method="stp", config=StpConfig):
     @classmethod
     def shape(cls, config: StpConfig) -> StpConfig:
         """Plans with as many vectors, layers and slots share a cue: their vectors in the first places, whatever the plan."""
+        if not config.place:
+            return cast(StpConfig, super().shape(config))  # before settle(): a sweep asks what may share a loop
         layers, slots, count = len(settled(config)), len(config.place[0]), vectors(config.place)
         numbers = [n if n < count else -1 for n in range(layers * slots)]
         rows = tuple(tuple(numbers[i * slots : (i + 1) * slots]) for i in range(layers))

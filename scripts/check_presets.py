@@ -1,0 +1,107 @@
+"""Checks the shipped presets on data sets that no preset was chosen on: every method as `softcue train` runs it with no flags.
+
+    python scripts/check_presets.py --data-root DATA            # hours; the same command goes on after a kill
+    python scripts/check_presets.py --data-root DATA --sets cola,gum --methods pasta,full
+
+At most 2,000 training rows, three seeds (packed in one loop), a tenth of train selects, and the rows reported choose nothing.
+Writes a JSON for each data set to OUT; `python scripts/presets_page.py` makes docs/presets.md of them.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.common import Options, machine
+from scripts.find_presets import HELD_BACK
+from softcue.base import Base, open_base
+from softcue.compare import MAJORITY, majority
+from softcue.compare_table import Row, summary
+from softcue.conditions import identity
+from softcue.errors import SoftcueError
+from softcue.files import read_json, write_file
+from softcue.full import METHOD as FULL
+from softcue.full import train_full
+from softcue.job import Job
+from softcue.readers import Data
+from softcue.settings import preset
+from softcue.splits import select
+from softcue.tasks import open_data
+from softcue.training import train_jobs
+
+RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "presets"
+METHODS = ("probe", "pasta", "stp", "spt", "gpc", "apt", "ptuning", "lora", FULL)
+ROWS = 2_000
+SEEDS = 3
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line, train, write."""
+    sets = [name for names in HELD_BACK.values() for name in names]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data-root", type=Path, required=True, help="folder with a folder for each data set")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of a JSON for each data set")
+    parser.add_argument("--sets", default=",".join(sets), help="names with commas between")
+    parser.add_argument("--methods", default=",".join(METHODS), help="names with commas between")
+    parser.add_argument("--rows", type=int, default=ROWS, help="cap on training rows")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--backbone", default="minilm")
+    given = parser.parse_args(arguments)
+    try:
+        base = open_base(given.backbone)
+        for name in given.sets.split(","):
+            data = open_data(name, data_root=given.data_root, limit={"train": given.rows})
+            check(data, given.methods.split(","), range(given.seeds), base, given.out / f"{name}-{given.rows}.json")
+    except SoftcueError as error:
+        sys.exit(f"check_presets: {error}")
+
+
+def check(data: Data, methods: Sequence[str], seeds: Sequence[int], base: Base, file: Path) -> None:
+    """Train and score what `file` does not hold yet, and write it after each method."""
+    selection = select(data, 0, from_train=True)
+    held = read_json(file, SoftcueError)["table"] if file.exists() else {}
+    table = {MAJORITY: summary(Row(MAJORITY, [majority(data, seed) for seed in seeds]), data.metrics), **held}
+    for method in methods:
+        jobs = [Job(data, method, seed=seed, from_train=True) for seed in seeds]
+        made_with = hashlib.sha256(json.dumps(identity(jobs, base)).encode()).hexdigest()
+        if table.get(method, {}).get("made_with") == made_with:
+            continue
+        began = time.monotonic()
+        scores = train(jobs, base)
+        settled = preset(method, data.kind, len(selection.train), {})
+        table[method] = {
+            **summary(Row(method, [{name: float(own[name]) for name in data.metrics} for own in scores]), data.metrics),
+            "rate": settled.rate,
+            "epochs": settled.epochs,
+            "seconds": time.monotonic() - began,
+            "made_with": made_with,
+        }
+        told = table[method]["scores"][data.metric]
+        print(f"{data.name} {method}: {data.metric} {told['mean']:.4f}, {table[method]['seconds']:.0f} s", flush=True)
+        result = {
+            "data": data.name,
+            "kind": data.kind,
+            "metrics": list(data.metrics),
+            "rows": {"train": len(selection.train), "selection": len(selection.select), "reported": len(selection.report)},
+            "measured": selection.measured,
+            "machine": machine(Options(quick=False, threads=torch.get_num_threads(), clock="wall", repeat=1)),
+            "table": {name: table[name] for name in (MAJORITY, *METHODS) if name in table},
+        }
+        write_file(file, json.dumps(result, indent=1).encode())
+
+
+def train(jobs: Sequence[Job], base: Base) -> list[Mapping[str, Any]]:
+    """The scores of each job."""
+    if jobs[0].method == FULL:
+        return [train_full(job, base).scores for job in jobs]
+    return [adapter.scores for adapter in train_jobs(jobs, base)]
+
+
+if __name__ == "__main__":
+    main()
