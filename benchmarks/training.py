@@ -1,4 +1,8 @@
-"""Training examples per second: softcue's methods against PEFT and transformers, by default and at their best."""
+"""Training examples per second: softcue's methods against PEFT and transformers, by default and at their best.
+
+Each pair takes the same batches: random ones against the default, texts of similar length together (our group_by_length)
+against the best.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,13 +25,13 @@ def measure(size: str, task: str, methods: Sequence[str], options: Options) -> l
     """All methods and their rivals on one task, in one alternating run."""
     work = ours.workload(task, 2 * ours.BATCH if options.quick or size != "minilm" else 8 * ours.BATCH)
     random, sorted_ = work.random, work.sorted
-    sides: dict[str, Any] = {}
-    for method in methods:
-        run = ours.training(ours.backbone(size), method, work)
-        sides[method] = lambda run=run: run(random)
+    own: dict[str, Any] = {method: ours.training(ours.backbone(size), method, work) for method in methods}
     if "pasta" in methods and work.kind != "tag":
-        run = ours.training(ours.backbone(size), "pasta", work, "mean")
-        sides["pasta, mean pooling"] = lambda run=run: run(random)
+        own["pasta, mean pooling"] = ours.training(ours.backbone(size), "pasta", work, "mean")
+    sides: dict[str, Any] = {}
+    for side, run in own.items():
+        sides[side] = lambda run=run: run(random)
+        sides[f"{side}, by length"] = lambda run=run: run(sorted_)
     rivals = dict.fromkeys([*(RIVAL[method] for method in methods), "full"])
     for rival in rivals:
         plain = peers.training(peers.open_peer(size, rival, work), best=False)
@@ -37,6 +41,8 @@ def measure(size: str, task: str, methods: Sequence[str], options: Options) -> l
     times = alternate(sides, options)
     rows = []
     for side, taken in times.items():
+        if side.endswith("by length"):
+            continue
         row: dict[str, Any] = {
             "backbone": size,
             "task": task,
@@ -45,9 +51,10 @@ def measure(size: str, task: str, methods: Sequence[str], options: Options) -> l
             "examples/s": len(work.items) / taken.median,
             "spread": taken.spread,
         }
-        if not side.endswith(("default", "best")):
-            rival = RIVAL[side.partition(",")[0]]
-            row |= {"rival": rival, "x default": times[f"{rival}, default"].over(taken), "x best": times[f"{rival}, best"].over(taken)}
+        if side in own:
+            rival, alike = RIVAL[side.partition(",")[0]], times[f"{side}, by length"]
+            row |= {"by length, examples/s": len(work.items) / alike.median, "rival": rival}
+            row |= {"x default": times[f"{rival}, default"].over(taken), "x best": times[f"{rival}, best"].over(alike)}
             row["x full default"] = times["full, default"].over(taken)
         rows.append(row)
     return rows

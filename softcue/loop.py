@@ -19,6 +19,7 @@ from softcue.settings import Training
 
 Precision = Callable[[], AbstractContextManager[Any]]
 Keep = Callable[[Callable[[], Saved]], None]  # told after every step how to get what a checkpoint would hold
+POOL = 50  # batches among which items are put together by length, as in transformers
 EVALUATIONS = 40  # a run is scored after each epoch, but at most about this often
 
 
@@ -52,6 +53,8 @@ class Run:
         """The next step's items; every epoch in an order of its own."""
         if self.step % self.per_epoch == 0:
             self.order = torch.randperm(len(self.items), generator=self.generator).tolist()
+            if self.training.group_by_length:
+                self.order = by_length(self.order, [item.rows for item in self.items], self.training.batch, self.generator)
         at = self.step % self.per_epoch * self.training.batch
         return [self.items[i] for i in self.order[at : at + self.training.batch]]
 
@@ -78,6 +81,15 @@ class Run:
         self.generator.set_state(saved.tensors["generator"])
         count = sum(name.startswith("best.") for name in saved.tensors)
         self.best_numbers = [saved.tensors[f"best.{i}"].to(device) for i in range(count)]
+
+
+def by_length(order: Sequence[int], rows: Sequence[int], batch: int, generator: torch.Generator) -> list[int]:
+    """The order with the items of each POOL batches put together by their rows; the batches then follow one another by chance."""
+    pools = [order[at : at + POOL * batch] for at in range(0, len(order), POOL * batch)]
+    alike = [i for pool in pools for i in sorted(pool, key=lambda i: -rows[i])]
+    whole = len(alike) // batch  # a last one that is short stays last
+    places = torch.randperm(whole, generator=generator).tolist()
+    return [i for place in places for i in alike[place * batch : (place + 1) * batch]] + alike[whole * batch :]
 
 
 CHANGING = ("step", "best", "best_step", "stale", "done", "history")

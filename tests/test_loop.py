@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from softcue.heads import ClassHead
-from softcue.loop import Run, fit, restore, snapshot
+from softcue.loop import Run, by_length, fit, restore, snapshot
 from softcue.model import Model
 from softcue.prepare import Item, Reading, make_items
 from softcue.protocol import Cue, add_rows, read_rows
@@ -103,10 +103,11 @@ def test_a_finished_run_stands_still_while_others_train() -> None:
     assert all(same(ended[0], later) for later in ended)
 
 
+@pytest.mark.parametrize("group_by_length", [False, True])
 @pytest.mark.parametrize(("count", "batch"), [(10, 4), (10, 10), (10, 64), (1, 8), (3, 1)])
-def test_every_epoch_shows_every_item_once_in_an_order_of_its_own(count: int, batch: int) -> None:
+def test_every_epoch_shows_every_item_once_in_an_order_of_its_own(count: int, batch: int, group_by_length: bool) -> None:
     own = items(count)
-    run = Run(0, own, training(batch=batch), lambda: 0.0, 7)
+    run = Run(0, own, training(batch=batch, group_by_length=group_by_length), lambda: 0.0, 7)
     epochs = []
     for _ in range(3):
         epoch = []
@@ -118,6 +119,17 @@ def test_every_epoch_shows_every_item_once_in_an_order_of_its_own(count: int, ba
         epochs.append(epoch)
     assert all(sorted(epoch) == sorted(own.index(item) for item in own) for epoch in epochs)
     assert count < 4 or not epochs[0] == epochs[1] == epochs[2]
+
+
+def test_grouped_by_length_a_batch_holds_what_is_alike_and_batches_follow_by_chance() -> None:
+    rows = [i % 30 + 3 for i in range(1003)]
+    chance = torch.Generator().manual_seed(0)
+    order = by_length(torch.randperm(len(rows), generator=chance).tolist(), rows, 10, chance)
+    assert sorted(order) == list(range(len(rows)))
+    batches = [[rows[i] for i in order[at : at + 10]] for at in range(0, len(order), 10)]
+    assert max(max(batch) - min(batch) for batch in batches[:-1]) <= 3  # pools of 500 items of 30 lengths
+    firsts = [batch[0] for batch in batches]
+    assert firsts != sorted(firsts) and firsts != sorted(firsts, reverse=True)
 
 
 def test_the_seed_decides_the_order() -> None:

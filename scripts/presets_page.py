@@ -1,0 +1,157 @@
+"""Write docs/presets.md from softcue/presets.json and what check_presets.py measured: python scripts/presets_page.py"""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+from benchmarks.common import table
+from scripts.check_presets import METHODS, RESULTS
+from scripts.find_presets import DEVELOPMENT, HELD_BACK, SIZES
+from softcue.compare import MAJORITY, PROBE
+from softcue.files import write_file
+from softcue.full import METHOD as FULL
+
+ROOT = RESULTS.parent.parent.parent
+RECONSTRUCTED = {"stp": "stp (reconstruction)", "gpc": "gpc (reconstruction)", "apt": "apt (gates reconstructed)"}
+LEARNT = 0.05  # full fine-tuning this far above the majority: the set can be learnt at this size
+NEAR = 0.02  # how far the best of BEST may stay behind full fine-tuning
+BEST = ("pasta", "spt", "apt")
+HEAD = """# Presets
+
+`softcue train` without hyper-parameters takes them from `softcue/presets.toml`; this page is what stands behind that file, on
+the one frozen MiniLM encoder. `python scripts/presets_page.py` writes it from `softcue/presets.json` and `benchmarks/results/presets`.
+"""
+
+
+def checked() -> list[dict[str, Any]]:
+    """Results of the held-back sets, in the order of HELD_BACK, smaller runs of a set after its larger one."""
+    names = [name for sets in HELD_BACK.values() for name in sets]
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*-*.json"))]
+    order = {name: place for place, name in enumerate(names)}
+    return sorted(found, key=lambda result: (order[short(result)], -result["rows"]["train"]))
+
+
+def short(result: Mapping[str, Any]) -> str:
+    """glue/cola -> cola"""
+    return str(result["data"]).rpartition("/")[2]
+
+
+def title(result: Mapping[str, Any]) -> str:
+    """The column of a data set."""
+    rows = result["rows"]
+    return f"{short(result)}, {rows['train'] + rows['selection']:,} rows"
+
+
+def score(result: Mapping[str, Any], method: str) -> float:
+    """Mean over seeds of the metric that selects."""
+    return float(result["table"][method]["scores"][result["metrics"][0]]["mean"])
+
+
+def found_rates() -> str:
+    """What the search tried and took."""
+    evidence = json.loads((ROOT / "softcue" / "presets.json").read_text(encoding="utf-8"))
+    rows = []
+    for one in evidence["found"]:
+        means = ["diverged" if row["mean"] is None else f"{row['mean']:.3f}" for row in one["tried"]]
+        tried = [f"{row['rate']:g}: {told}" for row, told in zip(one["tried"], means, strict=True)]
+        told = [f"**{text}**" if row["rate"] == one["rate"] else text for text, row in zip(tried, one["tried"], strict=True)]
+        rows.append(
+            {"method": one["method"], "kind": one["kind"], "size": one["size"], "rate": f"{one['rate']:g}", "scores": ", ".join(told)}
+        )
+    sets = "; ".join(f"{kind} on {', '.join(names)} ({size})" for kind, sizes in DEVELOPMENT.items() for size, names in sizes.items())
+    commands = "\n".join(dict.fromkeys(one["command"] for one in evidence["found"]))
+    large, small = SIZES["large"], SIZES["small"]
+    return f"""## Rates
+
+```text
+{commands}
+```
+
+One seed, a tenth of train selects. Development sets: {sets}; large is {large[0]:,} rows and {large[1]} epochs,
+small {small[0]} rows and {small[1]} epochs. Scores are means over the sets of what selects. Where scores differ by no more than
+one seed on so few rows can show (0.01, small: 0.03) the rate nearest to the method's usual one is taken.
+
+{table(rows)}
+"""
+
+
+def epochs() -> str:
+    """How many examples are enough."""
+    with (RESULTS / "epochs.csv").open(encoding="utf-8") as file:
+        runs = list(csv.DictReader(file))
+    sets = list(dict.fromkeys(run["data"] for run in runs))
+    by_epochs: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        by_epochs.setdefault(run["epochs"], {"epochs": run["epochs"]})[run["data"]] = f"{float(run['selection']):.3f}"
+    return f"""## Epochs
+
+```text
+softcue sweep {" ".join(sets)} --method pasta --grid epochs={",".join(by_epochs)} --grid rate=2e-2 --rows 2000 --out epochs
+```
+
+One seed, score of what selects. A preset sees 16,000 examples in all, and no row less than 4 or more than 30 times: of 2,000 rows
+that is 8 epochs. Tags gain a little more from 12 (`--epochs 12`).
+
+{table(list(by_epochs.values()))}
+"""
+
+
+def held_back(results: Sequence[Mapping[str, Any]]) -> str:
+    """Scores on sets that chose nothing."""
+    rows = []
+    for method in (MAJORITY, *METHODS):
+        row: dict[str, Any] = {"method": RECONSTRUCTED.get(method, method)}
+        for result in results:
+            own = result["table"].get(method)
+            told = None if own is None else own["scores"][result["metrics"][0]]
+            row[title(result)] = "-" if told is None else f"{told['mean']:.4f} ± {told['deviation']:.4f}"
+        there = [score(result, method) for result in results if method in result["table"]]
+        row["mean"] = f"{mean(there):.4f}" if len(there) == len(results) else "-"
+        rows.append(row)
+    metrics = "; ".join(f"{short(result)}: {result['metrics'][0]}, {result['rows']['reported']:,} rows" for result in results)
+    machine = results[0]["machine"]
+    return f"""## On sets that chose nothing
+
+```text
+python scripts/check_presets.py --data-root DATA
+```
+
+Every method as `softcue train` runs it with no flags, three seeds, mean ± sample deviation. At most 2,000 training
+rows; a tenth of them selects; reported rows ({metrics}) choose nothing. Measured at commit {machine["commit"]} on
+{machine["processor"]}, torch {machine["torch"]}.
+
+{table(rows)}
+"""
+
+
+def verdicts(results: Sequence[Mapping[str, Any]]) -> str:
+    """What should hold, and whether it does."""
+    whole = [result for result in results if set(METHODS) <= set(result["table"])]
+    learnt = [result for result in whole if score(result, FULL) - score(result, MAJORITY) >= LEARNT]
+    lines = [f"Learnable at this size (full fine-tuning at least {100 * LEARNT:.0f} points above the majority): {names(learnt)}."]
+    for method in METHODS:
+        if method in (PROBE, FULL):
+            continue
+        gain = mean(score(result, method) - score(result, PROBE) for result in whole)
+        below = [result for result in learnt if score(result, method) <= score(result, PROBE)]
+        told = f"not above it on {names(below)}" if below else "above it on each learnable set"
+        lines.append(f"{RECONSTRUCTED.get(method, method)}: {100 * gain:+.1f} points to the probe on average, {told}.")
+    for result in learnt:
+        best = max(BEST, key=lambda method: score(result, method))
+        behind = score(result, FULL) - score(result, best)
+        told = f"{100 * behind:.1f} points behind" if behind > 0 else f"{-100 * behind:.1f} points ahead of"
+        missed = "" if behind <= NEAR else f" (more than the {100 * NEAR:.0f} that were wanted)"
+        lines.append(f"{title(result)}: the best of PASTA, SPT and APT is {best}, {told} full fine-tuning{missed}.")
+    return "## What that says\n\n" + "\n".join(f"- {line}" for line in lines) + "\n"
+
+
+def names(results: Sequence[Mapping[str, Any]]) -> str:
+    """Columns, for a sentence."""
+    return "; ".join(title(result) for result in results) or "none"
+
+
+if __name__ == "__main__":
+    results = checked()
+    write_file(ROOT / "docs" / "presets.md", "\n".join([HEAD, held_back(results), verdicts(results), found_rates(), epochs()]).encode())
