@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from softcue.batch import Batch
-from softcue.protocol import per_seat
+from softcue.protocol import dropout, per_seat
 
 POOLINGS = ("cls", "mean", "pooler")
 IGNORED = -100  # a word without a label that train knows
@@ -62,7 +62,7 @@ class Head(nn.Module):
 
     def linear(self, feature: Tensor, seat: Tensor, runs: Any) -> Tensor:
         """(M, D), (M,) -> (M, C): dropout, map, and -inf for classes that a seat does not have."""
-        feature = F.dropout(feature, self.dropout, self.training)
+        feature = dropout(feature, self.dropout, self.training)
         logits = per_seat(feature, self.weight.mT, runs) + self.bias.index_select(0, seat)
         if logits.shape[-1] == 1:
             return logits

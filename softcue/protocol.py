@@ -165,14 +165,14 @@ def add_rows(hidden: Tensor, row: Tensor, delta: Tensor) -> Tensor:
     return hidden.index_add(0, rows, added)
 
 
-def layered(delta: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, L, S, D), (B, L or 1, S) -> (L or 1, B * S) rows and (L, B * S, D) what index_add adds to them in each layer; nothing for -1.
+def layered(delta: Tensor, row: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """(B, L, S, D), (B, L or 1, S) -> (L or 1, B * S) rows and L times (B * S, D) what index_add adds to them; nothing for -1.
 
     For a cue that adds vectors in many layers: gathered once per forward, for a gather costs more than what it is for.
     """
     # A zero added to row 0 instead of a selection: no synchronisation; filled, not multiplied: row 0 is another's, and nan * 0 is nan.
     delta = delta.masked_fill((row < 0).unsqueeze(-1), 0.0)
-    return row.clamp(min=0).transpose(0, 1).flatten(1), delta.transpose(0, 1).flatten(1, 2)
+    return row.clamp(min=0).transpose(0, 1).flatten(1), delta.transpose(0, 1).flatten(1, 2).unbind()
 
 
 def set_rows(hidden: Tensor, row: Tensor, value: Tensor) -> Tensor:
@@ -187,6 +187,35 @@ def read_rows(hidden: Tensor, row: Tensor) -> Tensor:
     """(N, D), (B, R) -> (B, R, D); zeros where the row is -1."""
     read = hidden.index_select(0, row.clamp(min=0).flatten()).view(*row.shape, -1)
     return read.masked_fill((row < 0).unsqueeze(-1), 0.0)
+
+
+def copies(table: Tensor, batch: Batch, dtype: torch.dtype) -> Tensor:
+    """(A, ..) -> (B, ..) in `dtype`: each example's copy of its seat's numbers, to be read only.
+
+    Gradients are summed in the table's own precision.
+    """
+    if not torch.is_grad_enabled():
+        return table.to(dtype).index_select(0, batch.seat)
+    made: Tensor = _Copies.apply(table, batch.seat, batch.runs, dtype)
+    return made
+
+
+class _Copies(torch.autograd.Function):
+    """The way back is a sum for each seat: torch's own would add up whole tables of zeros, example by example."""
+
+    @staticmethod
+    def forward(ctx, table: Tensor, seat: Tensor, runs: Runs, dtype: torch.dtype) -> Tensor:  # type: ignore[no-untyped-def, override]
+        ctx.runs, ctx.like = runs, (table.shape, table.dtype)
+        low = table.to(dtype)
+        return low[runs[0][0]].expand(len(seat), *low.shape[1:]) if len(runs) == 1 else low.index_select(0, seat)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def, override]
+        shape, dtype = ctx.like
+        total = torch.zeros(shape, dtype=dtype, device=grad.device)
+        for seat, first, end in ctx.runs:
+            total[seat] += grad[first:end].sum(0, dtype=dtype)
+        return total, None, None, None
 
 
 def per_seat(x: Tensor, weight: Tensor, runs: Runs) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from softcue.options import Options, setting
-from softcue.protocol import Context, Cue, Dims, per_seat, read_rows, set_rows
+from softcue.protocol import Context, Cue, Dims, copies, per_seat, read_rows, set_rows
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Gpc(Cue, method="gpc", config=GpcConfig):
     def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
         """(N, D) -> (N, D): the prompt at the first layer, the cell's output at the others."""
         row = ctx.batch.reserved[:, : self.reserve]
-        entered = self.vectors[ctx.batch.seat].to(hidden.dtype) if layer == 0 else self.cell(layer, read_rows(hidden, row), ctx)
+        entered = copies(self.vectors, ctx.batch, hidden.dtype) if layer == 0 else self.cell(layer, read_rows(hidden, row), ctx)
         if layer == 0 or self.config.memory == "previous":
             ctx.memory = entered  # (B, P, D)
         return set_rows(hidden, row, entered)

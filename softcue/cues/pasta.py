@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from softcue.batch import Batch
 from softcue.errors import BatchError, RequestError
 from softcue.options import Options, per_seat_setting, setting
-from softcue.protocol import Context, Cue, Dims, Facts, drop, layered
+from softcue.protocol import Context, Cue, Dims, Facts, copies, drop, layered
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
         row, delta = ctx.memory
         return hidden.index_add(0, row[0], delta[layer])
 
-    def vectors(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def vectors(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Rows, and what each layer adds to them, as `layered` says."""
         if batch.special.shape[1] > self.slots and bool((batch.special[:, self.slots :] >= 0).any()):
             raise BatchError(
@@ -67,11 +67,11 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
             )
         pairs = [(s, v) for s, v in zip(self.used, self.vector, strict=True) if s < batch.special.shape[1]]
         slot, vector = [s for s, _ in pairs], [v for _, v in pairs]
-        delta = self.delta.index_select(0, batch.seat)  # not self.delta[seat]: on CPU the way back of that is many times slower
+        delta = copies(self.delta, batch, hidden.dtype)
         if vector != list(range(delta.shape[2])):
             delta = delta.index_select(2, torch.tensor(vector, device=delta.device))
         delta = drop(delta, self.dropout[batch.seat], self.training)  # (B, L, S, D)
-        return layered(delta.to(hidden.dtype), batch.special[:, None, slot])
+        return layered(delta, batch.special[:, None, slot])
 
 
 def vector_of_slot(config: PastaConfig) -> list[int]:

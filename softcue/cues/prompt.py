@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from softcue.options import Options, setting
-from softcue.protocol import Context, Cue, Dims, set_rows
+from softcue.protocol import Context, Cue, Dims, copies, set_rows
 
 
 @dataclass(frozen=True)
@@ -43,4 +43,4 @@ class Prompt(Cue, method="prompt", config=PromptConfig):
 
     def write(self, rows: Tensor, ctx: Context) -> Tensor:
         """Put each example's vectors in its reserved rows."""
-        return set_rows(rows, ctx.batch.reserved[:, : self.reserve], self.vectors[ctx.batch.seat])
+        return set_rows(rows, ctx.batch.reserved[:, : self.reserve], copies(self.vectors, ctx.batch, rows.dtype))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from softcue.options import Options, per_seat_setting, setting
-from softcue.protocol import Context, Cue, Dims, Prefix, drop, per_seat
+from softcue.protocol import Context, Cue, Dims, Prefix, copies, drop, per_seat
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,10 @@ class Ptuning(Cue, method="ptuning", config=PtuningConfig):
 
     def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
         """Keys and values of `layer`, independent of its input."""
-        seat = ctx.batch.seat
-        kv = self.projected(layer, ctx) if self.config.mlp else self.kv[:, layer].index_select(0, seat)  # (B, 2, P, H, K)
-        key, value = drop(kv, self.dropout[seat], self.training).unbind(1)
+        if layer == 0 and not self.config.mlp:
+            ctx.memory = self.kv.unbind(1)  # once: the way back of each self.kv[:, layer] would be a whole table
+        kv = self.projected(layer, ctx) if self.config.mlp else copies(ctx.memory[layer], ctx.batch, hidden.dtype)  # (B, 2, P, H, K)
+        key, value = drop(kv, self.dropout[ctx.batch.seat], self.training).unbind(1)
         return Prefix(key, value)
 
     def projected(self, layer: int, ctx: Context) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from softcue.options import Options, per_seat_setting, setting
-from softcue.protocol import Context, Cue, Dims, Prefix, drop
+from softcue.protocol import Context, Cue, Dims, Prefix, copies, drop
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,11 @@ class Spt(Cue, method="spt", config=SptConfig):
     def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
         """Keys, values and their gate; while training, this layer's share of the selective loss."""
         seat = ctx.batch.seat
-        key, value = self.kv[:, layer].index_select(0, seat).unbind(1)
+        if layer == 0:
+            ctx.memory = self.kv.unbind(1)  # once: the way back of each self.kv[:, layer] would be a whole table
+        key, value = copies(ctx.memory[layer], ctx.batch, hidden.dtype).unbind(1)
         if self.training and self.kv.shape[3] > 1:  # one token has nobody to resemble
-            ctx.losses.append(self.diversity[seat] * self.likeness(layer).index_select(0, seat))
+            ctx.losses.append(self.diversity[seat] * self.likeness(ctx.memory[layer]).index_select(0, seat))
         return Prefix(drop(key, self.key_dropout[seat], self.training), value, partial(self.gate, seat))
 
     def gate(self, seat: Tensor, logit: Tensor, example: Tensor) -> Tensor:
@@ -54,9 +56,9 @@ class Spt(Cue, method="spt", config=SptConfig):
         scaled = self.tau[seat].view(-1, 1, 1, 1) * logit.float()
         return F.logsigmoid(drop(scaled, self.score_dropout[seat], self.training))
 
-    def likeness(self, layer: int) -> Tensor:
-        """(A,) this layer's share of the mean |cosine| over layers, both tables and all pairs of prefix tokens."""
-        table = self.kv[:, layer].flatten(3)  # (A, 2, P, D)
+    def likeness(self, kv: Tensor) -> Tensor:
+        """(A, 2, P, H, K) of a layer -> (A,) its share of the mean |cosine| over layers, both tables and all pairs of prefix tokens."""
+        table = kv.flatten(3)  # (A, 2, P, D)
         unit = table / (table.square().sum(-1, keepdim=True) + 1e-8).sqrt()
         pairs = (unit @ unit.mT).abs().triu(1).sum((1, 2, 3))
         layers, length = self.kv.shape[1], self.kv.shape[3]

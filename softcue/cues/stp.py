@@ -108,7 +108,7 @@ class Stp(Cue, method="stp", config=StpConfig):
         prompted, row, delta = ctx.memory
         return hidden.index_add(0, row[layer], delta[layer]) if prompted[layer] else hidden
 
-    def vectors(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def vectors(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Rows, and what each layer adds to them, as `layered` says."""
         slots = self.place.shape[2]
         if batch.special.shape[1] > slots and bool((batch.special[:, slots:] >= 0).any()):

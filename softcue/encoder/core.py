@@ -13,7 +13,7 @@ from softcue.batch import Batch
 from softcue.encoder.linear import ACTIVATIONS, Linear
 from softcue.errors import BatchError
 from softcue.layout import Layout, Watch
-from softcue.protocol import Context, Cue, Dims, Edit, Prefix, dropout, edits
+from softcue.protocol import Context, Cue, Dims, Edit, Prefix, dropout, edits, keep
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,8 @@ class Layer(nn.Module):
         if edit is None and not self.training:
             closed: Tensor = norm(linear.added(x, residual))
             return closed
-        y = dropout(affine(linear, site, x, edit), self.spec.dropout, self.training and end in self.drops)
-        return affine(norm, end, residual + y, edit)
+        y, rate = affine(linear, site, x, edit), self.spec.dropout if self.training and end in self.drops else 0.0
+        return affine(norm, end, torch.addcmul(residual, y, keep(y, rate)) if rate else residual + y, edit)
 
 
 def affine(module: nn.Module, site: str, x: Tensor, edit: Edit | None) -> Tensor:
