@@ -37,6 +37,7 @@ from softcue.training import train_jobs
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "presets"
 METHODS = ("probe", "pasta", "stp", "spt", "gpc", "apt", "ptuning", "lora", FULL)
+OPTIONS = Options(quick=False, threads=torch.get_num_threads(), clock="wall", repeat=1)
 ROWS = 2_000
 SEEDS = 3
 
@@ -80,6 +81,7 @@ def check(data: Data, methods: Sequence[str], seeds: Sequence[int], base: Base, 
             "rate": settled.rate,
             "epochs": settled.epochs,
             "seconds": time.monotonic() - began,
+            "commit": machine(OPTIONS)["commit"],
             "made_with": made_with,
         }
         told = table[method]["scores"][data.metric]
@@ -90,7 +92,7 @@ def check(data: Data, methods: Sequence[str], seeds: Sequence[int], base: Base, 
             "metrics": list(data.metrics),
             "rows": {"train": len(selection.train), "selection": len(selection.select), "reported": len(selection.report)},
             "measured": selection.measured,
-            "machine": machine(Options(quick=False, threads=torch.get_num_threads(), clock="wall", repeat=1)),
+            "machine": machine(OPTIONS),
             "table": {name: table[name] for name in (MAJORITY, *METHODS) if name in table},
         }
         write_file(file, json.dumps(result, indent=1).encode())

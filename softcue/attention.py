@@ -13,6 +13,8 @@ from softcue.protocol import Prefix, keep
 SHORT = 32  # rows of an example alone up to which torch's fused kernel is the quicker one, forward only
 VECTOR = 16  # numbers in a vector register: torch's softmax over fewer falls to scalar code, ten times slower
 
+KERNELS = "products", "fused"
+
 Bias = Callable[[Tensor, Tensor, Bucket], Tensor]  # query, key (b, H, t, K) -> what to add to text logits, (b|1, H|1, t, t)
 Front = tuple[Tensor, Tensor] | None  # keys and values of a bucket's prefixes, (b, H, P, K) each
 
@@ -144,10 +146,27 @@ class Sight:
         """(b, H, t, K) of the bucket's queries, keys and values."""
         if kernel == "products" and not self.dropout and not torch.is_grad_enabled():
             return self.glance(query, key, value, front)
+        if kernel == "products" or self.watch is not None:
+            return self.mix(query, key, value, front)
         mask = self.mask(query, key, None if front is None else front[0])
         if front is not None:
             key, value = torch.cat([front[0], key], dim=2), torch.cat([front[1], value], dim=2)
-        return KERNELS["products" if self.watch else kernel](query, key, value, mask, self)
+        mask = None if mask is None else mask.to(query.dtype)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=self.dropout, scale=self.scale)
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor, front: Front) -> Tensor:
+        """What `look` gives as explicit products: on CPU in bfloat16 their way back is several times faster than the fused kernel's."""
+        mask, ahead = self.text_mask(query, key), None
+        if front is not None:
+            value = torch.cat([front[1], value], dim=2)
+            ahead = query @ (front[0] * self.scale).mT if self.changes_front else None
+            if ahead is None:
+                key, mask = torch.cat([front[0], key], dim=2), None if mask is None else F.pad(mask, (front[0].shape[2], 0))
+            else:
+                added = self.front_mask(ahead)
+                ahead = ahead if added is None else ahead + added
+        mixed: Tensor = _Mix.apply(query, key, value, mask, ahead, self)
+        return mixed
 
     def glance(self, query: Tensor, key: Tensor, value: Tensor, front: Front) -> Tensor:
         """What `look` gives, where no way back is needed: the prefix's logits are changed where they stand."""
@@ -180,6 +199,11 @@ class Sight:
         if self.bucket.hide is not None:
             text = self.bucket.hide if text is None else text + self.bucket.hide
         return text
+
+    @property
+    def changes_front(self) -> bool:
+        """Whether logits towards the prefix are more than products."""
+        return self.prefix is not None and (self.prefix.rescore is not None or self.prefix.length is not None)
 
     def front_mask(self, logits: Tensor) -> Tensor | None:
         """(b, H, t, P) logits towards the prefix -> what to add to them, (b, H|1, t|1, P) float32, or None."""
@@ -215,13 +239,15 @@ def _fronts(prefix: Prefix | None, layout: Layout, dtype: torch.dtype) -> Sequen
 
 
 class _Mix(torch.autograd.Function):
-    """softmax(query key' * scale + mask) value, with dropout, and the way back as four products on contiguous operands."""
+    """softmax([ahead, query key' * scale + mask]) value, with dropout, and the way back as four products on contiguous operands."""
 
     @staticmethod
-    def forward(ctx, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, sight: "Sight") -> Tensor:  # type: ignore[no-untyped-def, override]
+    def forward(ctx, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, ahead: Tensor | None, sight: "Sight") -> Tensor:  # type: ignore[no-untyped-def, override]
         query = query * sight.scale
         logits = query @ key.mT
-        chance = sight.chances(logits if mask is None else logits + mask)
+        logits = logits if mask is None else logits + mask
+        ctx.count = 0 if ahead is None else ahead.shape[-1]
+        chance = sight.chances(logits if ahead is None else torch.cat([ahead, logits], dim=-1))
         seen = chance.to(value.dtype)
         kept = keep(seen, sight.dropout) if sight.dropout else None
         seen = seen if kept is None else seen * kept
@@ -235,21 +261,8 @@ class _Mix(torch.autograd.Function):
         to_seen = grad @ value.mT
         to_seen = to_seen if kept is None else to_seen.mul_(kept)
         to_logits = torch._softmax_backward_data(to_seen.float(), chance, -1, torch.float32)
+        to_ahead = to_logits[..., : ctx.count] if ctx.count else None
+        to_logits = to_logits[..., ctx.count :]
         to_mask = to_logits.sum_to_size(ctx.mask_shape) if ctx.needs_input_grad[3] else None
         low = to_logits.to(query.dtype)
-        return (low @ key).mul_(ctx.sight.scale), low.mT @ query, seen.mT @ grad, to_mask, None
-
-
-def _products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, sight: "Sight") -> Tensor:
-    """Explicit matrix products: on CPU in bfloat16 their backward is several times faster than the fused kernel's."""
-    mixed: Tensor = _Mix.apply(query, key, value, mask, sight)
-    return mixed
-
-
-def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, sight: "Sight") -> Tensor:
-    """torch's scaled_dot_product_attention."""
-    mask = None if mask is None else mask.to(query.dtype)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=sight.dropout, scale=sight.scale)
-
-
-KERNELS = {"products": _products, "fused": _fused}
+        return (low @ key).mul_(ctx.sight.scale), low.mT @ query, seen.mT @ grad, to_mask, to_ahead, None

@@ -262,9 +262,10 @@ def _places(runs: Runs, device: torch.device) -> tuple[Tensor, Tensor, Tensor | 
 
 def drop(x: Tensor, rate: Tensor, training: bool) -> Tensor:
     """Dropout of (B, ..) with one rate per example, (B,)."""
-    if not training or not bool((rate > 0).any()):
+    if not training:
         return x
-    return x * keep(x, rate.view(-1, *[1] * (x.dim() - 1)))
+    least, most = (float(end) for end in rate.aminmax())
+    return dropout(x, most, True) if least == most else x * keep(x, rate.view(-1, *[1] * (x.dim() - 1)))
 
 
 def dropout(x: Tensor, rate: float, training: bool) -> Tensor:

@@ -34,13 +34,20 @@ def test_gradients_written_by_hand_equal_finite_differences(dropped: float) -> N
     sight = Sight(bucket, None, None, 0.5, dropped, None)
     query, key, value = (torch.randn(2, 2, 3, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
     mask = torch.randn(2, 1, 1, 3, dtype=torch.float64, requires_grad=True)
+    ahead = torch.randn(2, 2, 3, 2, dtype=torch.float64, requires_grad=True)  # logits towards two prefix tokens
+    front = torch.randn(2, 2, 2, 4, dtype=torch.float64)
 
     def mixed(q: Tensor, k: Tensor, v: Tensor, m: Tensor) -> Tensor:
         torch.manual_seed(1)
-        return _Mix.apply(q, k, v, m, sight)
+        return _Mix.apply(q, k, v, m, None, sight)
+
+    def mixed_behind(q: Tensor, k: Tensor, v: Tensor, m: Tensor, a: Tensor) -> Tensor:
+        torch.manual_seed(1)
+        return _Mix.apply(q, k, torch.cat([front, v], dim=2), m, a, sight)
 
     # softmax is float32 by design: differences of 1e-3 and a bound to match
     assert torch.autograd.gradcheck(mixed, (query, key, value, mask), eps=1e-2, atol=2e-3, rtol=1e-2)
+    assert torch.autograd.gradcheck(mixed_behind, (query, key, value, mask, ahead), eps=1e-2, atol=2e-3, rtol=1e-2)
 
 
 def test_gathers_on_the_way_back_equal_what_autograd_would_do() -> None:

@@ -41,13 +41,13 @@ class Spt(Cue, method="spt", config=SptConfig):
         return 2 * dims.layers * config.length * dims.hidden
 
     def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
-        """Keys, values and their gate; while training, this layer's share of the selective loss."""
+        """Keys, values and their gate; while training, at the first layer, the selective loss of all layers."""
         seat = ctx.batch.seat
         if layer == 0:
             ctx.memory = self.kv.unbind(1)  # once: the way back of each self.kv[:, layer] would be a whole table
+            if self.training and self.kv.shape[3] > 1:  # one token has nobody to resemble
+                ctx.losses.append(self.diversity[seat] * self.likeness().index_select(0, seat))
         key, value = copies(ctx.memory[layer], ctx.batch, hidden.dtype).unbind(1)
-        if self.training and self.kv.shape[3] > 1:  # one token has nobody to resemble
-            ctx.losses.append(self.diversity[seat] * self.likeness(ctx.memory[layer]).index_select(0, seat))
         return Prefix(drop(key, self.key_dropout[seat], self.training), value, partial(self.gate, seat))
 
     def gate(self, seat: Tensor, logit: Tensor, example: Tensor) -> Tensor:
@@ -56,10 +56,10 @@ class Spt(Cue, method="spt", config=SptConfig):
         scaled = self.tau[seat].view(-1, 1, 1, 1) * logit.float()
         return F.logsigmoid(drop(scaled, self.score_dropout[seat], self.training))
 
-    def likeness(self, kv: Tensor) -> Tensor:
-        """(A, 2, P, H, K) of a layer -> (A,) its share of the mean |cosine| over layers, both tables and all pairs of prefix tokens."""
-        table = kv.flatten(3)  # (A, 2, P, D)
+    def likeness(self) -> Tensor:
+        """(A,) the mean |cosine| over layers of both tables' sum, of all pairs of prefix tokens."""
+        table = self.kv.flatten(4)  # (A, L, 2, P, D)
         unit = table / (table.square().sum(-1, keepdim=True) + 1e-8).sqrt()
-        pairs = (unit @ unit.mT).abs().triu(1).sum((1, 2, 3))
+        pairs = (unit @ unit.mT).abs().triu(1).sum((1, 2, 3, 4))
         layers, length = self.kv.shape[1], self.kv.shape[3]
         return pairs / (layers * length * (length - 1))
