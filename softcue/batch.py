@@ -38,10 +38,11 @@ class Batch:
     word: Tensor  # (W,) first row of each word (tagging)
     seat: Tensor  # (B,) which adapter serves each example
     group: Tensor  # (B,) the question that each example belongs to; the choices of one question share it
-    order: Tensor  # (B,) where each example stood in the request
     lengths: tuple[int, ...]  # rows of each example, reserved ones included; like all tuples here, kept on the host
     words: tuple[int, ...]  # words of each example
     seats: tuple[int, ...]  # `seat`, on the host
+    groups: tuple[int, ...]  # `group`, on the host
+    order: tuple[int, ...]  # where each example stood in the request
     reach: int  # one past the largest position, on the host
     rows: Tensor | None = None  # (M,) the part's rows in the whole batch; None: all of them
 
@@ -76,9 +77,10 @@ class Batch:
     @cached_property
     def is_text(self) -> Tensor:
         """(M,) True for rows that hold text or special tokens, False for reserved ones."""
-        reserved = torch.zeros(len(self.token), dtype=torch.bool, device=self.device)
-        reserved[self.reserved[self.reserved >= 0]] = True
-        return ~self.take(reserved)
+        count = len(self.token)
+        reserved = torch.zeros(count + 1, dtype=torch.bool, device=self.device)  # the last is where -1 leads
+        reserved.index_fill_(0, self.reserved.flatten().remainder(count + 1), True)
+        return ~self.take(reserved[:count])
 
     def take(self, rows: Tensor) -> Tensor:
         """(N, ...) -> (M, ...): the part's own rows."""
@@ -103,10 +105,11 @@ class Batch:
             word=self.word[word],
             seat=torch.tensor(seats, dtype=torch.long, device=self.device),
             group=self.group[index],
-            order=self.order[index],
             lengths=lengths,
             words=tuple(self.words[i] for i in examples),
             seats=tuple(seats),
+            groups=tuple(self.groups[i] for i in examples),
+            order=tuple(self.order[i] for i in examples),
             rows=rows if self.rows is None else self.rows[rows],
         )
 
@@ -170,10 +173,11 @@ def pack(
         word=_flat([at + r + i for i in e.word] for (e, r, _), at in zip(chosen, starts, strict=False)),
         seat=torch.tensor([seats[i] for i in order], dtype=torch.long),
         group=torch.tensor([group[i] for i in order], dtype=torch.long),
-        order=torch.tensor(order, dtype=torch.long),
         lengths=lengths,
         words=tuple(len(e.word) for e, _, _ in chosen),
         seats=tuple(seats[i] for i in order),
+        groups=tuple(group[i] for i in order),
+        order=tuple(order),
         reach=max(max(r, s + len(e.token)) for e, r, s in chosen),
     )
 

@@ -71,7 +71,7 @@ class Head(nn.Module):
 
     def target(self, values: Sequence[Any], batch: Batch) -> Tensor:
         """What the batch should give, from one value per example in the order of the request."""
-        return torch.tensor([values[i] for i in batch.order.tolist()], device=batch.device)
+        return torch.tensor([values[i] for i in batch.order], device=batch.device)
 
     def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """(B,) summed loss and (B,) what it counts, so that a mean can be formed per seat."""
@@ -80,7 +80,7 @@ class Head(nn.Module):
 
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
         """(number of the question, its answer on the host) for each: (C,) probabilities unless the head says otherwise."""
-        return list(zip(batch.group.tolist(), logits.softmax(-1).cpu(), strict=True))
+        return list(zip(batch.groups, logits.softmax(-1).cpu(), strict=True))
 
 
 class ClassHead(Head, kind="classify"):
@@ -100,7 +100,7 @@ class ScoreHead(Head, kind="score"):
 
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
         """() standardised scores."""
-        return list(zip(batch.group.tolist(), logits.cpu(), strict=True))
+        return list(zip(batch.groups, logits.cpu(), strict=True))
 
 
 class ChoiceHead(Head, kind="choice"):
@@ -113,26 +113,24 @@ class ChoiceHead(Head, kind="choice"):
     def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross-entropy over the choices of each question, booked on the right one."""
         right = target.float()
-        return -within_groups(logits, batch.group) * right, right
+        return -within_groups(logits, batch.group, 1 + max(batch.groups)) * right, right
 
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
         """(choices,) probabilities, in the order in which the choices were asked."""
-        chance = within_groups(logits, batch.group).exp().cpu()
+        chance = within_groups(logits, batch.group, 1 + max(batch.groups)).exp().cpu()
         return [(question, chance[members]) for question, members in _questions(batch).items()]
 
 
 def _questions(batch: Batch) -> dict[int, list[int]]:
     """The examples of each question, in the order of the request."""
-    group, order = batch.group.tolist(), batch.order.tolist()
     questions: dict[int, list[int]] = {}
-    for i in sorted(range(len(group)), key=lambda i: order[i]):
-        questions.setdefault(group[i], []).append(i)
+    for i in sorted(range(len(batch)), key=lambda i: batch.order[i]):
+        questions.setdefault(batch.groups[i], []).append(i)
     return questions
 
 
-def within_groups(logits: Tensor, group: Tensor) -> Tensor:
-    """(B,) log-softmax among the entries that share a group."""
-    count = int(group.max()) + 1
+def within_groups(logits: Tensor, group: Tensor, count: int) -> Tensor:
+    """(B,) log-softmax among the entries that share a group, of 0 to `count` - 1."""
     peak = logits.new_full((count,), -torch.inf).scatter_reduce(0, group, logits.detach(), "amax")
     shifted = logits - peak[group]
     return shifted - logits.new_zeros(count).index_add(0, group, shifted.exp()).log()[group]
@@ -154,7 +152,7 @@ class TokenHead(Head, kind="tag"):
 
     def target(self, values: Sequence[Any], batch: Batch) -> Tensor:
         """Tag numbers of the words that truncation left, in the batch's order."""
-        kept = zip(batch.order.tolist(), batch.words, strict=True)
+        kept = zip(batch.order, batch.words, strict=True)
         return torch.tensor([tag for i, count in kept for tag in values[i][:count]], dtype=torch.long, device=batch.device)
 
     def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

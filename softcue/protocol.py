@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from softcue.batch import Batch, Runs
 from softcue.errors import RequestError
@@ -177,10 +178,9 @@ def layered(delta: Tensor, row: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
 
 def set_rows(hidden: Tensor, row: Tensor, value: Tensor) -> Tensor:
     """(N, D), (B, R), (B, R, D): replaces the rows; rows of -1 are left alone."""
-    kept = row >= 0
-    if bool(kept.all()):
-        return hidden.index_copy(0, row.flatten(), value.flatten(0, 1).to(hidden.dtype))
-    return hidden.index_copy(0, row[kept], value[kept].to(hidden.dtype))
+    count = len(hidden)
+    longer = F.pad(hidden, (0, 0, 0, 1))  # by the row that -1 leads to: which are -1 only the device knows, and nobody waits for it
+    return longer.index_copy_(0, row.flatten().remainder(count + 1), value.flatten(0, 1).to(hidden.dtype))[:count]
 
 
 def read_rows(hidden: Tensor, row: Tensor) -> Tensor:
@@ -264,7 +264,7 @@ def drop(x: Tensor, rate: Tensor, training: bool) -> Tensor:
     """Dropout of (B, ..) with one rate per example, (B,)."""
     if not training:
         return x
-    least, most = (float(end) for end in rate.aminmax())
+    least, most = (float(end) for end in rate.aminmax()) if x.device.type == "cpu" else (0.0, 1.0)  # elsewhere nobody waits to be told
     return dropout(x, most, True) if least == most else x * keep(x, rate.view(-1, *[1] * (x.dim() - 1)))
 
 

@@ -72,7 +72,7 @@ def forward(encoder: Encoder, cue: Cue, examples: Sequence[Example], seats: Sequ
     batch = pack(examples, seats, cue.reserve, cue.shift)
     hidden, _ = encoder(batch, cue)
     pieces = hidden.split(batch.lengths)
-    return [pieces[batch.order.tolist().index(i)] for i in range(len(examples))]
+    return [pieces[batch.order.index(i)] for i in range(len(examples))]
 
 
 def gradients(outputs: Sequence[Tensor], cue: Cue) -> list[Tensor]:

@@ -35,7 +35,7 @@ def test_all_methods_in_one_batch_equal_each_alone() -> None:
     seats = list(reversed(range(len(table))))
     batch = pack(examples, seats, [made[s].reserve for s in seats], [made[s].shift for s in seats])
     pieces = encoder(batch, mixture)[0].split(batch.lengths)
-    for piece, at, seat in zip(pieces, batch.order.tolist(), batch.seats, strict=True):
+    for piece, at, seat in zip(pieces, batch.order, batch.seats, strict=True):
         close([piece], forward(encoder, made[seat], [examples[at]], [table[seat][1]]))
 
 

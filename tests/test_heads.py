@@ -54,14 +54,14 @@ def slow_seat_mean(values: list[tuple[int, Tensor]]) -> Tensor:
 def test_mean_counts_text_and_special_rows_and_no_reserved_ones() -> None:
     _, _, batch, hidden = setting("classify")
     pooled = pool(hidden, batch, "mean", None)
-    for b, i in enumerate(batch.order.tolist()):
+    for b, i in enumerate(batch.order):
         torch.testing.assert_close(pooled[b], slow_rows(batch, hidden)[i].mean(0))
 
 
 def test_cls_is_the_first_special_token_behind_the_reserved_rows() -> None:
     _, _, batch, hidden = setting("classify")
     pooled = pool(hidden, batch, "cls", None)
-    for b, i in enumerate(batch.order.tolist()):
+    for b, i in enumerate(batch.order):
         assert torch.equal(pooled[b], slow_rows(batch, hidden)[i][0])
 
 
@@ -92,7 +92,7 @@ def test_class_logits_and_losses_are_the_seats_own(pooling: str) -> None:
     targets = [1, 0, 4, 2, 1, 3, 0]
     logits = head(hidden, batch, None)
     values = []
-    for b, i in enumerate(batch.order.tolist()):
+    for b, i in enumerate(batch.order):
         rows = slow_rows(batch, hidden)[i]
         own = slow_logits(head, SEATS[i], rows[0] if pooling == "cls" else rows.mean(0))
         torch.testing.assert_close(logits[b, : len(own)], own)
@@ -177,7 +177,7 @@ def test_choices_are_answered_in_the_order_in_which_they_were_asked() -> None:
     seats, group = questions()
     batch = pack(random_examples("bert", LENGTHS), seats, group=group)
     wanted = [0.3, -1.0, 2.0, 0.0, 0.5, 1.0, -2.0]
-    answers = dict(head.answers(torch.tensor([wanted[i] for i in batch.order.tolist()]), batch))
+    answers = dict(head.answers(torch.tensor([wanted[i] for i in batch.order]), batch))
     for question in range(3):
         asked = torch.tensor([wanted[i] for i in range(7) if group[i] == question])
         torch.testing.assert_close(answers[question], asked.softmax(0))
@@ -185,7 +185,7 @@ def test_choices_are_answered_in_the_order_in_which_they_were_asked() -> None:
 
 def test_within_groups_survives_large_and_missing_numbers() -> None:
     logits = torch.tensor([1e4, 1e4 - 1, -1e4], requires_grad=True)
-    chance = within_groups(logits, torch.tensor([5, 5, 2]))  # groups 0, 1, 3 and 4 have no entries
+    chance = within_groups(logits, torch.tensor([5, 5, 2]), 6)  # groups 0, 1, 3 and 4 have no entries
     torch.testing.assert_close(chance.detach(), torch.tensor([-math.log1p(math.exp(-1)), -1 - math.log1p(math.exp(-1)), 0.0]))
     chance[0].backward()
     share = math.exp(-1) / (1 + math.exp(-1))

@@ -154,7 +154,7 @@ def padded(model: PreTrainedModel, examples: Sequence[Example]) -> dict[str, Ten
 
 def real_rows(hidden: Tensor, batch: Batch) -> Tensor:
     """(B, T, D) in the order of the request -> (N, D) in the batch's order, padding left out."""
-    return torch.cat([hidden[number, :length] for number, length in zip(batch.order.tolist(), batch.lengths, strict=True)])
+    return torch.cat([hidden[number, :length] for number, length in zip(batch.order, batch.lengths, strict=True)])
 
 
 def edit_config(folder: Path, **changes: Any) -> None:

@@ -57,7 +57,7 @@ def logits(model: Model, examples: Sequence[Example], seats: Sequence[int]) -> l
     batch = model.pack(examples, seats)
     rows: dict[int, Tensor] = {}
     for part in model(batch).parts:
-        for order, seat, row in zip(part.batch.order.tolist(), part.batch.seats, part.logits, strict=True):
+        for order, seat, row in zip(part.batch.order, part.batch.seats, part.logits, strict=True):
             rows[order] = row[: int(part.head.classes[seat])]
     return [rows[i] for i in range(len(examples))]
 

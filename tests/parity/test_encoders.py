@@ -38,7 +38,7 @@ def test_hidden_states_and_pooler_equal_transformers(family: str, kernel: str) -
         pooled = theirs.get("pooler_output")
         assert (pooled is not None) == (encoder.pooler is not None) == encoder.dims.pooler
         if pooled is not None:
-            torch.testing.assert_close(encoder.pool(hidden[batch.special[:, 0]], None), pooled[batch.order], atol=1e-5, rtol=0)
+            torch.testing.assert_close(encoder.pool(hidden[batch.special[:, 0]], None), pooled[list(batch.order)], atol=1e-5, rtol=0)
 
 
 @FAMILIES
