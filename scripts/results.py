@@ -33,8 +33,10 @@ def section(file: Path) -> str:
         f"--out comparisons/{file.stem}"
     )
     above_line = f"Above the probe in {metric}, in units of the larger of the two deviations: {'; '.join(above)}."
+    used = {cell["method"]: f"{cell['method']} {cell['made_with']['training']['rate']:g}" for cell in result["cells"]}
+    rates = f"Learning rates: {', '.join(used.values())}, the presets of that commit; today's are in [presets](presets.md)."
     where = f"Measured at commit {result['commit']} on {result['machine']}."
-    return f"## {result['data']}\n\n```text\n{command}\n```\n\n{as_markdown(result)}\n{above_line} {where}\n"
+    return f"## {result['data']}\n\n```text\n{command}\n```\n\n{as_markdown(result)}\n{above_line} {where} {rates}\n"
 
 
 ROWS = {"sst2": 8000, "conll04": 922, "stsb": 5749}
