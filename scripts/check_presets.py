@@ -75,13 +75,13 @@ def check(data: Data, methods: Sequence[str], seeds: Sequence[int], base: Base, 
             continue
         began = time.monotonic()
         scores = train(jobs, base)
-        settled = preset(method, data.kind, len(selection.train), {})
+        here, settled = machine(OPTIONS), preset(method, data.kind, len(selection.train), {})
         table[method] = {
             **summary(Row(method, [{name: float(own[name]) for name in data.metrics} for own in scores]), data.metrics),
             "rate": settled.rate,
             "epochs": settled.epochs,
             "seconds": time.monotonic() - began,
-            "commit": machine(OPTIONS)["commit"],
+            "commit": here["commit"],
             "made_with": made_with,
         }
         told = table[method]["scores"][data.metric]
@@ -92,7 +92,7 @@ def check(data: Data, methods: Sequence[str], seeds: Sequence[int], base: Base, 
             "metrics": list(data.metrics),
             "rows": {"train": len(selection.train), "selection": len(selection.select), "reported": len(selection.report)},
             "measured": selection.measured,
-            "machine": machine(OPTIONS),
+            "machine": here,
             "table": {name: table[name] for name in (MAJORITY, *METHODS) if name in table},
         }
         write_file(file, json.dumps(result, indent=1).encode())

@@ -159,12 +159,13 @@ class Sight:
         mask, ahead = self.text_mask(query, key), None
         if front is not None:
             value = torch.cat([front[1], value], dim=2)
-            ahead = query @ (front[0] * self.scale).mT if self.changes_front else None
-            if ahead is None:
-                key, mask = torch.cat([front[0], key], dim=2), None if mask is None else F.pad(mask, (front[0].shape[2], 0))
-            else:
+            if self.changes_front:
+                ahead = query @ (front[0] * self.scale).mT
                 added = self.front_mask(ahead)
-                ahead = ahead if added is None else ahead + added
+                assert added is not None
+                ahead = ahead + added
+            else:
+                key, mask = torch.cat([front[0], key], dim=2), None if mask is None else F.pad(mask, (front[0].shape[2], 0))
         mixed: Tensor = _Mix.apply(query, key, value, mask, ahead, self)
         return mixed
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -189,6 +189,13 @@ def read_rows(hidden: Tensor, row: Tensor) -> Tensor:
     return read.masked_fill((row < 0).unsqueeze(-1), 0.0)
 
 
+def of_layer(table: Tensor, layer: int, ctx: Context) -> Tensor:
+    """(A, L, ..) -> (A, ..): taken apart once, at the first layer, for the way back of each table[:, layer] would be a whole table."""
+    if layer == 0:
+        ctx.memory = table.unbind(1)
+    return cast(Tensor, ctx.memory[layer])
+
+
 def copies(table: Tensor, batch: Batch, dtype: torch.dtype) -> Tensor:
     """(A, ..) -> (B, ..) in `dtype`: each example's copy of its seat's numbers, to be read only.
 
@@ -196,8 +203,7 @@ def copies(table: Tensor, batch: Batch, dtype: torch.dtype) -> Tensor:
     """
     if not torch.is_grad_enabled():
         return table.to(dtype).index_select(0, batch.seat)
-    made: Tensor = _Copies.apply(table, batch.seat, batch.runs, dtype)
-    return made
+    return cast(Tensor, _Copies.apply(table, batch.seat, batch.runs, dtype))
 
 
 class _Copies(torch.autograd.Function):
@@ -264,8 +270,9 @@ def drop(x: Tensor, rate: Tensor, training: bool) -> Tensor:
     """Dropout of (B, ..) with one rate per example, (B,)."""
     if not training:
         return x
-    least, most = (float(end) for end in rate.aminmax()) if x.device.type == "cpu" else (0.0, 1.0)  # elsewhere nobody waits to be told
-    return dropout(x, most, True) if least == most else x * keep(x, rate.view(-1, *[1] * (x.dim() - 1)))
+    if x.device.type == "cpu" and float(rate.min()) == float(rate.max()):  # elsewhere asking would wait for the device
+        return dropout(x, float(rate[0]), True)
+    return x * keep(x, rate.view(-1, *[1] * (x.dim() - 1)))
 
 
 def dropout(x: Tensor, rate: float, training: bool) -> Tensor:

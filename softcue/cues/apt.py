@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from softcue.options import Options, per_seat_setting, setting
-from softcue.protocol import Context, Cue, Dims, Prefix, copies, drop, per_seat
+from softcue.protocol import Context, Cue, Dims, Prefix, copies, drop, of_layer, per_seat
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,8 @@ class Apt(Cue, method="apt", config=AptConfig):
 
     def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
         """Gated keys and values of `layer`; both are scaled alike, in all heads."""
-        if layer == 0:
-            ctx.memory = self.kv.unbind(1)  # once: the way back of each self.kv[:, layer] would be a whole table
-        kv = drop(copies(ctx.memory[layer], ctx.batch, hidden.dtype), self.dropout[ctx.batch.seat], self.training)  # (B, 2, P, H, K)
+        kv = copies(of_layer(self.kv, layer, ctx), ctx.batch, hidden.dtype)  # (B, 2, P, H, K)
+        kv = drop(kv, self.dropout[ctx.batch.seat], self.training)
         weight = self.weight(layer, hidden, ctx).to(kv.dtype)
         weight = weight[:, None, :, None, None]
         key, value = (kv * weight if torch.is_grad_enabled() else kv.mul_(weight)).unbind(1)

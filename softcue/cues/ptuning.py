@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from softcue.options import Options, per_seat_setting, setting
-from softcue.protocol import Context, Cue, Dims, Prefix, copies, drop, per_seat
+from softcue.protocol import Context, Cue, Dims, Prefix, copies, drop, of_layer, per_seat
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,8 @@ class Ptuning(Cue, method="ptuning", config=PtuningConfig):
         return config.length * both
 
     def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
-        """Keys and values of `layer`, independent of its input."""
-        if layer == 0 and not self.config.mlp:
-            ctx.memory = self.kv.unbind(1)  # once: the way back of each self.kv[:, layer] would be a whole table
-        kv = self.projected(layer, ctx) if self.config.mlp else copies(ctx.memory[layer], ctx.batch, hidden.dtype)  # (B, 2, P, H, K)
+        """Keys and values of `layer`, independent of its input; both together are (B, 2, P, H, K)."""
+        kv = self.projected(layer, ctx) if self.config.mlp else copies(of_layer(self.kv, layer, ctx), ctx.batch, hidden.dtype)
         key, value = drop(kv, self.dropout[ctx.batch.seat], self.training).unbind(1)
         return Prefix(key, value)
 

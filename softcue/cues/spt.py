@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from softcue.options import Options, per_seat_setting, setting
-from softcue.protocol import Context, Cue, Dims, Prefix, copies, drop
+from softcue.protocol import Context, Cue, Dims, Prefix, copies, drop, of_layer
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,9 @@ class Spt(Cue, method="spt", config=SptConfig):
     def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
         """Keys, values and their gate; while training, at the first layer, the selective loss of all layers."""
         seat = ctx.batch.seat
-        if layer == 0:
-            ctx.memory = self.kv.unbind(1)  # once: the way back of each self.kv[:, layer] would be a whole table
-            if self.training and self.kv.shape[3] > 1:  # one token has nobody to resemble
-                ctx.losses.append(self.diversity[seat] * self.likeness().index_select(0, seat))
-        key, value = copies(ctx.memory[layer], ctx.batch, hidden.dtype).unbind(1)
+        if layer == 0 and self.training and self.kv.shape[3] > 1:  # one token has nobody to resemble
+            ctx.losses.append(self.diversity[seat] * self.likeness().index_select(0, seat))
+        key, value = copies(of_layer(self.kv, layer, ctx), ctx.batch, hidden.dtype).unbind(1)
         return Prefix(drop(key, self.key_dropout[seat], self.training), value, partial(self.gate, seat))
 
     def gate(self, seat: Tensor, logit: Tensor, example: Tensor) -> Tensor:
