@@ -1,10 +1,10 @@
 """Checks the shipped presets on data sets that no preset was chosen on: every method as `softcue train` runs it with no flags.
 
-    python scripts/check_presets.py --data-root DATA            # hours; the same command goes on after a kill
-    python scripts/check_presets.py --data-root DATA --sets cola,gum --methods pasta,full
+    python -m scripts.check_presets --data-root DATA            # hours; the same command goes on after a kill
+    python -m scripts.check_presets --data-root DATA --sets cola,gum --methods pasta,full
 
 At most 2,000 training rows, three seeds (packed in one loop), a tenth of train selects, and the rows reported choose nothing.
-Writes a JSON for each data set to OUT; `python scripts/presets_page.py` makes docs/presets.md of them.
+Writes a JSON for each data set to OUT; `python -m scripts.presets_page` makes docs/presets.md of them.
 """
 
 import argparse

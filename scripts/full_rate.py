@@ -1,4 +1,4 @@
-"""Tries learning rates of full fine-tuning on development sets, for its preset: python scripts/full_rate.py --data-root DATA"""
+"""Tries learning rates of full fine-tuning on development sets, for its preset: python -m scripts.full_rate --data-root DATA"""
 
 import argparse
 import json

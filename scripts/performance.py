@@ -1,8 +1,7 @@
-"""Write docs/performance.md and its plots from what the benchmarks left in benchmarks/results: python scripts/performance.py"""
+"""Write docs/performance.md and its plots from what the benchmarks left in benchmarks/results: python -m scripts.performance"""
 
 import io
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image  # matplotlib brings it
 
-from softcue.files import write_file
-
-sys.path.append(str(Path(__file__).resolve().parent.parent))  # the benchmarks are no part of the installed package
 from benchmarks.common import table
+from softcue.files import write_file
 
 Row = Mapping[str, Any]
 Result = Mapping[str, Any]  # what benchmarks.common.write keeps: benchmark, machine, rows
@@ -24,7 +21,7 @@ UNMEASURED = "not measured yet"
 HEAD = """# Performance
 
 softcue beside transformers and PEFT: the same machine, model, token ids and batches of 32 texts, cut at 128 tokens.
-`python scripts/performance.py` writes this page from the files in `benchmarks/results`; the command over each table makes its file, and
+`python -m scripts.performance` writes this page from the files in `benchmarks/results`; the command over each table makes its file, and
 `SOFTCUE_DATA` is the folder of the data sets.
 
 - **default**: float32, random batches, dynamic padding and fused AdamW, as transformers' Trainer has it by default.
@@ -46,7 +43,7 @@ TAIL = """## What makes it fast
 - `softcue/attention.py`, `_Spread`, `_Reorder`, `_Collect`: the way back of every gather is a gather too, where torch would add into zeros.
 - `softcue/attention.py`, `_Mix`: attention's backward is written by hand; without a way back `Sight.glance` is shorter still.
 - `softcue/protocol.py`, `keep`: dropout compares 16 random bits a number as integers.
-- `softcue/encoder/core.py`: the last layer is computed at the rows that are read, where the head reads [CLS] alone.
+- `softcue/encoder/core.py`: of the last layer only the rows that the head reads are computed: [CLS], or each word's first token.
 - `softcue/encoder/linear.py`: frozen weights are laid out once as the processor's kernels read them.
 - `softcue/encoder/memory.py`: freed memory is kept, and not returned to the system after every layer.
 - `softcue/model.py`, `Model.serve`: a served cue is held in the encoder's precision, so that a forward converts nothing.

@@ -1,4 +1,4 @@
-"""Write docs/presets.md from softcue/presets.json and what check_presets.py measured: python scripts/presets_page.py"""
+"""Write docs/presets.md from softcue/presets.json and what check_presets.py measured: python -m scripts.presets_page"""
 
 import csv
 import json
@@ -21,7 +21,7 @@ BEST = ("pasta", "spt", "apt")
 HEAD = """# Presets
 
 `softcue train` without hyper-parameters takes them from `softcue/presets.toml`; this page is what stands behind that file, on
-the one frozen MiniLM encoder. `python scripts/presets_page.py` writes it from `softcue/presets.json` and `benchmarks/results/presets`.
+the one frozen MiniLM encoder. `python -m scripts.presets_page` writes it from `softcue/presets.json` and `benchmarks/results/presets`.
 """
 
 
@@ -90,7 +90,7 @@ def full_rates() -> str:
     return f"""## Full fine-tuning
 
 ```text
-python scripts/full_rate.py --data-root DATA
+python -m scripts.full_rate --data-root DATA
 ```
 
 Its rate was chosen on development sets too, for a weak rival proves nothing: {SIZES["large"][0]:,} rows, {SIZES["large"][1]} epochs,
@@ -140,7 +140,7 @@ def held_back(results: Sequence[Mapping[str, Any]]) -> str:
     return f"""## On sets that chose nothing
 
 ```text
-python scripts/check_presets.py --data-root DATA
+python -m scripts.check_presets --data-root DATA
 ```
 
 Every method as `softcue train` runs it with no flags, three seeds, mean ± sample deviation. At most 2,000 training
@@ -149,8 +149,8 @@ rows; a tenth of them selects; reported rows ({metrics}) choose nothing. Measure
 
 {table(rows)}
 
-Two rates were settled again after a first look at clinc150, where STP at 0.06 had 0.8839 and LoRA at 0.001 had 0.8828, below the probe: on
-development sets alone, STP's by three seeds instead of one, LoRA's as the best of those tried instead of the usual one.
+Two rates were settled again after a first look at clinc150 had shown STP's and LoRA's below the probe: on development sets alone,
+STP's by three seeds instead of one, LoRA's as the best of those tried instead of the usual one.
 """
 
 

@@ -266,4 +266,5 @@ class _Mix(torch.autograd.Function):
         to_logits = to_logits[..., ctx.count :]
         to_mask = to_logits.sum_to_size(ctx.mask_shape) if ctx.needs_input_grad[3] else None
         low = to_logits.to(query.dtype)
-        return (low @ key).mul_(ctx.sight.scale), low.mT @ query, seen.mT @ grad, to_mask, to_ahead, None
+        to_query = (low @ key).mul_(ctx.sight.scale) if ctx.needs_input_grad[0] else None  # below the lowest cue nobody asks
+        return to_query, low.mT @ query, seen.mT @ grad, to_mask, to_ahead, None

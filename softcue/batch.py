@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import accumulate, chain
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from softcue.errors import BatchError
 
 Runs = tuple[tuple[int, int, int], ...]  # (seat, first, one past the last) for every stretch of things that share a seat
+Reads = Literal["all", "first", "words"]  # of an example after the last layer: every row, [CLS] alone, or the first of each word
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,14 @@ class Batch:
         reserved = torch.zeros(count + 1, dtype=torch.bool, device=self.device)  # the last is where -1 leads
         reserved.index_fill_(0, self.reserved.flatten().remainder(count + 1), True)
         return ~self.take(reserved[:count])
+
+    def check_special(self, most: int, method: str) -> None:
+        """BatchError where an example has more than the `most` special tokens that an adapter of `method` was trained for."""
+        if self.special.shape[1] > most and bool((self.special[:, most:] >= 0).any()):
+            raise BatchError(
+                f"an example has {self.special.shape[1]} special tokens; its {method} adapter was trained for {most}: "
+                "give it as many texts as in training (one or a pair)"
+            )
 
     def take(self, rows: Tensor) -> Tensor:
         """(N, ...) -> (M, ...): the part's own rows."""

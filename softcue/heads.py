@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from softcue.batch import Batch
+from softcue.batch import Batch, Reads
 from softcue.protocol import dropout, per_seat
 
 POOLINGS = ("cls", "mean", "pooler")
@@ -51,9 +51,9 @@ class Head(nn.Module):
         self.register_buffer("classes", torch.tensor(classes, dtype=torch.long), persistent=False)
 
     @property
-    def first_only(self) -> bool:
-        """Whether of each example only the row of [CLS] is read."""
-        return self.pooling != "mean"
+    def reads(self) -> Reads:
+        """The rows of each example that are read."""
+        return "all" if self.pooling == "mean" else "first"
 
     def forward(self, hidden: Tensor, batch: Batch, pooled: Tensor | None) -> Tensor:
         """(N, D) -> (B, C) logits, float32; (W, C) for tags, (B,) for scores and choices."""
@@ -139,7 +139,7 @@ def within_groups(logits: Tensor, group: Tensor, count: int) -> Tensor:
 class TokenHead(Head, kind="tag"):
     """A label per word, read at its first token; target: tag numbers, one list per example."""
 
-    first_only = False
+    reads: Reads = "words"
 
     def forward(self, hidden: Tensor, batch: Batch, pooled: Tensor | None) -> Tensor:
         """(N, D) -> (W, C)"""

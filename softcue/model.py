@@ -76,10 +76,11 @@ class Model(nn.Module):
     def forward(self, batch: Batch) -> Output:
         """One forward for any mix of seats."""
         shares = self._shares(batch)
-        first_only = all(self.head(number).first_only for number, _, _ in shares)
-        hidden, ctx = self.encoder(batch, self.mixture, first_only=first_only)
+        heads = [self.head(number) for number, _, _ in shares]
+        reads = {head.reads for head in heads}
+        hidden, ctx = self.encoder(batch, self.mixture, reads=reads.pop() if len(reads) == 1 else "all")
         pooled = None
-        if any(self.head(number).pooling == "pooler" for number, _, _ in shares):
+        if any(head.pooling == "pooler" and head.reads == "first" for head in heads):
             first = hidden.index_select(0, batch.special[:, 0])
             pooled = self.encoder.pool(first, edits(self.mixture, len(self.encoder.layers) - 1, ctx))
         parts = []

@@ -12,7 +12,7 @@ from traceback import walk_tb
 
 from softcue.cues import Cue
 from softcue.errors import RequestError, SoftcueError
-from softcue.tasks import all_tasks
+from softcue.tasks import all_tasks, forget
 
 PREFIX = "softcue_plugin_"  # of the names that plugins have as modules
 _LOADED: dict[str, list[str]] = {}  # module -> what it registered
@@ -38,6 +38,9 @@ def load_plugin(path: str | Path) -> list[str]:
             sys.modules.pop(name, None)
             Cue.registry.clear()
             Cue.registry.update(methods)
+            for task in all_tasks():
+                if task.name not in tasks:
+                    forget(task.name)
             raise RequestError(f"plugin {path}{_where(error, name)}: {_what(error)}") from error
         _LOADED[name] = added
     return _LOADED[name]

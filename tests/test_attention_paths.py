@@ -1,11 +1,11 @@
-"""Tests of attention over packed rows, of the shortcut for heads that read only [CLS], and of dropout by integers."""
+"""Tests of attention over packed rows, of the shortcut for heads that read some rows only, and of dropout by integers."""
 
 import pytest
 import torch
 from torch import Tensor
 
 from softcue.attention import Sight, _Collect, _Mix, _Reorder, _Spread
-from softcue.batch import Batch, pack
+from softcue.batch import Batch, Reads, pack
 from softcue.cues import Cue
 from softcue.layout import Bucket, Layout
 from softcue.protocol import Facts, drop, dropout, keep
@@ -68,7 +68,8 @@ def test_gathers_on_the_way_back_equal_what_autograd_would_do() -> None:
 
 @pytest.mark.parametrize("family", ["bert", "mpnet", "deberta-v3", "modernbert"])
 @pytest.mark.parametrize("method", ["pasta", "spt", "apt", "lora", "gpc"])
-def test_the_row_of_cls_is_the_same_when_no_other_is_asked_for(family: str, method: str) -> None:
+@pytest.mark.parametrize("reads", ["first", "words"])
+def test_the_rows_that_are_read_are_the_same_when_no_other_is_asked_for(family: str, method: str, reads: Reads) -> None:
     encoder = tiny_encoder(family)
     cls = Cue.registry[method]
     config = cls.settle(cls.Config(), Facts(encoder.dims, ("cls", "sep", "sep"), lambda: torch.ones(encoder.dims.layers, 3)))
@@ -77,11 +78,11 @@ def test_the_row_of_cls_is_the_same_when_no_other_is_asked_for(family: str, meth
         torch.nn.init.normal_(parameter, std=0.3)
     batch = pack(random_examples(family, (9, 3, 14, 6)), reserve=cue.reserve, shift=cue.shift)
     cue.eval()
-    first = batch.special[:, 0]
+    row = batch.special[:, 0] if reads == "first" else batch.word
     numbers = [p for p in cue.parameters() if p.requires_grad]
     results, grads = [], []
-    for first_only in (False, True):
-        read = encoder(batch, cue, first_only=first_only)[0][first]
+    for asked in ("all", reads):
+        read = encoder(batch, cue, reads=asked)[0][row]
         results.append(read)
         grads.append(torch.autograd.grad(read.square().sum(), numbers, allow_unused=True))
     torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=0)
@@ -89,12 +90,13 @@ def test_the_row_of_cls_is_the_same_when_no_other_is_asked_for(family: str, meth
         torch.testing.assert_close(whole, short, atol=1e-4, rtol=1e-4)
 
 
-def test_nobody_else_is_computed_in_the_last_layer_of_bert() -> None:
+@pytest.mark.parametrize("reads", ["first", "words"])
+def test_nobody_else_is_computed_in_the_last_layer_of_bert(reads: Reads) -> None:
     batch = a_batch()
-    hidden = tiny_encoder("bert")(batch, Nothing(), first_only=True)[0]
+    hidden = tiny_encoder("bert")(batch, Nothing(), reads=reads)[0]
     others = torch.ones(len(hidden), dtype=torch.bool)
-    others[batch.special[:, 0]] = False
-    assert not hidden[others].any() and hidden[~others].any()
+    others[batch.special[:, 0] if reads == "first" else batch.word] = False
+    assert others.any() and not hidden[others].any() and hidden[~others].any()
 
 
 def test_dropout_drops_its_share_keeps_the_mean_and_repeats_with_its_seed() -> None:

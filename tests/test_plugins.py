@@ -20,8 +20,8 @@ from softcue import plugins
 from softcue.cues import Cue
 from softcue.errors import RequestError
 from softcue.plugins import load_plugin
+from softcue.tasks import all_tasks, find
 from softcue.tasks import base as tasks
-from softcue.tasks import find
 from tests.contract import test_contract as contract
 from tests.test_compare import run_cli, tiny_backbone
 
@@ -149,18 +149,23 @@ BROKEN = [
         "from softcue.tasks import Task, register\nregister(Task('x/y', 'sort', ('f1',), lambda row: [row], ('x',)))",
         "line 2: task 'x/y' has kind 'sort'",
     ),
+    (
+        "from softcue.tasks import Task, register\nregister(Task('x/y', 'tag', ('f1',), lambda row: [row], ('x',)))\na = 1 / 0",
+        "line 3: ZeroDivisionError: division by zero",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("source", "told"), BROKEN)
-def test_a_broken_plugin_is_one_line_with_file_and_line_and_leaves_no_method(source: str, told: str, tmp_path: Path, fresh: None) -> None:
-    before = dict(Cue.registry)
+def test_a_broken_plugin_is_one_line_with_file_and_line_and_leaves_nothing(source: str, told: str, tmp_path: Path, fresh: None) -> None:
+    before, known = dict(Cue.registry), all_tasks()
     file = tmp_path / "broken.py"
     file.write_text(source, encoding="utf-8")
     with pytest.raises(RequestError, match=re.escape(f"plugin {file}") + ".*" + re.escape(told)) as caught:
         load_plugin(file)
     assert "\n" not in str(caught.value)
-    assert Cue.registry == before and not any(name.startswith(plugins.PREFIX) for name in sys.modules if name not in plugins._LOADED)
+    assert Cue.registry == before and all_tasks() == known
+    assert not any(name.startswith(plugins.PREFIX) for name in sys.modules if name not in plugins._LOADED)
 
 
 def test_a_plugin_that_is_not_there_is_refused(tmp_path: Path) -> None:

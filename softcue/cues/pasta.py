@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from softcue.batch import Batch
-from softcue.errors import BatchError, RequestError
+from softcue.errors import RequestError
 from softcue.options import Options, per_seat_setting, setting
 from softcue.protocol import Context, Cue, Dims, Facts, copies, drop, layered
 
@@ -60,11 +60,7 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
 
     def vectors(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Rows, and what each layer adds to them, as `layered` says."""
-        if batch.special.shape[1] > self.slots and bool((batch.special[:, self.slots :] >= 0).any()):
-            raise BatchError(
-                f"an example has {batch.special.shape[1]} special tokens; its PASTA adapter was trained for {self.slots}: "
-                "give it as many texts as in training (one or a pair)"
-            )
+        batch.check_special(self.slots, "PASTA")
         pairs = [(s, v) for s, v in zip(self.used, self.vector, strict=True) if s < batch.special.shape[1]]
         slot, vector = [s for s, _ in pairs], [v for _, v in pairs]
         delta = copies(self.delta, batch, hidden.dtype)

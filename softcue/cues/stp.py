@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from softcue.batch import Batch
-from softcue.errors import BatchError, RequestError
+from softcue.errors import RequestError
 from softcue.options import Options, per_seat_setting, setting
 from softcue.protocol import Context, Cue, Dims, Facts, drop, layered
 
@@ -111,11 +111,7 @@ class Stp(Cue, method="stp", config=StpConfig):
     def vectors(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Rows, and what each layer adds to them, as `layered` says."""
         slots = self.place.shape[2]
-        if batch.special.shape[1] > slots and bool((batch.special[:, slots:] >= 0).any()):
-            raise BatchError(
-                f"an example has {batch.special.shape[1]} special tokens; its STP adapter was trained for {slots}: "
-                "give it as many texts as in training (one or a pair)"
-            )
+        batch.check_special(slots, "STP")
         special = batch.special[:, None, :slots]
         vector = self.place[batch.seat, :, : special.shape[2]]  # (B, L, S)
         number = batch.seat[:, None, None] * self.delta.shape[1] + vector.clamp(min=0)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from softcue.attention import Bias, attend, attend_once
-from softcue.batch import Batch
+from softcue.batch import Batch, Reads
 from softcue.encoder.linear import ACTIVATIONS, Linear
 from softcue.errors import BatchError
 from softcue.layout import Layout, Watch
@@ -111,14 +111,18 @@ class Layer(nn.Module):
         """Whether `read` may stand in for `forward`: not where a family adds something of its own to the layer."""
         return type(self).forward is Layer.forward and self.bias(shared) is None
 
-    def read(self, hidden: Tensor, row: Tensor, layout: Layout, prefix: Prefix | None, kernel: str) -> Tensor:
-        """(N, D), (B,) -> (B, D): forward at one row of each example, where nobody reads the others."""
+    def read(self, hidden: Tensor, row: Tensor, reads: Reads, layout: Layout, prefix: Prefix | None, kernel: str) -> Tensor:
+        """(N, D), (M,) -> (M, D): forward at the rows that are read, where nobody reads the others."""
         spec, width = self.spec, self.spec.hidden
-        own = hidden.index_select(0, row)
-        query = self.qkv.part(own, 0, width).view(len(own), spec.heads, -1)
-        kv = self.qkv.part(hidden, width, 3 * width).view(len(hidden), 2, spec.heads, -1)
-        drop = spec.attention_dropout if self.training else 0.0
-        return self.finish(own, attend_once(query, kv, layout, prefix, self.scale(), drop, kernel), None)
+        own, drop = hidden.index_select(0, row), spec.attention_dropout if self.training else 0.0
+        if reads == "words":
+            qkv = project_qkv(self.qkv, hidden, spec.heads, None)
+            mixed = attend(qkv, layout, prefix, None, self.scale(), drop, kernel).index_select(0, row)
+        else:
+            query = self.qkv.part(own, 0, width).view(len(own), spec.heads, -1)
+            kv = self.qkv.part(hidden, width, 3 * width).view(len(hidden), 2, spec.heads, -1)
+            mixed = attend_once(query, kv, layout, prefix, self.scale(), drop, kernel)
+        return self.finish(own, mixed, None)
 
     def finish(self, hidden: Tensor, mixed: Tensor, edit: Edit | None) -> Tensor:
         """(M, D), (M, D) -> (M, D): what follows attention, each row by itself."""
@@ -174,11 +178,11 @@ class Encoder(nn.Module):
         """What the family's layers share, computed once per forward; a plain layer takes a Bias or None."""
         return None
 
-    def forward(self, batch: Batch, cue: Cue, watch: Watch | None = None, first_only: bool = False) -> tuple[Tensor, Context]:
+    def forward(self, batch: Batch, cue: Cue, watch: Watch | None = None, reads: Reads = "all") -> tuple[Tensor, Context]:
         """(N, D) hidden states after the last layer, and the cue's context.
 
-        first_only: only the rows of [CLS] will be read; where the family and the cue allow it the others are not computed
-        in the last layer, and are zeros. Raises BatchError where an example is longer than the encoder's positions.
+        reads: which rows will be read; where the family and the cue allow it the others are not computed in the last
+        layer, and are zeros. Raises BatchError where an example is longer than the encoder's positions.
         """
         self.check(batch)
         ctx = Context(batch)
@@ -190,9 +194,9 @@ class Encoder(nn.Module):
             hidden = cue.before_layer(i, hidden, ctx)
             prefix, edit = cue.prefix(i, hidden, ctx), edits(cue, i, ctx)
             last = i == len(self.layers) - 1
-            if last and first_only and edit is None and watch is None and isinstance(layer, Layer) and layer.reads(shared):
-                row = batch.special[:, 0]
-                hidden = torch.zeros_like(hidden).index_copy(0, row, layer.read(hidden, row, layout, prefix, self.kernel))
+            if last and reads != "all" and edit is None and watch is None and isinstance(layer, Layer) and layer.reads(shared):
+                row = batch.word if reads == "words" else batch.special[:, 0]
+                hidden = torch.zeros_like(hidden).index_copy(0, row, layer.read(hidden, row, reads, layout, prefix, self.kernel))
             else:
                 hidden = layer(hidden, layout, prefix, shared, edit, self.kernel)
         return hidden if self.norm is None else self.norm(hidden), ctx

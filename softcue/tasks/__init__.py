@@ -6,13 +6,13 @@ from pathlib import Path
 
 from softcue.errors import RequestError
 from softcue.readers import SPLITS, Data, Shape, read_data, read_folder
-from softcue.tasks.base import Task, all_tasks, find, inputs_of, load, present, register
+from softcue.tasks.base import Task, all_tasks, find, forget, inputs_of, load, present, register
 from softcue.tasks.glue import GLUE
 from softcue.tasks.ner import NER
 from softcue.tasks.other import OTHER
 from softcue.tasks.superglue import SUPERGLUE
 
-__all__ = ["Task", "all_tasks", "find", "inputs_of", "open_data", "present", "register"]
+__all__ = ["Task", "all_tasks", "find", "forget", "inputs_of", "open_data", "present", "register"]
 
 for _task in (*GLUE, *SUPERGLUE, *NER, *OTHER):
     register(_task)

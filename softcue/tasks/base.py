@@ -44,6 +44,11 @@ def register(task: Task) -> Task:
     return task
 
 
+def forget(name: str) -> None:
+    """Take a task away again."""
+    del _TASKS[name]
+
+
 def all_tasks() -> tuple[Task, ...]:
     """Every task, in the order of registration."""
     return tuple(_TASKS.values())
