@@ -25,20 +25,21 @@ class _Spread(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rows: Tensor, layout: Layout) -> tuple[Tensor, ...]:  # type: ignore[no-untyped-def, override]
         ctx.layout, ctx.shape = layout, rows.shape[1:]
-        places = rows.flatten(1).index_select(0, layout.row).view(-1, *rows.shape[1:])
         parts: list[Tensor] = []
-        for bucket, inside in zip(layout.buckets, places.split([bucket.size for bucket in layout.buckets]), strict=True):
+        for bucket, inside in zip(layout.buckets, layout.spread(rows.flatten(1)), strict=True):
             parts.extend(inside.view(*bucket.row.shape, *rows.shape[1:]).permute(2, 0, 3, 1, 4).contiguous().unbind(0))
         return tuple(parts)
 
     @staticmethod
     def backward(ctx, *grads: Tensor):  # type: ignore[no-untyped-def, override]
         layout, (count, heads, width) = ctx.layout, ctx.shape
-        places = grads[0].new_empty(len(layout.row), count, heads, width)
-        for number, (bucket, inside) in enumerate(zip(layout.buckets, places.split([b.size for b in layout.buckets]), strict=True)):
+
+        def write(number: int, places: Tensor) -> None:
+            inside = places.view(*layout.buckets[number].row.shape, count, heads, width)
             for i in range(count):
-                inside.view(*bucket.row.shape, count, heads, width)[:, :, i].copy_(grads[number * count + i].transpose(1, 2))
-        return places.flatten(1).index_select(0, layout.place).view(-1, count, heads, width), None
+                inside[:, :, i].copy_(grads[number * count + i].transpose(1, 2))
+
+        return layout.collect(grads[0], count * heads * width, write).view(-1, count, heads, width), None
 
 
 class _Reorder(torch.autograd.Function):
@@ -54,26 +55,38 @@ class _Reorder(torch.autograd.Function):
         return grad.index_select(0, *ctx.saved_tensors), None, None
 
 
+def to_buckets(x: Tensor, layout: Layout) -> Tensor:
+    """(B, ..) from the batch's order to the buckets'."""
+    if layout.example is None:
+        return x
+    moved: Tensor = _Reorder.apply(x, layout.example, layout.home)
+    return moved
+
+
+def to_batch(x: Tensor, layout: Layout) -> Tensor:
+    """(B, ..) from the buckets' order to the batch's."""
+    if layout.example is None:
+        return x
+    moved: Tensor = _Reorder.apply(x, layout.home, layout.example)
+    return moved
+
+
 class _Collect(torch.autograd.Function):
     """Each bucket's (b, H, t, K) to rows (N, H * K); on the way back padding gets zeros."""
 
     @staticmethod
     def forward(ctx, layout: Layout, *mixed: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
-        ctx.layout, ctx.heads = layout, mixed[0].shape[1]
-        places = mixed[0].new_empty(len(layout.row), mixed[0].shape[1], mixed[0].shape[3])
-        for bucket, inside, own in zip(layout.buckets, places.split([b.size for b in layout.buckets]), mixed, strict=True):
-            inside.view(*bucket.row.shape, *inside.shape[1:]).copy_(own.transpose(1, 2))
-        return places.flatten(1).index_select(0, layout.place)
+        ctx.layout, (_, ctx.heads, _, width) = layout, mixed[0].shape
+
+        def write(number: int, places: Tensor) -> None:
+            places.view(*layout.buckets[number].row.shape, ctx.heads, width).copy_(mixed[number].transpose(1, 2))
+
+        return layout.collect(mixed[0], ctx.heads * width, write)
 
     @staticmethod
     def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def, override]
-        layout = ctx.layout
-        grad = F.pad(grad, (0, 0, 0, 1)).index_select(0, layout.back)
-        inside = grad.view(len(grad), ctx.heads, -1).split([bucket.size for bucket in layout.buckets])
-        spread = [
-            own.view(*b.row.shape, *own.shape[1:]).transpose(1, 2).contiguous() for b, own in zip(layout.buckets, inside, strict=True)
-        ]
-        return None, *spread
+        inside = zip(ctx.layout.buckets, ctx.layout.spread(grad, zeros=True), strict=True)
+        return None, *(own.view(*b.row.shape, ctx.heads, -1).transpose(1, 2).contiguous() for b, own in inside)
 
 
 def attend(
@@ -118,12 +131,11 @@ def attend_once(
         key, value = _plainly(kv, layout)
         return sight.look(query.unsqueeze(2), key, value, fronts[0], "fused" if len(kv) <= SHORT else kernel).flatten(1)
     spread, mixed = _Spread.apply(kv, layout), []
-    queries = _Reorder.apply(query, layout.example, layout.home).unsqueeze(2).split([len(bucket.example) for bucket in layout.buckets])
+    queries = to_buckets(query, layout).unsqueeze(2).split([len(bucket.example) for bucket in layout.buckets])
     for i, bucket in enumerate(layout.buckets):
         key, value = spread[2 * i : 2 * i + 2]
         mixed.append(Sight(bucket, prefix, None, scale, drop, None).look(queries[i], key, value, fronts[i], kernel))
-    rows: Tensor = _Reorder.apply(torch.cat(mixed).flatten(1), layout.home, layout.example)
-    return rows
+    return to_batch(torch.cat(mixed).flatten(1), layout)
 
 
 def _plainly(rows: Tensor, layout: Layout) -> tuple[Tensor, ...]:
@@ -235,7 +247,7 @@ def _fronts(prefix: Prefix | None, layout: Layout, dtype: torch.dtype) -> Sequen
     if prefix is None:
         return [None] * len(layout.buckets)
     sizes = [len(bucket.example) for bucket in layout.buckets]
-    key, value = (_Reorder.apply(x.to(dtype), layout.example, layout.home).transpose(1, 2).split(sizes) for x in prefix[:2])
+    key, value = (to_buckets(x.to(dtype), layout).transpose(1, 2).split(sizes) for x in prefix[:2])
     return list(zip(key, value, strict=True))
 
 

@@ -7,11 +7,12 @@ from itertools import accumulate
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from softcue.batch import Batch
 
 MOST = 2**17  # logits of one head in a bucket of several examples, on CPU: more have left its cache before they are read again
-FIXED = 4096  # logits of one head that cost about as much as what a bucket costs whatever its size
+FIXED = 12_288  # logits of one head that cost about as much as what a bucket costs whatever its size
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,26 @@ class Bucket:
 
 
 Watch = Callable[[Tensor, Bucket], None]  # sees attention probabilities (b, H, t, P + t)
+Write = Callable[[int, Tensor], None]  # (number of a bucket, its places): fills them in
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Rows one after another that stand in some of the places of buckets: those of all, or of one where the rows have its order."""
+
+    first: int
+    end: int
+    size: int  # places
+    row: Tensor | None = None  # (size,) the row at each place, counted from `first`; None: rows and places are the same
+    back: Tensor | None = None  # (size,) the same, one past the last row at padding: the row of zeros that gradients find there
+    place: Tensor | None = None  # (end - first,) the place of each row
+
+    def spread(self, rows: Tensor, zeros: bool) -> Tensor:
+        """(N, W) -> (size, W); at padding zeros, or what the row says."""
+        own = rows[self.first : self.end]
+        if self.row is None or self.back is None:
+            return own
+        return F.pad(own, (0, 0, 0, 1)).index_select(0, self.back) if zeros else own.index_select(0, self.row)
 
 
 @dataclass(frozen=True)
@@ -43,11 +64,9 @@ class Layout:
     """How one batch is laid out for attention; built once per forward."""
 
     buckets: tuple[Bucket, ...]
-    place: Tensor  # (N,) where each row stands among the places of all buckets, end to end
-    row: Tensor  # (places,) the row at each place
-    back: Tensor  # (places,) the same, N at padding: the row of zeros that gradients find there
-    example: Tensor  # (B,) the examples in the buckets' order
-    home: Tensor  # (B,) where each example stands in that order
+    stretches: tuple[Stretch, ...]  # one for each bucket, where the batch has the buckets' order; else one for all
+    example: Tensor | None  # (B,) the examples in the buckets' order; None: it is the batch's
+    home: Tensor | None  # (B,) where each example stands in that order
     watch: Watch | None = None
 
     @property
@@ -55,35 +74,66 @@ class Layout:
         """Whether all examples are of one length: then the places are the rows as they are."""
         return len(self.buckets) == 1 and self.buckets[0].pad is None
 
+    def spread(self, rows: Tensor, zeros: bool = False) -> list[Tensor]:
+        """(N, W) -> each bucket's places, (b * t, W); at padding the example's last row again, or zeros."""
+        found = [stretch.spread(rows, zeros) for stretch in self.stretches]
+        if len(found) == len(self.buckets):
+            return found
+        return list(found[0].split([bucket.size for bucket in self.buckets]))
+
+    def collect(self, like: Tensor, width: int, write: Write) -> Tensor:
+        """(N, width) from what `write` fills each bucket's places with."""
+        rows = like.new_empty(self.stretches[-1].end, width)
+        places = [rows[s.first : s.end] if s.place is None else like.new_empty(s.size, width) for s in self.stretches]
+        each = places if len(places) == len(self.buckets) else places[0].split([bucket.size for bucket in self.buckets])
+        for number, own in enumerate(each):
+            write(number, own)
+        for stretch, own in zip(self.stretches, places, strict=True):
+            if stretch.place is not None:
+                torch.index_select(own, 0, stretch.place, out=rows[stretch.first : stretch.end])
+        return rows
+
     @staticmethod
     def of(batch: Batch, watch: Watch | None = None) -> "Layout":
         """Group the batch's examples into buckets of similar length."""
-        lengths, starts = torch.tensor(batch.lengths), torch.tensor([0, *accumulate(batch.lengths)])
+        lengths, starts = torch.tensor(batch.lengths), [0, *accumulate(batch.lengths)]
         groups = _similar(batch.lengths, MOST if batch.device.type == "cpu" else None)
-        buckets, place, at = [], torch.empty(int(starts[-1]), dtype=torch.long), 0
+        ordered = [i for members in groups for i in members] == list(range(len(batch)))
+        first_row, buckets = torch.tensor(starts), []
         for members in map(torch.tensor, groups):
             count = lengths[members, None]
             column = torch.arange(int(count[0]))
-            row = starts[members, None] + torch.minimum(column, count - 1)
-            pad = column >= count if int(count[-1]) < len(column) else None
-            number = torch.arange(at, at + row.numel()).view(row.shape)
-            real = slice(None) if pad is None else ~pad
-            place[row[real]] = number[real]
-            buckets.append((members, row, pad))
-            at += row.numel()
+            row = first_row[members, None] + torch.minimum(column, count - 1)
+            buckets.append(Bucket(members, row, column >= count if int(count[-1]) < len(column) else None))
+        parts = [[bucket] for bucket in buckets] if ordered else [buckets]
+        spans = [(starts[group[0]], starts[group[-1] + 1]) for group in groups] if ordered else [(0, starts[-1])]
+        stretches = [_stretch(part, *span, ordered) for part, span in zip(parts, spans, strict=True)]
+        example = torch.cat([bucket.example for bucket in buckets])
         device = batch.device
-        row = torch.cat([row.flatten() for _, row, _ in buckets])
-        example = torch.cat([members for members, _, _ in buckets])
-        back = torch.full_like(row, len(place)).index_copy_(0, place, torch.arange(len(place)))
+
+        def there(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device)
+
         return Layout(
-            buckets=tuple(Bucket(e.to(device), r.to(device), None if p is None else p.to(device)) for e, r, p in buckets),
-            place=place.to(device),
-            row=row.to(device),
-            back=back.to(device),
-            example=example.to(device),
-            home=example.argsort().to(device),
+            buckets=tuple(Bucket(b.example.to(device), b.row.to(device), there(b.pad)) for b in buckets),
+            stretches=tuple(Stretch(s.first, s.end, s.size, there(s.row), there(s.back), there(s.place)) for s in stretches),
+            example=None if ordered else example.to(device),
+            home=None if ordered else example.argsort().to(device),
             watch=watch,
         )
+
+
+def _stretch(buckets: Sequence[Bucket], first: int, end: int, ordered: bool) -> Stretch:
+    """Of the rows from `first` up to `end`, which are the buckets'."""
+    size = sum(bucket.size for bucket in buckets)
+    if ordered and size == end - first:
+        return Stretch(first, end, size)
+    row = torch.cat([bucket.row.flatten() for bucket in buckets]) - first
+    real = torch.cat([torch.ones(b.size, dtype=torch.bool) if b.pad is None else ~b.pad.flatten() for b in buckets])
+    back = row.masked_fill(~real, end - first)
+    place = torch.empty(end - first, dtype=torch.long)
+    place[row[real]] = real.nonzero()[:, 0]
+    return Stretch(first, end, size, row, back, place)
 
 
 def _similar(lengths: Sequence[int], most: int | None) -> list[list[int]]:

@@ -1,7 +1,7 @@
 """Model: an encoder, cues and heads; Batch in, Output out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -57,10 +57,13 @@ class Model(nn.Module):
         return Model(encoder, [cue], [head], [Place(0, seat, 0, seat) for seat in range(adapters)])
 
     def pack(self, examples: Sequence[Example], seats: Sequence[int], group: Sequence[int] | None = None) -> Batch:
-        """Lay examples out with the reserved rows and the shift that their seats' cues ask for."""
-        cues = [self.mixture.cue_of(seat) for seat in seats]
-        batch = pack(examples, seats, [cue.reserve for cue in cues], [cue.shift for cue in cues], group)
-        return batch.to(self.device)
+        """Lay examples out with the reserved rows and the shift that their seats' cues ask for, the longest of a seat first."""
+        turn = sorted(range(len(examples)), key=lambda i: -len(examples[i].token))  # of one seat, the order of attention's buckets
+        cues = [self.mixture.cue_of(seats[i]) for i in turn]
+        asked = [i if group is None else group[i] for i in turn]
+        reserve, shift = [cue.reserve for cue in cues], [cue.shift for cue in cues]
+        batch = pack([examples[i] for i in turn], [seats[i] for i in turn], reserve, shift, asked)
+        return replace(batch, order=tuple(turn[i] for i in batch.order)).to(self.device)
 
     @property
     def device(self) -> torch.device:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from softcue.attention import Sight, _Collect, _Mix, _Reorder, _Spread
+from softcue.attention import Sight, _Collect, _Mix, _Spread, to_batch, to_buckets
 from softcue.batch import Batch, Reads, pack
 from softcue.cues import Cue
 from softcue.layout import Bucket, Layout
@@ -18,13 +18,27 @@ def a_batch(family: str = "bert") -> Batch:
     return pack(random_examples(family, LENGTHS))
 
 
-def test_every_row_stands_at_one_place_that_holds_it() -> None:
-    batch = a_batch()
-    layout = Layout.of(batch)
-    assert torch.equal(layout.row[layout.place], torch.arange(len(batch.token)))
-    real = layout.back < len(batch.token)
-    assert int(real.sum()) == len(batch.token) and torch.equal(layout.back[real], layout.row[real])
-    assert torch.equal(layout.example[layout.home], torch.arange(len(LENGTHS)))
+def batches_of_both_orders() -> list[Batch]:
+    """The buckets' own order, and another: examples of two seats."""
+    examples = random_examples("bert", sorted(LENGTHS, reverse=True))
+    return [pack(examples), pack(examples, [0, 1] * (len(LENGTHS) // 2))]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_every_row_stands_at_one_place_that_holds_it(number: int) -> None:
+    batch = batches_of_both_orders()[number]
+    layout, rows = Layout.of(batch), torch.arange(len(batch.token)).unsqueeze(1)
+    assert (layout.example is None) == (number == 0) and any(bucket.pad is not None for bucket in layout.buckets)
+    with_zeros = layout.spread(rows + 1, zeros=True)
+    for bucket, own, zeroed in zip(layout.buckets, layout.spread(rows), with_zeros, strict=True):
+        assert torch.equal(own.view(bucket.row.shape), bucket.row)
+        pad = torch.zeros(bucket.row.shape, dtype=torch.bool) if bucket.pad is None else bucket.pad
+        assert torch.equal(zeroed.view(bucket.row.shape), (bucket.row + 1).masked_fill(pad, 0))
+    back = layout.collect(rows, 1, lambda i, places: places.copy_(layout.buckets[i].row.view(-1, 1)))
+    assert torch.equal(back, rows)
+    example = torch.cat([bucket.example for bucket in layout.buckets])
+    assert torch.equal(to_buckets(torch.arange(len(batch)), layout), example)
+    assert torch.equal(to_batch(example, layout), torch.arange(len(batch)))
 
 
 @pytest.mark.parametrize("dropped", [0.0, 0.3])
@@ -50,8 +64,9 @@ def test_gradients_written_by_hand_equal_finite_differences(dropped: float) -> N
     assert torch.autograd.gradcheck(mixed_behind, (query, key, value, mask, ahead), eps=1e-2, atol=2e-3, rtol=1e-2)
 
 
-def test_gathers_on_the_way_back_equal_what_autograd_would_do() -> None:
-    batch = a_batch()
+@pytest.mark.parametrize("number", [0, 1])
+def test_gathers_on_the_way_back_equal_what_autograd_would_do(number: int) -> None:
+    batch = batches_of_both_orders()[number]
     layout = Layout.of(batch)
     rows = torch.randn(len(batch.token), 3, 2, 4, requires_grad=True)
     out = _Collect.apply(layout, *_Spread.apply(rows, layout)[::3])
@@ -61,8 +76,8 @@ def test_gathers_on_the_way_back_equal_what_autograd_would_do() -> None:
     assert torch.equal(grad[:, 0].flatten(1), weight) and not grad[:, 1:].any()
     x = torch.randn(len(LENGTHS), 5, requires_grad=True)
     weight = torch.randn(len(LENGTHS), 5)
-    (ours,) = torch.autograd.grad(_Reorder.apply(x, layout.example, layout.home), x, weight)
-    (theirs,) = torch.autograd.grad(x[layout.example], x, weight)
+    (ours,) = torch.autograd.grad(to_buckets(x, layout), x, weight)
+    (theirs,) = torch.autograd.grad(x[torch.cat([bucket.example for bucket in layout.buckets])], x, weight)
     assert torch.equal(ours, theirs)
 
 

@@ -81,7 +81,7 @@ def test_a_prompt_is_not_pooled(method: str, pooling: str) -> None:
         logits = model(batch).parts[0].logits
         for i, rows in enumerate(hidden.split(batch.lengths)):
             text = rows[cue.reserve :]
-            assert cue.reserve > 0 and len(text) == len(examples[i].token)
+            assert cue.reserve > 0 and len(text) == len(examples[batch.order[i]].token)
             vector = text[0] if pooling == "cls" else text.mean(0)
             torch.testing.assert_close(logits[i], slow_logits(head, 0, vector), rtol=1e-5, atol=1e-5)
 
