@@ -77,7 +77,7 @@ class Mixture(Cue):
     def on_affine(self, layer: int, site: str, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
         """Each member on its own rows (its own examples, for the pooler)."""
         for member in self.members(ctx):
-            if not member.cue.edits_affine(member.ctx):
+            if site not in member.cue.edited(member.ctx):
                 continue
             own = member.examples if site == "pooler" else member.ctx.batch.rows
             if own is None or len(member.ctx.batch) == len(ctx.batch):
@@ -94,9 +94,9 @@ class Mixture(Cue):
                 total = total.index_add(0, member.examples, loss.float())
         return total
 
-    def edits_affine(self, ctx: Context) -> bool:
-        """Whether any member present edits affine maps."""
-        return any(member.cue.edits_affine(member.ctx) for member in self.members(ctx))
+    def edited(self, ctx: Context) -> frozenset[str]:
+        """What any member present edits."""
+        return frozenset().union(*(member.cue.edited(member.ctx) for member in self.members(ctx)))
 
 
 def _join(present: list[tuple[Member, Prefix]], examples: int) -> Prefix:

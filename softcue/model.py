@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from softcue.batch import Batch, Example, pack
-from softcue.encoder.core import Encoder
+from softcue.encoder.core import Encoder, edits
 from softcue.heads import Head
 from softcue.mixture import Mixture
-from softcue.protocol import Cue, edits
+from softcue.protocol import Cue
 
 
 class Place(NamedTuple):

@@ -31,6 +31,9 @@ class Dims:
         return self.hidden // self.heads
 
 
+SITES = frozenset(("query", "key", "value", "out", "up", "down", "norm1", "norm2", "embed_norm", "pooler"))  # of affine maps
+
+
 @dataclass(frozen=True)
 class Facts:
     """What a config may be completed from: the encoder and the task that it is about to be used for."""
@@ -133,14 +136,14 @@ class Cue(nn.Module):
     def on_affine(self, layer: int, site: str, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
         """(M, I), (M, O) -> (M, O): the output of one affine map of the frozen encoder.
 
-        site: query key value out up down norm1 norm2, embed_norm (layer 0) and pooler (last layer; its axis 0 is B
-        examples, not rows). No call is made where a method does not override this. Must not write to ctx.
+        site: one of SITES; embed_norm is asked with layer 0, pooler with the last, and its axis 0 is B examples, not rows.
+        No call is made where a method does not override this. Must not write to ctx.
         """
         return y
 
-    def edits_affine(self, ctx: Context) -> bool:
-        """Whether on_affine does anything in this forward; where it does not, it is never called."""
-        return type(self).on_affine is not Cue.on_affine
+    def edited(self, ctx: Context) -> frozenset[str]:
+        """The sites that on_affine changes in this forward; it is called at no other."""
+        return frozenset() if type(self).on_affine is Cue.on_affine else SITES
 
 
 class Silent(Cue):
@@ -148,16 +151,6 @@ class Silent(Cue):
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
-
-
-Edit = Callable[[str, Tensor, Tensor], Tensor]  # (site, x, y) -> y: on_affine bound to a cue, a layer and a context
-
-
-def edits(cue: Cue, layer: int, ctx: Context) -> Edit | None:
-    """The cue's on_affine bound to one layer, or None where the method leaves affine maps alone."""
-    if not cue.edits_affine(ctx):
-        return None
-    return lambda site, x, y: cue.on_affine(layer, site, x, y, ctx)
 
 
 def add_rows(hidden: Tensor, row: Tensor, delta: Tensor) -> Tensor:

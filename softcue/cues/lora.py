@@ -45,10 +45,12 @@ class Lora(Cue, method="lora", config=LoraConfig):
         """L r (D + O) for each site with O outputs."""
         return sum(dims.layers * config.rank * (dims.hidden + width(dims, site)) for site in config.sites)
 
+    def edited(self, ctx: Context) -> frozenset[str]:
+        """The config's sites."""
+        return frozenset(self.config.sites)
+
     def on_affine(self, layer: int, site: str, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
         """(M, I), (M, O) -> (M, O)"""
-        if site not in self.config.sites:
-            return y
         batch = ctx.batch
         seat = batch.seat[batch.owner]  # (M,)
         thin = per_seat(drop(x, self.dropout[seat], self.training), self.shrink[site][:, layer], batch.row_runs)  # (M, r)

@@ -13,7 +13,35 @@ from softcue.batch import Batch, Reads
 from softcue.encoder.linear import ACTIVATIONS, Linear
 from softcue.errors import BatchError
 from softcue.layout import Layout, Watch
-from softcue.protocol import Context, Cue, Dims, Edit, Prefix, dropout, edits, keep
+from softcue.protocol import Context, Cue, Dims, Prefix, dropout, keep
+
+INPUTS = frozenset(("query", "key", "value"))  # maps before a layer's attention
+OUTPUTS = frozenset(("out", "up", "down", "norm1", "norm2"))  # and after it, in post-norm families
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A cue's on_affine bound to a layer and a context, for the sites that the cue changes."""
+
+    cue: Cue
+    layer: int
+    ctx: Context
+    sites: frozenset[str]
+
+    def __call__(self, site: str, x: Tensor, y: Tensor) -> Tensor:
+        """(M, I), (M, O) -> (M, O)"""
+        return self.cue.on_affine(self.layer, site, x, y, self.ctx) if site in self.sites else y
+
+
+def edits(cue: Cue, layer: int, ctx: Context) -> Edit | None:
+    """What the cue does to the affine maps of one layer, or None where it leaves them alone."""
+    sites = cue.edited(ctx)
+    return Edit(cue, layer, ctx, sites) if sites else None
+
+
+def among(edit: Edit | None, sites: frozenset[str]) -> Edit | None:
+    """The same, or None where it leaves these sites alone."""
+    return None if edit is None or edit.sites.isdisjoint(sites) else edit
 
 
 @dataclass(frozen=True)
@@ -102,21 +130,23 @@ class Layer(nn.Module):
     def forward(self, hidden: Tensor, layout: Layout, prefix: Prefix | None, shared: Any, edit: Edit | None, kernel: str) -> Tensor:
         """(N, D) -> (N, D)"""
         spec = self.spec
-        qkv = project_qkv(self.qkv, hidden, spec.heads, edit)
+        qkv = project_qkv(self.qkv, hidden, spec.heads, among(edit, INPUTS))
         drop = spec.attention_dropout if self.training else 0.0
         mixed = attend(qkv, layout, prefix, self.bias(shared), self.scale(), drop, kernel)
-        return self.finish(hidden, mixed, edit)
+        return self.finish(hidden, mixed, among(edit, OUTPUTS))
 
-    def reads(self, shared: Any) -> bool:
-        """Whether `read` may stand in for `forward`: not where a family adds something of its own to the layer."""
-        return type(self).forward is Layer.forward and self.bias(shared) is None
+    def reads(self, shared: Any, edit: Edit | None) -> bool:
+        """Whether `read` may stand in for `forward`: not where a family adds something, or a cue edits what follows attention."""
+        return type(self).forward is Layer.forward and self.bias(shared) is None and among(edit, OUTPUTS) is None
 
-    def read(self, hidden: Tensor, row: Tensor, reads: Reads, layout: Layout, prefix: Prefix | None, kernel: str) -> Tensor:
+    def read(
+        self, hidden: Tensor, row: Tensor, reads: Reads, layout: Layout, prefix: Prefix | None, edit: Edit | None, kernel: str
+    ) -> Tensor:
         """(N, D), (M,) -> (M, D): forward at the rows that are read, where nobody reads the others."""
-        spec, width = self.spec, self.spec.hidden
+        spec, width, edit = self.spec, self.spec.hidden, among(edit, INPUTS)
         own, drop = hidden.index_select(0, row), spec.attention_dropout if self.training else 0.0
-        if reads == "words":
-            qkv = project_qkv(self.qkv, hidden, spec.heads, None)
+        if reads == "words" or edit is not None:
+            qkv = project_qkv(self.qkv, hidden, spec.heads, edit)
             mixed = attend(qkv, layout, prefix, None, self.scale(), drop, kernel).index_select(0, row)
         else:
             query = self.qkv.part(own, 0, width).view(len(own), spec.heads, -1)
@@ -194,9 +224,9 @@ class Encoder(nn.Module):
             hidden = cue.before_layer(i, hidden, ctx)
             prefix, edit = cue.prefix(i, hidden, ctx), edits(cue, i, ctx)
             last = i == len(self.layers) - 1
-            if last and reads != "all" and edit is None and watch is None and isinstance(layer, Layer) and layer.reads(shared):
+            if last and reads != "all" and watch is None and isinstance(layer, Layer) and layer.reads(shared, edit):
                 row = batch.word if reads == "words" else batch.special[:, 0]
-                hidden = torch.zeros_like(hidden).index_copy(0, row, layer.read(hidden, row, reads, layout, prefix, self.kernel))
+                hidden = torch.zeros_like(hidden).index_copy(0, row, layer.read(hidden, row, reads, layout, prefix, edit, self.kernel))
             else:
                 hidden = layer(hidden, layout, prefix, shared, edit, self.kernel)
         return hidden if self.norm is None else self.norm(hidden), ctx

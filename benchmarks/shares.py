@@ -1,0 +1,60 @@
+"""Where the time of a training step goes: shares of matrix products, of other operators and of what lies between operators."""
+
+import time
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks import ours
+from benchmarks.common import Options, read_options, write
+
+RUNS = (("sst2", ("pasta", "spt", "lora")), ("conll2003", ("pasta", "spt", "lora")), ("mrpc", ("pasta",)))
+QUICK = (("sst2", ("pasta",)),)
+REST, BETWEEN = "other operators", "between operators"
+GROUPS = {  # share -> operators, by torch's names
+    "products": ("mkldnn::_linear_pointwise", "aten::bmm", "aten::mm", "aten::addmm", "aten::baddbmm"),
+    "norms and activations": (
+        *("aten::native_layer_norm", "aten::native_layer_norm_backward", "aten::gelu", "aten::gelu_backward"),
+        *("aten::_softmax", "aten::_softmax_backward_data"),
+    ),
+    "random numbers": ("aten::random_", "aten::ge_"),
+    "copies and gathers": (
+        *("aten::copy_", "aten::index_select", "aten::cat", "aten::index_add", "aten::index_add_", "aten::index_copy"),
+        *("aten::index_copy_", "aten::gather", "aten::constant_pad_nd", "aten::fill_", "aten::zero_"),
+    ),
+    "sums and multiples": ("aten::add", "aten::add_", "aten::mul", "aten::mul_", "aten::addcmul", "aten::sum", "aten::sub", "aten::div"),
+}
+
+
+def shares(task: str, method: str, options: Options) -> dict[str, Any]:
+    """Medians of the shares of rounds, texts of similar length together; the profiler's own cost falls between operators."""
+    work = ours.workload(task, 2 * ours.BATCH if options.quick else 8 * ours.BATCH)
+    step, batches = ours.training(ours.backbone("minilm"), method, work), work.sorted
+    step(batches)
+    group_of = {name: group for group, names in GROUPS.items() for name in names}
+    found: dict[str, list[float]] = {group: [] for group in (*GROUPS, REST, BETWEEN)}
+    for _ in range(options.repeat):
+        with profile(activities=[ProfilerActivity.CPU]) as watched:
+            began = time.perf_counter()
+            step(batches)
+            whole = time.perf_counter() - began
+        taken = dict.fromkeys(found, 0.0)
+        for event in watched.key_averages():
+            if event.key.startswith(("aten::", "mkldnn::")):
+                taken[group_of.get(event.key, REST)] += event.self_cpu_time_total * 1e-6
+        taken[BETWEEN] = whole - sum(taken.values())
+        for group, seconds in taken.items():
+            found[group].append(seconds / whole)
+    return {"task": task, "side": method, **{group: median(own) for group, own in found.items()}}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run it."""
+    options = read_options(__doc__, arguments)
+    write("shares", [shares(task, method, options) for task, methods in (QUICK if options.quick else RUNS) for method in methods], options)
+
+
+if __name__ == "__main__":
+    main()
