@@ -26,8 +26,9 @@ softcue beside transformers and PEFT: the same machine, model, token ids and bat
 
 - **default**: float32, random batches, dynamic padding and fused AdamW, as transformers' Trainer has it by default.
 - **best**, or at its best: bf16 autocast (bf16 weights for inference) and batches sorted by length. PEFT: prefixes of 16, LoRA of rank 8.
-- softcue runs as it comes, in bf16 where the processor has units for it: training takes the random batches; inference is given all texts
-  and forms its own forwards, of similar length and up to 4,096 tokens, as `Predictor` does.
+- softcue is in bf16 where the processor has units for it. Training takes the same batches as its rival: random ones against the default,
+  as it comes; texts of similar length together (`group_by_length`) against the best. Inference is given all texts and forms its own
+  forwards, of similar length and up to 4,096 tokens, as `Predictor` does.
 - `minilm` has its own weights. `bert-base` and `roberta-large` are models of those sizes with random weights, behind MiniLM's tokenizer.
 
 The sides take turns in one process. A figure is the median of the rounds, an "x" the median of the ratios of rounds side by side, and the
