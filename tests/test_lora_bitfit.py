@@ -59,7 +59,9 @@ def test_lora_drops_its_input_by_the_rate_of_each_seat() -> None:
     cue.train()
     batch = pack([text("bert", 8)] * 2, [0, 1])
     x = torch.ones(len(batch.token), encoder.dims.hidden)
-    out = cue.on_affine(0, "value", x, torch.zeros_like(x), Context(batch))
+    ctx = Context(batch)
+    cue.before_layer(0, x, ctx)
+    out = cue.on_affine(0, "value", x, torch.zeros_like(x), ctx)
     half = len(out) // 2
     assert float(out[:half].detach().std(0).max()) < 1e-6
     assert float(out[half:].detach().std(0).min()) > 1e-3

@@ -49,13 +49,21 @@ class Lora(Cue, method="lora", config=LoraConfig):
         """The config's sites."""
         return frozenset(self.config.sites)
 
+    def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
+        """Leaves the input alone; at the first layer finds what the maps of all layers need."""
+        if layer == 0:
+            row_seat = ctx.batch.seat[ctx.batch.owner]  # (M,)
+            scale = (self.alpha / self.config.rank).to(hidden.dtype)[row_seat, None]
+            tables = {site: (self.shrink[site].unbind(1), self.grow[site].unbind(1)) for site in self.config.sites}
+            ctx.memory = tables, scale, self.dropout[row_seat]
+        return hidden
+
     def on_affine(self, layer: int, site: str, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
         """(M, I), (M, O) -> (M, O)"""
-        batch = ctx.batch
-        seat = batch.seat[batch.owner]  # (M,)
-        thin = per_seat(drop(x, self.dropout[seat], self.training), self.shrink[site][:, layer], batch.row_runs)  # (M, r)
-        thin = thin * (self.alpha[seat, None] / self.config.rank).to(thin.dtype)
-        return y + per_seat(thin, self.grow[site][:, layer], batch.row_runs)
+        tables, scale, rate = ctx.memory
+        shrink, grow = tables[site]
+        thin = per_seat(drop(x, rate, self.training), shrink[layer], ctx.batch.row_runs)  # (M, r)
+        return y + per_seat(thin * scale, grow[layer], ctx.batch.row_runs)
 
 
 def width(dims: Dims, site: str) -> int:
