@@ -145,7 +145,7 @@ python -m scripts.check_presets --data-root DATA
 
 Every method as `softcue train` runs it with no flags, three seeds, mean ± sample deviation. At most 2,000 training
 rows; a tenth of them selects; reported rows ({metrics}) choose nothing. Measured at commit {commits} on
-{machine["processor"]}, torch {machine["torch"]}. Not measured yet: {", ".join(missing) or "none"}.
+{machine["processor"]}, torch {machine["torch"]}. Not measured yet: {", ".join(missing) or "no set"}, and what has a dash.
 
 {table(rows)}
 
