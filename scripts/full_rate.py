@@ -4,6 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
+from scripts.check_presets import RESULTS
 from scripts.find_presets import SIZES
 from softcue.base import open_base
 from softcue.files import write_file
@@ -12,7 +13,7 @@ from softcue.job import Job
 from softcue.tasks import open_data
 
 SETS, RATES = ("sst2", "atis_intent", "stsb"), (5e-5, 1.5e-4, 4.5e-4)
-RESULT = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "presets" / "full_rate.json"
+RESULT = RESULTS / "full_rate.json"
 
 
 def main() -> None:

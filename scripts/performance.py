@@ -43,7 +43,7 @@ TAIL = """## What makes it fast
 - `softcue/layout.py`: rows lie end to end, and attention takes them in buckets of similar length instead of padding them to the longest.
 - `softcue/attention.py`, `_Spread`, `_Reorder`, `_Collect`: the way back of every gather is a gather too, where torch would add into zeros.
 - `softcue/attention.py`, `_Mix`: attention's backward is written by hand; without a way back `Sight.glance` is shorter still.
-- `softcue/protocol.py`, `keep`: dropout compares 16 random bits a number as integers.
+- `softcue/protocol.py`, `keep`: dropout compares 8 random bits a number as integers.
 - `softcue/encoder/core.py`: of the last layer only the rows that the head reads are computed: [CLS], or each word's first token.
 - `softcue/encoder/linear.py`: frozen weights are laid out once as the processor's kernels read them.
 - `softcue/encoder/memory.py`: freed memory is kept, and not returned to the system after every layer.

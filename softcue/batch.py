@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import accumulate, chain
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from softcue.errors import BatchError
 
 Runs = tuple[tuple[int, int, int], ...]  # (seat, first, one past the last) for every stretch of things that share a seat
+T = TypeVar("T")
 Reads = Literal["all", "first", "words"]  # of an example after the last layer: every row, [CLS] alone, or the first of each word
 
 
@@ -126,9 +127,15 @@ class Batch:
         """The same batch on `device`."""
         if self.device == torch.device(device):
             return self
-        tensors = {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
-        moved: dict[str, Any] = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
-        return replace(self, **moved)
+        return moved(self, device)
+
+
+def moved(record: T, device: torch.device | str) -> T:
+    """A dataclass with its tensors on `device`."""
+    fresh: Any = record
+    tensors = {f.name: value for f in fields(fresh) if isinstance(value := getattr(record, f.name), Tensor)}
+    made: T = replace(fresh, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
+    return made
 
 
 def runs_of(seats: Sequence[int], counts: Sequence[int]) -> Runs:

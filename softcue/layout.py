@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from softcue.batch import Batch
+from softcue.batch import Batch, moved
 
 MOST = 2**17  # logits of one head in a bucket of several examples, on CPU: more have left its cache before they are read again
 FIXED = 12_288  # logits of one head that cost about as much as what a bucket costs whatever its size
@@ -46,13 +46,12 @@ class Stretch:
 
     first: int
     end: int
-    size: int  # places
-    row: Tensor | None = None  # (size,) the row at each place, counted from `first`; None: rows and places are the same
-    back: Tensor | None = None  # (size,) the same, one past the last row at padding: the row of zeros that gradients find there
+    row: Tensor | None = None  # (places,) the row at each place, counted from `first`; None: rows and places are the same
+    back: Tensor | None = None  # (places,) the same, one past the last row at padding: the row of zeros that gradients find there
     place: Tensor | None = None  # (end - first,) the place of each row
 
     def spread(self, rows: Tensor, zeros: bool) -> Tensor:
-        """(N, W) -> (size, W); at padding zeros, or what the row says."""
+        """(N, W) -> (places, W); at padding zeros, or what the row says."""
         own = rows[self.first : self.end]
         if self.row is None or self.back is None:
             return own
@@ -76,22 +75,24 @@ class Layout:
 
     def spread(self, rows: Tensor, zeros: bool = False) -> list[Tensor]:
         """(N, W) -> each bucket's places, (b * t, W); at padding the example's last row again, or zeros."""
-        found = [stretch.spread(rows, zeros) for stretch in self.stretches]
-        if len(found) == len(self.buckets):
-            return found
-        return list(found[0].split([bucket.size for bucket in self.buckets]))
+        return self.by_bucket([stretch.spread(rows, zeros) for stretch in self.stretches])
 
     def collect(self, like: Tensor, width: int, write: Write) -> Tensor:
         """(N, width) from what `write` fills each bucket's places with."""
         rows = like.new_empty(self.stretches[-1].end, width)
-        places = [rows[s.first : s.end] if s.place is None else like.new_empty(s.size, width) for s in self.stretches]
-        each = places if len(places) == len(self.buckets) else places[0].split([bucket.size for bucket in self.buckets])
-        for number, own in enumerate(each):
+        places = [rows[s.first : s.end] if s.row is None else like.new_empty(len(s.row), width) for s in self.stretches]
+        for number, own in enumerate(self.by_bucket(places)):
             write(number, own)
         for stretch, own in zip(self.stretches, places, strict=True):
             if stretch.place is not None:
                 torch.index_select(own, 0, stretch.place, out=rows[stretch.first : stretch.end])
         return rows
+
+    def by_bucket(self, places: list[Tensor]) -> list[Tensor]:
+        """Each stretch's places -> each bucket's."""
+        if len(places) == len(self.buckets):
+            return places
+        return list(places[0].split([bucket.size for bucket in self.buckets]))
 
     @staticmethod
     def of(batch: Batch, watch: Watch | None = None) -> "Layout":
@@ -109,31 +110,25 @@ class Layout:
         spans = [(starts[group[0]], starts[group[-1] + 1]) for group in groups] if ordered else [(0, starts[-1])]
         stretches = [_stretch(part, *span, ordered) for part, span in zip(parts, spans, strict=True)]
         example = torch.cat([bucket.example for bucket in buckets])
-        device = batch.device
-
-        def there(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.to(device)
-
         return Layout(
-            buckets=tuple(Bucket(b.example.to(device), b.row.to(device), there(b.pad)) for b in buckets),
-            stretches=tuple(Stretch(s.first, s.end, s.size, there(s.row), there(s.back), there(s.place)) for s in stretches),
-            example=None if ordered else example.to(device),
-            home=None if ordered else example.argsort().to(device),
+            buckets=tuple(moved(bucket, batch.device) for bucket in buckets),
+            stretches=tuple(moved(stretch, batch.device) for stretch in stretches),
+            example=None if ordered else example.to(batch.device),
+            home=None if ordered else example.argsort().to(batch.device),
             watch=watch,
         )
 
 
 def _stretch(buckets: Sequence[Bucket], first: int, end: int, ordered: bool) -> Stretch:
     """Of the rows from `first` up to `end`, which are the buckets'."""
-    size = sum(bucket.size for bucket in buckets)
-    if ordered and size == end - first:
-        return Stretch(first, end, size)
+    if ordered and all(bucket.pad is None for bucket in buckets):
+        return Stretch(first, end)
     row = torch.cat([bucket.row.flatten() for bucket in buckets]) - first
     real = torch.cat([torch.ones(b.size, dtype=torch.bool) if b.pad is None else ~b.pad.flatten() for b in buckets])
     back = row.masked_fill(~real, end - first)
     place = torch.empty(end - first, dtype=torch.long)
     place[row[real]] = real.nonzero()[:, 0]
-    return Stretch(first, end, size, row, back, place)
+    return Stretch(first, end, row, back, place)
 
 
 def _similar(lengths: Sequence[int], most: int | None) -> list[list[int]]:

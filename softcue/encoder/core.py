@@ -130,10 +130,10 @@ class Layer(nn.Module):
     def forward(self, hidden: Tensor, layout: Layout, prefix: Prefix | None, shared: Any, edit: Edit | None, kernel: str) -> Tensor:
         """(N, D) -> (N, D)"""
         spec = self.spec
-        qkv = project_qkv(self.qkv, hidden, spec.heads, among(edit, INPUTS))
+        qkv = project_qkv(self.qkv, hidden, spec.heads, edit)
         drop = spec.attention_dropout if self.training else 0.0
         mixed = attend(qkv, layout, prefix, self.bias(shared), self.scale(), drop, kernel)
-        return self.finish(hidden, mixed, among(edit, OUTPUTS))
+        return self.finish(hidden, mixed, edit)
 
     def reads(self, shared: Any, edit: Edit | None) -> bool:
         """Whether `read` may stand in for `forward`: not where a family adds something, or a cue edits what follows attention."""
@@ -143,19 +143,20 @@ class Layer(nn.Module):
         self, hidden: Tensor, row: Tensor, reads: Reads, layout: Layout, prefix: Prefix | None, edit: Edit | None, kernel: str
     ) -> Tensor:
         """(N, D), (M,) -> (M, D): forward at the rows that are read, where nobody reads the others."""
-        spec, width, edit = self.spec, self.spec.hidden, among(edit, INPUTS)
+        spec, width = self.spec, self.spec.hidden
         own, drop = hidden.index_select(0, row), spec.attention_dropout if self.training else 0.0
-        if reads == "words" or edit is not None:
+        if reads == "words" or among(edit, INPUTS) is not None:
             qkv = project_qkv(self.qkv, hidden, spec.heads, edit)
             mixed = attend(qkv, layout, prefix, None, self.scale(), drop, kernel).index_select(0, row)
         else:
             query = self.qkv.part(own, 0, width).view(len(own), spec.heads, -1)
             kv = self.qkv.part(hidden, width, 3 * width).view(len(hidden), 2, spec.heads, -1)
             mixed = attend_once(query, kv, layout, prefix, self.scale(), drop, kernel)
-        return self.finish(own, mixed, None)
+        return self.finish(own, mixed, edit)
 
     def finish(self, hidden: Tensor, mixed: Tensor, edit: Edit | None) -> Tensor:
         """(M, D), (M, D) -> (M, D): what follows attention, each row by itself."""
+        edit = among(edit, OUTPUTS)
         hidden = self.close(self.out, "out", mixed, self.norm1, "norm1", hidden, edit)
         name = self.spec.activation
         wide = self.up.activated(hidden, name) if edit is None else ACTIVATIONS[name](affine(self.up, "up", hidden, edit))
@@ -178,7 +179,7 @@ def affine(module: nn.Module, site: str, x: Tensor, edit: Edit | None) -> Tensor
 
 def project_qkv(linear: nn.Linear, hidden: Tensor, heads: int, edit: Edit | None) -> Tensor:
     """(N, D) -> (N, 3, H, K): query, key and value in one product; for a cue they are three sites."""
-    qkv = linear(hidden)
+    qkv, edit = linear(hidden), among(edit, INPUTS)
     if edit is not None:
         sites = zip(("query", "key", "value"), qkv.chunk(3, dim=-1), strict=True)
         qkv = torch.cat([edit(site, hidden, y) for site, y in sites], dim=-1)
