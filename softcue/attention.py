@@ -182,19 +182,26 @@ class Sight:
         return mixed
 
     def glance(self, query: Tensor, key: Tensor, value: Tensor, front: Front) -> Tensor:
-        """What `look` gives, where no way back is needed: the prefix's logits are changed where they stand."""
+        """What `look` gives, where no way back is needed: logits are changed where they stand."""
         text = self.text_mask(query, key)
         if front is not None:
             key, value = torch.cat([front[0], key], dim=2), torch.cat([front[1], value], dim=2)
         logits, count = (query * self.scale) @ key.mT, 0 if front is None else front[0].shape[2]
         to_front = self.front_mask(logits[..., :count]) if count else None
-        if to_front is not None or self.bias is not None:  # padding's minus infinity is exact in any precision; these are not
+        if to_front is not None or text is not None:
             logits = logits.float()
         if to_front is not None:
             logits[..., :count] += to_front
         if text is not None:
-            logits[..., count:] += text.to(logits.dtype)
-        return self.chances(logits).to(value.dtype) @ value
+            logits[..., count:] += text
+        return self.chances(self.hide(logits)).to(value.dtype) @ value
+
+    def hide(self, logits: Tensor) -> Tensor:
+        """Minus infinity at padding, in place; it stands at the end, and so only a few columns are visited."""
+        tail = self.bucket.tail
+        if tail is not None:
+            logits[..., -tail.shape[-1] :].masked_fill_(tail, -torch.inf)
+        return logits
 
     def chances(self, logits: Tensor) -> Tensor:
         """Attention probabilities, float32."""
@@ -207,11 +214,8 @@ class Sight:
         return chance
 
     def text_mask(self, query: Tensor, key: Tensor) -> Tensor | None:
-        """What to add to the logits between rows, (b|1, H|1, t|1, t) float32, or None."""
-        text = None if self.bias is None else self.bias(query, key, self.bucket).float()
-        if self.bucket.hide is not None:
-            text = self.bucket.hide if text is None else text + self.bucket.hide
-        return text
+        """What the family adds to the logits between rows, (b|1, H|1, t, t) float32, or None."""
+        return None if self.bias is None else self.bias(query, key, self.bucket).float()
 
     @property
     def changes_front(self) -> bool:
@@ -231,13 +235,17 @@ class Sight:
 
     def mask(self, query: Tensor, key: Tensor, front: Tensor | None) -> Tensor | None:
         """What to add to the logits, (b|1, H|1, t|1, P + t) float32, or None; front: the prefix's keys."""
+        added = None if self.prefix is None or front is None else self.front_mask(query * self.scale @ front.mT)
         text = self.text_mask(query, key)
-        if self.prefix is None or front is None:
-            return text
-        added = self.front_mask(query * self.scale @ front.mT)
-        if added is None:
-            return None if text is None else F.pad(text, (front.shape[2], 0))
+        if text is None and added is None and self.bucket.pad is None:
+            return None
         text = torch.zeros(1, 1, 1, key.shape[-2], device=query.device) if text is None else text
+        if self.bucket.pad is not None:
+            text = self.hide(text.expand(len(query), -1, -1, -1).clone())
+        if front is None:
+            return text
+        if added is None:
+            return F.pad(text, (front.shape[2], 0))
         shape = torch.broadcast_shapes(added.shape[:3], text.shape[:3])
         return torch.cat([added.expand(*shape, -1), text.expand(*shape, -1)], dim=-1)
 
@@ -252,7 +260,7 @@ def _fronts(prefix: Prefix | None, layout: Layout, dtype: torch.dtype) -> Sequen
 
 
 class _Mix(torch.autograd.Function):
-    """softmax([ahead, query key' * scale + mask]) value, with dropout, and the way back as four products on contiguous operands."""
+    """softmax([ahead, query key' * scale + mask]) value, padding hidden, with dropout; the way back is products of contiguous operands."""
 
     @staticmethod
     def forward(ctx, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, ahead: Tensor | None, sight: "Sight") -> Tensor:  # type: ignore[no-untyped-def, override]
@@ -260,7 +268,7 @@ class _Mix(torch.autograd.Function):
         logits = query @ key.mT
         logits = logits if mask is None else logits + mask
         ctx.count = 0 if ahead is None else ahead.shape[-1]
-        chance = sight.chances(logits if ahead is None else torch.cat([ahead, logits], dim=-1))
+        chance = sight.chances(sight.hide(logits if ahead is None else torch.cat([ahead, logits], dim=-1)))
         seen = chance.to(value.dtype)
         kept = keep(seen, sight.dropout) if sight.dropout else None
         seen = seen if kept is None else seen * kept
@@ -273,10 +281,18 @@ class _Mix(torch.autograd.Function):
         query, key, value, chance, seen, kept = ctx.saved_tensors
         to_seen = grad @ value.mT
         to_seen = to_seen if kept is None else to_seen.mul_(kept)
-        to_logits = torch._softmax_backward_data(to_seen.float(), chance, -1, torch.float32)
+        to_logits = _softmax_back(to_seen, chance)
         to_ahead = to_logits[..., : ctx.count] if ctx.count else None
         to_logits = to_logits[..., ctx.count :]
         to_mask = to_logits.sum_to_size(ctx.mask_shape) if ctx.needs_input_grad[3] else None
         low = to_logits.to(query.dtype)
         to_query = (low @ key).mul_(ctx.sight.scale) if ctx.needs_input_grad[0] else None  # below the lowest cue nobody asks
         return to_query, low.mT @ query, seen.mT @ grad, to_mask, to_ahead, None
+
+
+def _softmax_back(grad: Tensor, chance: Tensor) -> Tensor:
+    """(.., K), (.., K) float32 -> (.., K) float32: the gradient of the logits from that of their softmax."""
+    if chance.shape[-1] >= VECTOR:
+        return torch._softmax_backward_data(grad.float(), chance, -1, torch.float32)
+    weighted = grad * chance  # torch's kernel would fall to scalar code here too
+    return torch.addcmul(weighted, chance, weighted.sum(-1, keepdim=True), value=-1)

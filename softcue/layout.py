@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import accumulate
 
 import torch
@@ -22,18 +21,17 @@ class Bucket:
     example: Tensor  # (b,)
     row: Tensor  # (b, t) the example's rows; its last row again where it is shorter
     pad: Tensor | None  # (b, t) True where it is shorter; None where none is
+    shortest: int  # rows of its shortest example: columns from here on may be padding
 
     @property
     def size(self) -> int:
         """Places in the bucket, padding included."""
         return self.row.numel()
 
-    @cached_property
-    def hide(self) -> Tensor | None:
-        """(b, 1, 1, t) float32: minus infinity at padding; None where there is none."""
-        if self.pad is None:
-            return None
-        return torch.zeros(self.pad.shape, device=self.pad.device).masked_fill_(self.pad, -torch.inf)[:, None, None]
+    @property
+    def tail(self) -> Tensor | None:
+        """(b, 1, 1, c) True at padding, in the last c columns, which are all that have any; None where there is none."""
+        return None if self.pad is None else self.pad[:, None, None, self.shortest :]
 
 
 Watch = Callable[[Tensor, Bucket], None]  # sees attention probabilities (b, H, t, P + t)
@@ -105,7 +103,8 @@ class Layout:
             count = lengths[members, None]
             column = torch.arange(int(count[0]))
             row = first_row[members, None] + torch.minimum(column, count - 1)
-            buckets.append(Bucket(members, row, column >= count if int(count[-1]) < len(column) else None))
+            shortest = int(count[-1])
+            buckets.append(Bucket(members, row, column >= count if shortest < len(column) else None, shortest))
         parts = [[bucket] for bucket in buckets] if ordered else [buckets]
         spans = [(starts[group[0]], starts[group[-1] + 1]) for group in groups] if ordered else [(0, starts[-1])]
         stretches = [_stretch(part, *span, ordered) for part, span in zip(parts, spans, strict=True)]

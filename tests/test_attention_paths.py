@@ -44,7 +44,8 @@ def test_every_row_stands_at_one_place_that_holds_it(number: int) -> None:
 @pytest.mark.parametrize("dropped", [0.0, 0.3])
 def test_gradients_written_by_hand_equal_finite_differences(dropped: float) -> None:
     torch.manual_seed(0)
-    bucket = Bucket(torch.arange(2), torch.arange(6).view(2, 3), None)
+    pad = torch.tensor([[False, False, False], [False, False, True]])
+    bucket = Bucket(torch.arange(2), torch.tensor([[0, 1, 2], [3, 4, 4]]), pad, 2)
     sight = Sight(bucket, None, None, 0.5, dropped, None)
     query, key, value = (torch.randn(2, 2, 3, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
     mask = torch.randn(2, 1, 1, 3, dtype=torch.float64, requires_grad=True)
