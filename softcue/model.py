@@ -59,7 +59,8 @@ class Model(nn.Module):
     def pack(self, examples: Sequence[Example], seats: Sequence[int], group: Sequence[int] | None = None) -> Batch:
         """Lay examples out with the reserved rows and the shift that their seats' cues ask for, the longest of a seat first."""
         turn = sorted(range(len(examples)), key=lambda i: -len(examples[i].token))  # of one seat, the order of attention's buckets
-        cues = [self.mixture.cue_of(seats[i]) for i in turn]
+        served = {seat: self.mixture.cue_of(seat) for seat in set(seats)}
+        cues = [served[seats[i]] for i in turn]
         asked = [i if group is None else group[i] for i in turn]
         reserve, shift = [cue.reserve for cue in cues], [cue.shift for cue in cues]
         batch = pack([examples[i] for i in turn], [seats[i] for i in turn], reserve, shift, asked)

@@ -137,7 +137,7 @@ class Cue(nn.Module):
         """(M, I), (M, O) -> (M, O): the output of one affine map of the frozen encoder.
 
         site: one of SITES; embed_norm is asked with layer 0, pooler with the last, and its axis 0 is B examples, not rows.
-        No call is made where a method does not override this. Must not write to ctx.
+        No call is made where a method does not override this. Must not write to ctx; may change y in place where no gradient is asked.
         """
         return y
 
@@ -223,6 +223,15 @@ def per_seat(x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
         return _padded(x, weight, runs)
     products = [x[a:b] @ weight[seat].to(x.dtype) for seat, a, b in runs]
     return products[0] if len(products) == 1 else torch.cat(products)
+
+
+def plus_per_seat(y: Tensor, x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
+    """(M, O) + per_seat(x, weight, runs); where there is no way back, in place."""
+    if torch.is_grad_enabled():
+        return y + per_seat(x, weight, runs)
+    if len(runs) == 1:
+        return y.addmm_(x, weight[runs[0][0]].to(x.dtype))
+    return y.add_(per_seat(x, weight, runs))
 
 
 FEW = 2  # runs that are quicker one by one

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from softcue.options import Options, per_seat_setting, setting
-from softcue.protocol import Context, Cue, Dims, drop, per_seat
+from softcue.protocol import Context, Cue, Dims, drop, per_seat, plus_per_seat
 
 SITES = ("query", "key", "value", "out", "up")  # `down` is left out: in gated families its input has no name in Dims
 
@@ -53,7 +53,7 @@ class Lora(Cue, method="lora", config=LoraConfig):
         """Leaves the input alone; at the first layer finds what the maps of all layers need."""
         if layer == 0:
             row_seat = ctx.batch.seat[ctx.batch.owner]  # (M,)
-            scale = (self.alpha / self.config.rank).to(hidden.dtype)[row_seat, None]
+            scale = (self.alpha / self.config.rank).to(hidden.dtype)[row_seat, None].repeat(1, self.config.rank)  # (M, r): see on_affine
             tables = {site: (self.shrink[site].unbind(1), self.grow[site].unbind(1)) for site in self.config.sites}
             ctx.memory = tables, scale, self.dropout[row_seat]
         return hidden
@@ -62,8 +62,8 @@ class Lora(Cue, method="lora", config=LoraConfig):
         """(M, I), (M, O) -> (M, O)"""
         tables, scale, rate = ctx.memory
         shrink, grow = tables[site]
-        thin = per_seat(drop(x, rate, self.training), shrink[layer], ctx.batch.row_runs)  # (M, r)
-        return y + per_seat(thin * scale, grow[layer], ctx.batch.row_runs)
+        thin = per_seat(drop(x, rate, self.training), shrink[layer], ctx.batch.row_runs) * scale  # (M, r); one scale a row takes longer
+        return plus_per_seat(y, thin, grow[layer], ctx.batch.row_runs)
 
 
 def width(dims: Dims, site: str) -> int:
