@@ -46,7 +46,6 @@ TAIL = """## What makes it fast
 - `softcue/protocol.py`, `keep`: dropout compares 8 random bits a number as integers.
 - `softcue/encoder/core.py`: of the last layer only the rows that the head reads are computed: [CLS], or each word's first token.
 - `softcue/encoder/linear.py`: frozen weights are laid out once as the processor's kernels read them.
-- `softcue/encoder/half.py`: what follows attention in a frozen layer is one step for autograd instead of ten.
 - `softcue/encoder/memory.py`: freed memory is kept, and not returned to the system after every layer.
 - `softcue/model.py`, `Model.serve`: a served cue is held in the encoder's precision, so that a forward converts nothing.
 - `softcue/optim.py`, `softcue/encoder/core.py`: full fine-tuning has torch's fused AdamW, and gradients of the words that occur alone.

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from softcue.attention import Bias, attend, attend_once
 from softcue.batch import Batch, Reads
-from softcue.encoder.half import frozen_half, takes
 from softcue.encoder.linear import ACTIVATIONS, Linear
 from softcue.errors import BatchError
 from softcue.layout import Layout, Watch
@@ -158,23 +157,17 @@ class Layer(nn.Module):
     def finish(self, hidden: Tensor, mixed: Tensor, edit: Edit | None) -> Tensor:
         """(M, D), (M, D) -> (M, D): what follows attention, each row by itself."""
         edit = among(edit, OUTPUTS)
-        if edit is None and takes(self, mixed, self.spec.activation):
-            return frozen_half(self, hidden, mixed, self.spec.activation, (self.rate("norm1"), self.rate("norm2")))
         hidden = self.close(self.out, "out", mixed, self.norm1, "norm1", hidden, edit)
         name = self.spec.activation
         wide = self.up.activated(hidden, name) if edit is None else ACTIVATIONS[name](affine(self.up, "up", hidden, edit))
         return self.close(self.down, "down", wide, self.norm2, "norm2", hidden, edit)
-
-    def rate(self, end: str) -> float:
-        """Of the dropout before a norm."""
-        return self.spec.dropout if self.training and end in self.drops else 0.0
 
     def close(self, linear: Linear, site: str, x: Tensor, norm: nn.LayerNorm, end: str, residual: Tensor, edit: Edit | None) -> Tensor:
         """The last map of one half of the layer, dropout, residual and norm."""
         if edit is None and not self.training:
             closed: Tensor = norm(linear.added(x, residual))
             return closed
-        y, rate = affine(linear, site, x, edit), self.rate(end)
+        y, rate = affine(linear, site, x, edit), self.spec.dropout if self.training and end in self.drops else 0.0
         return affine(norm, end, torch.addcmul(residual, y, keep(y, rate)) if rate else residual + y, edit)
 
 

@@ -53,13 +53,10 @@ class Linear(nn.Linear):
     def added(self, x: Tensor, residual: Tensor) -> Tensor:
         """(N, I), (N, O) -> (N, O): the map and a sum, in one go where there is no way back."""
         if self.packs(x) and not torch.is_grad_enabled():
-            return product_and_sum(x, self.packed((0, self.out_features), False), self.bias, residual)
+            operator, weight = torch.ops.mkldnn._linear_pointwise.binary, self.packed((0, self.out_features), False)
+            made: Tensor = operator(x, residual, weight, self.bias, "add")
+            return made
         return residual + self(x)
-
-    def back(self, grad: Tensor, other: Tensor | None = None) -> Tensor:
-        """(N, O) -> (N, I): what backward does where `packs` holds; and a sum with `other`, (N, I)."""
-        weight = self.packed((0, self.out_features), True)
-        return product(grad, weight, None) if other is None else product_and_sum(grad, weight, None, other)
 
     def packs(self, x: Tensor) -> bool:
         """Whether the weight is such as can be laid out: frozen, bfloat16, on a CPU that multiplies in it."""
@@ -99,12 +96,6 @@ class _Frozen(torch.autograd.Function):
 def product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "none", algorithm: str = "") -> Tensor:
     """(N, I) -> (N, O) through a weight laid out by oneDNN, and an activation of FUSED."""
     made: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], algorithm)
-    return made
-
-
-def product_and_sum(x: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor) -> Tensor:
-    """(N, I), (N, O) -> (N, O): the product and a sum in one go."""
-    made: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, other, weight, bias, "add")
     return made
 
 
