@@ -6,14 +6,15 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+T = TypeVar("T")
 RESULTS = Path(__file__).parent / "results"
 CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
@@ -75,6 +76,12 @@ def alternate(sides: Mapping[str, Callable[[], Any]], options: Options) -> dict[
             if number:
                 seconds[name].append(clock() - began)
     return {name: Times(tuple(taken)) for name, taken in seconds.items()}
+
+
+def in_turn(run: Callable[[T], Any], parts: Iterable[T]) -> Callable[[], Any]:
+    """A side that takes the next part at each call: like an epoch, which never shows the same batch again."""
+    turn = iter(parts)
+    return lambda: run(next(turn))
 
 
 def machine(options: Options) -> dict[str, Any]:

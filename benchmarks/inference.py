@@ -1,4 +1,7 @@
-"""Inference: batches of real text and one text at a time, against transformers by default and at its best."""
+"""Inference: batches of real text and one text at a time, against transformers by default and at its best.
+
+Every round has texts of its own.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks import ours, peers
-from benchmarks.common import Options, alternate, read_options, write
+from benchmarks.common import Options, alternate, in_turn, read_options, write
 
 RUNS = (
     ("minilm", "sst2", ("pasta", "apt", "spt", "lora")),
@@ -22,23 +25,26 @@ QUICK = (("minilm", "sst2", ("pasta", "apt")), ("minilm", "atis_intent", ("pasta
 def measure(size: str, task: str, methods: Sequence[str], single: bool, options: Options) -> list[dict[str, Any]]:
     """One task; single: each text in a forward of its own."""
     few = options.quick or size != "minilm"
-    work = ours.workload(task, (ours.BATCH if single else 4 * ours.BATCH) if few else (2 * ours.BATCH if single else 16 * ours.BATCH))
-    alone = [[item] for item in work.items]
+    examples = (ours.BATCH if single else 4 * ours.BATCH) if few else (2 * ours.BATCH if single else 16 * ours.BATCH)  # of a round
+    work = ours.workload(task, examples * (options.repeat + 1))
+    parts = work.parts(options.repeat + 1, examples)
+    alone = [[[item] for item in part.items] for part in parts]
     sides: dict[str, Any] = {}
     for method in methods:
         for pooling in ("pooler", "mean") if method == methods[0] and work.kind != "tag" else ("pooler",):
             answer = ours.prediction(ours.backbone(size), method, work, pooling)
             name = method if pooling == "pooler" else f"{method}, mean pooling"
-            sides[name] = (lambda answer=answer: [answer(one) for one in alone]) if single else (lambda answer=answer: answer(work.items))
+            one_by_one = lambda texts, answer=answer: [answer(text) for text in texts]  # noqa: E731
+            sides[name] = in_turn(one_by_one, alone) if single else in_turn(answer, [part.items for part in parts])
     plain = peers.prediction(peers.open_peer(size, "full", work))
     half = peers.prediction(peers.open_peer(size, "full", work, torch.bfloat16))
-    sides["transformers, default"] = lambda: plain(alone if single else work.random)
-    sides["transformers, best"] = lambda: half(alone if single else work.sorted)
+    sides["transformers, default"] = in_turn(plain, alone if single else [part.random for part in parts])
+    sides["transformers, best"] = in_turn(half, alone if single else [part.sorted for part in parts])
     times = alternate(sides, options)
     rows = []
     for side, taken in times.items():
         row: dict[str, Any] = {"backbone": size, "task": task, "texts": "one at a time" if single else "batches", "side": side}
-        row |= {"examples/s": len(work.items) / taken.median, "ms an example": 1e3 * taken.median / len(work.items), "spread": taken.spread}
+        row |= {"examples/s": examples / taken.median, "ms an example": 1e3 * taken.median / examples, "spread": taken.spread}
         if not side.startswith("transformers"):
             row["x default"] = times["transformers, default"].over(taken)
             row["x best"] = times["transformers, best"].over(taken)

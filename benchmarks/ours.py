@@ -51,6 +51,10 @@ class Workload:
         ordered = sorted(self.items, key=lambda item: item.rows)
         return [ordered[at : at + BATCH] for at in range(0, len(ordered), BATCH)]
 
+    def parts(self, count: int, size: int) -> "list[Workload]":
+        """The same task in `count` parts of `size` items one after another, from the start again where they end."""
+        return [replace(self, items=[self.items[(i * size + j) % len(self.items)] for j in range(size)]) for i in range(count)]
+
     @property
     def rows(self) -> int:
         """Tokens."""

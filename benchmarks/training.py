@@ -1,14 +1,14 @@
 """Training examples per second: softcue's methods against PEFT and transformers, by default and at their best.
 
 Each pair takes the same batches: random ones against the default, texts of similar length together (our group_by_length)
-against the best.
+against the best. Every round has batches of its own, as an epoch has.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import ours, peers
-from benchmarks.common import Options, alternate, read_options, write
+from benchmarks.common import Options, alternate, in_turn, read_options, write
 
 RIVAL = {"pasta": "prefix", "stp": "prefix", "spt": "prefix", "apt": "prefix", "ptuning": "prefix", "lora": "lora", "full": "full"}
 RUNS = (  # backbone, task, methods
@@ -23,21 +23,23 @@ QUICK = (("minilm", "sst2", ("pasta", "apt", "lora", "full")), ("minilm", "atis_
 
 def measure(size: str, task: str, methods: Sequence[str], options: Options) -> list[dict[str, Any]]:
     """All methods and their rivals on one task, in one alternating run."""
-    work = ours.workload(task, 2 * ours.BATCH if options.quick or size != "minilm" else 8 * ours.BATCH)
-    random, sorted_ = work.random, work.sorted
+    examples = 2 * ours.BATCH if options.quick or size != "minilm" else 8 * ours.BATCH  # of a round
+    work = ours.workload(task, examples * (options.repeat + 1))
+    parts = work.parts(options.repeat + 1, examples)
+    random, sorted_ = [part.random for part in parts], [part.sorted for part in parts]
     own: dict[str, Any] = {method: ours.training(ours.backbone(size), method, work) for method in methods}
     if "pasta" in methods and work.kind != "tag":
         own["pasta, mean pooling"] = ours.training(ours.backbone(size), "pasta", work, "mean")
     sides: dict[str, Any] = {}
     for side, run in own.items():
-        sides[side] = lambda run=run: run(random)
-        sides[f"{side}, by length"] = lambda run=run: run(sorted_)
+        sides[side] = in_turn(run, random)
+        sides[f"{side}, by length"] = in_turn(run, sorted_)
     rivals = dict.fromkeys([*(RIVAL[method] for method in methods), "full"])
     for rival in rivals:
         plain = peers.training(peers.open_peer(size, rival, work), best=False)
         best = peers.training(peers.open_peer(size, rival, work), best=True)
-        sides[f"{rival}, default"] = lambda run=plain: run(random)
-        sides[f"{rival}, best"] = lambda run=best: run(sorted_)
+        sides[f"{rival}, default"] = in_turn(plain, random)
+        sides[f"{rival}, best"] = in_turn(best, sorted_)
     times = alternate(sides, options)
     rows = []
     for side, taken in times.items():
@@ -48,12 +50,12 @@ def measure(size: str, task: str, methods: Sequence[str], options: Options) -> l
             "task": task,
             "side": side,
             "tokens an example": work.rows / len(work.items),
-            "examples/s": len(work.items) / taken.median,
+            "examples/s": examples / taken.median,
             "spread": taken.spread,
         }
         if side in own:
             rival, alike = RIVAL[side.partition(",")[0]], times[f"{side}, by length"]
-            row |= {"by length, examples/s": len(work.items) / alike.median, "rival": rival}
+            row |= {"by length, examples/s": examples / alike.median, "rival": rival}
             row |= {"x default": times[f"{rival}, default"].over(taken), "x best": times[f"{rival}, best"].over(alike)}
             row["x full default"] = times["full, default"].over(taken)
         rows.append(row)

@@ -31,10 +31,11 @@ softcue beside transformers and PEFT: the same machine, model, token ids and bat
   forwards, of similar length and up to 4,096 tokens, as `Predictor` does.
 - `minilm` has its own weights. `bert-base` and `roberta-large` are models of those sizes with random weights, behind MiniLM's tokenizer.
 
-The sides take turns in one process. A figure is the median of the rounds, an "x" the median of the ratios of rounds side by side, and the
-spread half the distance of the quartiles, as a share of the median (of fewer than four rounds, half their range). Three are of another
-kind: memory has one process for each side, the packed sweep is one round of whole commands, and precision measures quality and no time.
-**Ratios count, seconds do not**: the machines are shared. What each table was measured on stands under it. Nothing was run on CUDA.
+The sides take turns in one process, and training and inference have batches of their own in every round. A figure is the median of the
+rounds, an "x" the median of the ratios of rounds side by side, and the spread half the distance of the quartiles, as a share of the
+median (of fewer than four rounds, half their range). Three are of another kind: memory has one process for each side, the packed sweep is
+one round of whole commands, and precision measures quality and no time. **Ratios count, seconds do not**: the machines are shared. What
+each table was measured on stands under it. Nothing was run on CUDA.
 """
 TAIL = """## What makes it fast
 
@@ -46,6 +47,7 @@ TAIL = """## What makes it fast
 - `softcue/protocol.py`, `keep`: dropout compares 8 random bits a number as integers.
 - `softcue/encoder/core.py`: of the last layer only the rows that the head reads are computed: [CLS], or each word's first token.
 - `softcue/encoder/linear.py`: frozen weights are laid out once as the processor's kernels read them.
+- `softcue/encoder/linear.py`, `longer`: a product's rows are rounded up to few numbers, so that new batches need no new kernels.
 - `softcue/encoder/memory.py`: freed memory is kept, and not returned to the system after every layer.
 - `softcue/model.py`, `Model.serve`: a served cue is held in the encoder's precision, so that a forward converts nothing.
 - `softcue/optim.py`, `softcue/encoder/core.py`: full fine-tuning has torch's fused AdamW, and gradients of the words that occur alone.
@@ -178,6 +180,7 @@ def lines(rows: Sequence[Row], line: str, across: str, up: str) -> Figure:
 
 SECTIONS: Mapping[str, str] = {
     "training": "One optimiser step a batch. Classifiers read [CLS] through the pooler, as transformers' do; with mean pooling, every row.",
+    "fresh": "A training step on random batches that were never seen and on eight that come again; each side has texts of its own.",
     "inference": "Batches, and each text in a forward of its own; transformers is the bare classifier, without an adapter.",
     "mixed": "One forward over texts of many tasks, against the bare encoder on the same rows; and PEFT's two ways of doing it.",
     "scaling": "A forward, as the length of texts, the batch, the adapters in memory or the prefix grows; us: a millionth of a second.",

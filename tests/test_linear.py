@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from softcue.encoder import linear as module
-from softcue.encoder.linear import ACTIVATIONS, FUSED, Linear, kernel_is_there
+from softcue.encoder.linear import ACTIVATIONS, FUSED, Linear, kernel_is_there, longer
 
 needs_kernel = pytest.mark.skipif(not kernel_is_there(), reason="this torch or processor has no bfloat16 products with laid-out weights")
 
@@ -103,3 +103,26 @@ def test_without_the_operators_the_public_one_is_taken(monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "kernel_is_there", lambda: False)
     assert not own.packs(x)
     torch.testing.assert_close(own.activated(x, "gelu"), F.gelu(F.linear(x, own.weight, own.bias)))
+
+
+def test_products_have_few_numbers_of_rows() -> None:
+    lengths = {count: len(longer(torch.ones(count, 1))) for count in range(1, 2049)}
+    assert all(count <= length <= count * 17 / 16 for count, length in lengths.items())
+    assert all(len({lengths[count] for count in range(2**n + 1, 2 ** (n + 1) + 1)}) <= 16 for n in range(11))
+    x = longer(rows(1000))
+    assert len(x) > 1000 and torch.equal(x[:1000], rows(1000)) and not x[1000:].any()
+
+
+def test_an_unfrozen_map_is_the_plain_product_in_autocast_for_any_number_of_rows() -> None:
+    torch.manual_seed(0)
+    own, found = Linear(24, 40), []
+    for product in (own, lambda x: F.linear(x, own.weight, own.bias)):
+        x = rows(999).float().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            y = product(x)
+        y.float().square().sum().backward()
+        found.append((y, x.grad, own.weight.grad))
+        own.weight.grad = None
+    for ours, theirs in zip(*found, strict=True):
+        assert ours is not None and theirs is not None
+        torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-2)
