@@ -1,6 +1,6 @@
 """Inference: batches of real text and one text at a time, against transformers by default and at its best.
 
-Every round has texts of its own.
+Every round has texts of its own; before the rounds come some that do not count.
 """
 
 from collections.abc import Sequence
@@ -26,18 +26,20 @@ def measure(size: str, task: str, methods: Sequence[str], single: bool, options:
     """One task; single: each text in a forward of its own."""
     few = options.quick or size != "minilm"
     examples = (ours.BATCH if single else 4 * ours.BATCH) if few else (2 * ours.BATCH if single else 16 * ours.BATCH)  # of a round
-    work = ours.workload(task, examples * (options.repeat + 1))
-    parts = work.parts(options.repeat + 1, examples)
+    work = ours.workload(task, examples * (options.repeat + 2))
+    before, *parts = work.parts(options.repeat + 2, examples)
     alone = [[[item] for item in part.items] for part in parts]
     sides: dict[str, Any] = {}
     for method in methods:
         for pooling in ("pooler", "mean") if method == methods[0] and work.kind != "tag" else ("pooler",):
             answer = ours.prediction(ours.backbone(size), method, work, pooling)
             name = method if pooling == "pooler" else f"{method}, mean pooling"
+            answer(before.items)
             one_by_one = lambda texts, answer=answer: [answer(text) for text in texts]  # noqa: E731
             sides[name] = in_turn(one_by_one, alone) if single else in_turn(answer, [part.items for part in parts])
     plain = peers.prediction(peers.open_peer(size, "full", work))
     half = peers.prediction(peers.open_peer(size, "full", work, torch.bfloat16))
+    half(before.sorted)
     sides["transformers, default"] = in_turn(plain, alone if single else [part.random for part in parts])
     sides["transformers, best"] = in_turn(half, alone if single else [part.sorted for part in parts])
     times = alternate(sides, options)
