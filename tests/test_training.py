@@ -169,20 +169,19 @@ def test_packed_equals_separate_after_fifty_steps(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["pasta", "lora"])  # of ten measured, one that packing moves little, and the one that it moves most
 def test_packed_bfloat16_is_as_near_to_float32_as_separate_bfloat16(method: str) -> None:
-    """The noise is what bfloat16 does to the same jobs one by one: in a job with a high rate fifty times that of another, so that jobs
-    count alike only by their geometric mean, which one run's rounding moves by a fifth.
+    """The noise is what bfloat16 does to the same jobs one by one. Packed, all ten methods were measured at 0.9 to 1.1 times that from
+    float32, and at most 1.8 times from separate: rounding errors of two runs that differ, which together can be no more than their sum.
     """
     exact, packed, separate = (fifty_steps(method, *how) for how in (("float32", False), ("bfloat16", True), ("bfloat16", False)))
     noise = distance(separate, exact)
     assert 0 < noise < 0.5 * distance(exact[:1], exact[1:2])  # far less than one job differs from another
-    assert distance(packed, exact) < 2 * noise
-    assert distance(packed, separate) < 3 * noise  # no more than the sum of two runs' errors
+    assert distance(packed, exact) < 1.5 * noise
+    assert distance(packed, separate) < 2.5 * noise
 
 
 def distance(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor]) -> float:
-    """Root mean square over a job's logits, and of these the geometric mean."""
-    of_each = torch.stack([(a - b).square().mean().sqrt() for a, b in zip(ours, theirs, strict=True)])
-    return float(of_each.log().mean().exp())
+    """Root mean square over all logits of all jobs."""
+    return float(torch.cat([(a - b).flatten() for a, b in zip(ours, theirs, strict=True)]).square().mean().sqrt())
 
 
 def test_choices_pack_with_pairs() -> None:
