@@ -9,10 +9,8 @@ from typing import Any
 
 from benchmarks import ours, peers
 from benchmarks.common import CLOCKS, Options, read_options, write
-from softcue.prepare import Item
 
-Step = Callable[[Sequence[Sequence[Item]]], None]
-SIDES: dict[str, Callable[[ours.Workload], Step]] = {
+SIDES: dict[str, Callable[[ours.Workload], ours.Step]] = {
     "pasta": lambda work: ours.training(ours.backbone("minilm"), "pasta", work),
     "lora": lambda work: ours.training(ours.backbone("minilm"), "lora", work),
     "full": lambda work: ours.training(ours.backbone("minilm"), "full", work),

@@ -35,8 +35,8 @@ def measure(size: str, task: str, methods: Sequence[str], single: bool, options:
             answer = ours.prediction(ours.backbone(size), method, work, pooling)
             name = method if pooling == "pooler" else f"{method}, mean pooling"
             answer(before.items)
-            one_by_one = lambda texts, answer=answer: [answer(text) for text in texts]  # noqa: E731
-            sides[name] = in_turn(one_by_one, alone) if single else in_turn(answer, [part.items for part in parts])
+            run = (lambda texts, answer=answer: [answer(text) for text in texts]) if single else answer
+            sides[name] = in_turn(run, alone if single else [part.items for part in parts])
     plain = peers.prediction(peers.open_peer(size, "full", work))
     half = peers.prediction(peers.open_peer(size, "full", work, torch.bfloat16))
     half(before.sorted)

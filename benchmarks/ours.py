@@ -28,6 +28,7 @@ from softcue.tasks import open_data
 LIMIT = 128  # tokens, as in the published recipes
 BATCH = 32
 PAIRS = ("mrpc",)
+Step = Callable[[Sequence[Sequence[Item]]], None]  # takes one optimiser step a batch
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def model_of(base: Base, method: str, work: Workload, pooling: str, adapters: in
     return Model.single(encoder, cls(encoder.dims, config, adapters), head, adapters)
 
 
-def training(base: Base, method: str, work: Workload, pooling: str = "pooler") -> Callable[[Sequence[Sequence[Item]]], None]:
+def training(base: Base, method: str, work: Workload, pooling: str = "pooler") -> Step:
     """A function that takes one optimiser step a batch, as softcue.loop does; "full" unfreezes a copy of the encoder."""
     if method == "full":
         encoder = backbone_copy(base)

@@ -5,12 +5,11 @@ against the best. Every round has batches of its own, as an epoch has; before th
 the first hundred batches make torch keep (memory, kernels for shapes) is no cost of an epoch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import ours, peers
 from benchmarks.common import Options, alternate, in_turn, read_options, write
-from softcue.prepare import Item
 
 RIVAL = {"pasta": "prefix", "stp": "prefix", "spt": "prefix", "apt": "prefix", "ptuning": "prefix", "lora": "lora", "full": "full"}
 RUNS = (  # backbone, task, methods
@@ -69,7 +68,7 @@ def measure(size: str, task: str, methods: Sequence[str], options: Options) -> l
     return rows
 
 
-def warm(run: Callable[[Sequence[Sequence[Item]]], None], parts: Sequence[ours.Workload]) -> None:
+def warm(run: ours.Step, parts: Sequence[ours.Workload]) -> None:
     """Steps that do not count."""
     for part in parts:
         run(part.sorted)

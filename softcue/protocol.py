@@ -225,15 +225,6 @@ def per_seat(x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
     return products[0] if len(products) == 1 else torch.cat(products)
 
 
-def plus_per_seat(y: Tensor, x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
-    """(M, O) + per_seat(x, weight, runs); where there is no way back, in place."""
-    if torch.is_grad_enabled():
-        return y + per_seat(x, weight, runs)
-    if len(runs) == 1:
-        return y.addmm_(x, weight[runs[0][0]].to(x.dtype))
-    return y.add_(per_seat(x, weight, runs))
-
-
 FEW = 2  # runs that are quicker one by one
 THIN = 2**14  # numbers of a matrix so small that starting its product costs more than the product: LoRA's, APT's gate
 

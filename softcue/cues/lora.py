@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from softcue.batch import Runs
 from softcue.options import Options, per_seat_setting, setting
-from softcue.protocol import Context, Cue, Dims, drop, per_seat, plus_per_seat
+from softcue.protocol import Context, Cue, Dims, drop, per_seat
 
 SITES = ("query", "key", "value", "out", "up")  # `down` is left out: in gated families its input has no name in Dims
 
@@ -64,6 +65,15 @@ class Lora(Cue, method="lora", config=LoraConfig):
         shrink, grow = tables[site]
         thin = per_seat(drop(x, rate, self.training), shrink[layer], ctx.batch.row_runs) * scale  # (M, r); one scale a row takes longer
         return plus_per_seat(y, thin, grow[layer], ctx.batch.row_runs)
+
+
+def plus_per_seat(y: Tensor, x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
+    """(M, O) + per_seat(x, weight, runs); where there is no way back, in place."""
+    if torch.is_grad_enabled():
+        return y + per_seat(x, weight, runs)
+    if len(runs) == 1:
+        return y.addmm_(x, weight[runs[0][0]].to(x.dtype))
+    return y.add_(per_seat(x, weight, runs))
 
 
 def width(dims: Dims, site: str) -> int:

@@ -38,8 +38,9 @@ class Linear(nn.Linear):
         """(N, I) -> (N, end - first): the outputs from `first` up to `end`."""
         bias = None if self.bias is None else self.bias[first:end]
         if not self.packs(x):
-            half = x.device.type == "cpu" and (x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu"))
-            return F.linear(longer(x) if half else x, self.weight[first:end], bias)[: len(x)]
+            if x.device.type == "cpu" and (x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")):
+                return F.linear(longer(x), self.weight[first:end], bias)[: len(x)]
+            return F.linear(x, self.weight[first:end], bias)
         if torch.is_grad_enabled() and x.requires_grad:
             made: Tensor = _Frozen.apply(x, self, (first, end), bias)
             return made
