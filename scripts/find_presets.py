@@ -147,8 +147,11 @@ def save(found: Mapping[Key, Mapping[str, Any]], base: Base, out: Path) -> None:
 
 
 def with_tables(shipped: str, found: Sequence[Mapping[str, Any]], backbone: str) -> str:
-    """presets.toml with a table for each (method, kind), and one for small data below it, in place of those found before."""
-    own = shipped.partition(MARKER)[0].rstrip()
+    """presets.toml with a table for each (method, kind), and one for small data below it, in place of those found before.
+
+    A table keeps what else it says: `examples`, chosen by sweeps over epochs, is no finding of this script.
+    """
+    own, before = shipped.partition(MARKER)[0].rstrip(), tomllib.loads(shipped)
     rates = {(one["method"], one["kind"], one["size"]): one["rate"] for one in found}
     lines = [
         f"{MARKER} with {backbone}; the evidence is in presets.json beside this file.",
@@ -158,6 +161,8 @@ def with_tables(shipped: str, found: Sequence[Mapping[str, Any]], backbone: str)
         for size, name in (("large", f"{method}.{kind}"), ("small", f"{method}.{kind}.small")):
             if (method, kind, size) in rates:
                 lines += ["", f"[{name}]", f"rate = {rates[method, kind, size]:g}"]
+                if size == "large" and (examples := before.get(method, {}).get(kind, {}).get("examples")):
+                    lines.append(f"examples = {examples:_}")
     made = "\n".join([own, "", *lines, ""])
     for (method, kind, size), rate in rates.items():
         assert _rate_of(made, method, kind, size) == rate

@@ -110,6 +110,13 @@ def test_what_was_found_before_is_replaced_and_the_rest_of_the_file_is_kept() ->
     assert again.count(MARKER) == 1
 
 
+def test_a_table_keeps_the_examples_that_other_sweeps_chose() -> None:
+    shipped = f"[spt]\nrate = 0.5\n\n{MARKER}\n\n[spt.tag]\nrate = 0.5\nexamples = 40_000\n"
+    found = [{"method": "spt", "kind": kind, "size": "large", "rate": 0.25} for kind in ("tag", "score")]
+    made = tomllib.loads(with_tables(shipped, found, "minilm"))
+    assert made["spt"] == {"rate": 0.5, "tag": {"rate": 0.25, "examples": 40_000}, "score": {"rate": 0.25}}
+
+
 def test_the_script_finds_rates_shows_its_evidence_and_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_data(tmp_path / "sst2", tiny_data("classify"))
     arguments = ["--data-root", str(tmp_path), "--out", str(tmp_path / "found"), "--backbone", str(base_folder()), "--precision", "float32"]
