@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--backbone", default="minilm")
     given = parser.parse_args(arguments)
+    given.out.mkdir(parents=True, exist_ok=True)
     try:
         base = open_base(given.backbone)
         for name in given.sets.split(","):

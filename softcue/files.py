@@ -17,14 +17,26 @@ MARKER = "adapter_config.json"  # a folder that holds it is ours to replace
 LIMIT = 16 * 2**20  # bytes; no JSON that we read is larger
 
 
+def check_file(path: str | Path) -> Path:
+    """What write_file will write, resolved; refuses before any work what it would refuse after. Raises RequestError."""
+    path = resolve(path)
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise RequestError(f"{path} is a folder or a device; expected a file, or nothing, to write in its place")
+    try:
+        os.lstat(path.parent)
+    except OSError as error:
+        raise RequestError(f"cannot write {path}: its folder: {_reason(error)}; make it first") from error
+    if not os.access(path.parent, os.W_OK):
+        raise RequestError(f"cannot write {path}: its folder cannot be written to")
+    return path
+
+
 def write_file(path: str | Path, data: bytes | Iterable[bytes | memoryview]) -> Path:
     """Write a file whole or not at all; what was there stays until the new bytes are on disk. Raises RequestError.
 
     data: all of it, or its parts in order.
     """
-    path = resolve(path)
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise RequestError(f"{path} is a folder or a device; expected a file, or nothing, to write in its place")
+    path = check_file(path)
     try:
         with _locked(path.parent, shared=False) as held:
             new = _sibling(path, "writing")

@@ -79,6 +79,14 @@ def test_predict_writes_a_file_whole_with_what_it_would_have_printed(shell: Shel
     assert os.listdir(tmp_path) == ["out.jsonl"]
 
 
+def test_predict_refuses_a_place_that_cannot_be_written_before_it_answers(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "predict", lambda *_, **__: pytest.fail("work was done for answers that have no place"))
+    for place in (tmp_path / "none" / "out.jsonl", tmp_path):
+        shell.refused("predict", "adapters/classify", "the apple", "--out", place)
+
+
 def test_methods_lists_the_registry_with_sizes(shell: Shell) -> None:
     rows = {row["method"]: row for row in json.loads(shell("methods", "--json").out)}
     assert set(rows) == {*Cue.registry, "full"}

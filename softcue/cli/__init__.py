@@ -215,8 +215,11 @@ def predict(
 ) -> None:
     """Answer a text, or every line of a file, as one JSON object each."""
     from softcue import api, show
+    from softcue.files import check_file
 
     load_plugins(plugin)
+    if out is not None:
+        check_file(out)
     answers = api.predict(adapter, api.questions(text or [], file), backbone=backbone, precision=precision, device=device)
     show.answers(answers, out)
 
