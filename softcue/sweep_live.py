@@ -1,4 +1,4 @@
-"""A sweep as it goes: a live table on a terminal - best so far, rungs, time left."""
+"""A sweep as it goes: best so far, rung, time left - a live table on a terminal, now and then a line elsewhere."""
 
 import sys
 import time
@@ -14,6 +14,7 @@ from softcue.loop import Run
 from softcue.trials import Group, Outcome, Result, Terms, Watch
 
 SHOWN = 5  # best points
+PAUSE = 60  # seconds between lines
 
 
 class Board(Watch):
@@ -59,22 +60,55 @@ class Board(Watch):
         rest = "" if left is None else f", about {_time(left)} left"
         return f"rung {self.number} of {self.count}: {len(self.outcomes)} of {self.trials} runs{rest}"
 
-    def __rich__(self) -> Table:
-        table = Table("data", "point", "seed", "score", title=self.title(), title_justify="left")
+    def best(self) -> Iterator[tuple[str, str, str, str]]:
+        """Data set, point, seed and score of each data set's best runs, the best first."""
         scored = [outcome for outcome in self.outcomes if outcome.score is not None]
         for name in self.metric:
             own = sorted((o for o in scored if o.trial.data == name), key=lambda outcome: -(outcome.score or 0.0))
             for outcome in own[:SHOWN]:
-                score = f"{self.metric[name]} {outcome.score:.4f}"
-                table.add_row(name, str(outcome.trial.point), str(outcome.trial.seed), score)
+                yield name, str(outcome.trial.point), str(outcome.trial.seed), f"{self.metric[name]} {outcome.score:.4f}"
+
+    def __rich__(self) -> Table:
+        table = Table("data", "point", "seed", "score", title=self.title(), title_justify="left")
+        for row in self.best():
+            table.add_row(*row)
         return table
+
+
+class Lines(Board):
+    """Tells a line at most every PAUSE seconds: for the logs of sweeps that nobody watches."""
+
+    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(clock)
+        self.say, self.told = say, self.began
+
+    def step(self, prepared: Prepared, run: Run) -> None:
+        """A run went on."""
+        super().step(prepared, run)
+        self.tell()
+
+    def result(self, result: Result) -> None:
+        """A group is finished."""
+        super().result(result)
+        self.tell()
+
+    def tell(self) -> None:
+        """Say how it goes, unless that was said just now."""
+        if self.clock() - self.told < PAUSE:
+            return
+        self.told = self.clock()
+        rows = {name: (point, score) for name, point, _, score in reversed(list(self.best()))}
+        self.say(self.title() + "".join(f"; {name}: {score} by {point}" for name, (point, score) in rows.items()))
 
 
 @contextmanager
 def sweep_board(quiet: bool = False) -> Iterator[Watch]:
-    """What sweep() tells of its progress; drawn only where standard error is a terminal."""
-    if quiet or not sys.stderr.isatty():
+    """What sweep() tells of its progress, on standard error."""
+    if quiet:
         yield Watch()
+        return
+    if not sys.stderr.isatty():
+        yield Lines(lambda line: print(line, file=sys.stderr, flush=True))
         return
     board = Board()
     with Live(get_renderable=board.__rich__, console=Console(stderr=True), refresh_per_second=2, transient=True):

@@ -24,7 +24,7 @@ from softcue.cues import Cue
 from softcue.errors import RequestError
 from softcue.readers.records import Data, Record
 from softcue.sweep import sweep
-from softcue.sweep_live import Board
+from softcue.sweep_live import Board, Lines
 from softcue.sweep_plot import lines, plot
 from softcue.sweep_space import Point
 from softcue.sweep_table import file_name
@@ -280,6 +280,20 @@ def test_the_live_table_shows_the_best_so_far_the_rung_and_the_time_left() -> No
     assert cells[3] == ["accuracy 0.7500", "accuracy 0.5000"]
     board.rung(2, 2, [tuple(trials[:1])], Terms({DATA.name: DATA}))
     assert board.__rich__().row_count == 0
+
+
+def test_elsewhere_than_on_a_terminal_a_line_a_minute_tells_how_it_goes() -> None:
+    now, told = [0.0], list[str]()
+    board = Lines(told.append, lambda: now[0])
+    trials = [Trial(Point("apt", {"rate": rate}), DATA.name, 0) for rate in (1e-3, 1e-2, 3e-2)]
+    board.rung(1, 1, [tuple(trials[:2]), tuple(trials[2:])], Terms({DATA.name: DATA}))
+    now[0] = 59.0
+    board.result(Result(tuple(Outcome(trial, score, 1, 1.0, 1, 1) for trial, score in zip(trials, (0.5, 0.75), strict=False)), {}, 1.0))
+    assert told == []
+    now[0] = 60.0
+    board.tell()
+    board.tell()
+    assert told == [f"rung 1 of 1: 2 of 3 runs, about 30 s left; {DATA.name}: accuracy 0.7500 by apt rate=0.01"]
 
 
 @pytest.mark.parametrize(("name", "folder"), [("glue/sst2", "glue-sst2"), ("../up", "up"), ("a b.c", "a-b.c"), ("..", "data")])
