@@ -12,6 +12,7 @@ from softcue.batch import Batch, moved
 
 MOST = 2**17  # logits of one head in a bucket of several examples, on CPU: more have left its cache before they are read again
 FIXED = 12_288  # logits of one head that cost about as much as what a bucket costs whatever its size
+MEMBERS, COLUMNS = 8, 4  # a bucket has a multiple of these where it can: attention's products are made anew for sizes not seen lately
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Bucket:
     """b examples of about the same length t, as places in the packed rows."""
 
     example: Tensor  # (b,)
-    row: Tensor  # (b, t) the example's rows; its last row again where it is shorter
+    row: Tensor  # (b, t) the example's rows; its last row again where it is shorter; t may be longer than any
     pad: Tensor | None  # (b, t) True where it is shorter; None where none is
     shortest: int  # rows of its shortest example: columns from here on may be padding
 
@@ -67,6 +68,11 @@ class Layout:
     watch: Watch | None = None
 
     @property
+    def columns(self) -> int:
+        """Places that the longest example has, padding included."""
+        return max(bucket.row.shape[1] for bucket in self.buckets)
+
+    @property
     def plain(self) -> bool:
         """Whether all examples are of one length: then the places are the rows as they are."""
         return len(self.buckets) == 1 and self.buckets[0].pad is None
@@ -98,10 +104,10 @@ class Layout:
         lengths, starts = torch.tensor(batch.lengths), [0, *accumulate(batch.lengths)]
         groups = _similar(batch.lengths, MOST if batch.device.type == "cpu" else None)
         ordered = [i for members in groups for i in members] == list(range(len(batch)))
-        first_row, buckets = torch.tensor(starts), []
+        first_row, buckets, multiple = torch.tensor(starts), [], COLUMNS if len(set(batch.lengths)) > 1 else 1
         for members in map(torch.tensor, groups):
             count = lengths[members, None]
-            column = torch.arange(int(count[0]))
+            column = torch.arange(-(-int(count[0]) // multiple) * multiple)
             row = first_row[members, None] + torch.minimum(column, count - 1)
             shortest = int(count[-1])
             buckets.append(Bucket(members, row, column >= count if shortest < len(column) else None, shortest))
@@ -131,12 +137,17 @@ def _stretch(buckets: Sequence[Bucket], first: int, end: int, ordered: bool) -> 
 
 
 def _similar(lengths: Sequence[int], most: int | None) -> list[list[int]]:
-    """Example numbers in groups of similar length, longest first; a group's padding costs about as much as one more group would."""
+    """Example numbers in groups of similar length, longest first; a group's padding costs about as much as one more group would.
+
+    A group of an odd size may cost twice that before it is ended.
+    """
     groups: list[list[int]] = []
     waste = longest = 0
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         waste += longest**2 - lengths[i] ** 2
-        if not groups or waste > FIXED or (most is not None and (len(groups[-1]) + 1) * longest**2 > most):
+        size = len(groups[-1]) if groups else 0
+        allowed = FIXED if size % MEMBERS == 0 else 2 * FIXED
+        if not groups or waste > allowed or (most is not None and (size + 1) * longest**2 > most):
             groups.append([])
             waste, longest = 0, lengths[i]
         groups[-1].append(i)

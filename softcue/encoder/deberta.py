@@ -141,7 +141,7 @@ class DebertaEncoder(Encoder):
 
     def shared(self, batch: Batch, layout: Layout) -> Shared:
         """The stretch of the position table that the batch's distances fall on: work grows with the text, not with the table."""
-        longest = batch.longest
+        longest = layout.columns
         row = self.distances.row(torch.arange(-longest, longest + 1))  # on the host: the stretch is known without waiting
         first, last = int(row[0]), int(row[-1])
         row = (row - first).to(batch.device)

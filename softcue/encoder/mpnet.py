@@ -25,7 +25,7 @@ class MpnetEncoder(Encoder):
 
     def shared(self, batch: Batch, layout: Layout) -> Bias:
         """The biases of the longest example; shorter ones take the corner."""
-        place = torch.arange(batch.longest, device=batch.device)
+        place = torch.arange(layout.columns, device=batch.device)
         table = self.relative(bucket_of(place - place[:, None])).permute(2, 0, 1).unsqueeze(0)  # (1, H, T, T)
 
         def corner(query: Tensor, key: Tensor, bucket: Bucket) -> Tensor:
