@@ -31,17 +31,19 @@ softcue beside transformers and PEFT: the same machine, model, token ids and bat
   forwards, of similar length and up to 4,096 tokens, as `Predictor` does.
 - `minilm` has its own weights. `bert-base` and `roberta-large` are models of those sizes with random weights, behind MiniLM's tokenizer.
 
-The sides take turns in one process, and training and inference have batches of their own in every round. A figure is the median of the
-rounds, an "x" the median of the ratios of rounds side by side, and the spread half the distance of the quartiles, as a share of the
-median (of fewer than four rounds, half their range). Three are of another kind: memory has one process for each side, the packed sweep is
-one round of whole commands, and precision measures quality and no time. **Ratios count, seconds do not**: the machines are shared. What
-each table was measured on stands under it. Nothing was run on CUDA.
+The sides take turns in one process, and training and inference have batches of their own in every round, after some that do not count.
+All sides of a process share oneDNN's cache of 1,024 products, in which those of new batches push out one another's. A figure is the
+median of the rounds, an "x" the median of the ratios of rounds side by side, and the spread half the distance of the quartiles, as a
+share of the median (of fewer than four rounds, half their range). Three are of another kind: memory has one process for each side,
+the packed sweep is one round of whole commands, and precision measures quality and no time. **Ratios count, seconds do not**: the
+machines are shared. What each table was measured on stands under it. Nothing was run on CUDA.
 """
 TAIL = """## What makes it fast
 
 [Architecture](architecture.md#what-speed-bends) says where this departs from the plainest code.
 
-- `softcue/layout.py`: rows lie end to end, and attention takes them in buckets of similar length instead of padding them to the longest.
+- `softcue/layout.py`: rows lie end to end, and attention takes them in buckets of similar length instead of padding them to the longest;
+  the buckets come in few sizes, so that new batches need few new kernels.
 - `softcue/attention.py`, `_Spread`, `_Reorder`, `_Collect`: the way back of every gather is a gather too, where torch would add into zeros.
 - `softcue/attention.py`, `_Mix`: attention's backward is written by hand; without a way back `Sight.glance` is shorter still.
 - `softcue/protocol.py`, `keep`: dropout compares 8 random bits a number as integers.
