@@ -149,7 +149,7 @@ def save(found: Mapping[Key, Mapping[str, Any]], base: Base, out: Path) -> None:
 def with_tables(shipped: str, found: Sequence[Mapping[str, Any]], backbone: str) -> str:
     """presets.toml with a table for each (method, kind), and one for small data below it, in place of those found before.
 
-    A table keeps what else it says: `examples`, chosen by sweeps over epochs, is no finding of this script.
+    A table keeps its `examples`, which sweeps over epochs chose and this script does not find.
     """
     own, before = shipped.partition(MARKER)[0].rstrip(), tomllib.loads(shipped)
     rates = {(one["method"], one["kind"], one["size"]): one["rate"] for one in found}

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -114,8 +115,7 @@ one seed, score of what selects.
 
 def epochs() -> str:
     """How many examples are enough."""
-    with (RESULTS / "epochs.csv").open(encoding="utf-8") as file:
-        runs = list(csv.DictReader(file))
+    runs = runs_in(RESULTS / "epochs.csv")
     sets = list(dict.fromkeys(run["data"] for run in runs))
     by_epochs: dict[str, dict[str, Any]] = {}
     for run in runs:
@@ -145,12 +145,17 @@ examples of tags by preset.
 """
 
 
+def runs_in(file: Path) -> list[dict[str, str]]:
+    """The lines of a sweep's table."""
+    with file.open(encoding="utf-8") as opened:
+        return list(csv.DictReader(opened))
+
+
 def tag_epochs() -> tuple[str, str]:
     """The commands of sweeps over epochs on tags, and their table."""
     commands, rows = [], []
     for file in sorted((RESULTS / "tag_epochs").glob("*.csv"), key=lambda file: METHODS.index(file.stem)):
-        with file.open(encoding="utf-8") as opened:
-            runs = list(csv.DictReader(opened))
+        runs = runs_in(file)
         grids = " ".join(f"--grid {name}={','.join(dict.fromkeys(run[name] for run in runs))}" for name in SWEPT if name in runs[0])
         commands.append(f"softcue sweep mit_movie --method {file.stem} {grids} --rows 2000 --out OUT")
         by_point: dict[str, dict[str, Any]] = {}

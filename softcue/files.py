@@ -23,7 +23,7 @@ def check_file(path: str | Path) -> Path:
     if os.path.exists(path) and not os.path.isfile(path):
         raise RequestError(f"{path} is a folder or a device; expected a file, or nothing, to write in its place")
     try:
-        os.lstat(path.parent)
+        os.stat(os.path.join(path.parent, ""))  # the slash at its end: a file is no folder
     except OSError as error:
         raise RequestError(f"cannot write {path}: its folder: {_reason(error)}; make it first") from error
     if not os.access(path.parent, os.W_OK):

@@ -97,8 +97,10 @@ class Lines(Board):
         if self.clock() - self.told < PAUSE:
             return
         self.told = self.clock()
-        rows = {name: (point, score) for name, point, _, score in reversed(list(self.best()))}
-        self.say(self.title() + "".join(f"; {name}: {score} by {point}" for name, (point, score) in rows.items()))
+        first: dict[str, str] = {}
+        for name, point, _, score in self.best():
+            first.setdefault(name, f"; {name}: {score} by {point}")
+        self.say(self.title() + "".join(first.values()))
 
 
 @contextmanager

@@ -92,7 +92,11 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("predict", "adapters/classify", "--file", "missing.jsonl"), "missing.jsonl:2 (adapter 'adapters/classify'): gives no input"),
     (("predict", "adapters/classify", "a", "--backbone", "other"), "adapter 'adapters/classify' was trained for"),
     (("predict", "adapters/classify", "a", "--out", "foreign"), "is a folder or a device; expected a file"),
-    (("predict", "adapters/classify", "a", "--out", "nowhere/out.jsonl"), "its folder: No such file or directory; make it first"),
+    (
+        ("predict", "adapters/classify", "a", "--out", "nowhere/out.jsonl"),
+        "nowhere/out.jsonl: its folder: No such file or directory; make it first",
+    ),
+    (("predict", "adapters/classify", "a", "--out", "file/out.jsonl"), "file/out.jsonl: its folder: Not a directory"),
     (("predict", "adapters/classify", "a", "--out", LONG), "File name too long"),
     (("info", "nowhere"), "nowhere: no such folder"),
     (("info", "foreign"), "foreign/adapter_config.json"),
