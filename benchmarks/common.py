@@ -2,12 +2,16 @@
 
 import argparse
 import json
+import multiprocessing
 import platform
 import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,15 +71,56 @@ class Times:
 
 def alternate(sides: Mapping[str, Callable[[], Any]], options: Options) -> dict[str, Times]:
     """Time all sides in turn, round by round, after one round that does not count; every other round runs backwards."""
-    clock = CLOCKS[options.clock]
+    return _rounds({name: partial(_clocked, run, options.clock) for name, run in sides.items()}, options.repeat)
+
+
+def paired(makers: Mapping[str, Callable[[], Callable[[], Any]]], options: Options) -> dict[str, Times]:
+    """As `alternate`, with each side made and run in a process of its own, of which one works at a time.
+
+    torch keeps what it made ready for a thousand shapes of products; sides in one process would push out each other's.
+    Makers travel by name: functions of a module, or functools.partial of such.
+    """
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["benchmarks.ours", "benchmarks.peers"])
+    with ExitStack() as stack:
+        sides: dict[str, Callable[[], float]] = {}
+        for name, make in makers.items():
+            process = stack.enter_context(ProcessPoolExecutor(1, processes, _open_side, (make, options.threads)))
+            sides[name] = partial(_turn_elsewhere, process, options.clock)
+        return _rounds(sides, options.repeat)
+
+
+def _rounds(sides: Mapping[str, Callable[[], float]], count: int) -> dict[str, Times]:
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(options.repeat + 1):
+    for number in range(count + 1):
         for name in list(sides) if number % 2 else reversed(list(sides)):
-            began = clock()
-            sides[name]()
+            taken = sides[name]()
             if number:
-                seconds[name].append(clock() - began)
+                seconds[name].append(taken)
     return {name: Times(tuple(taken)) for name, taken in seconds.items()}
+
+
+def _clocked(run: Callable[[], Any], clock: str) -> float:
+    began = CLOCKS[clock]()
+    run()
+    return CLOCKS[clock]() - began
+
+
+_side: Callable[[], Any]  # of this process, where `paired` started it
+
+
+def _open_side(make: Callable[[], Callable[[], Any]], threads: int) -> None:
+    global _side
+    torch.set_num_threads(threads)
+    _side = make()
+
+
+def _turn(clock: str) -> float:
+    return _clocked(_side, clock)
+
+
+def _turn_elsewhere(process: ProcessPoolExecutor, clock: str) -> float:
+    return process.submit(_turn, clock).result()
 
 
 def in_turn(run: Callable[[T], Any], parts: Iterable[T]) -> Callable[[], Any]:

@@ -1,15 +1,17 @@
 """Training examples per second: softcue's methods against PEFT and transformers, by default and at their best.
 
 Each pair takes the same batches: random ones against the default, texts of similar length together (our group_by_length)
-against the best. Every round has batches of its own, as an epoch has; before the rounds come some that do not count, for what
-the first hundred batches make torch keep (memory, kernels for shapes) is no cost of an epoch.
+against the best. Each side has a process of its own, as in use. Every round has batches of its own, as an epoch has; before the
+rounds come some that do not count, for what the first hundred batches make torch keep (memory, kernels for shapes) is no cost of
+an epoch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from benchmarks import ours, peers
-from benchmarks.common import Options, alternate, in_turn, read_options, write
+from benchmarks.common import Options, in_turn, paired, read_options, write
 
 RIVAL = {"pasta": "prefix", "stp": "prefix", "spt": "prefix", "apt": "prefix", "ptuning": "prefix", "lora": "lora", "full": "full"}
 RUNS = (  # backbone, task, methods
@@ -19,34 +21,26 @@ RUNS = (  # backbone, task, methods
     ("minilm", "atis_intent", ("pasta",)),
     ("bert-base", "sst2", ("pasta", "full")),
 )
-BEFORE = 5  # parts of the data that come before the rounds
+BEFORE = 13  # parts of the data that come before the rounds: a hundred batches
 QUICK = (("minilm", "sst2", ("pasta", "apt", "lora", "full")), ("minilm", "atis_intent", ("pasta",)))
 
 
 def measure(size: str, task: str, methods: Sequence[str], options: Options) -> list[dict[str, Any]]:
     """All methods and their rivals on one task, in one alternating run."""
     examples = 2 * ours.BATCH if options.quick or size != "minilm" else 8 * ours.BATCH  # of a round
-    count = BEFORE + options.repeat + 1
-    work = ours.workload(task, examples * count)
-    parts = work.parts(count, examples)
-    before, parts = parts[:BEFORE], parts[BEFORE:]
-    random, sorted_ = [part.random for part in parts], [part.sorted for part in parts]
-    own: dict[str, Any] = {method: ours.training(ours.backbone(size), method, work) for method in methods}
+    parts = (task, examples, BEFORE + options.repeat + 1)
+    work = ours.workload(task, examples * parts[2])
+    own = {method: ("pooler", method) for method in methods}
     if "pasta" in methods and work.kind != "tag":
-        own["pasta, mean pooling"] = ours.training(ours.backbone(size), "pasta", work, "mean")
+        own["pasta, mean pooling"] = ("mean", "pasta")
     sides: dict[str, Any] = {}
-    for side, run in own.items():
-        warm(run, before)
-        sides[side] = in_turn(run, random)
-        sides[f"{side}, by length"] = in_turn(run, sorted_)
-    rivals = dict.fromkeys([*(RIVAL[method] for method in methods), "full"])
-    for rival in rivals:
-        plain = peers.training(peers.open_peer(size, rival, work), best=False)
-        best = peers.training(peers.open_peer(size, rival, work), best=True)
-        warm(best, before)
-        sides[f"{rival}, default"] = in_turn(plain, random)
-        sides[f"{rival}, best"] = in_turn(best, sorted_)
-    times = alternate(sides, options)
+    for side, (pooling, method) in own.items():
+        sides[side] = partial(open_own, size, method, pooling, False, *parts)
+        sides[f"{side}, by length"] = partial(open_own, size, method, pooling, True, *parts)
+    for rival in dict.fromkeys([*(RIVAL[method] for method in methods), "full"]):
+        sides[f"{rival}, default"] = partial(open_rival, size, rival, False, *parts)
+        sides[f"{rival}, best"] = partial(open_rival, size, rival, True, *parts)
+    times = paired(sides, options)
     rows = []
     for side, taken in times.items():
         if side.endswith("by length"):
@@ -60,7 +54,7 @@ def measure(size: str, task: str, methods: Sequence[str], options: Options) -> l
             "spread": taken.spread,
         }
         if side in own:
-            rival, alike = RIVAL[side.partition(",")[0]], times[f"{side}, by length"]
+            rival, alike = RIVAL[own[side][1]], times[f"{side}, by length"]
             row |= {"by length, examples/s": examples / alike.median, "rival": rival}
             row |= {"x default": times[f"{rival}, default"].over(taken), "x best": times[f"{rival}, best"].over(alike)}
             row["x full default"] = times["full, default"].over(taken)
@@ -68,10 +62,25 @@ def measure(size: str, task: str, methods: Sequence[str], options: Options) -> l
     return rows
 
 
-def warm(run: ours.Step, parts: Sequence[ours.Workload]) -> None:
-    """Steps that do not count."""
-    for part in parts:
-        run(part.sorted)
+def open_own(size: str, method: str, pooling: str, alike: bool, task: str, examples: int, count: int) -> Callable[[], None]:
+    """Our steps on `count` parts of the task, those that do not count behind it; alike: texts of similar length together."""
+    work = ours.workload(task, examples * count)
+    return open_side(ours.training(ours.backbone(size), method, work, pooling), work.parts(count, examples), alike)
+
+
+def open_rival(size: str, rival: str, best: bool, task: str, examples: int, count: int) -> Callable[[], None]:
+    """A rival's steps on the same parts."""
+    work = ours.workload(task, examples * count)
+    run = peers.training(peers.open_peer(size, rival, work), best)
+    return open_side(run, work.parts(count, examples), best)
+
+
+def open_side(run: ours.Step, parts: Sequence[ours.Workload], alike: bool) -> Callable[[], None]:
+    """A side that has made its steps that do not count."""
+    batches = [part.sorted if alike else part.random for part in parts]
+    for part in batches[:BEFORE]:
+        run(part)
+    return in_turn(run, batches[BEFORE:])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

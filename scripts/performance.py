@@ -31,8 +31,9 @@ softcue beside transformers and PEFT: the same machine, model, token ids and bat
   forwards, of similar length and up to 4,096 tokens, as `Predictor` does.
 - `minilm` has its own weights. `bert-base` and `roberta-large` are models of those sizes with random weights, behind MiniLM's tokenizer.
 
-The sides take turns in one process, and training and inference have batches of their own in every round, after some that do not count.
-All sides of a process share oneDNN's cache of 1,024 products, in which those of new batches push out one another's. A figure is the
+The sides take turns. In training and inference each has a process of its own, as in use, and batches of its own in every round, after
+some that do not count; elsewhere all are in one process, where they share oneDNN's cache of 1,024 products. Rivals too have the setting
+of `softcue/encoder/memory.py`, which spares them page faults. A figure is the
 median of the rounds, an "x" the median of the ratios of rounds side by side, and the spread half the distance of the quartiles, as a
 share of the median (of fewer than four rounds, half their range). Three are of another kind: memory has one process for each side,
 the packed sweep is one round of whole commands, and precision measures quality and no time. **Ratios count, seconds do not**: the
@@ -50,6 +51,8 @@ TAIL = """## What makes it fast
 - `softcue/encoder/core.py`: of the last layer only the rows that the head reads are computed: [CLS], or each word's first token.
 - `softcue/encoder/linear.py`: frozen weights are laid out once as the processor's kernels read them.
 - `softcue/encoder/linear.py`, `longer`: a product's rows are rounded up to few numbers, so that new batches need no new kernels.
+- `softcue/encoder/frozen.py`: what follows attention in a frozen layer is one step for autograd instead of ten, and products add the
+  gradients of residuals.
 - `softcue/encoder/memory.py`: freed memory is kept, and not returned to the system after every layer.
 - `softcue/model.py`, `Model.serve`: a served cue is held in the encoder's precision, so that a forward converts nothing.
 - `softcue/optim.py`, `softcue/encoder/core.py`: full fine-tuning has torch's fused AdamW, and gradients of the words that occur alone.

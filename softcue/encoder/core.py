@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from softcue.attention import Bias, attend, attend_once
 from softcue.batch import Batch, Reads
-from softcue.encoder.linear import ACTIVATIONS, Linear
+from softcue.encoder.frozen import Half, finish, project
+from softcue.encoder.linear import ACTIVATIONS, FUSED, Linear, longer
 from softcue.errors import BatchError
 from softcue.layout import Layout, Watch
 from softcue.protocol import Context, Cue, Dims, Prefix, dropout, keep
@@ -130,7 +131,8 @@ class Layer(nn.Module):
     def forward(self, hidden: Tensor, layout: Layout, prefix: Prefix | None, shared: Any, edit: Edit | None, kernel: str) -> Tensor:
         """(N, D) -> (N, D)"""
         spec = self.spec
-        qkv = project_qkv(self.qkv, hidden, spec.heads, edit)
+        rows, hidden = project(self.qkv, hidden) if self.goes_back(hidden) else (self.qkv(hidden), hidden)
+        qkv = edit_qkv(rows, hidden, spec.heads, edit)
         drop = spec.attention_dropout if self.training else 0.0
         mixed = attend(qkv, layout, prefix, self.bias(shared), self.scale(), drop, kernel)
         return self.finish(hidden, mixed, edit)
@@ -146,7 +148,7 @@ class Layer(nn.Module):
         spec, width = self.spec, self.spec.hidden
         own, drop = hidden.index_select(0, row), spec.attention_dropout if self.training else 0.0
         if reads == "words" or among(edit, INPUTS) is not None:
-            qkv = project_qkv(self.qkv, hidden, spec.heads, edit)
+            qkv = edit_qkv(self.qkv(hidden), hidden, spec.heads, edit)
             mixed = attend(qkv, layout, prefix, None, self.scale(), drop, kernel).index_select(0, row)
         else:
             query = self.qkv.part(own, 0, width).view(len(own), spec.heads, -1)
@@ -156,18 +158,31 @@ class Layer(nn.Module):
 
     def finish(self, hidden: Tensor, mixed: Tensor, edit: Edit | None) -> Tensor:
         """(M, D), (M, D) -> (M, D): what follows attention, each row by itself."""
-        edit = among(edit, OUTPUTS)
+        edit, name = among(edit, OUTPUTS), self.spec.activation
+        if edit is None and name in FUSED and self.goes_back(mixed):
+            first, second = Half(self.out, self.norm1, self.rate("norm1")), Half(self.down, self.norm2, self.rate("norm2"))
+            return finish(mixed, hidden, first, self.up, name, second)
+        count = len(hidden)
+        if edit is None and self.out.packs(mixed):
+            hidden, mixed = longer(hidden), longer(mixed)
         hidden = self.close(self.out, "out", mixed, self.norm1, "norm1", hidden, edit)
-        name = self.spec.activation
         wide = self.up.activated(hidden, name) if edit is None else ACTIVATIONS[name](affine(self.up, "up", hidden, edit))
-        return self.close(self.down, "down", wide, self.norm2, "norm2", hidden, edit)
+        return self.close(self.down, "down", wide, self.norm2, "norm2", hidden, edit)[:count]
+
+    def goes_back(self, x: Tensor) -> bool:
+        """Whether there is a way back to x through this layer, itself frozen and as Linear.packs wants it."""
+        return torch.is_grad_enabled() and x.requires_grad and self.out.packs(x) and not self.norm1.weight.requires_grad
+
+    def rate(self, end: str) -> float:
+        """Of dropout before the norm of that name."""
+        return self.spec.dropout if self.training and end in self.drops else 0.0
 
     def close(self, linear: Linear, site: str, x: Tensor, norm: nn.LayerNorm, end: str, residual: Tensor, edit: Edit | None) -> Tensor:
         """The last map of one half of the layer, dropout, residual and norm."""
         if edit is None and not self.training:
             closed: Tensor = norm(linear.added(x, residual))
             return closed
-        y, rate = affine(linear, site, x, edit), self.spec.dropout if self.training and end in self.drops else 0.0
+        y, rate = affine(linear, site, x, edit), self.rate(end)
         return affine(norm, end, torch.addcmul(residual, y, keep(y, rate)) if rate else residual + y, edit)
 
 
@@ -177,15 +192,15 @@ def affine(module: nn.Module, site: str, x: Tensor, edit: Edit | None) -> Tensor
     return y if edit is None else edit(site, x, y)
 
 
-def project_qkv(linear: nn.Linear, hidden: Tensor, heads: int, edit: Edit | None) -> Tensor:
-    """(N, D) -> (N, 3, H, K): query, key and value in one product; for a cue they are three sites."""
-    qkv, edit = linear(hidden), among(edit, INPUTS)
+def edit_qkv(qkv: Tensor, x: Tensor, heads: int, edit: Edit | None) -> Tensor:
+    """(N, 3 D), (N, D) -> (N, 3, H, K): what the cue makes of query, key and value of x; they come from one product and are three sites."""
+    edit = among(edit, INPUTS)
     if edit is not None:
         parts = qkv.chunk(3, dim=-1)
-        edited = [edit(site, hidden, y) for site, y in zip(("query", "key", "value"), parts, strict=True)]
+        edited = [edit(site, x, y) for site, y in zip(("query", "key", "value"), parts, strict=True)]
         if any(made is not y for made, y in zip(edited, parts, strict=True)):  # else they were changed where they stand
             qkv = torch.cat(edited, dim=-1)
-    return qkv.view(len(hidden), 3, heads, -1)
+    return qkv.view(len(x), 3, heads, -1)
 
 
 class Encoder(nn.Module):

@@ -30,9 +30,14 @@ class Linear(nn.Linear):
     text takes longer than the product. The layouts are kept beside the module, so that a copy or a checkpoint is without them.
     """
 
+    @property
+    def whole(self) -> Part:
+        """All outputs."""
+        return 0, self.out_features
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, I) -> (N, O)"""
-        return self.part(x, 0, self.out_features)
+        return self.part(x, *self.whole)
 
     def part(self, x: Tensor, first: int, end: int) -> Tensor:
         """(N, I) -> (N, end - first): the outputs from `first` up to `end`."""
@@ -49,15 +54,13 @@ class Linear(nn.Linear):
     def activated(self, x: Tensor, activation: str) -> Tensor:
         """(N, I) -> (N, O): the map and an activation of ACTIVATIONS, in one go where backward does not need what lies between."""
         if activation in FUSED and self.packs(x) and not (torch.is_grad_enabled() and x.requires_grad):
-            return product(x, self.packed((0, self.out_features), False), self.bias, *FUSED[activation])
+            return product(x, self.packed(self.whole, False), self.bias, *FUSED[activation])
         return ACTIVATIONS[activation](self(x))
 
     def added(self, x: Tensor, residual: Tensor) -> Tensor:
         """(N, I), (N, O) -> (N, O): the map and a sum, in one go where there is no way back."""
         if self.packs(x) and not torch.is_grad_enabled():
-            operator, weight = torch.ops.mkldnn._linear_pointwise.binary, self.packed((0, self.out_features), False)
-            made: Tensor = operator(longer(x), longer(residual), weight, self.bias, "add")
-            return made[: len(x)]
+            return product_plus(x, residual, self.packed(self.whole, False), self.bias)
         return residual + self(x)
 
     def packs(self, x: Tensor) -> bool:
@@ -98,6 +101,12 @@ class _Frozen(torch.autograd.Function):
 def product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "none", algorithm: str = "") -> Tensor:
     """(N, I) -> (N, O) through a weight laid out by oneDNN, and an activation of FUSED."""
     made: Tensor = torch.ops.mkldnn._linear_pointwise(longer(x), weight, bias, activation, [], algorithm)
+    return made[: len(x)]
+
+
+def product_plus(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(N, I), (N, O) -> (N, O): product and sum in one go."""
+    made: Tensor = torch.ops.mkldnn._linear_pointwise.binary(longer(x), longer(residual), weight, bias, "add")
     return made[: len(x)]
 
 

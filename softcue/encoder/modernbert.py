@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from softcue.attention import Bias, attend
 from softcue.batch import Batch
-from softcue.encoder.core import Edit, Embed, Encoder, Spec, affine, project_qkv
+from softcue.encoder.core import Edit, Embed, Encoder, Spec, affine, edit_qkv
 from softcue.encoder.family import HEADS, Family, Settings, activation, flag, integer, must_be, number, read_spec
 from softcue.encoder.linear import ACTIVATIONS, Linear
 from softcue.errors import BackboneError
@@ -69,7 +69,8 @@ class ModernbertLayer(nn.Module):
         """(N, D) -> (N, D)"""
         spec = self.spec
         dropout = spec.attention_dropout if self.training else 0.0
-        qkv = project_qkv(self.qkv, affine(self.norm1, "norm1", hidden, edit), spec.heads, edit)
+        normed = affine(self.norm1, "norm1", hidden, edit)
+        qkv = edit_qkv(self.qkv(normed), normed, spec.heads, edit)
         mixed = attend(rotate(qkv, *shared.turn[self.theta]), layout, prefix, self.bias(shared), None, dropout, kernel)
         hidden = hidden + F.dropout(affine(self.out, "out", mixed, edit), dropout, self.training)
         wide, gate = affine(self.up, "up", affine(self.norm2, "norm2", hidden, edit), edit).chunk(2, dim=-1)
