@@ -15,8 +15,8 @@ from softcue.errors import RequestError
 from softcue.heads import Head
 from softcue.prepare import Reading
 from softcue.text import Text
-from tests.test_text import STYLES, ours, texts
 from tests.tiny_base import tiny_base
+from tests.tokenizer_cases import STYLES, ours, texts
 
 TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 LABELS = {"classify": ("no", "yes", "maybe"), "tag": TAGS}

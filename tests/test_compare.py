@@ -25,8 +25,8 @@ from softcue.errors import RequestError
 from softcue.readers import Data, Record, read_data
 from softcue.settings import preset
 from softcue.splits import select
-from tests.test_text import stored
 from tests.tiny import tiny_hf
+from tests.tokenizer_cases import stored
 
 CLASSES = {"good": ("fine", "brown", "day"), "bad": ("lazy", "quick", "dog")}
 QUICK = {"epochs": 2, "batch": 8}

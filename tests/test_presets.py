@@ -12,7 +12,7 @@ from scripts.find_presets import DEVELOPMENT, HELD_BACK, MARKER, METHODS, NOISE,
 from softcue import settings
 from softcue.protocol import Cue
 from softcue.settings import SMALL, preset
-from tests.test_sweep import write_data
+from tests.sweep_cases import write_data
 from tests.tiny_base import base_folder, tiny_data
 
 KINDS = ("classify", "score", "choice", "tag")

@@ -15,8 +15,8 @@ from softcue.job import Job, Prepared, prepare
 from softcue.loop import Run
 from softcue.prepare import make_items, remembering
 from softcue.training import Report, open_seats, start, train_jobs
-from tests.test_training import calm, job, logits, same
 from tests.tiny_base import tiny_base, tiny_data
+from tests.training_cases import calm, job, logits, same
 
 
 def seven(method: str) -> list[Job]:

@@ -2,13 +2,9 @@
 
 import csv
 import json
-import os
 import re
 import shlex
-import signal
-import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
@@ -22,39 +18,15 @@ from softcue.cli import main
 from softcue.cli.sweep import with_local
 from softcue.cues import Cue
 from softcue.errors import RequestError
-from softcue.readers.records import Data, Record
-from softcue.sweep import sweep
+from softcue.readers.records import Record
 from softcue.sweep_live import Board, Lines
 from softcue.sweep_plot import lines, plot
 from softcue.sweep_space import Point
 from softcue.sweep_table import file_name
 from softcue.trials import Outcome, Result, Terms, Trial, Watch
+from tests.sweep_cases import DATA, GRID, quick, timeless, write_data, written
+from tests.test_sweep_survival import Counted
 from tests.tiny_base import base_folder, tiny_base, tiny_data
-
-QUICK: dict[str, Any] = {"epochs": 2, "batch": 16}
-GRID = {"rate": [1e-3, 1e-2], "length": [2, 4]}
-DATA = tiny_data("classify")
-
-
-def quick(out: Path, data: Any = (DATA,), methods: Any = ("apt",), **given: Any) -> dict[str, Any]:
-    return sweep(data, methods, out, **{"backbone": tiny_base(), "limit": 32, "settings": QUICK, "grid": GRID, **given})
-
-
-def timeless(result: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in result.items() if "seconds" not in name}
-
-
-def written(folder: Path) -> dict[str, Any]:
-    """What sweep.json holds, without times."""
-    return timeless(json.loads((folder / "sweep.json").read_text()))
-
-
-def write_data(folder: Path, data: Data) -> Path:
-    """The data set as a folder of JSONL files."""
-    folder.mkdir()
-    for split, records in data.splits.items():
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps({"text": r.text, "label": r.label}) + "\n" for r in records))
-    return folder
 
 
 def test_every_point_and_seed_is_run_once_and_all_files_say_the_same(tmp_path: Path) -> None:
@@ -128,85 +100,6 @@ def test_a_halving_says_how_far_each_point_came(tmp_path: Path) -> None:
     assert [row["rung"] for row in result["data"][0]["table"]] == [2, 2, 1, 1, 1, 1]
     assert len(result["runs"]) == 8
     assert result["data"][0]["best"]["settings"] == result["data"][0]["table"][0]["settings"]
-
-
-class Interrupted(Watch):
-    """Stops a sweep after its first group."""
-
-    def result(self, result: Result) -> None:
-        raise KeyboardInterrupt
-
-
-class Counted(Watch):
-    """Counts the steps that were trained."""
-
-    steps = 0
-
-    def step(self, prepared: Any, run: Any) -> None:
-        self.steps += 1
-
-
-def test_a_sweep_that_was_stopped_goes_on_with_what_is_missing(tmp_path: Path) -> None:
-    whole, again = Counted(), Counted()
-    undisturbed = quick(tmp_path / "whole", watch=whole)
-    with pytest.raises(KeyboardInterrupt):
-        quick(tmp_path / "stopped", watch=Interrupted())
-    assert timeless(quick(tmp_path / "stopped", watch=again)) == timeless(undisturbed)
-    assert 0 < again.steps < whole.steps
-
-
-def test_a_finished_sweep_trains_nothing_and_another_seed_or_data_set_does(tmp_path: Path) -> None:
-    quick(tmp_path)
-    for given, trains in (({}, False), ({"data": [tiny_data("classify", seed=5)]}, True), ({"limit": 16}, True)):
-        counted = Counted()
-        quick(tmp_path, watch=counted, **given)
-        assert bool(counted.steps) == trains, given
-
-
-def test_a_damaged_group_is_said_and_made_again(tmp_path: Path) -> None:
-    told: list[str] = []
-    first = quick(tmp_path)
-    damaged = sorted((tmp_path / "groups").glob("*.json"))
-    damaged[0].write_text("{")
-    damaged[1].write_text(damaged[1].read_text().replace("score", "store"))
-    assert timeless(quick(tmp_path, say=told.append)) == timeless(first)
-    assert [str(file) in line and "made again" in line for file, line in zip(damaged, sorted(told), strict=True)] == [True, True]
-
-
-@pytest.mark.slow
-def test_kill_9_at_any_moment_loses_at_most_the_group_in_work(tmp_path: Path) -> None:
-    data = write_data(tmp_path / "rows", DATA)
-    command = [
-        sys.executable,
-        "-m",
-        "softcue",
-        "sweep",
-        str(data),
-        "--method",
-        "apt",
-        "--backbone",
-        str(base_folder()),
-        "--precision",
-        "float32",
-    ]
-    command += ["--grid", "lr=1e-3,3e-3,1e-2", "--grid", "length=2,4,6", "--set", "epochs=8", "--set", "batch=8", "--json"]
-    undisturbed = subprocess.run([*command, "--out", str(tmp_path / "whole")], capture_output=True, text=True, check=True)
-    killed = 0
-    for moment in (0.1, 0.4):
-        process = subprocess.Popen([*command, "--out", str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        groups = tmp_path / "killed" / "groups"
-        while process.poll() is None and not groups.is_dir():
-            time.sleep(0.02)
-        time.sleep(moment)
-        killed += process.poll() is None
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        for file in groups.glob("*.json"):
-            json.loads(file.read_text())
-    assert killed
-    resumed = subprocess.run([*command, "--out", str(tmp_path / "killed")], capture_output=True, text=True, check=True)
-    one, two = (timeless(json.loads(done.stdout)) for done in (undisturbed, resumed))
-    assert {**one, "out": ""} == {**two, "out": ""}
 
 
 @pytest.mark.parametrize(
