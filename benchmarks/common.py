@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import torch
 
 T = TypeVar("T")
+Maker = Callable[[], Sequence[Callable[[], Any]]]
 RESULTS = Path(__file__).parent / "results"
 CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
@@ -74,19 +75,19 @@ def alternate(sides: Mapping[str, Callable[[], Any]], options: Options) -> dict[
     return _rounds({name: partial(_clocked, run, options.clock) for name, run in sides.items()}, options.repeat)
 
 
-def paired(makers: Mapping[str, Callable[[], Callable[[], Any]]], options: Options) -> dict[str, Times]:
-    """As `alternate`, with each side made and run in a process of its own, of which one works at a time.
+def paired(makers: Mapping[tuple[str, ...], Maker], options: Options) -> dict[str, Times]:
+    """As `alternate`, with sides made and run in processes of their own, of which one works at a time.
 
-    torch keeps what it made ready for a thousand shapes of products; sides in one process would push out each other's.
-    Makers travel by name: functions of a module, or functools.partial of such.
+    torch keeps what it made ready for a thousand shapes of products; sides in one process would push out each other's. A maker makes
+    the sides of one process, whose names are its key. It travels by name: a function of a module, or functools.partial of one.
     """
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["benchmarks.ours", "benchmarks.peers"])
     with ExitStack() as stack:
         sides: dict[str, Callable[[], float]] = {}
-        for name, make in makers.items():
-            process = stack.enter_context(ProcessPoolExecutor(1, processes, _open_side, (make, options.threads)))
-            sides[name] = partial(_turn_elsewhere, process, options.clock)
+        for names, make in makers.items():
+            process = stack.enter_context(ProcessPoolExecutor(1, processes, _open_sides, (make, options.threads)))
+            sides |= {name: partial(_turn_elsewhere, process, number, options.clock) for number, name in enumerate(names)}
         return _rounds(sides, options.repeat)
 
 
@@ -106,21 +107,21 @@ def _clocked(run: Callable[[], Any], clock: str) -> float:
     return CLOCKS[clock]() - began
 
 
-_side: Callable[[], Any]  # of this process, where `paired` started it
+_sides: Sequence[Callable[[], Any]]  # of this process, where `paired` started it
 
 
-def _open_side(make: Callable[[], Callable[[], Any]], threads: int) -> None:
-    global _side
+def _open_sides(make: Maker, threads: int) -> None:
+    global _sides
     torch.set_num_threads(threads)
-    _side = make()
+    _sides = make()
 
 
-def _turn(clock: str) -> float:
-    return _clocked(_side, clock)
+def _turn(number: int, clock: str) -> float:
+    return _clocked(_sides[number], clock)
 
 
-def _turn_elsewhere(process: ProcessPoolExecutor, clock: str) -> float:
-    return process.submit(_turn, clock).result()
+def _turn_elsewhere(process: ProcessPoolExecutor, number: int, clock: str) -> float:
+    return process.submit(_turn, number, clock).result()
 
 
 def in_turn(run: Callable[[T], Any], parts: Iterable[T]) -> Callable[[], Any]:

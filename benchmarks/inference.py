@@ -20,51 +20,50 @@ RUNS = (
     ("bert-base", "sst2", ("pasta",)),
     ("roberta-large", "sst2", ("pasta",)),
 )
+Turn = Callable[[], Any]
 QUICK = (("minilm", "sst2", ("pasta", "apt")), ("minilm", "atis_intent", ("pasta",)))
 
 
-def measure(size: str, task: str, methods: Sequence[str], single: bool, options: Options) -> list[dict[str, Any]]:
-    """One task; single: each text in a forward of its own."""
+def measure(size: str, task: str, methods: Sequence[str], options: Options) -> list[dict[str, Any]]:
+    """One task: all sides answer its texts in batches, and one at a time."""
     few = options.quick or size != "minilm"
-    examples = (ours.BATCH if single else 4 * ours.BATCH) if few else (2 * ours.BATCH if single else 16 * ours.BATCH)  # of a round
-    parts = (single, task, examples, options.repeat + 2)
+    examples = {"batches": (4 if few else 16) * ours.BATCH, "one at a time": (1 if few else 2) * ours.BATCH}  # of a round
+    parts: tuple[Any, ...] = (task, options.repeat + 2, *examples.values())
     sides: dict[str, Any] = {method: partial(open_own, size, method, "pooler", *parts) for method in methods}
-    if ours.workload(task, examples * (options.repeat + 2)).kind != "tag":
+    if ours.workload(task, ours.BATCH).kind != "tag":
         sides[f"{methods[0]}, mean pooling"] = partial(open_own, size, methods[0], "mean", *parts)
     sides["transformers, default"] = partial(open_rival, size, False, *parts)
     sides["transformers, best"] = partial(open_rival, size, True, *parts)
-    times = paired(sides, options)
+    times = paired({tuple(f"{side}, {texts}" for texts in examples): make for side, make in sides.items()}, options)
     rows = []
-    for side, taken in times.items():
-        row: dict[str, Any] = {"backbone": size, "task": task, "texts": "one at a time" if single else "batches", "side": side}
-        row |= {"examples/s": examples / taken.median, "ms an example": 1e3 * taken.median / examples, "spread": taken.spread}
-        if not side.startswith("transformers"):
-            row["x default"] = times["transformers, default"].over(taken)
-            row["x best"] = times["transformers, best"].over(taken)
-        rows.append(row)
+    for texts, count in examples.items():
+        for side in sides:
+            taken = times[f"{side}, {texts}"]
+            row: dict[str, Any] = {"backbone": size, "task": task, "texts": texts, "side": side}
+            row |= {"examples/s": count / taken.median, "ms an example": 1e3 * taken.median / count, "spread": taken.spread}
+            if not side.startswith("transformers"):
+                row |= {f"x {how}": times[f"transformers, {how}, {texts}"].over(taken) for how in ("default", "best")}
+            rows.append(row)
     return rows
 
 
-def open_own(size: str, method: str, pooling: str, single: bool, task: str, examples: int, count: int) -> Callable[[], Any]:
-    """Our answers to `count` parts of the task, the first of which does not count."""
-    work = ours.workload(task, examples * count)
+def open_own(size: str, method: str, pooling: str, task: str, count: int, batched: int, single: int) -> tuple[Turn, Turn]:
+    """Our answers to `count` parts of the task, the first of which does not count: in batches, and one at a time."""
+    work = ours.workload(task, batched * count)
     answer = ours.prediction(ours.backbone(size), method, work, pooling)
-    before, *parts = work.parts(count, examples)
-    answer(before.items)
-    if single:
-        return in_turn(lambda texts: [answer([text]) for text in texts], [part.items for part in parts])
-    return in_turn(answer, [part.items for part in parts])
+    before, *parts = (part.items for part in work.parts(count, batched))
+    answer(before)
+    return in_turn(answer, parts), in_turn(lambda texts: [answer([text]) for text in texts], [part[:single] for part in parts])
 
 
-def open_rival(size: str, best: bool, single: bool, task: str, examples: int, count: int) -> Callable[[], Any]:
-    """transformers' answers to the same parts; best: bfloat16, texts of similar length together."""
-    work = ours.workload(task, examples * count)
+def open_rival(size: str, best: bool, task: str, count: int, batched: int, single: int) -> tuple[Turn, Turn]:
+    """transformers' answers to the same; best: bfloat16, texts of similar length together."""
+    work = ours.workload(task, batched * count)
     answer = peers.prediction(peers.open_peer(size, "full", work, torch.bfloat16 if best else torch.float32))
-    before, *parts = work.parts(count, examples)
+    before, *parts = work.parts(count, batched)
     answer(before.sorted)
-    if single:
-        return in_turn(answer, [[[item] for item in part.items] for part in parts])
-    return in_turn(answer, [part.sorted if best else part.random for part in parts])
+    batches = [part.sorted if best else part.random for part in parts]
+    return in_turn(answer, batches), in_turn(answer, [[[item] for item in part.items[:single]] for part in parts])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -72,8 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = read_options(__doc__, arguments)
     rows: list[dict[str, Any]] = []
     for size, task, methods in QUICK if options.quick else RUNS:
-        for single in (False, True):
-            rows += measure(size, task, methods, single, options)
+        rows += measure(size, task, methods, options)
     write("inference", rows, options)
 
 

@@ -28,7 +28,8 @@ from softcue.tasks import open_data
 LIMIT = 128  # tokens, as in the published recipes
 BATCH = 32
 PAIRS = ("mrpc",)
-Step = Callable[[Sequence[Sequence[Item]]], None]  # takes one optimiser step a batch
+Batches = Sequence[Sequence[Item]]
+Step = Callable[[Batches], None]  # takes one optimiser step a batch
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Training examples per second: softcue's methods against PEFT and transformers, by default and at their best.
 
 Each pair takes the same batches: random ones against the default, texts of similar length together (our group_by_length)
-against the best. Each side has a process of its own, as in use. Every round has batches of its own, as an epoch has; before the
+against the best. Each method has a process of its own, as in use. Every round has batches of its own, as an epoch has; before the
 rounds come some that do not count, for what the first hundred batches make torch keep (memory, kernels for shapes) is no cost of
 an epoch.
 """
@@ -21,7 +21,8 @@ RUNS = (  # backbone, task, methods
     ("minilm", "atis_intent", ("pasta",)),
     ("bert-base", "sst2", ("pasta", "full")),
 )
-BEFORE = 13  # parts of the data that come before the rounds: a hundred batches
+BEFORE = 8  # parts of the data that come before the rounds; in float32 nothing is kept that they would have to make
+Turn = Callable[[], None]
 QUICK = (("minilm", "sst2", ("pasta", "apt", "lora", "full")), ("minilm", "atis_intent", ("pasta",)))
 
 
@@ -33,14 +34,12 @@ def measure(size: str, task: str, methods: Sequence[str], options: Options) -> l
     own = {method: ("pooler", method) for method in methods}
     if "pasta" in methods and work.kind != "tag":
         own["pasta, mean pooling"] = ("mean", "pasta")
-    sides: dict[str, Any] = {}
+    makers: dict[tuple[str, ...], Any] = {}
     for side, (pooling, method) in own.items():
-        sides[side] = partial(open_own, size, method, pooling, False, *parts)
-        sides[f"{side}, by length"] = partial(open_own, size, method, pooling, True, *parts)
+        makers[side, f"{side}, by length"] = partial(open_own, size, method, pooling, *parts)
     for rival in dict.fromkeys([*(RIVAL[method] for method in methods), "full"]):
-        sides[f"{rival}, default"] = partial(open_rival, size, rival, False, *parts)
-        sides[f"{rival}, best"] = partial(open_rival, size, rival, True, *parts)
-    times = paired(sides, options)
+        makers[f"{rival}, default", f"{rival}, best"] = partial(open_rival, size, rival, *parts)
+    times = paired(makers, options)
     rows = []
     for side, taken in times.items():
         if side.endswith("by length"):
@@ -62,25 +61,26 @@ def measure(size: str, task: str, methods: Sequence[str], options: Options) -> l
     return rows
 
 
-def open_own(size: str, method: str, pooling: str, alike: bool, task: str, examples: int, count: int) -> Callable[[], None]:
-    """Our steps on `count` parts of the task, those that do not count behind it; alike: texts of similar length together."""
+def open_own(size: str, method: str, pooling: str, task: str, examples: int, count: int) -> tuple[Turn, Turn]:
+    """Our steps on `count` parts of the task, those that do not count behind them: batches as they come, and by length."""
     work = ours.workload(task, examples * count)
-    return open_side(ours.training(ours.backbone(size), method, work, pooling), work.parts(count, examples), alike)
+    run, parts = ours.training(ours.backbone(size), method, work, pooling), work.parts(count, examples)
+    return open_side(run, [part.random for part in parts]), open_side(run, [part.sorted for part in parts])
 
 
-def open_rival(size: str, rival: str, best: bool, task: str, examples: int, count: int) -> Callable[[], None]:
-    """A rival's steps on the same parts."""
+def open_rival(size: str, rival: str, task: str, examples: int, count: int) -> tuple[Turn, Turn]:
+    """A rival's steps on the same parts: by default, and at its best."""
     work = ours.workload(task, examples * count)
-    run = peers.training(peers.open_peer(size, rival, work), best)
-    return open_side(run, work.parts(count, examples), best)
+    default, best = (peers.training(peers.open_peer(size, rival, work), best) for best in (False, True))
+    parts = work.parts(count, examples)
+    return in_turn(default, [part.random for part in parts[BEFORE:]]), open_side(best, [part.sorted for part in parts])
 
 
-def open_side(run: ours.Step, parts: Sequence[ours.Workload], alike: bool) -> Callable[[], None]:
+def open_side(run: ours.Step, parts: Sequence[ours.Batches]) -> Turn:
     """A side that has made its steps that do not count."""
-    batches = [part.sorted if alike else part.random for part in parts]
-    for part in batches[:BEFORE]:
+    for part in parts[:BEFORE]:
         run(part)
-    return in_turn(run, batches[BEFORE:])
+    return in_turn(run, parts[BEFORE:])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -31,8 +31,8 @@ softcue beside transformers and PEFT: the same machine, model, token ids and bat
   forwards, of similar length and up to 4,096 tokens, as `Predictor` does.
 - `minilm` has its own weights. `bert-base` and `roberta-large` are models of those sizes with random weights, behind MiniLM's tokenizer.
 
-The sides take turns. In training and inference each has a process of its own, as in use, and batches of its own in every round, after
-some that do not count; elsewhere all are in one process, where they share oneDNN's cache of 1,024 products. Rivals too have the setting
+The sides take turns. In training and inference each method has a process of its own, as in use, and texts of its own in every round,
+after some that do not count; elsewhere all are in one process, where they share oneDNN's cache of 1,024 products. Rivals too have the setting
 of `softcue/encoder/memory.py`, which spares them page faults. A figure is the median of the rounds, an "x" the median of the ratios of
 rounds side by side, and the spread half the distance of the quartiles, as a share of the median (of fewer than four rounds, half their
 range). Three are of another kind: memory has one process for each side, the packed sweep is one round of whole commands, and precision
