@@ -32,12 +32,12 @@ softcue beside transformers and PEFT: the same machine, model, token ids and bat
 - `minilm` has its own weights. `bert-base` and `roberta-large` are models of those sizes with random weights, behind MiniLM's tokenizer.
 
 The sides take turns. In training and inference each method has a process of its own, as in use, and texts of its own in every round,
-after some that do not count; elsewhere all are in one process, where they share oneDNN's cache of 1,024 products. Rivals too have the setting
-of `softcue/encoder/memory.py`, which spares them page faults. A figure is the median of the rounds, an "x" the median of the ratios of
-rounds side by side, and the spread half the distance of the quartiles, as a share of the median (of fewer than four rounds, half their
-range). Three are of another kind: memory has one process for each side, the packed sweep is one round of whole commands, and precision
-measures quality and no time. **Ratios count, seconds do not**: the machines are shared. What each table was measured on stands under it.
-Nothing was run on CUDA.
+after some that do not count; elsewhere all are in one process, where they share oneDNN's cache of 1,024 products. Rivals too have the
+setting of `softcue/encoder/memory.py`, which spares them page faults. A figure is the median of the rounds, an "x" the median of the
+ratios of rounds side by side, and the spread half the distance of the quartiles, as a share of the median (of fewer than four rounds,
+half their range). Three are of another kind: memory has one process for each side, the packed sweep is one round of whole commands, and
+precision measures quality and no time. **Ratios count, seconds do not**: the machines are shared. What each table was measured on stands
+under it. Nothing was run on CUDA.
 """
 TAIL = """## What makes it fast
 
