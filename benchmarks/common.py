@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 import torch
 
 T = TypeVar("T")
-Maker = Callable[[], Sequence[Callable[[], Any]]]
+Turn = Callable[[], Any]
+Maker = Callable[[], Sequence[Turn]]
 RESULTS = Path(__file__).parent / "results"
 CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
@@ -70,7 +71,7 @@ class Times:
         return statistics.median(a / b for a, b in zip(self.seconds, other.seconds, strict=True))
 
 
-def alternate(sides: Mapping[str, Callable[[], Any]], options: Options) -> dict[str, Times]:
+def alternate(sides: Mapping[str, Turn], options: Options) -> dict[str, Times]:
     """Time all sides in turn, round by round, after one round that does not count; every other round runs backwards."""
     return _rounds({name: partial(_clocked, run, options.clock) for name, run in sides.items()}, options.repeat)
 
@@ -101,13 +102,13 @@ def _rounds(sides: Mapping[str, Callable[[], float]], count: int) -> dict[str, T
     return {name: Times(tuple(taken)) for name, taken in seconds.items()}
 
 
-def _clocked(run: Callable[[], Any], clock: str) -> float:
+def _clocked(run: Turn, clock: str) -> float:
     began = CLOCKS[clock]()
     run()
     return CLOCKS[clock]() - began
 
 
-_sides: Sequence[Callable[[], Any]]  # of this process, where `paired` started it
+_sides: Sequence[Turn]  # of this process, where `paired` started it
 
 
 def _open_sides(make: Maker, threads: int) -> None:
@@ -124,7 +125,7 @@ def _turn_elsewhere(process: ProcessPoolExecutor, number: int, clock: str) -> fl
     return process.submit(_turn, number, clock).result()
 
 
-def in_turn(run: Callable[[T], Any], parts: Iterable[T]) -> Callable[[], Any]:
+def in_turn(run: Callable[[T], Any], parts: Iterable[T]) -> Turn:
     """A side that takes the next part at each call: like an epoch, which never shows the same batch again."""
     turn = iter(parts)
     return lambda: run(next(turn))

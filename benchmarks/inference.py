@@ -1,16 +1,16 @@
 """Inference: batches of real text and one text at a time, against transformers by default and at its best.
 
-Each side has a process of its own, as in use. Every round has texts of its own; before the rounds come some that do not count.
+Each method has a process of its own, as in use. Every round has texts of its own; before the rounds come some that do not count.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
 
 from benchmarks import ours, peers
-from benchmarks.common import Options, in_turn, paired, read_options, write
+from benchmarks.common import Options, Turn, in_turn, paired, read_options, write
 
 RUNS = (
     ("minilm", "sst2", ("pasta", "apt", "spt", "lora")),
@@ -20,7 +20,6 @@ RUNS = (
     ("bert-base", "sst2", ("pasta",)),
     ("roberta-large", "sst2", ("pasta",)),
 )
-Turn = Callable[[], Any]
 QUICK = (("minilm", "sst2", ("pasta", "apt")), ("minilm", "atis_intent", ("pasta",)))
 
 

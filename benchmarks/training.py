@@ -6,12 +6,12 @@ rounds come some that do not count, for what the first hundred batches make torc
 an epoch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from benchmarks import ours, peers
-from benchmarks.common import Options, in_turn, paired, read_options, write
+from benchmarks.common import Options, Turn, in_turn, paired, read_options, write
 
 RIVAL = {"pasta": "prefix", "stp": "prefix", "spt": "prefix", "apt": "prefix", "ptuning": "prefix", "lora": "lora", "full": "full"}
 RUNS = (  # backbone, task, methods
@@ -22,7 +22,6 @@ RUNS = (  # backbone, task, methods
     ("bert-base", "sst2", ("pasta", "full")),
 )
 BEFORE = 8  # parts of the data that come before the rounds; in float32 nothing is kept that they would have to make
-Turn = Callable[[], None]
 QUICK = (("minilm", "sst2", ("pasta", "apt", "lora", "full")), ("minilm", "atis_intent", ("pasta",)))
 
 

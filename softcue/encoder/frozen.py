@@ -33,7 +33,7 @@ class Half:
 
     def forth(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Norm]:
         """(M, I), (M, D) -> (M, D)"""
-        total, kept = product(x, self.linear.packed(self.linear.whole, False), self.linear.bias), None
+        total, kept = self.linear(x), None
         if self.rate:
             kept = keep(total, self.rate)
             total = torch.addcmul(residual, total, kept, out=total)
@@ -62,7 +62,7 @@ class _Project(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, linear: Linear) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def, override]
         ctx.linear = linear
-        return product(x, linear.packed(linear.whole, False), linear.bias), x.view_as(x)
+        return linear(x), x.view_as(x)
 
     @staticmethod
     def backward(ctx, grad: Tensor, beside: Tensor):  # type: ignore[no-untyped-def, override]
@@ -79,7 +79,7 @@ class _Finish(torch.autograd.Function):
     @staticmethod
     def forward(ctx, mixed: Tensor, hidden: Tensor, first: Half, up: Linear, activation: str, second: Half) -> Tensor:  # type: ignore[no-untyped-def, override]
         middle, found = first.forth(longer(mixed), longer(hidden))
-        wide = product(middle, up.packed(up.whole, False), up.bias)
+        wide = up(middle)
         closed, found_last = second.forth(ACTIVATIONS[activation](wide), middle)
         ctx.parts = first, up, activation, second
         ctx.save_for_backward(wide, *found, *found_last)
