@@ -30,7 +30,7 @@ from softcue.full import METHOD as FULL
 from softcue.full import train_full
 from softcue.job import Job
 from softcue.readers import Data
-from softcue.settings import preset
+from softcue.settings import preset, preset_config
 from softcue.splits import select
 from softcue.tasks import open_data
 from softcue.training import train_jobs
@@ -79,6 +79,7 @@ def check(data: Data, methods: Sequence[str], seeds: Sequence[int], base: Base, 
         here, settled = machine(OPTIONS), preset(method, data.kind, len(selection.train), {})
         table[method] = {
             **summary(Row(method, [{name: float(own[name]) for name in data.metrics} for own in scores]), data.metrics),
+            "config": preset_config(method, data.kind),
             "rate": settled.rate,
             "epochs": settled.epochs,
             "seconds": time.monotonic() - began,

@@ -149,7 +149,7 @@ def save(found: Mapping[Key, Mapping[str, Any]], base: Base, out: Path) -> None:
 def with_tables(shipped: str, found: Sequence[Mapping[str, Any]], backbone: str) -> str:
     """presets.toml with a table for each (method, kind), and one for small data below it, in place of those found before.
 
-    A table keeps its `examples`, which sweeps over epochs chose and this script does not find.
+    A table keeps what this script does not find: `examples` and `length`.
     """
     own, before = shipped.partition(MARKER)[0].rstrip(), tomllib.loads(shipped)
     rates = {(one["method"], one["kind"], one["size"]): one["rate"] for one in found}
@@ -161,8 +161,9 @@ def with_tables(shipped: str, found: Sequence[Mapping[str, Any]], backbone: str)
         for size, name in (("large", f"{method}.{kind}"), ("small", f"{method}.{kind}.small")):
             if (method, kind, size) in rates:
                 lines += ["", f"[{name}]", f"rate = {rates[method, kind, size]:g}"]
-                if size == "large" and (examples := before.get(method, {}).get(kind, {}).get("examples")):
-                    lines.append(f"examples = {examples:_}")
+                if size == "large":
+                    own_table = before.get(method, {}).get(kind, {})
+                    lines += [f"{name} = {own_table[name]:_}" for name in ("examples", "length") if name in own_table]
     made = "\n".join([own, "", *lines, ""])
     for (method, kind, size), rate in rates.items():
         assert _rate_of(made, method, kind, size) == rate

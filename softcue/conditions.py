@@ -41,7 +41,7 @@ def _conditions(job: Job, base: Base, digest: str) -> dict[str, Any]:
         "device": next(base.backbone.encoder.parameters()).device.type,
         "pooling": choose_pooling(job.pooling, base),
         "limit": job.limit,
-        "config": {} if method is None else asdict(make_config(method, job.settings)),
+        "config": {} if method is None else asdict(make_config(method, job.data.kind, job.settings)),
         "training": asdict(preset(job.method, job.data.kind, len(job.data.splits.get("train", ())), job.training)),
         "plugin": None if method is None else source_digest(method),
     }

@@ -17,7 +17,7 @@ from softcue.heads import POOLINGS, Head
 from softcue.prepare import Item, Read, Reading, remembering
 from softcue.protocol import Facts
 from softcue.readers.records import Data, Record
-from softcue.settings import Training, preset
+from softcue.settings import Training, preset, preset_config
 from softcue.splits import Selection, select
 
 LIMIT = 128  # tokens, as in the published recipes
@@ -66,13 +66,13 @@ def method_class(method: str) -> type[Cue]:
     return Cue.registry[method]
 
 
-def make_config(method: type[Cue], settings: Mapping[str, Any]) -> Any:
-    """The method's config with the user's settings; RequestError names every wrong one."""
+def make_config(method: type[Cue], kind: str, settings: Mapping[str, Any]) -> Any:
+    """The method's config with its preset for the kind of data and the user's settings; RequestError names every wrong one."""
     known = {f.name for f in fields(method.Config)}
     wrong = sorted(set(settings) - known)
     if wrong:
         raise RequestError(f"{method.method} has no setting {', '.join(wrong)}; it has {', '.join(sorted(known)) or 'none'}")
-    config = method.Config(**settings)
+    config = method.Config(**{**preset_config(method.method, kind), **settings})
     huge = [f.name for f in fields(config) if largest(getattr(config, f.name)) > SIZE_LIMIT]
     if huge:
         raise RequestError(f"{method.method}: {', '.join(huge)} is larger than any adapter holds; expected at most {SIZE_LIMIT:,}")
@@ -103,7 +103,7 @@ def prepare(job: Job, base: Base, read: Read | None = None) -> Prepared:
     examples = [example for item in items[:MEASURED] for example in item.examples]
     doubled = base.text.slots(True).count("sep") > 2
     facts = Facts(encoder.dims, slots, lambda: attention_mass(encoder, examples, len(slots)), doubled)
-    config = method.settle(make_config(method, job.settings), facts)
+    config = method.settle(make_config(method, job.data.kind, job.settings), facts)
     with seeded(job.seed):
         cue = method(encoder.dims, config)
         head = Head.registry[job.data.kind](encoder.dims.hidden, [max(1, len(reading.labels))], pooling, training.head_dropout)

@@ -1,4 +1,4 @@
-"""Training settings: the dataclass, and the presets that fill it for a method, a kind of data and a number of rows."""
+"""Training settings: the dataclass, and the presets that fill it and a method's config."""
 
 import tomllib
 from collections.abc import Mapping
@@ -31,6 +31,10 @@ class Training(Options):
     head_dropout: float = setting(0.1, least=0, below=1)  # before the head's linear map, as published
 
 
+_NAMES = frozenset(f.name for f in fields(Training))
+_BUDGET = frozenset(("examples", "fewest_epochs", "most_epochs"))  # from which a preset makes the epochs
+
+
 @cache
 def _presets() -> dict[str, dict[str, Any]]:
     return tomllib.loads(files("softcue").joinpath("presets.toml").read_text(encoding="utf-8"))
@@ -41,17 +45,24 @@ def preset(method: str, kind: str, rows: int, overrides: Mapping[str, Any]) -> T
 
     Tables of presets.toml from general to special: default, METHOD, METHOD.KIND, METHOD.KIND.small.
     """
-    own = _presets().get(method, {})
-    of_kind = own.get(kind, {})
-    levels = _presets()["default"], own, of_kind, of_kind.get("small", {}) if rows < SMALL else {}
-    table = {name: value for level in levels for name, value in level.items() if not isinstance(value, dict)}
-    examples, fewest, most = (table.pop(key) for key in ("examples", "fewest_epochs", "most_epochs"))
-    epochs = min(most, max(fewest, round(examples / max(1, rows))))
-    known = {f.name for f in fields(Training)}
-    wrong = sorted(set(overrides) - known)
+    of_kind = _presets().get(method, {}).get(kind, {})
+    table = {**_presets()["default"], **_table(method, kind), **(of_kind.get("small", {}) if rows < SMALL else {})}
+    epochs = min(table["most_epochs"], max(table["fewest_epochs"], round(table["examples"] / max(1, rows))))
+    wrong = sorted(set(overrides) - _NAMES)
     if wrong:
-        raise RequestError(f"training settings have no {', '.join(wrong)}; they have {', '.join(sorted(known))}")
-    return replace(Training(**{"epochs": epochs, **table}), **overrides)
+        raise RequestError(f"training settings have no {', '.join(wrong)}; they have {', '.join(sorted(_NAMES))}")
+    usual = {"epochs": epochs, **{name: value for name, value in table.items() if name in _NAMES}}
+    return replace(Training(**usual), **overrides)
+
+
+def preset_config(method: str, kind: str) -> dict[str, Any]:
+    """What the tables METHOD and METHOD.KIND say of the method's own config; nothing of it hangs on the number of rows."""
+    return {name: value for name, value in _table(method, kind).items() if name not in _NAMES | _BUDGET}
+
+
+def _table(method: str, kind: str) -> dict[str, Any]:
+    own = _presets().get(method, {})
+    return {name: value for level in (own, own.get(kind, {})) for name, value in level.items() if not isinstance(value, dict)}
 
 
 def split_settings(method: type[Cue] | None, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

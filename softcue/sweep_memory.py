@@ -64,7 +64,7 @@ class Memory:
         return {
             **asdict(trial),
             "data": self.digests[trial.data],
-            "config": asdict(make_config(method, trial.point.own)),
+            "config": asdict(make_config(method, self.terms.data[trial.data].kind, trial.point.own)),
             "training": asdict(settled(trial, self.terms)),
             "plugin": source_digest(method),
         }

@@ -135,7 +135,7 @@ def usual_rates(method: str, kind: str, rows: int) -> list[float]:
 def check_points(points: Sequence[Point], kind: str) -> None:
     """Build every point's config and training settings. Raises RequestError for the first that cannot be."""
     for point in points:
-        make_config(method_class(point.method), point.own)
+        make_config(method_class(point.method), kind, point.own)
         preset(point.method, kind, 1, point.training)
 
 

@@ -164,7 +164,8 @@ def group_trials(trials: Sequence[Trial], terms: Terms, device: str) -> list[Gro
     for unit in units.values():
         training, rows = settled(unit[0], terms), sum(step_rows(trial, terms) for trial in unit)
         method = method_class(unit[0].point.method)
-        shape = method.shape(make_config(method, unit[0].point.own)), training.backbone_dropout, training.head_dropout
+        config = make_config(method, terms.data[unit[0].data].kind, unit[0].point.own)
+        shape = method.shape(config), training.backbone_dropout, training.head_dropout
         open_groups = groups.setdefault((method.method, shape), [[]])
         last = open_groups[-1]
         full = len(last) + len(unit) > seats or sum(step_rows(trial, terms) for trial in last) + rows > rows_at_most

@@ -10,6 +10,8 @@ import pytest
 import softcue.cues  # noqa: F401  (fills the registry)
 from scripts.find_presets import DEVELOPMENT, HELD_BACK, MARKER, METHODS, NOISE, best_rate, beyond, main, with_tables
 from softcue import settings
+from softcue.base import open_base
+from softcue.job import Job, make_config, prepare
 from softcue.protocol import Cue
 from softcue.settings import SMALL, preset
 from tests.sweep_cases import write_data
@@ -26,7 +28,7 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "default": {"rate": 1.0, "batch": 32, "examples": 100, "fewest_epochs": 1, "most_epochs": 9},
         "spt": {
             "rate": 2.0,
-            "tag": {"rate": 3.0, "batch": 16, "small": {"rate": 4.0, "most_epochs": 5}},
+            "tag": {"rate": 3.0, "batch": 16, "length": 5, "small": {"rate": 4.0, "most_epochs": 5}},
             "score": {"small": {"rate": 5.0}},
         },
     }
@@ -53,6 +55,27 @@ def test_the_most_special_table_wins(tables: dict[str, Any]) -> None:
 def test_a_special_table_keeps_what_it_does_not_name(tables: dict[str, Any]) -> None:
     assert preset("spt", "tag", 10, {}).batch == 16
     assert (preset("spt", "tag", 10, {}).epochs, preset("spt", "classify", 10, {}).epochs) == (5, 9)
+
+
+def test_a_methods_own_settings_come_from_its_tables_and_the_user_wins(tables: dict[str, Any]) -> None:
+    tables["spt"]["tau"] = 2.0
+    made = {kind: make_config(Cue.registry["spt"], kind, {}) for kind in KINDS}
+    assert {kind: (config.length, config.tau) for kind, config in made.items()} == {**dict.fromkeys(KINDS, (16, 2.0)), "tag": (5, 2.0)}
+    assert make_config(Cue.registry["spt"], "tag", {"length": 7}).length == 7
+
+
+def test_what_is_trained_has_the_presets_length(tables: dict[str, Any]) -> None:
+    base = open_base(base_folder(), precision="float32")
+    assert {kind: prepare(Job(tiny_data(kind), "spt"), base).cue.config.length for kind in ("classify", "tag")} == {
+        "classify": 16,
+        "tag": 5,
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", sorted(Cue.registry))
+def test_every_shipped_preset_names_what_the_method_has(method: str, kind: str) -> None:
+    assert make_config(Cue.registry[method], kind, {})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -110,11 +133,11 @@ def test_what_was_found_before_is_replaced_and_the_rest_of_the_file_is_kept() ->
     assert again.count(MARKER) == 1
 
 
-def test_a_table_keeps_the_examples_that_other_sweeps_chose() -> None:
-    shipped = f"[spt]\nrate = 0.5\n\n{MARKER}\n\n[spt.tag]\nrate = 0.5\nexamples = 40_000\n"
+def test_a_table_keeps_the_examples_and_the_length_that_other_studies_chose() -> None:
+    shipped = f"[spt]\nrate = 0.5\n\n{MARKER}\n\n[spt.tag]\nrate = 0.5\nexamples = 40_000\nlength = 64\n"
     found = [{"method": "spt", "kind": kind, "size": "large", "rate": 0.25} for kind in ("tag", "score")]
     made = tomllib.loads(with_tables(shipped, found, "minilm"))
-    assert made["spt"] == {"rate": 0.5, "tag": {"rate": 0.25, "examples": 40_000}, "score": {"rate": 0.25}}
+    assert made["spt"] == {"rate": 0.5, "tag": {"rate": 0.25, "examples": 40_000, "length": 64}, "score": {"rate": 0.25}}
 
 
 def test_the_script_finds_rates_shows_its_evidence_and_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,7 @@ def test_there_is_a_recipe_for_every_published_row() -> None:
 @pytest.mark.parametrize("name", recipe_names())
 def test_a_recipe_fits_the_dataclasses_and_names_what_exists(name: str) -> None:
     recipe = load_recipe(name)
-    make_config(Cue.registry[recipe.method], recipe.settings)
+    make_config(Cue.registry[recipe.method], "classify", recipe.settings)
     training = Training(**recipe.training)
     assert training.warmup == training.decay == training.patience == 0  # of none of the published scripts
     assert split_settings(Cue.registry[recipe.method], {**recipe.settings, **recipe.training})

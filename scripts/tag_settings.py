@@ -1,0 +1,98 @@
+"""Tries settings of tags that no sweep over rates finds - prefix length, LoRA's rate - on development sets.
+
+    python -m scripts.tag_settings --data-root DATA            # hours; the same command goes on after a kill
+
+At most 2,000 training rows, the preset's number of examples, a tenth of train selects the step. What is compared is the score of the test
+rows, which in a development set are free to choose with, and are up to ten times as many as select. Writes a JSON to OUT;
+`python -m scripts.presets_page` shows it.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from benchmarks.common import machine
+from scripts.check_presets import OPTIONS, RESULTS, ROWS, train
+from scripts.find_presets import HELD_BACK
+from softcue.base import Base, open_base
+from softcue.errors import SoftcueError
+from softcue.files import read_json, write_file
+from softcue.full import METHOD as FULL
+from softcue.job import Job, method_class
+from softcue.readers import Data
+from softcue.readers.records import Record
+from softcue.settings import split_settings
+from softcue.tasks import open_data
+
+Settings = Mapping[str, Any]
+SETS = ("mit_movie", "conll04")
+SPARSE = "conll04", "Other"  # a set, and the one type that is left of its tags: most sentences have none
+TRIED: tuple[tuple[str, Settings], ...] = (
+    (FULL, {}),
+    ("spt", {"length": 16, "rate": 0.09}),
+    ("spt", {"length": 64, "rate": 0.03}),
+    ("spt", {"length": 64, "rate": 0.09}),
+    ("apt", {"length": 16, "rate": 0.03}),
+    ("apt", {"length": 64, "rate": 0.05}),
+    ("lora", {"rate": 0.004}),
+    ("lora", {"rate": 0.009}),
+)
+TRIED_SPARSE: tuple[tuple[str, Settings], ...] = (("lora", {"rate": 0.004}), ("lora", {"rate": 0.009}))
+SPARSE_SEEDS = 3
+
+
+def main() -> None:
+    """Read the command line, train, write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data-root", type=Path, required=True, help="folder with a folder for each data set")
+    parser.add_argument("--out", type=Path, default=RESULTS / "tag_settings", help="folder of a JSON for each data set")
+    parser.add_argument("--sets", default=",".join([*SETS, "sparse"]), help="names with commas between")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    try:
+        base = open_base("minilm")
+        for name in given.sets.split(","):
+            data = open_data(SPARSE[0] if name == "sparse" else name, data_root=given.data_root, limit={"train": ROWS})
+            assert name not in {held for sets in HELD_BACK.values() for held in sets}
+            if name == "sparse":
+                study(sparse(data, SPARSE[1]), TRIED_SPARSE, SPARSE_SEEDS, base, given.out / "sparse.json")
+            else:
+                study(data, TRIED, 1, base, given.out / f"{name}.json")
+    except SoftcueError as error:
+        sys.exit(f"tag_settings: {error}")
+
+
+def sparse(data: Data, kept: str) -> Data:
+    """The same sentences with the tags of one type alone."""
+
+    def bared(record: Record) -> Record:
+        return replace(record, tags=tuple(tag if tag.partition("-")[2] == kept else "O" for tag in record.tags))
+
+    splits = {name: [bared(record) for record in records] for name, records in data.splits.items()}
+    return replace(data, splits=splits, labels=tuple(label for label in data.labels if label == "O" or label.partition("-")[2] == kept))
+
+
+def study(data: Data, tried: Sequence[tuple[str, Settings]], seeds: int, base: Base, file: Path) -> None:
+    """Train what `file` does not hold yet, and write it after each."""
+    runs: list[dict[str, Any]] = read_json(file, SoftcueError)["runs"] if file.exists() else []
+    for method, settings in tried:
+        if any((run["method"], run["settings"]) == (method, dict(settings)) for run in runs):
+            continue
+        began = time.monotonic()
+        own, training = ({}, dict(settings)) if method == FULL else split_settings(method_class(method), settings)
+        scores = train([Job(data, method, own, training, seed, from_train=True) for seed in range(seeds)], base)
+        found = [float(own[data.metric]) for own in scores]
+        commit = machine(OPTIONS)["commit"]
+        runs.append({"method": method, "settings": dict(settings), "scores": found, "seconds": time.monotonic() - began, "commit": commit})
+        write_file(file, json.dumps({"metric": data.metric, "rows": len(data.splits["train"]), "runs": runs}, indent=1).encode())
+        print(f"{data.name} {method} {settings}: {data.metric} {mean(found):.4f}, {runs[-1]['seconds']:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
