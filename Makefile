@@ -47,5 +47,5 @@ $(VENV)/.stamp-core: pyproject.toml constraints.txt | $(bin)/python
 	@touch $@
 
 $(VENV)/.stamp-test: $(VENV)/.stamp-core
-	$(install) -e ".[test,hf,plots,serve,sweep]"
+	$(install) -e ".[test,hf,plots,ray]"
 	@touch $@
