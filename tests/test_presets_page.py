@@ -40,6 +40,13 @@ def test_the_best_of_three_is_held_against_full_fine_tuning() -> None:
     assert "gum, 2,000 rows: the best of PASTA, SPT and APT is spt, 1.0 points ahead of full fine-tuning." in told
 
 
+def test_of_the_three_those_that_are_measured_are_held_against_full_fine_tuning() -> None:
+    part = result("cola", pasta=0.89)
+    del part["table"]["apt"]
+    told = "cola, 2,000 rows: the best of PASTA, SPT and APT is pasta, 1.0 points behind full fine-tuning; apt is not measured yet."
+    assert told in verdicts([part])
+
+
 def test_what_is_not_measured_yet_is_said_and_left_out_of_the_verdicts() -> None:
     part = result("gum")
     del part["table"]["full"]
