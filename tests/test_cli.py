@@ -177,7 +177,11 @@ def test_control_c_ends_with_130_and_no_traceback(shell: Shell, tmp_path: Path, 
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr("softcue.loop.pack_items", interrupt)
-    result = shell(*train(out=tmp_path / "a"))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started without it
+    try:
+        result = shell(*train(out=tmp_path / "a"))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (result.code, result.out, "Traceback" in result.err) == (130, "", False)
     assert Adapter.load(tmp_path / "a").method == "apt"
     assert os.listdir(tmp_path) == ["a"]

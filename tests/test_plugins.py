@@ -136,7 +136,7 @@ BROKEN = [
     ("a = 1\nb = a / 0\n", "line 2: ZeroDivisionError: division by zero"),
     ("def f():\n    import sys\n    sys.exit('bye')\nf()\n", "line 3: SystemExit: bye"),
     ("import nothing_of_that_name", "line 1: ModuleNotFoundError: No module named 'nothing_of_that_name'"),
-    ("a = 1\x00", "SyntaxError: source code string cannot contain null bytes"),
+    ("a = 1\x00", "Error: source code string cannot contain null bytes"),  # a ValueError in older Python 3.11
     ("import json\njson.loads('{')", "line 2: JSONDecodeError"),
     ("a = 1", "it registers nothing; expected a subclass of softcue.Cue"),
     (HEAD + "class Mine(Cue, method='pasta', config=C):\n    pass", "method 'pasta' is registered twice"),
