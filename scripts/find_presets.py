@@ -163,7 +163,7 @@ def with_tables(shipped: str, found: Sequence[Mapping[str, Any]], backbone: str)
                 lines += ["", f"[{name}]", f"rate = {rates[method, kind, size]:g}"]
                 if size == "large":
                     own_table = before.get(method, {}).get(kind, {})
-                    lines += [f"{name} = {own_table[name]:_}" for name in ("examples", "length") if name in own_table]
+                    lines += [f"{kept} = {own_table[kept]:_}" for kept in ("examples", "length") if kept in own_table]
     made = "\n".join([own, "", *lines, ""])
     for (method, kind, size), rate in rates.items():
         assert _rate_of(made, method, kind, size) == rate

@@ -19,7 +19,6 @@ from typing import Any
 
 from benchmarks.common import machine
 from scripts.check_presets import OPTIONS, RESULTS, ROWS, train
-from scripts.find_presets import HELD_BACK
 from softcue.base import Base, open_base
 from softcue.errors import SoftcueError
 from softcue.files import read_json, write_file
@@ -54,12 +53,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "tag_settings", help="folder of a JSON for each data set")
     parser.add_argument("--sets", default=",".join([*SETS, "sparse"]), help="names with commas between")
     given = parser.parse_args()
+    unknown = sorted(set(given.sets.split(",")) - {*SETS, "sparse"})
+    if unknown:
+        sys.exit(f"tag_settings: {', '.join(unknown)} is not a set to choose with; expected some of {', '.join(SETS)}, sparse")
     given.out.mkdir(parents=True, exist_ok=True)
     try:
         base = open_base("minilm")
         for name in given.sets.split(","):
             data = open_data(SPARSE[0] if name == "sparse" else name, data_root=given.data_root, limit={"train": ROWS})
-            assert name not in {held for sets in HELD_BACK.values() for held in sets}
             if name == "sparse":
                 study(sparse(data, SPARSE[1]), TRIED_SPARSE, SPARSE_SEEDS, base, given.out / "sparse.json")
             else:
@@ -71,11 +72,13 @@ def main() -> None:
 def sparse(data: Data, kept: str) -> Data:
     """The same sentences with the tags of one type alone."""
 
+    labels = tuple(label for label in data.labels if label in ("O", f"B-{kept}", f"I-{kept}"))
+
     def bared(record: Record) -> Record:
-        return replace(record, tags=tuple(tag if tag.partition("-")[2] == kept else "O" for tag in record.tags))
+        return replace(record, tags=tuple(tag if tag in labels else "O" for tag in record.tags))
 
     splits = {name: [bared(record) for record in records] for name, records in data.splits.items()}
-    return replace(data, splits=splits, labels=tuple(label for label in data.labels if label == "O" or label.partition("-")[2] == kept))
+    return replace(data, splits=splits, labels=labels)
 
 
 def study(data: Data, tried: Sequence[tuple[str, Settings]], seeds: int, base: Base, file: Path) -> None:
@@ -85,7 +88,7 @@ def study(data: Data, tried: Sequence[tuple[str, Settings]], seeds: int, base: B
         if any((run["method"], run["settings"]) == (method, dict(settings)) for run in runs):
             continue
         began = time.monotonic()
-        own, training = ({}, dict(settings)) if method == FULL else split_settings(method_class(method), settings)
+        own, training = split_settings(None if method == FULL else method_class(method), settings)
         scores = train([Job(data, method, own, training, seed, from_train=True) for seed in range(seeds)], base)
         found = [float(own[data.metric]) for own in scores]
         commit = machine(OPTIONS)["commit"]

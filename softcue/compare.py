@@ -23,7 +23,7 @@ from softcue.full import Checkpoint, train_full
 from softcue.job import LIMIT, Job, method_class, read_as
 from softcue.prepare import Reading
 from softcue.readers import Data, Record
-from softcue.settings import Training, preset
+from softcue.settings import TRAINING, preset
 from softcue.splits import select
 from softcue.tasks import open_data
 from softcue.training import Report, train_jobs
@@ -110,18 +110,17 @@ def compare(
 
 def share_out(methods: Sequence[str], settings: Mapping[str, Any]) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
     """For each method what of `settings` its config takes and what its training; RequestError for what nobody takes."""
-    training = {f.name for f in fields(Training)}
     own = {method: set() if method == FULL else {f.name for f in fields(method_class(method).Config)} for method in methods}
-    wrong = sorted(set(settings) - training.union(*own.values()))
+    wrong = sorted(set(settings) - TRAINING.union(*own.values()))
     if wrong:
         known = ", ".join(sorted(set().union(*own.values()))) or "none"
         raise RequestError(
-            f"none of {', '.join(methods)} has a setting {', '.join(wrong)}; theirs are {known}, training's {', '.join(sorted(training))}"
+            f"none of {', '.join(methods)} has a setting {', '.join(wrong)}; theirs are {known}, training's {', '.join(sorted(TRAINING))}"
         )
     shares = {}
     for method in methods:
         mine = {name: value for name, value in settings.items() if name in own[method]}
-        shares[method] = mine, {name: value for name, value in settings.items() if name not in mine and name in training}
+        shares[method] = mine, {name: value for name, value in settings.items() if name not in mine and name in TRAINING}
     return shares
 
 

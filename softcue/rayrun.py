@@ -45,10 +45,13 @@ def on_ray(address: str, terms: Terms, base: Base, methods: Sequence[str]) -> It
         import ray
     except ImportError as error:
         raise RequestError("ray is not installed; pip install 'softcue[ray]', or sweep without it") from error
-    quiet: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        ray.init(None if address == LOCAL else address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **quiet)
+        ray.init(
+            None if address == LOCAL else address,
+            include_dashboard=False if address == LOCAL else None,
+            log_to_driver=False, logging_level=logging.ERROR, configure_logging=True,
+        )  # fmt: skip
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise RequestError(f"no Ray cluster at {address!r} ({str(error).splitlines()[0]}); expected host:port, auto, or local") from error
     try:

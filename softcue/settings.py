@@ -31,7 +31,7 @@ class Training(Options):
     head_dropout: float = setting(0.1, least=0, below=1)  # before the head's linear map, as published
 
 
-_NAMES = frozenset(f.name for f in fields(Training))
+TRAINING = frozenset(f.name for f in fields(Training))  # the names of its settings
 _BUDGET = frozenset(("examples", "fewest_epochs", "most_epochs"))  # from which a preset makes the epochs
 
 
@@ -48,16 +48,16 @@ def preset(method: str, kind: str, rows: int, overrides: Mapping[str, Any]) -> T
     of_kind = _presets().get(method, {}).get(kind, {})
     table = {**_presets()["default"], **_table(method, kind), **(of_kind.get("small", {}) if rows < SMALL else {})}
     epochs = min(table["most_epochs"], max(table["fewest_epochs"], round(table["examples"] / max(1, rows))))
-    wrong = sorted(set(overrides) - _NAMES)
+    wrong = sorted(set(overrides) - TRAINING)
     if wrong:
-        raise RequestError(f"training settings have no {', '.join(wrong)}; they have {', '.join(sorted(_NAMES))}")
-    usual = {"epochs": epochs, **{name: value for name, value in table.items() if name in _NAMES}}
+        raise RequestError(f"training settings have no {', '.join(wrong)}; they have {', '.join(sorted(TRAINING))}")
+    usual = {"epochs": epochs, **{name: value for name, value in table.items() if name in TRAINING}}
     return replace(Training(**usual), **overrides)
 
 
 def preset_config(method: str, kind: str) -> dict[str, Any]:
     """What the tables METHOD and METHOD.KIND say of the method's own config; nothing of it hangs on the number of rows."""
-    return {name: value for name, value in _table(method, kind).items() if name not in _NAMES | _BUDGET}
+    return {name: value for name, value in _table(method, kind).items() if name not in TRAINING | _BUDGET}
 
 
 def _table(method: str, kind: str) -> dict[str, Any]:
@@ -68,10 +68,9 @@ def _table(method: str, kind: str) -> dict[str, Any]:
 def split_settings(method: type[Cue] | None, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What belongs to the method's config and what to Training; RequestError names what belongs to neither."""
     own = {f.name for f in fields(method.Config)} if method is not None else set()
-    shared = {f.name for f in fields(Training)}
-    wrong = sorted(set(given) - own - shared)
+    wrong = sorted(set(given) - own - TRAINING)
     if wrong:
         name = method.method if method is not None else "full fine-tuning"
-        its, training = ", ".join(sorted(own)) or "none", ", ".join(sorted(shared))
+        its, training = ", ".join(sorted(own)) or "none", ", ".join(sorted(TRAINING))
         raise RequestError(f"{name} has no setting {', '.join(wrong)}; its own are {its}, and training has {training}")
     return {k: v for k, v in given.items() if k in own}, {k: v for k, v in given.items() if k not in own}

@@ -13,10 +13,10 @@ from softcue.base import Base
 from softcue.conditions import digest_of
 from softcue.errors import RequestError, SoftcueError
 from softcue.files import read_json, write_file
-from softcue.job import choose_pooling, make_config, method_class
+from softcue.job import choose_pooling, method_class
 from softcue.plugins import source_digest
 from softcue.search import Runner
-from softcue.trials import Group, Outcome, Result, Terms, Trial, device_of, settled
+from softcue.trials import Group, Outcome, Result, Terms, Trial, device_of, settled, settled_config
 
 
 class Memory:
@@ -64,7 +64,7 @@ class Memory:
         return {
             **asdict(trial),
             "data": self.digests[trial.data],
-            "config": asdict(make_config(method, self.terms.data[trial.data].kind, trial.point.own)),
+            "config": asdict(settled_config(trial, self.terms)),
             "training": asdict(settled(trial, self.terms)),
             "plugin": source_digest(method),
         }

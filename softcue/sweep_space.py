@@ -11,7 +11,7 @@ from typing import Any
 
 from softcue.errors import RequestError
 from softcue.job import make_config, method_class
-from softcue.settings import Training, preset
+from softcue.settings import TRAINING, preset
 
 FACTORS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the preset's rate, where nobody says what to try
 SYNONYMS = {"lr": "rate"}  # on the command line only
@@ -35,12 +35,12 @@ class Point:
     @property
     def own(self) -> dict[str, Any]:
         """What the method's config takes."""
-        return {name: value for name, value in self.settings.items() if name not in _TRAINING}
+        return {name: value for name, value in self.settings.items() if name not in TRAINING}
 
     @property
     def training(self) -> dict[str, Any]:
         """What Training takes."""
-        return {name: value for name, value in self.settings.items() if name in _TRAINING}
+        return {name: value for name, value in self.settings.items() if name in TRAINING}
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,6 @@ class Range:
         ends = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
         drawn = math.exp(chance.uniform(*ends)) if self.log else chance.uniform(*ends)
         return min(max(_rounded(drawn), self.low), self.high)
-
-
-_TRAINING = {f.name for f in fields(Training)}
 
 
 def read_grid(given: Sequence[str]) -> dict[str, list[Any]]:
@@ -147,13 +144,13 @@ def told(value: Any) -> str:
 def _shares(methods: Sequence[str], names: Sequence[str]) -> dict[str, set[str]]:
     """The names that each method has; RequestError for one that none has."""
     own = {method: {f.name for f in fields(method_class(method).Config)} for method in methods}
-    wrong = sorted(set(names) - _TRAINING.union(*own.values()))
+    wrong = sorted(set(names) - TRAINING.union(*own.values()))
     if wrong:
         known = ", ".join(sorted(set().union(*own.values()))) or "none"
         raise RequestError(
-            f"{', '.join(methods)}: no setting {', '.join(wrong)}; own ones are {known}, and training has {', '.join(sorted(_TRAINING))}"
+            f"{', '.join(methods)}: no setting {', '.join(wrong)}; own ones are {known}, and training has {', '.join(sorted(TRAINING))}"
         )
-    return {method: names | _TRAINING for method, names in own.items()}
+    return {method: names | TRAINING for method, names in own.items()}
 
 
 def _named(item: str, flag: str, example: str) -> tuple[str, str]:

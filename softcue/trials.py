@@ -164,8 +164,7 @@ def group_trials(trials: Sequence[Trial], terms: Terms, device: str) -> list[Gro
     for unit in units.values():
         training, rows = settled(unit[0], terms), sum(step_rows(trial, terms) for trial in unit)
         method = method_class(unit[0].point.method)
-        config = make_config(method, terms.data[unit[0].data].kind, unit[0].point.own)
-        shape = method.shape(config), training.backbone_dropout, training.head_dropout
+        shape = method.shape(settled_config(unit[0], terms)), training.backbone_dropout, training.head_dropout
         open_groups = groups.setdefault((method.method, shape), [[]])
         last = open_groups[-1]
         full = len(last) + len(unit) > seats or sum(step_rows(trial, terms) for trial in last) + rows > rows_at_most
@@ -180,6 +179,11 @@ def settled(trial: Trial, terms: Terms) -> Training:
     """A trial's training settings."""
     data = terms.data[trial.data]
     return preset(trial.point.method, data.kind, len(data.splits["train"]), trial.training)
+
+
+def settled_config(trial: Trial, terms: Terms) -> Any:
+    """A trial's config of its method."""
+    return make_config(method_class(trial.point.method), terms.data[trial.data].kind, trial.point.own)
 
 
 def step_rows(trial: Trial, terms: Terms) -> int:
