@@ -31,7 +31,7 @@ from softcue.training import Report, train_jobs
 MAJORITY, PROBE = "majority", "probe"  # the rows that every table has
 NAME = "compare"  # of the files with the table
 OWN = tuple(
-    f"training.{name}" for name in ("rate", "warmup", "decay", "clip", "schedule", "backbone_dropout")
+    f"training.{name}" for name in ("rate", "head_rate", "warmup", "decay", "clip", "schedule", "backbone_dropout")
 )  # presets differ in them by method
 
 

@@ -55,8 +55,7 @@ class Prepared:
     @property
     def shape(self) -> Any:
         """Jobs of equal shape train in one loop."""
-        training = self.training
-        return self.job.method, type(self.cue).shape(self.cue.config), training.backbone_dropout, training.head_dropout
+        return self.job.method, type(self.cue).shape(self.cue.config), self.training.shape
 
 
 def method_class(method: str) -> type[Cue]:

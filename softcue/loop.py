@@ -152,7 +152,7 @@ class Loop:
     def __init__(self, model: Model, runs: Sequence[Run], ranks: Ranks) -> None:
         self.model, self.seats, self.parameters, self.ranks = model, len(model.places), model.tuned(), ranks
         self.runs = {run.seat: run for run in runs}
-        self.optimizer = SeatAdamW(self.parameters, self.seats, model.rate_shares())
+        self.optimizer = SeatAdamW(self.parameters, self.seats, model.rate_shares(runs[0].training.head_rate))
 
     def step(self, live: Sequence[Run], precision: Precision) -> Tensor:
         """One forward for all live runs, and one update; (A,) the losses."""

@@ -21,6 +21,7 @@ class Training(Options):
     epochs: int = setting(10, least=1)
     batch: int = setting(32, least=1)  # examples (questions, for choice) in a step
     rate: float = setting(3e-3, least=1e-12, below=1e3)  # peak learning rate
+    head_rate: float = setting(1.0, least=0)  # the head's, as a part of `rate`: vectors in hidden space want more than a matrix
     warmup: float = setting(0.06, least=0, below=1)  # share of all steps in which the rate rises
     decay: float = setting(0.0, least=0)  # AdamW's weight decay
     clip: float = setting(1.0, least=0)  # gradient norm per job; 0 does not clip
@@ -29,6 +30,11 @@ class Training(Options):
     group_by_length: bool = False  # batches of texts of similar length: about a seventh more texts a second, and a less random order
     backbone_dropout: bool = True  # the frozen backbone's own dropout while training, as published
     head_dropout: float = setting(0.1, least=0, below=1)  # before the head's linear map, as published
+
+    @property
+    def shape(self) -> Any:
+        """What jobs that train in one loop have in common; in all else each seat has its own."""
+        return self.head_rate, self.backbone_dropout, self.head_dropout
 
 
 TRAINING = frozenset(f.name for f in fields(Training))  # the names of its settings

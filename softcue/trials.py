@@ -164,7 +164,7 @@ def group_trials(trials: Sequence[Trial], terms: Terms, device: str) -> list[Gro
     for unit in units.values():
         training, rows = settled(unit[0], terms), sum(step_rows(trial, terms) for trial in unit)
         method = method_class(unit[0].point.method)
-        shape = method.shape(settled_config(unit[0], terms)), training.backbone_dropout, training.head_dropout
+        shape = method.shape(settled_config(unit[0], terms)), training.shape
         open_groups = groups.setdefault((method.method, shape), [[]])
         last = open_groups[-1]
         full = len(last) + len(unit) > seats or sum(step_rows(trial, terms) for trial in last) + rows > rows_at_most

@@ -171,6 +171,18 @@ def test_the_rate_follows_the_schedule_of_the_run(schedule: str, last: float) ->
     assert run.rate() == 0
 
 
+@pytest.mark.parametrize("seats", [1, 2])
+def test_the_head_learns_at_its_part_of_the_rate(seats: int) -> None:
+    whole = model(seats)
+    before = [p.detach().clone() for p in whole.tuned()]
+    run_of: dict[str, float] = {"epochs": 1, "batch": 10, "warmup": 0.0, "head_rate": 0.25}
+    fit(whole, [Run(seat, items(), training(**run_of), lambda: 0.0, seat) for seat in range(seats)])  # one step: Adam's is the rate itself
+    heads = {id(p) for p in whole.heads.parameters()}
+    for was, now in zip(before, whole.tuned(), strict=True):
+        longest = float((now.detach() - was).abs().max())
+        assert longest == pytest.approx(2.5e-3 if id(now) in heads else 1e-2, rel=1e-3)
+
+
 def test_a_run_that_diverges_keeps_its_best_and_leaves_the_others_alone() -> None:
     whole, alone = model(2), model(2)
     seen: list[Numbers] = [[], []]
