@@ -1,6 +1,6 @@
-"""Tries settings of tags that no sweep over rates finds - prefix length, LoRA's rate - on development sets.
+"""Tries settings that no sweep over rates finds - prefix length, the head's part of the rate, LoRA's rate for tags - on development sets.
 
-    python -m scripts.tag_settings --data-root DATA            # hours; the same command goes on after a kill
+    python -m scripts.preset_settings --data-root DATA            # hours; the same command goes on after a kill
 
 At most 2,000 training rows, the preset's number of examples, a tenth of train selects the step. What is compared is the score of the test
 rows, which in a development set are free to choose with, and are up to ten times as many as select. Writes a JSON to OUT;
@@ -30,43 +30,47 @@ from softcue.settings import split_settings
 from softcue.tasks import open_data
 
 Settings = Mapping[str, Any]
-SETS = ("mit_movie", "conll04")
 SPARSE = "conll04", "Other"  # a set, and the one type that is left of its tags: most sentences have none
-TRIED: tuple[tuple[str, Settings], ...] = (
+TAGS: tuple[tuple[str, Settings], ...] = (
     (FULL, {}),
-    ("spt", {"length": 16, "rate": 0.09}),
-    ("spt", {"length": 64, "rate": 0.03}),
-    ("spt", {"length": 64, "rate": 0.09}),
-    ("apt", {"length": 16, "rate": 0.03}),
-    ("apt", {"length": 64, "rate": 0.05}),
-    ("lora", {"rate": 0.004}),
-    ("lora", {"rate": 0.009}),
+    ("spt", {"length": 16, "rate": 0.09, "head_rate": 1.0}),
+    ("spt", {"length": 64, "rate": 0.03, "head_rate": 1.0}),
+    ("spt", {"length": 64, "rate": 0.09, "head_rate": 1.0}),
+    ("spt", {"length": 64, "rate": 0.09, "head_rate": 0.1}),
+    ("apt", {"length": 16, "rate": 0.03, "head_rate": 1.0}),
+    ("apt", {"length": 64, "rate": 0.05, "head_rate": 1.0}),
+    ("lora", {"rate": 0.004, "head_rate": 1.0}),
+    ("lora", {"rate": 0.009, "head_rate": 1.0}),
 )
-TRIED_SPARSE: tuple[tuple[str, Settings], ...] = (("lora", {"rate": 0.004}), ("lora", {"rate": 0.009}))
-SPARSE_SEEDS = 3
+LABELS: tuple[tuple[str, Settings], ...] = (
+    ("pasta", {"rate": 0.02, "head_rate": 1.0}),
+    ("pasta", {"rate": 0.02, "head_rate": 0.1}),
+    ("spt", {"rate": 0.03, "head_rate": 1.0}),
+    ("spt", {"rate": 0.03, "head_rate": 0.1}),
+)
+LORA: tuple[tuple[str, Settings], ...] = (("lora", {"rate": 0.004, "head_rate": 1.0}), ("lora", {"rate": 0.009, "head_rate": 1.0}))
+TRIED = {"mit_movie": (1, TAGS), "conll04": (1, TAGS), "sparse": (3, LORA), "atis_intent": (2, LABELS), "sst2": (2, LABELS)}  # with seeds
 
 
 def main() -> None:
     """Read the command line, train, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data-root", type=Path, required=True, help="folder with a folder for each data set")
-    parser.add_argument("--out", type=Path, default=RESULTS / "tag_settings", help="folder of a JSON for each data set")
-    parser.add_argument("--sets", default=",".join([*SETS, "sparse"]), help="names with commas between")
+    parser.add_argument("--out", type=Path, default=RESULTS / "settings", help="folder of a JSON for each data set")
+    parser.add_argument("--sets", default=",".join(TRIED), help="names with commas between")
     given = parser.parse_args()
-    unknown = sorted(set(given.sets.split(",")) - {*SETS, "sparse"})
+    unknown = sorted(set(given.sets.split(",")) - set(TRIED))
     if unknown:
-        sys.exit(f"tag_settings: {', '.join(unknown)} is not a set to choose with; expected some of {', '.join(SETS)}, sparse")
+        sys.exit(f"preset_settings: {', '.join(unknown)} is not a set to choose with; expected some of {', '.join(TRIED)}")
     given.out.mkdir(parents=True, exist_ok=True)
     try:
         base = open_base("minilm")
         for name in given.sets.split(","):
             data = open_data(SPARSE[0] if name == "sparse" else name, data_root=given.data_root, limit={"train": ROWS})
-            if name == "sparse":
-                study(sparse(data, SPARSE[1]), TRIED_SPARSE, SPARSE_SEEDS, base, given.out / "sparse.json")
-            else:
-                study(data, TRIED, 1, base, given.out / f"{name}.json")
+            seeds, tried = TRIED[name]
+            study(sparse(data, SPARSE[1]) if name == "sparse" else data, tried, seeds, base, given.out / f"{name}.json")
     except SoftcueError as error:
-        sys.exit(f"tag_settings: {error}")
+        sys.exit(f"preset_settings: {error}")
 
 
 def sparse(data: Data, kept: str) -> Data:
