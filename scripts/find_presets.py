@@ -149,7 +149,7 @@ def save(found: Mapping[Key, Mapping[str, Any]], base: Base, out: Path) -> None:
 def with_tables(shipped: str, found: Sequence[Mapping[str, Any]], backbone: str) -> str:
     """presets.toml with a table for each (method, kind), and one for small data below it, in place of those found before.
 
-    A table keeps what this script does not find: `examples` and `length`.
+    A table keeps what this script does not find: `head_rate`, `examples` and `length`.
     """
     own, before = shipped.partition(MARKER)[0].rstrip(), tomllib.loads(shipped)
     rates = {(one["method"], one["kind"], one["size"]): one["rate"] for one in found}
@@ -163,7 +163,7 @@ def with_tables(shipped: str, found: Sequence[Mapping[str, Any]], backbone: str)
                 lines += ["", f"[{name}]", f"rate = {rates[method, kind, size]:g}"]
                 if size == "large":
                     own_table = before.get(method, {}).get(kind, {})
-                    lines += [f"{kept} = {own_table[kept]:_}" for kept in ("examples", "length") if kept in own_table]
+                    lines += [f"{kept} = {own_table[kept]:_}" for kept in ("head_rate", "examples", "length") if kept in own_table]
     made = "\n".join([own, "", *lines, ""])
     for (method, kind, size), rate in rates.items():
         assert _rate_of(made, method, kind, size) == rate

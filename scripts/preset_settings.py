@@ -2,9 +2,9 @@
 
     python -m scripts.preset_settings --data-root DATA            # hours; the same command goes on after a kill
 
-At most 2,000 training rows, the preset's number of examples, a tenth of train selects the step. What is compared is the score of the test
-rows, which in a development set are free to choose with, and are up to ten times as many as select. Writes a JSON to OUT;
-`python -m scripts.presets_page` shows it.
+At most 2,000 training rows (sst2_small: 400), the preset's number of examples, a tenth of train selects the step. What is compared
+is the score of the test rows, which in a development set are free to choose with, and are up to ten times as many as select. Writes a
+JSON to OUT; `python -m scripts.presets_page` shows it.
 """
 
 import argparse
@@ -30,7 +30,6 @@ from softcue.settings import split_settings
 from softcue.tasks import open_data
 
 Settings = Mapping[str, Any]
-SPARSE = "conll04", "Other"  # a set, and the one type that is left of its tags: most sentences have none
 TAGS: tuple[tuple[str, Settings], ...] = (
     (FULL, {}),
     ("spt", {"length": 16, "rate": 0.09, "head_rate": 1.0}),
@@ -47,9 +46,21 @@ LABELS: tuple[tuple[str, Settings], ...] = (
     ("pasta", {"rate": 0.02, "head_rate": 0.1}),
     ("spt", {"rate": 0.03, "head_rate": 1.0}),
     ("spt", {"rate": 0.03, "head_rate": 0.1}),
+    ("apt", {"rate": 0.03, "head_rate": 1.0}),
+    ("apt", {"rate": 0.03, "head_rate": 0.1}),
+    ("gpc", {"rate": 0.009, "head_rate": 1.0}),
+    ("gpc", {"rate": 0.009, "head_rate": 0.1}),
 )
 LORA: tuple[tuple[str, Settings], ...] = (("lora", {"rate": 0.004, "head_rate": 1.0}), ("lora", {"rate": 0.009, "head_rate": 1.0}))
-TRIED = {"mit_movie": (1, TAGS), "conll04": (1, TAGS), "sparse": (3, LORA), "atis_intent": (2, LABELS), "sst2": (2, LABELS)}  # with seeds
+TRIED = {  # data set, training rows, seeds, and what is tried
+    "mit_movie": ("mit_movie", ROWS, 1, TAGS),
+    "conll04": ("conll04", ROWS, 1, TAGS),
+    "sparse": ("conll04", ROWS, 3, LORA),
+    "atis_intent": ("atis_intent", ROWS, 2, LABELS),
+    "sst2": ("sst2", ROWS, 2, LABELS),
+    "sst2_small": ("sst2", 400, 3, LABELS),
+}
+KEPT = "Other"  # the one type that is left of the tags in "sparse": most sentences have none
 
 
 def main() -> None:
@@ -66,9 +77,9 @@ def main() -> None:
     try:
         base = open_base("minilm")
         for name in given.sets.split(","):
-            data = open_data(SPARSE[0] if name == "sparse" else name, data_root=given.data_root, limit={"train": ROWS})
-            seeds, tried = TRIED[name]
-            study(sparse(data, SPARSE[1]) if name == "sparse" else data, tried, seeds, base, given.out / f"{name}.json")
+            source, rows, seeds, tried = TRIED[name]
+            data = open_data(source, data_root=given.data_root, limit={"train": rows})
+            study(sparse(data, KEPT) if name == "sparse" else data, tried, seeds, base, given.out / f"{name}.json")
     except SoftcueError as error:
         sys.exit(f"preset_settings: {error}")
 

@@ -133,11 +133,11 @@ def test_what_was_found_before_is_replaced_and_the_rest_of_the_file_is_kept() ->
     assert again.count(MARKER) == 1
 
 
-def test_a_table_keeps_the_examples_and_the_length_that_other_studies_chose() -> None:
-    shipped = f"[spt]\nrate = 0.5\n\n{MARKER}\n\n[spt.tag]\nrate = 0.5\nexamples = 40_000\nlength = 64\n"
+def test_a_table_keeps_what_other_studies_chose() -> None:
+    shipped = f"[spt]\nrate = 0.5\n\n{MARKER}\n\n[spt.tag]\nrate = 0.5\nhead_rate = 0.1\nexamples = 40_000\nlength = 64\n"
     found = [{"method": "spt", "kind": kind, "size": "large", "rate": 0.25} for kind in ("tag", "score")]
     made = tomllib.loads(with_tables(shipped, found, "minilm"))
-    assert made["spt"] == {"rate": 0.5, "tag": {"rate": 0.25, "examples": 40_000, "length": 64}, "score": {"rate": 0.25}}
+    assert made["spt"] == {"rate": 0.5, "tag": {"rate": 0.25, "head_rate": 0.1, "examples": 40_000, "length": 64}, "score": {"rate": 0.25}}
 
 
 def test_the_script_finds_rates_shows_its_evidence_and_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from softcue.errors import RequestError
 from softcue.heads import POOLINGS
 from softcue.job import make_config
 from softcue.recipes import Recipe, load_recipe, recipe_names, train_arguments
-from softcue.settings import Training, split_settings
+from softcue.settings import Training, preset, preset_config, split_settings
 from softcue.tasks import all_tasks
 from tests.test_compare import run_cli, tiny_backbone, write_rows
 
@@ -53,10 +53,14 @@ def test_a_recipe_fits_the_dataclasses_and_names_what_exists(name: str) -> None:
     make_config(Cue.registry[recipe.method], "classify", recipe.settings)
     training = Training(**recipe.training)
     assert training.warmup == training.decay == training.patience == 0  # of none of the published scripts
+    assert training.head_rate == 1.0  # one rate for all, in each of them
+    kind = KINDS[recipe.task]
+    assert preset(recipe.method, kind, 2_000, recipe.training) == training and set(preset_config(recipe.method, kind)) <= set(
+        recipe.settings
+    )
     assert split_settings(Cue.registry[recipe.method], {**recipe.settings, **recipe.training})
     assert HUB_ID.fullmatch(recipe.backbone)
     assert name.startswith(recipe.method) and name.endswith(recipe.backbone.partition("/")[2])
-    kind = KINDS[recipe.task]
     assert (recipe.pooling is None) == (kind == "tag") and recipe.pooling in (None, *POOLINGS)
     assert (training.schedule == "exponential") == (kind == "tag" and recipe.method != "pasta")
     assert (recipe.pooling == "cls") == ("no pooler" in recipe.note)
