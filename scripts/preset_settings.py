@@ -49,6 +49,7 @@ LABELS: tuple[tuple[str, Settings], ...] = (
     ("apt", {"rate": 0.03, "head_rate": 1.0}),
     ("apt", {"rate": 0.03, "head_rate": 0.1}),
     ("gpc", {"rate": 0.009, "head_rate": 1.0}),
+    ("gpc", {"rate": 0.009, "head_rate": 0.3}),
     ("gpc", {"rate": 0.009, "head_rate": 0.1}),
 )
 LORA: tuple[tuple[str, Settings], ...] = (("lora", {"rate": 0.004, "head_rate": 1.0}), ("lora", {"rate": 0.009, "head_rate": 1.0}))
