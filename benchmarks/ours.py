@@ -23,6 +23,7 @@ from softcue.model import Model
 from softcue.optim import SeatAdamW
 from softcue.prepare import Item, Reading, make_items
 from softcue.protocol import Facts
+from softcue.settings import preset
 from softcue.tasks import open_data
 
 LIMIT = 128  # tokens, as in the published recipes
@@ -117,7 +118,7 @@ def training(base: Base, method: str, work: Workload, pooling: str = "pooler") -
         model = model_of(Base(replace(base.backbone, encoder=encoder), base.text), "probe", work, pooling)
     else:
         model = model_of(base, method, work, pooling)
-    optimizer = SeatAdamW(model.tuned(), 1)
+    optimizer = SeatAdamW(model.tuned(), 1, model.rate_shares(preset(method, work.kind, len(work.items), {}).head_rate))
     rate, decay, clip = torch.tensor([1e-4]), torch.zeros(1), torch.ones(1)
     half = next(base.backbone.encoder.parameters()).dtype == torch.bfloat16
 

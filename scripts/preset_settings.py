@@ -41,16 +41,12 @@ TAGS: tuple[tuple[str, Settings], ...] = (
     ("lora", {"rate": 0.004, "head_rate": 1.0}),
     ("lora", {"rate": 0.009, "head_rate": 1.0}),
 )
+HEAD_RATES = (1.0, 0.3, 0.1)
 LABELS: tuple[tuple[str, Settings], ...] = (
-    ("pasta", {"rate": 0.02, "head_rate": 1.0}),
-    ("pasta", {"rate": 0.02, "head_rate": 0.1}),
-    ("spt", {"rate": 0.03, "head_rate": 1.0}),
-    ("spt", {"rate": 0.03, "head_rate": 0.1}),
-    ("apt", {"rate": 0.03, "head_rate": 1.0}),
-    ("apt", {"rate": 0.03, "head_rate": 0.1}),
-    ("gpc", {"rate": 0.009, "head_rate": 1.0}),
-    ("gpc", {"rate": 0.009, "head_rate": 0.3}),
-    ("gpc", {"rate": 0.009, "head_rate": 0.1}),
+    *(("pasta", {"rate": 0.02, "head_rate": part}) for part in HEAD_RATES),
+    *(("spt", {"rate": 0.03, "head_rate": part}) for part in HEAD_RATES),
+    *(("apt", {"rate": 0.03, "head_rate": part}) for part in HEAD_RATES),
+    *(("gpc", {"rate": 0.009, "head_rate": part}) for part in HEAD_RATES),
 )
 LORA: tuple[tuple[str, Settings], ...] = (("lora", {"rate": 0.004, "head_rate": 1.0}), ("lora", {"rate": 0.009, "head_rate": 1.0}))
 TRIED = {  # data set, training rows, seeds, and what is tried
