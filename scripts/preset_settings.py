@@ -36,6 +36,7 @@ TAGS: tuple[tuple[str, Settings], ...] = (
     ("spt", {"length": 64, "rate": 0.03, "head_rate": 1.0}),
     ("spt", {"length": 64, "rate": 0.09, "head_rate": 1.0}),
     ("spt", {"length": 64, "rate": 0.09, "head_rate": 0.1}),
+    ("spt", {"length": 64, "rate": 0.06, "head_rate": 0.1, "batch": 16}),
     ("apt", {"length": 16, "rate": 0.03, "head_rate": 1.0}),
     ("apt", {"length": 64, "rate": 0.05, "head_rate": 1.0}),
     ("lora", {"rate": 0.004, "head_rate": 1.0}),
