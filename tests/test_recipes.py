@@ -55,9 +55,8 @@ def test_a_recipe_fits_the_dataclasses_and_names_what_exists(name: str) -> None:
     assert training.warmup == training.decay == training.patience == 0  # of none of the published scripts
     assert training.head_rate == 1.0  # one rate for all, in each of them
     kind = KINDS[recipe.task]
-    assert preset(recipe.method, kind, 2_000, recipe.training) == training and set(preset_config(recipe.method, kind)) <= set(
-        recipe.settings
-    )
+    assert preset(recipe.method, kind, 2_000, recipe.training) == training  # no preset reaches in
+    assert set(preset_config(recipe.method, kind)) <= set(recipe.settings)
     assert split_settings(Cue.registry[recipe.method], {**recipe.settings, **recipe.training})
     assert HUB_ID.fullmatch(recipe.backbone)
     assert name.startswith(recipe.method) and name.endswith(recipe.backbone.partition("/")[2])

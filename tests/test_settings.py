@@ -49,6 +49,7 @@ def test_a_data_set_of_almost_nothing_still_has_epochs(rows: int) -> None:
         ("rate", -1e-3),
         ("rate", float("nan")),
         ("rate", float("inf")),
+        ("head_rate", -0.1),
         ("warmup", 1.0),
         ("warmup", -0.1),
         ("decay", -1.0),
