@@ -118,8 +118,9 @@ def training(base: Base, method: str, work: Workload, pooling: str = "pooler") -
         model = model_of(Base(replace(base.backbone, encoder=encoder), base.text), "probe", work, pooling)
     else:
         model = model_of(base, method, work, pooling)
-    optimizer = SeatAdamW(model.tuned(), 1, model.rate_shares(preset(method, work.kind, len(work.items), {}).head_rate))
+    optimizer = SeatAdamW(model.tuned(), 1, model.rate_shares())
     rate, decay, clip = torch.tensor([1e-4]), torch.zeros(1), torch.ones(1)
+    head = torch.tensor([preset(method, work.kind, len(work.items), {}).head_rate])
     half = next(base.backbone.encoder.parameters()).dtype == torch.bfloat16
 
     def steps(batches: Sequence[Sequence[Item]]) -> None:
@@ -129,7 +130,7 @@ def training(base: Base, method: str, work: Workload, pooling: str = "pooler") -
             with torch.autocast("cpu", torch.bfloat16) if method == "full" and half else nullcontext():
                 losses = seat_losses(model(batch), [target for item in items for target in item.targets], batch.seat, 1)
             losses.sum().backward()
-            optimizer.step(rate, decay, clip)
+            optimizer.step(rate, decay, clip, head)
 
     return steps
 

@@ -152,7 +152,7 @@ class Loop:
     def __init__(self, model: Model, runs: Sequence[Run], ranks: Ranks) -> None:
         self.model, self.seats, self.parameters, self.ranks = model, len(model.places), model.tuned(), ranks
         self.runs = {run.seat: run for run in runs}
-        self.optimizer = SeatAdamW(self.parameters, self.seats, model.rate_shares(runs[0].training.head_rate))
+        self.optimizer = SeatAdamW(self.parameters, self.seats, model.rate_shares())
 
     def step(self, live: Sequence[Run], precision: Precision) -> Tensor:
         """One forward for all live runs, and one update; (A,) the losses."""
@@ -214,10 +214,11 @@ def _set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None
 
 
 def _vectors(runs: Iterable[Run], seats: int, device: torch.device) -> Iterator[Tensor]:
-    """Learning rate, weight decay and clip of every seat."""
-    rows = torch.zeros(3, seats)
+    """Learning rate, weight decay, clip and the head's part of the rate of every seat."""
+    rows = torch.zeros(4, seats)
     for run in runs:
-        rows[:, run.seat] = torch.tensor([run.rate(), run.training.decay, run.training.clip or float("inf")])
+        training = run.training
+        rows[:, run.seat] = torch.tensor([run.rate(), training.decay, training.clip or float("inf"), training.head_rate])
     return iter(rows.to(device))
 
 

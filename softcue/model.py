@@ -115,8 +115,8 @@ class Model(nn.Module):
         """The parameters that training changes: the cues' and heads', and the encoder's where it was unfrozen."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
-    def rate_shares(self, head: float = 1.0) -> list[float]:
-        """Of each of tuned(): the share of the job's rate that it learns at; head: the heads'."""
-        shares = {id(self.mixture.get_parameter(name)): share for name, share in self.mixture.rate_shares().items()}
-        shares.update(dict.fromkeys(map(id, self.heads.parameters()), head))
+    def rate_shares(self) -> list[float | None]:
+        """Of each of tuned(): the share of the job's rate that it learns at; None: a head's, which each job says for itself."""
+        shares: dict[int, float | None] = dict.fromkeys(map(id, self.heads.parameters()))
+        shares |= {id(self.mixture.get_parameter(name)): share for name, share in self.mixture.rate_shares().items()}
         return [shares.get(id(parameter), 1.0) for parameter in self.tuned()]

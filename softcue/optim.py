@@ -11,15 +11,16 @@ from torch.optim.adamw import adamw
 class SeatAdamW:
     """AdamW (Loshchilov and Hutter, 2019) on parameters whose axis 0 is the seat axis: rate, decay, clip and steps per seat.
 
-    With one seat any parameter will do, an encoder's own included. shares: of each parameter, what part of the rate it learns at.
+    With one seat any parameter will do, an encoder's own included. shares: of each parameter, what part of the rate it learns at; None:
+    what part each seat says at each step (its head's).
     """
 
     betas = 0.9, 0.999  # torch's and transformers' defaults, and those of every published recipe here
     eps = 1e-8
 
-    def __init__(self, parameters: Sequence[nn.Parameter], seats: int, shares: Sequence[float] = ()) -> None:
+    def __init__(self, parameters: Sequence[nn.Parameter], seats: int, shares: Sequence[float | None] = ()) -> None:
         self.parameters = list(parameters)
-        self.shares = list(shares) or [1.0] * len(self.parameters)
+        self.shares: list[float | None] = list(shares) or [1.0] * len(self.parameters)
         self.seats = seats
         self.steps = torch.zeros(seats, device=self.parameters[0].device)  # per seat, so that a seat reused for the next job starts afresh
         self.first = [torch.zeros_like(p) for p in self.parameters]
@@ -27,19 +28,20 @@ class SeatAdamW:
         self.dense: dict[int, Tensor] = {}  # by parameter's number: where a sparse gradient is laid out, zeros between steps
 
     @torch.no_grad()
-    def step(self, rate: Tensor, decay: Tensor, clip: Tensor) -> Tensor:
-        """One update; rate, decay, clip (A,): a rate of 0 leaves a seat's numbers alone, a clip of inf does not clip.
+    def step(self, rate: Tensor, decay: Tensor, clip: Tensor, head: Tensor | float = 1.0) -> Tensor:
+        """One update; rate, decay, clip, head (A,): a rate of 0 leaves a seat's numbers alone, a clip of inf does not clip.
 
-        Returns the gradient norm of each seat before clipping, (A,), and clears the gradients.
+        head: the share of parameters that have none of their own. Returns the gradient norm of each seat before clipping, (A,), and
+        clears the gradients.
         """
         grads = [self._gradient(i, p) for i, p in enumerate(self.parameters)]
         norm = self._norm(grads)
         shrink = (clip / (norm + 1e-6)).clamp(max=1.0)
         self.steps += rate > 0
         if self.seats == 1 and self.steps.device.type == "cpu":  # elsewhere reading the rate would wait for the device
-            self._one(grads, float(rate), float(decay), shrink)
+            self._one(grads, float(rate), float(decay), float(head), shrink)
         else:
-            self._many(grads, rate, decay, shrink)
+            self._many(grads, rate, decay, head, shrink)
         for i, p in enumerate(self.parameters):
             if p.grad is not None and p.grad.is_sparse:
                 self.dense[i].index_fill_(0, p.grad._indices()[0], 0.0)
@@ -63,7 +65,7 @@ class SeatAdamW:
             return torch.nn.utils.get_total_norm(grads).float().view(1)
         return torch.stack([g.reshape(self.seats, -1).float().square().sum(1) for g in grads]).sum(0).sqrt()
 
-    def _one(self, grads: list[Tensor], rate: float, decay: float, shrink: Tensor) -> None:
+    def _one(self, grads: list[Tensor], rate: float, decay: float, head: float, shrink: Tensor) -> None:
         """torch's fused kernel, which takes one rate: an encoder's 23 million numbers in a tenth of the time of the steps one by one."""
         if rate == 0:
             return
@@ -73,14 +75,14 @@ class SeatAdamW:
             adamw(
                 parameters, gradients, first, second, [], [self.steps[0] - 1 for _ in own],
                 fused=True, grad_scale=(1 / shrink).view(()), amsgrad=False, beta1=self.betas[0], beta2=self.betas[1],
-                lr=rate * share, weight_decay=decay, eps=self.eps, maximize=False,
+                lr=rate * (head if share is None else share), weight_decay=decay, eps=self.eps, maximize=False,
             )  # fmt: skip
 
-    def _many(self, grads: Sequence[Tensor], rate: Tensor, decay: Tensor, shrink: Tensor) -> None:
+    def _many(self, grads: Sequence[Tensor], rate: Tensor, decay: Tensor, head: Tensor | float, shrink: Tensor) -> None:
         age = self.steps.clamp(min=1)
         beta1, beta2 = self.betas
         for p, g, m, v, share in zip(self.parameters, grads, self.first, self.second, self.shares, strict=True):
-            own = rate * share
+            own = rate * (head if share is None else share)
             g = g * _wide(shrink, g)
             m.lerp_(g, 1 - beta1)
             v.mul_(beta2).addcmul_(g, g, value=1 - beta2)

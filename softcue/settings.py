@@ -34,7 +34,7 @@ class Training(Options):
     @property
     def shape(self) -> Any:
         """What jobs that train in one loop have in common; in all else each seat has its own."""
-        return self.head_rate, self.backbone_dropout, self.head_dropout
+        return self.backbone_dropout, self.head_dropout
 
 
 TRAINING = frozenset(f.name for f in fields(Training))  # the names of its settings

@@ -47,14 +47,15 @@ def test_twenty_steps_equal_torch_adamw_with_clipping_for_every_seat() -> None:
 
 @pytest.mark.parametrize("seats", [1, 3])
 def test_parameters_with_shares_equal_torch_with_groups_of_their_own_rates(seats: int) -> None:
-    shares = [1.0, 0.03, 1.0]
+    shares, head = [1.0, 0.03, None], 0.5
     ours, theirs = parameters(seats), parameters(seats)
     optimizer = SeatAdamW(ours, seats, shares)
-    peer = torch.optim.AdamW([{"params": [p], "lr": 1e-2 * share} for p, share in zip(theirs, shares, strict=True)], weight_decay=0.5)
+    rates = [1e-2 * (head if share is None else share) for share in shares]
+    peer = torch.optim.AdamW([{"params": [p], "lr": rate} for p, rate in zip(theirs, rates, strict=True)], weight_decay=0.5)
     for step in range(10):
         for own, other, gradient in zip(ours, theirs, gradients(step), strict=True):
             own.grad, other.grad = gradient[:seats].clone(), gradient[:seats].clone()
-        optimizer.step(*(torch.full((seats,), value) for value in (1e-2, 0.5, float("inf"))))
+        optimizer.step(*(torch.full((seats,), value) for value in (1e-2, 0.5, float("inf"), head)))
         peer.step()
     for own, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-6)
