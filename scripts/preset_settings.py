@@ -30,6 +30,7 @@ from softcue.settings import split_settings
 from softcue.tasks import open_data
 
 Settings = Mapping[str, Any]
+LORA: tuple[tuple[str, Settings], ...] = (("lora", {"rate": 0.004, "head_rate": 1.0}), ("lora", {"rate": 0.009, "head_rate": 1.0}))
 TAGS: tuple[tuple[str, Settings], ...] = (
     (FULL, {}),
     ("spt", {"length": 16, "rate": 0.09, "head_rate": 1.0}),
@@ -39,17 +40,13 @@ TAGS: tuple[tuple[str, Settings], ...] = (
     ("spt", {"length": 64, "rate": 0.06, "head_rate": 0.1, "batch": 16}),
     ("apt", {"length": 16, "rate": 0.03, "head_rate": 1.0}),
     ("apt", {"length": 64, "rate": 0.05, "head_rate": 1.0}),
-    ("lora", {"rate": 0.004, "head_rate": 1.0}),
-    ("lora", {"rate": 0.009, "head_rate": 1.0}),
+    *LORA,
 )
-HEAD_RATES = (1.0, 0.3, 0.1)
-LABELS: tuple[tuple[str, Settings], ...] = (
-    *(("pasta", {"rate": 0.02, "head_rate": part}) for part in HEAD_RATES),
-    *(("spt", {"rate": 0.03, "head_rate": part}) for part in HEAD_RATES),
-    *(("apt", {"rate": 0.03, "head_rate": part}) for part in HEAD_RATES),
-    *(("gpc", {"rate": 0.009, "head_rate": part}) for part in HEAD_RATES),
+LABELS: tuple[tuple[str, Settings], ...] = tuple(
+    (method, {"rate": rate, "head_rate": part})
+    for method, rate in (("pasta", 0.02), ("spt", 0.03), ("apt", 0.03), ("gpc", 0.009))
+    for part in (1.0, 0.3, 0.1)
 )
-LORA: tuple[tuple[str, Settings], ...] = (("lora", {"rate": 0.004, "head_rate": 1.0}), ("lora", {"rate": 0.009, "head_rate": 1.0}))
 TRIED = {  # data set, training rows, seeds, and what is tried
     "mit_movie": ("mit_movie", ROWS, 1, TAGS),
     "conll04": ("conll04", ROWS, 1, TAGS),
@@ -84,7 +81,6 @@ def main() -> None:
 
 def sparse(data: Data, kept: str) -> Data:
     """The same sentences with the tags of one type alone."""
-
     labels = tuple(label for label in data.labels if label in ("O", f"B-{kept}", f"I-{kept}"))
 
     def bared(record: Record) -> Record:

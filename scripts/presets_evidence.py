@@ -14,6 +14,11 @@ RECONSTRUCTED = {"stp": "stp (reconstruction)", "gpc": "gpc (reconstruction)", "
 SWEPT = ("epochs", "rate", "batch")  # columns of a sweep's table that a command names
 
 
+def shown(method: str) -> str:
+    """A method's name, with a word of warning where it is a reconstruction."""
+    return RECONSTRUCTED.get(method, method)
+
+
 def found_rates() -> str:
     """What the search tried and took."""
     evidence = json.loads((ROOT / "softcue" / "presets.json").read_text(encoding="utf-8"))
@@ -113,7 +118,7 @@ def tag_epochs() -> tuple[str, str]:
         commands.append(f"softcue sweep mit_movie --method {file.stem} {grids} --rows 2000 --out OUT")
         by_point: dict[str, dict[str, Any]] = {}
         for run in runs:
-            row = {"method": RECONSTRUCTED.get(file.stem, file.stem), "rate": run["rate"], "batch": run.get("batch", "32")}
+            row = {"method": shown(file.stem), "rate": run["rate"], "batch": run.get("batch", "32")}
             by_point.setdefault(str(row), row)[f"{run['epochs']} epochs"] = f"{float(run['selection']):.3f}"
         rows += by_point.values()
     return "\n".join(commands), table(rows)
@@ -152,9 +157,7 @@ def tried(metric: str) -> str:
         study = json.loads(file.read_text(encoding="utf-8"))
         for run in study["runs"] if study["metric"] == metric else ():
             told = ", ".join(f"{key} {value:g}" for key, value in run["settings"].items()) or "as shipped"
-            row = by_point.setdefault(
-                f"{run['method']} {told}", {"method": RECONSTRUCTED.get(run["method"], run["method"]), "settings": told}
-            )
+            row = by_point.setdefault(f"{run['method']} {told}", {"method": shown(run["method"]), "settings": told})
             row[f"{file.stem}, {study['rows']:,} rows"] = ", ".join(f"{score:.3f}" for score in run["scores"])
-    order = [RECONSTRUCTED.get(method, method) for method in METHODS]
+    order = list(map(shown, METHODS))
     return table(sorted(by_point.values(), key=lambda row: order.index(row["method"])))

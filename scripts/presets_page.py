@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.common import table
 from scripts.check_presets import METHODS, RESULTS
 from scripts.find_presets import HELD_BACK
-from scripts.presets_evidence import RECONSTRUCTED, ROOT, epochs, found_rates, full_rates, studies
+from scripts.presets_evidence import ROOT, epochs, found_rates, full_rates, shown, studies
 from softcue.compare import MAJORITY, PROBE
 from softcue.files import write_file
 from softcue.full import METHOD as FULL
@@ -59,15 +59,18 @@ def score(result: Mapping[str, Any], method: str) -> float:
     return float(result["table"][method]["scores"][result["metrics"][0]]["mean"])
 
 
+def spread(result: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    """Mean and deviation of a method's row, in the metric that selects."""
+    return "{mean:.4f} ± {deviation:.4f}".format(**own["scores"][result["metrics"][0]])
+
+
 def held_back(results: Sequence[Mapping[str, Any]]) -> str:
     """Scores on sets that chose nothing."""
     rows = []
     for method in (MAJORITY, *METHODS):
-        row: dict[str, Any] = {"method": RECONSTRUCTED.get(method, method)}
+        row: dict[str, Any] = {"method": shown(method)}
         for result in results:
-            own = result["table"].get(method)
-            told = None if own is None else own["scores"][result["metrics"][0]]
-            row[title(result)] = "-" if told is None else f"{told['mean']:.4f} ± {told['deviation']:.4f}"
+            row[title(result)] = spread(result, result["table"][method]) if method in result["table"] else "-"
         there = [score(result, method) for result in results if method in result["table"]]
         row["mean"] = f"{mean(there):.4f}" if len(there) == len(results) else "-"
         rows.append(row)
@@ -111,7 +114,7 @@ def verdicts(results: Sequence[Mapping[str, Any]]) -> str:
         told = f"not above it on {names(below)}" if below else "above it on each learnable set"
         if len(own) < len(whole):
             told += f" ({len(own)} of {len(whole)} sets measured)"
-        lines.append(f"{RECONSTRUCTED.get(method, method)}: {100 * gain:+.1f} points to the probe on average, {told}.")
+        lines.append(f"{shown(method)}: {100 * gain:+.1f} points to the probe on average, {told}.")
     for result in learnt:
         measured = [method for method in BEST if method in result["table"]]
         if not measured:
@@ -125,16 +128,14 @@ def verdicts(results: Sequence[Mapping[str, Any]]) -> str:
     return "## What that says\n\n" + "\n".join(f"- {line}" for line in lines) + "\n"
 
 
-def given_up() -> str:
+def given_up(results: Sequence[Mapping[str, Any]]) -> str:
     """Held-back scores with settings that are not shipped, beside those that are."""
-    shipped, rows = {short(result): result for result in checked()}, []
+    shipped, rows = {title(result): result["table"] for result in results}, []
     for file in sorted((RESULTS / "given_up").glob("*.json")):
         result = json.loads(file.read_text(encoding="utf-8"))
         for method, own in result["table"].items():
-            told = {"method": RECONSTRUCTED.get(method, method), "set": title(result)}
-            for name, row in ((f"head_rate {own['head_rate']:g}", own), ("as shipped", shipped[short(result)]["table"][method])):
-                told[name] = "{mean:.4f} ± {deviation:.4f}".format(**row["scores"][result["metrics"][0]])
-            rows.append(told)
+            told = {"method": shown(method), "set": title(result), f"head_rate {own['head_rate']:g}": spread(result, own)}
+            rows.append({**told, "as shipped": spread(result, shipped[title(result)][method])})
     return f"""## Given up
 
 PASTA's and APT's head had a tenth of the rate for labels until two held-back sets had been scored with it, and has the published whole
@@ -153,7 +154,7 @@ def names(results: Sequence[Mapping[str, Any]]) -> str:
 def page() -> str:
     """The whole of it."""
     results = checked()
-    return "\n".join([HEAD, held_back(results), verdicts(results), found_rates(), full_rates(), epochs(), studies(), given_up()])
+    return "\n".join([HEAD, held_back(results), verdicts(results), found_rates(), full_rates(), epochs(), studies(), given_up(results)])
 
 
 if __name__ == "__main__":
