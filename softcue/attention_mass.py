@@ -52,6 +52,6 @@ def _of_batch(encoder: Encoder, batch: Batch, slots: int) -> tuple[Tensor, Tenso
             layers.append(torch.stack(current).sum(0))
             current.clear()
 
-    buckets = len(Layout.of(batch).buckets)
+    buckets = len(Layout(batch).buckets)
     encoder(batch, Silent(), watch)
     return torch.stack(layers), present.sum(0)

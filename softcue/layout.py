@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 
 import torch
@@ -58,14 +59,36 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How one batch is laid out for attention; built once per forward."""
+class Places:
+    """The buckets of a batch, and where each of its rows stands in them."""
 
     buckets: tuple[Bucket, ...]
     stretches: tuple[Stretch, ...]  # one for each bucket, where the batch has the buckets' order; else one for all
     example: Tensor | None  # (B,) the examples in the buckets' order; None: it is the batch's
     home: Tensor | None  # (B,) where each example stands in that order
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one batch is laid out for attention; made once per forward, and its buckets when they are first asked for."""
+
+    batch: Batch
     watch: Watch | None = None
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """(B + 1,) each example's first row in the batch, and one past the last."""
+        return torch.tensor([0, *accumulate(self.batch.lengths)]).to(self.batch.device)
+
+    @cached_property
+    def places(self) -> Places:
+        """The examples in buckets of similar length."""
+        return _places(self.batch)
+
+    @property
+    def buckets(self) -> tuple[Bucket, ...]:
+        """Of its places."""
+        return self.places.buckets
 
     @property
     def columns(self) -> int:
@@ -79,15 +102,16 @@ class Layout:
 
     def spread(self, rows: Tensor, zeros: bool = False) -> list[Tensor]:
         """(N, W) -> each bucket's places, (b * t, W); at padding the example's last row again, or zeros."""
-        return self.by_bucket([stretch.spread(rows, zeros) for stretch in self.stretches])
+        return self.by_bucket([stretch.spread(rows, zeros) for stretch in self.places.stretches])
 
     def collect(self, like: Tensor, width: int, write: Write) -> Tensor:
         """(N, width) from what `write` fills each bucket's places with."""
-        rows = like.new_empty(self.stretches[-1].end, width)
-        places = [rows[s.first : s.end] if s.row is None else like.new_empty(len(s.row), width) for s in self.stretches]
+        stretches = self.places.stretches
+        rows = like.new_empty(stretches[-1].end, width)
+        places = [rows[s.first : s.end] if s.row is None else like.new_empty(len(s.row), width) for s in stretches]
         for number, own in enumerate(self.by_bucket(places)):
             write(number, own)
-        for stretch, own in zip(self.stretches, places, strict=True):
+        for stretch, own in zip(stretches, places, strict=True):
             if stretch.place is not None:
                 torch.index_select(own, 0, stretch.place, out=rows[stretch.first : stretch.end])
         return rows
@@ -98,30 +122,29 @@ class Layout:
             return places
         return list(places[0].split([bucket.size for bucket in self.buckets]))
 
-    @staticmethod
-    def of(batch: Batch, watch: Watch | None = None) -> "Layout":
-        """Group the batch's examples into buckets of similar length."""
-        lengths, starts = torch.tensor(batch.lengths), [0, *accumulate(batch.lengths)]
-        groups = _similar(batch.lengths, MOST if batch.device.type == "cpu" else None)
-        ordered = [i for members in groups for i in members] == list(range(len(batch)))
-        first_row, buckets, multiple = torch.tensor(starts), [], COLUMNS if len(set(batch.lengths)) > 1 else 1
-        for members in map(torch.tensor, groups):
-            count = lengths[members, None]
-            column = torch.arange(-(-int(count[0]) // multiple) * multiple)
-            row = first_row[members, None] + torch.minimum(column, count - 1)
-            shortest = int(count[-1])
-            buckets.append(Bucket(members, row, column >= count if shortest < len(column) else None, shortest))
-        parts = [[bucket] for bucket in buckets] if ordered else [buckets]
-        spans = [(starts[group[0]], starts[group[-1] + 1]) for group in groups] if ordered else [(0, starts[-1])]
-        stretches = [_stretch(part, *span, ordered) for part, span in zip(parts, spans, strict=True)]
-        example = torch.cat([bucket.example for bucket in buckets])
-        return Layout(
-            buckets=tuple(moved(bucket, batch.device) for bucket in buckets),
-            stretches=tuple(moved(stretch, batch.device) for stretch in stretches),
-            example=None if ordered else example.to(batch.device),
-            home=None if ordered else example.argsort().to(batch.device),
-            watch=watch,
-        )
+
+def _places(batch: Batch) -> Places:
+    """Group the batch's examples into buckets of similar length."""
+    lengths, starts = torch.tensor(batch.lengths), [0, *accumulate(batch.lengths)]
+    groups = _similar(batch.lengths, MOST if batch.device.type == "cpu" else None)
+    ordered = [i for members in groups for i in members] == list(range(len(batch)))
+    first_row, buckets, multiple = torch.tensor(starts), [], COLUMNS if len(set(batch.lengths)) > 1 else 1
+    for members in map(torch.tensor, groups):
+        count = lengths[members, None]
+        column = torch.arange(-(-int(count[0]) // multiple) * multiple)
+        row = first_row[members, None] + torch.minimum(column, count - 1)
+        shortest = int(count[-1])
+        buckets.append(Bucket(members, row, column >= count if shortest < len(column) else None, shortest))
+    parts = [[bucket] for bucket in buckets] if ordered else [buckets]
+    spans = [(starts[group[0]], starts[group[-1] + 1]) for group in groups] if ordered else [(0, starts[-1])]
+    stretches = [_stretch(part, *span, ordered) for part, span in zip(parts, spans, strict=True)]
+    example = torch.cat([bucket.example for bucket in buckets])
+    return Places(
+        buckets=tuple(moved(bucket, batch.device) for bucket in buckets),
+        stretches=tuple(moved(stretch, batch.device) for stretch in stretches),
+        example=None if ordered else example.to(batch.device),
+        home=None if ordered else example.argsort().to(batch.device),
+    )
 
 
 def _stretch(buckets: Sequence[Bucket], first: int, end: int, ordered: bool) -> Stretch:

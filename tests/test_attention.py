@@ -83,14 +83,14 @@ def compare(ours: Tensor, theirs: Tensor, leaves: tuple[Tensor, ...]) -> None:
 @kernels
 def test_every_row_sees_the_rows_of_its_own_example(kernel: str) -> None:
     leaves = inputs(RAGGED)
-    compare(attend(leaves[0], Layout.of(packed(RAGGED)), kernel=kernel), slow(RAGGED, leaves), leaves)
+    compare(attend(leaves[0], Layout(packed(RAGGED)), kernel=kernel), slow(RAGGED, leaves), leaves)
 
 
 @kernels
 @pytest.mark.parametrize("lengths", [RAGGED, (6,), (5, 5), (1, 1, 1)], ids=str)
 def test_every_row_sees_its_examples_prefix(lengths: tuple[int, ...], kernel: str) -> None:
     leaves = inputs(lengths)
-    ours = attend(leaves[0], Layout.of(packed(lengths)), Prefix(leaves[1], leaves[2]), kernel=kernel)
+    ours = attend(leaves[0], Layout(packed(lengths)), Prefix(leaves[1], leaves[2]), kernel=kernel)
     compare(ours, slow(lengths, leaves, [PREFIX] * len(lengths)), leaves)
 
 
@@ -98,14 +98,14 @@ def test_every_row_sees_its_examples_prefix(lengths: tuple[int, ...], kernel: st
 def test_a_shorter_prefix_ends_where_it_ends(kernel: str) -> None:
     leaves = inputs(RAGGED)
     prefix = Prefix(leaves[1], leaves[2], None, torch.tensor(COUNTS))
-    compare(attend(leaves[0], Layout.of(packed(RAGGED)), prefix, kernel=kernel), slow(RAGGED, leaves, COUNTS), leaves)
+    compare(attend(leaves[0], Layout(packed(RAGGED)), prefix, kernel=kernel), slow(RAGGED, leaves, COUNTS), leaves)
 
 
 @kernels
 def test_rescore_sees_scaled_logits_of_its_own_example_and_its_gradient_flows(kernel: str) -> None:
     leaves = inputs(RAGGED)
     prefix = Prefix(leaves[1], leaves[2], gate, torch.tensor(COUNTS))
-    ours = attend(leaves[0], Layout.of(packed(RAGGED)), prefix, scale=0.3, kernel=kernel)
+    ours = attend(leaves[0], Layout(packed(RAGGED)), prefix, scale=0.3, kernel=kernel)
     compare(ours, slow(RAGGED, leaves, COUNTS, gated=True, scale=0.3), leaves)
 
 
@@ -120,7 +120,7 @@ def test_a_bias_between_text_rows_leaves_the_prefix_alone(kernel: str, with_pref
         place = torch.arange(query.shape[2])
         return -0.1 * (place[:, None] - place).abs()[None, None]
 
-    ours = attend(leaves[0], Layout.of(packed(lengths)), prefix, distance, kernel=kernel)
+    ours = attend(leaves[0], Layout(packed(lengths)), prefix, distance, kernel=kernel)
     counts = [PREFIX * with_prefix] * len(lengths)
     compare(ours, slow(lengths, leaves, counts, bias=lambda t, other: -0.1 * abs(t - other)), leaves)
 
@@ -128,7 +128,7 @@ def test_a_bias_between_text_rows_leaves_the_prefix_alone(kernel: str, with_pref
 @given(lengths=ragged)
 @settings(max_examples=40, deadline=None)
 def test_buckets_hold_every_row_once_and_little_padding(lengths: list[int]) -> None:
-    layout = Layout.of(packed(lengths))
+    layout = Layout(packed(lengths))
     assert sorted(torch.cat([bucket.example for bucket in layout.buckets]).tolist()) == list(range(len(lengths)))
     starts = [0, *accumulate(lengths)]
     for bucket in layout.buckets:
@@ -143,17 +143,17 @@ def test_buckets_hold_every_row_once_and_little_padding(lengths: list[int]) -> N
 def test_buckets_of_random_batches_have_few_sizes() -> None:
     draw = random.Random(0)
     batches = [[int(draw.lognormvariate(2.6, 0.6)) + 2 for _ in range(32)] for _ in range(100)]
-    sizes = {bucket.row.shape for lengths in batches for bucket in Layout.of(packed(lengths)).buckets}
+    sizes = {bucket.row.shape for lengths in batches for bucket in Layout(packed(lengths)).buckets}
     assert len(sizes) < 50, "a product is made anew for each size; 151 where buckets may have any"
 
 
 def test_a_batch_of_one_length_is_laid_out_as_it_is() -> None:
-    assert all(Layout.of(packed([length] * count)).plain for length in (1, 7, 30) for count in (1, 3))
+    assert all(Layout(packed([length] * count)).plain for length in (1, 7, 30) for count in (1, 3))
 
 
 def test_dropout_keeps_the_mean_of_what_is_seen() -> None:
     qkv, key, value = inputs((7, 9))
-    prefix, layout = Prefix(key, value), Layout.of(packed((7, 9)))
+    prefix, layout = Prefix(key, value), Layout(packed((7, 9)))
     calm = attend(qkv, layout, prefix)
     torch.manual_seed(0)
     with torch.no_grad():
@@ -164,7 +164,7 @@ def test_dropout_keeps_the_mean_of_what_is_seen() -> None:
 
 def test_a_broken_example_does_not_reach_its_neighbours() -> None:
     """A job of a packed run may diverge; the others go on."""
-    (qkv, key, value), layout = inputs(RAGGED), Layout.of(packed(RAGGED))
+    (qkv, key, value), layout = inputs(RAGGED), Layout(packed(RAGGED))
     calm = attend(qkv, layout, Prefix(key, value))
     broken = qkv.detach().clone()
     start = sum(RAGGED[:2])
@@ -179,7 +179,7 @@ def test_a_broken_example_does_not_reach_its_neighbours() -> None:
 
 def test_low_precision_stays_close() -> None:
     qkv, key, value = inputs(RAGGED)
-    exact = attend(qkv, Layout.of(packed(RAGGED)), Prefix(key, value, gate))
-    low = attend(qkv.bfloat16(), Layout.of(packed(RAGGED)), Prefix(key, value, gate))
+    exact = attend(qkv, Layout(packed(RAGGED)), Prefix(key, value, gate))
+    low = attend(qkv.bfloat16(), Layout(packed(RAGGED)), Prefix(key, value, gate))
     assert low.dtype == torch.bfloat16
     torch.testing.assert_close(low.float(), exact, rtol=0.05, atol=0.05)

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from softcue.attention import Sight, _Collect, _Mix, _Spread, to_batch, to_buckets
+from softcue.attention import Sight, _Mix
 from softcue.batch import Batch, Reads, pack
 from softcue.cues import Cue
 from softcue.layout import Bucket, Layout
 from softcue.protocol import Facts, drop, dropout, keep
+from softcue.spread import Collect, Spread, to_batch, to_buckets
 from tests.tiny import random_examples, tiny_encoder
 
 LENGTHS = (1, 50, 2, 23, 7, 48, 31, 12)
@@ -27,8 +28,8 @@ def batches_of_both_orders() -> list[Batch]:
 @pytest.mark.parametrize("number", [0, 1])
 def test_every_row_stands_at_one_place_that_holds_it(number: int) -> None:
     batch = batches_of_both_orders()[number]
-    layout, rows = Layout.of(batch), torch.arange(len(batch.token)).unsqueeze(1)
-    assert (layout.example is None) == (number == 0) and any(bucket.pad is not None for bucket in layout.buckets)
+    layout, rows = Layout(batch), torch.arange(len(batch.token)).unsqueeze(1)
+    assert (layout.places.example is None) == (number == 0) and any(bucket.pad is not None for bucket in layout.buckets)
     with_zeros = layout.spread(rows + 1, zeros=True)
     for bucket, own, zeroed in zip(layout.buckets, layout.spread(rows), with_zeros, strict=True):
         assert torch.equal(own.view(bucket.row.shape), bucket.row)
@@ -68,9 +69,9 @@ def test_gradients_written_by_hand_equal_finite_differences(dropped: float) -> N
 @pytest.mark.parametrize("number", [0, 1])
 def test_gathers_on_the_way_back_equal_what_autograd_would_do(number: int) -> None:
     batch = batches_of_both_orders()[number]
-    layout = Layout.of(batch)
+    layout = Layout(batch)
     rows = torch.randn(len(batch.token), 3, 2, 4, requires_grad=True)
-    out = _Collect.apply(layout, *_Spread.apply(rows, layout)[::3])
+    out = Collect.apply(layout, *Spread.apply(rows, layout)[::3])
     torch.testing.assert_close(out, rows[:, 0].flatten(1))
     weight = torch.randn_like(out)
     (grad,) = torch.autograd.grad(out, rows, weight)

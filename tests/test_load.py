@@ -278,6 +278,6 @@ def test_every_family_has_a_tiny_model_and_every_alias_a_description() -> None:
     assert all(BACKBONES.values())
 
 
-def test_a_cpu_takes_explicit_products_and_other_devices_the_fused_kernel(bert: Path) -> None:
-    assert load_encoder(bert).encoder.kernel == kernel_of("cpu") == "products"
+def test_a_cpu_takes_the_ragged_kernel_and_other_devices_the_fused_one(bert: Path) -> None:
+    assert load_encoder(bert).encoder.kernel == kernel_of("cpu") == "ragged"
     assert kernel_of("cuda:1") == kernel_of(torch.device("cuda")) == "fused"

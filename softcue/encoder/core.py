@@ -13,6 +13,7 @@ from softcue.batch import Batch, Reads
 from softcue.encoder.frozen import Half, finish, project
 from softcue.encoder.linear import ACTIVATIONS, FUSED, Linear, longer
 from softcue.errors import BatchError
+from softcue.kernels.norm import add_norm, fits
 from softcue.layout import Layout, Watch
 from softcue.protocol import Context, Cue, Dims, Prefix, dropout, keep
 
@@ -183,6 +184,8 @@ class Layer(nn.Module):
             closed: Tensor = norm(linear.added(x, residual))
             return closed
         y, rate = affine(linear, site, x, edit), self.rate(end)
+        if among(edit, frozenset((end,))) is None and fits(y, norm, rate):
+            return add_norm(y, residual, norm, rate)
         return affine(norm, end, torch.addcmul(residual, y, keep(y, rate)) if rate else residual + y, edit)
 
 
@@ -215,7 +218,7 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(layers)  # ALBERT: one layer, listed L times
         self.pooler = pooler
         self.norm = norm  # after the last layer, in pre-norm families
-        self.kernel = "products"
+        self.kernel = "ragged"
 
     @property
     def dims(self) -> Dims:
@@ -236,7 +239,7 @@ class Encoder(nn.Module):
         ctx = Context(batch)
         word = cue.on_words(self.embed.word(batch.token), ctx)
         hidden = self.embed.finish(word, batch, edits(cue, 0, ctx))
-        layout = Layout.of(batch, watch)
+        layout = Layout(batch, watch)
         shared = self.shared(batch, layout)
         for i, layer in enumerate(self.layers):
             hidden = cue.before_layer(i, hidden, ctx)

@@ -5,22 +5,12 @@ sums ride on the products and the rows are rounded up once. The parts are as Lin
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from softcue.encoder.linear import ACTIVATIONS, FUSED, Linear, longer, product, product_plus
-from softcue.protocol import keep
-
-
-class Norm(NamedTuple):
-    """What the way back through a half asks for."""
-
-    total: Tensor  # (M, D) the norm's input
-    mean: Tensor
-    scale: Tensor
-    kept: Tensor | None  # (M, D) dropout's factors
+from softcue.kernels.norm import Found, back, forth
 
 
 @dataclass(frozen=True)
@@ -31,24 +21,13 @@ class Half:
     norm: nn.LayerNorm
     rate: float  # of dropout
 
-    def forth(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Norm]:
+    def forth(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Found]:
         """(M, I), (M, D) -> (M, D)"""
-        total, kept = self.linear(x), None
-        if self.rate:
-            kept = keep(total, self.rate)
-            total = torch.addcmul(residual, total, kept, out=total)
-        else:
-            total += residual
-        normed, mean, scale = torch.native_layer_norm(total, self.norm.normalized_shape, self.norm.weight, self.norm.bias, self.norm.eps)
-        return normed, Norm(total, mean, scale, kept)
+        return forth(self.linear(x), residual, self.norm, self.rate)
 
-    def back(self, grad: Tensor, found: Norm) -> tuple[Tensor, Tensor]:
+    def back(self, grad: Tensor, found: Found) -> tuple[Tensor, Tensor]:
         """(M, D) -> (M, I), (M, D): the gradients of x and of the residual."""
-        norm, shape = self.norm, self.norm.normalized_shape
-        to_total, _, _ = torch.ops.aten.native_layer_norm_backward(
-            grad, found.total, shape, found.mean, found.scale, norm.weight, norm.bias, [True, False, False]
-        )
-        to_linear = to_total if found.kept is None else to_total * found.kept
+        to_linear, to_total = back(grad, self.norm, self.rate, found)
         return product(to_linear, self.linear.packed(self.linear.whole, True), None), to_total
 
 
@@ -82,16 +61,17 @@ class _Finish(torch.autograd.Function):
         wide = up(middle)
         closed, found_last = second.forth(ACTIVATIONS[activation](wide), middle)
         ctx.parts = first, up, activation, second
-        ctx.save_for_backward(wide, *found, *found_last)
+        ctx.seeds = found.seed, found_last.seed
+        ctx.save_for_backward(wide, *found[1:], *found_last[1:])
         return closed[: len(mixed)]
 
     @staticmethod
     def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def, override]
         (first, up, activation, second), (wide, *found) = ctx.parts, ctx.saved_tensors
-        to_active, to_middle = second.back(longer(grad), Norm(*found[4:]))
+        to_active, to_middle = second.back(longer(grad), Found(ctx.seeds[1], *found[4:]))
         to_wide = activation_back(to_active, wide, activation)
         to_middle = product_plus(to_wide, to_middle, up.packed(up.whole, True), None)
-        to_mixed, to_hidden = first.back(to_middle, Norm(*found[:4]))
+        to_mixed, to_hidden = first.back(to_middle, Found(ctx.seeds[0], *found[:4]))
         return to_mixed[: len(grad)], to_hidden[: len(grad)], None, None, None, None
 
 

@@ -95,8 +95,8 @@ def read_encoder(folder: Path, dtype: torch.dtype, device: torch.device | str) -
 
 
 def kernel_of(device: torch.device | str) -> str:
-    """Which of attention's kernels a device is quicker with: explicit products on a CPU, torch's fused attention elsewhere."""
-    return "products" if torch.device(device).type == "cpu" else "fused"
+    """Which of attention's kernels a device is quicker with: softcue's own on a CPU, torch's fused attention elsewhere."""
+    return "ragged" if torch.device(device).type == "cpu" else "fused"
 
 
 def build_encoder(config: Mapping[str, Any] | Path, device: torch.device | str = "meta") -> Encoder:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
+from softcue.attention import KERNELS
 from softcue.batch import Example, pack
 from softcue.encoder.core import Encoder
 from softcue.encoder.deberta import DebertaLayer
@@ -25,7 +26,7 @@ def run(encoder: Encoder, examples: list[Example], cue: Cue | None = None) -> Te
 
 
 @FAMILIES
-@pytest.mark.parametrize("kernel", ["products", "fused"])
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_hidden_states_and_pooler_equal_transformers(family: str, kernel: str) -> None:
     model, encoder = tiny_hf(family), tiny_encoder(family)
     encoder.kernel = kernel
@@ -180,7 +181,7 @@ def test_texts_about_as_long_as_modernberts_window_equal_transformers(longest: i
 def test_deberta_drops_position_vectors_anew_in_every_layer_of_training() -> None:
     encoder = tiny_encoder("deberta-v3")
     batch = pack(random_examples("deberta-v3", (9,)))
-    layout = Layout.of(batch)
+    layout = Layout(batch)
     content = torch.ones(1, encoder.dims.heads, 9, encoder.dims.head)
     layer, shared = encoder.layers[0], encoder.shared(batch, layout)
     assert isinstance(layer, DebertaLayer)

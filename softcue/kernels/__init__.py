@@ -1,0 +1,76 @@
+"""Kernels: what is quicker in C++ than as operators of torch, built when softcue is installed where there is a compiler for it.
+
+Without them everything works as before. They are reached by addresses (ctypes), hold no state, and release Python's lock.
+"""
+
+import ctypes
+import importlib.machinery
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+BUILDS = {"AVX512": "x86_64_v4", "AVX2": "x86_64_v3"}  # what torch calls a processor -> the build for it, see pyproject.toml
+KINDS = {torch.float32: 0, torch.bfloat16: 1}  # the numbers that they take, as they are told
+
+_pointer, _long, _int, _float, _seed = ctypes.c_void_p, ctypes.c_long, ctypes.c_int32, ctypes.c_float, ctypes.c_uint64
+
+
+class Attention(ctypes.Structure):
+    """Attention in attention.cpp, which says what each is."""
+
+    _fields_ = [
+        *((name, _long) for name in ("examples", "heads", "width", "prefix")),
+        *((name, _pointer) for name in ("query_start", "key_start")),
+        *((name, _long) for name in ("query_row", "key_row")),
+        *((name, _pointer) for name in ("query", "key", "value")),
+        *((name, _long) for name in ("front_key_example", "front_key_token", "front_value_example", "front_value_token")),
+        *((name, _pointer) for name in ("front_key", "front_value", "front_count", "ahead")),
+        *((name, _float) for name in ("scale", "rate")),
+        ("seed", _seed),
+        ("threads", _int),
+        *((name, _pointer) for name in ("mixed", "total", "grad", "to_query", "to_key", "to_value")),
+        *((name, _pointer) for name in ("to_front_key", "to_front_value", "to_ahead")),
+    ]
+
+
+class Norm(ctypes.Structure):
+    """Norm in norm.cpp, which says what each is."""
+
+    _fields_ = [
+        *((name, _long) for name in ("rows", "width")),
+        *((name, _pointer) for name in ("x", "residual", "weight", "bias")),
+        *((name, _float) for name in ("epsilon", "rate")),
+        ("seed", _seed),
+        ("threads", _int),
+        *((name, _pointer) for name in ("total", "normed", "mean", "scale", "grad", "to_x", "to_total")),
+    ]
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The build for this processor, or None where there is none that can be loaded."""
+    build = BUILDS.get(torch.backends.cpu.get_cpu_capability())
+    paths = [Path(__file__).with_name(f"{build}{suffix}") for suffix in importlib.machinery.EXTENSION_SUFFIXES]
+    with suppress(OSError):  # built for another system: it may ask for a library that is not here
+        return next((ctypes.CDLL(str(path)) for path in paths if path.is_file()), None)
+    return None
+
+
+def takes(x: Tensor) -> bool:
+    """Whether there are kernels for such numbers."""
+    return x.device.type == "cpu" and x.dtype in KINDS and library() is not None
+
+
+def call(name: str, told: ctypes.Structure, dtype: torch.dtype) -> None:
+    """Run one of them; MemoryError where there is no room for what it needs."""
+    told.threads = torch.get_num_threads()  # type: ignore[attr-defined]
+    if getattr(library(), name)(ctypes.byref(told), KINDS[dtype]):
+        raise MemoryError(f"{name}: no memory is left")
+
+
+def new_seed() -> int:
+    """Of one draw of dropout, from torch's own generator."""
+    return int(torch.empty((), dtype=torch.long).random_())

@@ -1,0 +1,113 @@
+// norm(residual + dropout(x)), row by row, and its way back.
+#include <cmath>
+#include <cstdlib>
+
+#include "vectors.h"
+
+// As softcue/kernels/__init__.py declares it; rows lie one after another.
+struct Norm {
+    long rows, width;
+    const void *x, *residual, *weight, *bias;
+    float epsilon, rate;
+    uint64_t seed;
+    int32_t threads;
+    void *total, *normed;  // the norm's input, and what it gives
+    float *mean, *scale;   // (rows)
+    // backward, from the gradient of `normed`
+    const void *grad;
+    void *to_x, *to_total;
+};
+
+namespace {
+
+// The vectors of a row, the last of which may be shorter.
+template <typename T> struct Row {
+    T *at;
+    long width;
+    INLINE long left(long width, long i) { return width - i < LANES ? width - i : LANES; }
+    Floats get(long i) const { return left(width, i) == LANES ? load(at + i) : load_some(at + i, width - i); }
+    void put(long i, Floats x) const {
+        if (left(width, i) == LANES)
+            store(at + i, x);
+        else
+            store_some(at + i, x, width - i);
+    }
+};
+
+template <typename T> Row<const T> in(const void *numbers, long row, long width) { return {static_cast<const T *>(numbers) + row * width, width}; }
+template <typename T> Row<T> out(void *numbers, long row, long width) { return {static_cast<T *>(numbers) + row * width, width}; }
+
+// Minus the mean, 0 in lanes past the end.
+INLINE Floats centred(Floats x, float mean, long left) {
+    x -= mean;
+    for (long i = left; i < LANES; i++) x[i] = 0;
+    return x;
+}
+
+template <typename T> void forward(const Norm &call, long row, float *own) {
+    Dropout drop{call.seed, call.rate};
+    uint32_t key = drop.key(row);
+    long width = call.width;
+    auto x = in<T>(call.x, row, width), residual = in<T>(call.residual, row, width);
+    auto weight = in<T>(call.weight, 0, width), bias = in<T>(call.bias, 0, width);
+    auto total = out<T>(call.total, row, width), normed = out<T>(call.normed, row, width);
+    Floats all{}, squares{};
+    for (long i = 0; i < width; i += LANES) {
+        Floats y = residual.get(i) + (call.rate > 0 ? x.get(i) * drop.factors(key, i) : x.get(i));
+        total.put(i, y);
+        store(own + i, y);
+        all += y;
+    }
+    float mean = sum(all) / width;
+    for (long i = 0; i < width; i += LANES) {
+        Floats y = centred(load(own + i), mean, width - i);
+        squares += y * y;
+    }
+    float scale = 1 / std::sqrt(sum(squares) / width + call.epsilon);
+    for (long i = 0; i < width; i += LANES) normed.put(i, (load(own + i) - mean) * scale * weight.get(i) + bias.get(i));
+    call.mean[row] = mean;
+    call.scale[row] = scale;
+}
+
+template <typename T> void backward(const Norm &call, long row, float *own) {
+    Dropout drop{call.seed, call.rate};
+    uint32_t key = drop.key(row);
+    long width = call.width;
+    float mean = call.mean[row], scale = call.scale[row];
+    auto grad = in<T>(call.grad, row, width), weight = in<T>(call.weight, 0, width), total = in<T>(call.total, row, width);
+    auto to_x = out<T>(call.to_x, row, width), to_total = out<T>(call.to_total, row, width);
+    Floats plain{}, along{};
+    for (long i = 0; i < width; i += LANES) {
+        Floats g = grad.get(i) * weight.get(i);
+        store(own + i, g);
+        plain += g;
+        along += g * (total.get(i) - mean) * scale;  // lanes past the end have no gradient
+    }
+    float shift = sum(plain) / width, slope = sum(along) / width;
+    for (long i = 0; i < width; i += LANES) {
+        Floats to = scale * (load(own + i) - shift - (total.get(i) - mean) * scale * slope);
+        to_total.put(i, to);
+        if (call.rate > 0) to_x.put(i, to * drop.factors(key, i));
+    }
+}
+
+int run(const Norm &call, void (*work)(const Norm &, long, float *)) {
+    int32_t failed = 0;
+#pragma omp parallel num_threads(call.threads) if (call.rows > 32) reduction(| : failed)
+    {
+        float *own = static_cast<float *>(std::malloc(padded(call.width) * sizeof(float)));
+        failed = own == nullptr;
+#pragma omp for schedule(static)
+        for (long row = 0; row < call.rows; row++)
+            if (own) work(call, row, own);
+        std::free(own);
+    }
+    return failed;
+}
+
+}  // namespace
+
+extern "C" {
+int norm_forward(const Norm *call, int half) { return run(*call, half ? forward<bfloat16> : forward<float>); }
+int norm_backward(const Norm *call, int half) { return run(*call, half ? backward<bfloat16> : backward<float>); }
+}

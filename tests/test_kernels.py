@@ -1,0 +1,190 @@
+"""The kernels in C++: they give what torch gives, dropout is dropout, and what one example gets depends on no other."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import softcue.kernels
+from softcue.attention import attend, attend_once
+from softcue.batch import Example, pack
+from softcue.kernels import library, takes
+from softcue.kernels.norm import add_norm, fits
+from softcue.layout import Layout
+from softcue.protocol import Prefix
+
+pytestmark = pytest.mark.skipif(library() is None, reason="the kernels were not built here: no compiler, or another processor")
+
+LENGTHS = (3, 70, 1, 41, 17)  # more than one block of queries, and rows that fill no vector
+HEADS, PREFIX = 3, 5
+WIDTHS = (12, 32)
+
+
+def layout(lengths: tuple[int, ...] = LENGTHS) -> Layout:
+    return Layout(pack([Example([5] * n, [0] * n, [0]) for n in lengths]))
+
+
+def drawn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def prefix(width: int, count: int = len(LENGTHS), dtype: torch.dtype = torch.float32) -> Prefix:
+    return Prefix(*drawn(2, count, PREFIX, HEADS, width, seed=1, dtype=dtype).unbind())
+
+
+def gradients(of: Tensor, leaves: list[Tensor]) -> list[Tensor]:
+    return list(torch.autograd.grad((of.float() * drawn(*of.shape, seed=2)).sum(), leaves))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_bfloat16_is_rounded_once_on_the_way_in_and_once_on_the_way_out(width: int) -> None:
+    """From the same rounded numbers, outputs are the float32 ones rounded; gradients differ by what their own input's rounding does."""
+    low = [drawn(sum(LENGTHS), 3, HEADS, width, dtype=torch.bfloat16), *prefix(width, dtype=torch.bfloat16)[:2]]
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        qkv, key, value = (x.to(dtype).requires_grad_() for x in low)
+        mixed = attend(qkv, layout(), Prefix(key, value), kernel="ragged")
+        assert mixed.dtype == dtype
+        found.append([mixed.detach(), *gradients(mixed, [qkv, key, value])])
+    for exact, rough in zip(*found, strict=True):
+        torch.testing.assert_close(rough.float(), exact.to(torch.bfloat16).float(), rtol=2**-6, atol=2**-6 * float(exact.abs().mean()))
+    exact, rough = found[0][0], found[1][0]
+    assert torch.equal(exact.to(torch.bfloat16), rough)
+
+
+@pytest.mark.parametrize("dropped", [0.0, 0.3])
+def test_an_example_gets_the_same_bits_alone_and_beside_others_on_one_thread_and_on_two(dropped: float) -> None:
+    qkv, front = drawn(sum(LENGTHS), 3, HEADS, 32), prefix(32)
+    threads = torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            torch.manual_seed(0)
+            found.append(attend(qkv, layout(), front, drop=dropped, kernel="ragged"))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*found)
+    if not dropped:
+        first = LENGTHS[0]
+        alone = attend(qkv[first : first + LENGTHS[1]], layout(LENGTHS[1:2]), Prefix(*(x[1:2] for x in front[:2])), kernel="ragged")
+        assert torch.equal(found[0][first : first + LENGTHS[1]], alone)
+
+
+def chances(dropped: float, seed: int, rows: int = 400) -> Tensor:
+    """(rows, HEADS, rows) the probabilities of one example after dropout, read off by values that are unit vectors."""
+    qkv = drawn(rows, 3, HEADS, rows)
+    qkv[:, 2] = torch.eye(rows)[:, None]
+    torch.manual_seed(seed)
+    return attend(qkv, layout((rows,)), drop=dropped, kernel="ragged").view(rows, HEADS, rows)
+
+
+def test_dropout_drops_at_its_rate_scales_the_rest_and_repeats_with_the_seed() -> None:
+    whole, dropped = chances(0.0, 0), chances(0.2, 1)
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], whole[kept] / 0.8)
+    count = kept.numel()
+    assert abs(float(kept.float().mean()) - 0.8) < 5 * (0.16 / count) ** 0.5
+    for other in (kept.roll(1, 0), kept.roll(1, 1), kept.roll(1, 2), chances(0.2, 2) != 0):  # neither neighbours nor seeds resemble
+        together = float((kept & other).float().mean())
+        assert abs(together - 0.64) < 5 * (0.64 * 0.36 / count) ** 0.5
+    assert torch.equal(dropped, chances(0.2, 1))
+    rate_of_rows = kept.float().mean(-1)
+    assert float(rate_of_rows.std()) == pytest.approx((0.16 / kept.shape[-1]) ** 0.5, rel=0.1)
+
+
+def test_the_way_back_drops_what_the_way_there_dropped() -> None:
+    """Finite differences at one seed, of every input."""
+    leaves = [drawn(sum(LENGTHS), 3, HEADS, 12), *prefix(12)[:2]]
+    weight = drawn(sum(LENGTHS), HEADS * 12, seed=2)
+
+    def total(qkv: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        torch.manual_seed(3)
+        return (attend(qkv, layout(), Prefix(key, value), drop=0.3, kernel="ragged") * weight).double().sum()
+
+    at = [x.clone().requires_grad_() for x in leaves]
+    grads = torch.autograd.grad(total(*at), at)
+    for number, grad in enumerate(grads):
+        step = drawn(*leaves[number].shape, seed=4 + number) * 1e-3
+        moved = [[x + sign * step if i == number else x for i, x in enumerate(leaves)] for sign in (1, -1)]
+        slope = (total(*moved[0]) - total(*moved[1])) / 2
+        torch.testing.assert_close(slope, (grad * step).double().sum(), rtol=2e-3, atol=2e-4)
+
+
+def test_one_row_of_each_example_may_look_alone() -> None:
+    rows, front = drawn(sum(LENGTHS), 3, HEADS, 32).requires_grad_(), prefix(32)
+    first = layout().starts[:-1]
+    every = attend(rows, layout(), front, kernel="ragged")[first]
+    once = attend_once(rows[first, 0], rows[:, 1:], layout(), front, kernel="ragged")
+    assert torch.equal(every, once)
+    for one, other in zip(gradients(every, [rows]), gradients(once, [rows]), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_prefix_that_examples_share_is_read_where_it_lies() -> None:
+    qkv, one = drawn(sum(LENGTHS), 3, HEADS, 32), prefix(32, count=1)
+    shared = Prefix(*(x.expand(len(LENGTHS), -1, -1, -1) for x in one[:2]))
+    copied = Prefix(*(x.contiguous() for x in shared[:2]))
+    assert torch.equal(attend(qkv, layout(), shared, kernel="ragged"), attend(qkv, layout(), copied, kernel="ragged"))
+
+
+def test_what_is_not_a_number_stays_in_its_example() -> None:
+    qkv = drawn(sum(LENGTHS), 3, HEADS, 32)
+    qkv[LENGTHS[0], 1] = torch.nan
+    wrong = attend(qkv, layout(), kernel="ragged").isnan().any(-1)
+    assert wrong[LENGTHS[0] : LENGTHS[0] + LENGTHS[1]].all() and int(wrong.sum()) == LENGTHS[1]
+
+
+def test_large_logits_neither_overflow_nor_vanish() -> None:
+    qkv = drawn(40, 3, HEADS, 32).requires_grad_()
+    scaled = qkv * torch.tensor([300.0, 300.0, 1.0])[:, None, None]
+    found = [attend(scaled, layout((40,)), kernel=kernel) for kernel in ("ragged", "products")]
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+    assert all(x.isfinite().all() for x in gradients(found[0], [qkv]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("width", [24, 30, 384])
+@pytest.mark.parametrize("rows", [1, 50])
+def test_norm_of_a_sum_is_torchs(rows: int, width: int, dtype: torch.dtype) -> None:
+    norm = nn.LayerNorm(width, eps=1e-5).requires_grad_(False).to(dtype)
+    norm.weight.copy_(drawn(width, seed=3)), norm.bias.copy_(drawn(width, seed=4))
+    x, residual = (drawn(rows, width, seed=i, dtype=dtype).requires_grad_() for i in (0, 1))
+    assert fits(x, norm, 0.0)
+    ours, theirs = add_norm(x, residual, norm, 0.0), norm(residual + x)
+    close = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 2**-6, "atol": 2**-6}
+    torch.testing.assert_close(ours, theirs, **close)
+    for one, other in zip(gradients(ours, [x, residual]), gradients(theirs, [x, residual]), strict=True):
+        torch.testing.assert_close(one, other, **close)
+
+
+def test_dropout_before_a_norm_is_the_same_both_ways() -> None:
+    """Where the residual's gradient is as it would be, x's is that times a factor: 0, or what the rest was scaled by."""
+    norm = nn.LayerNorm(64).requires_grad_(False)
+    x, residual = drawn(200, 64).requires_grad_(), drawn(200, 64, seed=1).requires_grad_()
+    torch.manual_seed(0)
+    normed = add_norm(x, residual, norm, 0.3)
+    to_x, to_residual = gradients(normed, [x, residual])
+    factor = to_x / to_residual
+    kept = factor > 0.5
+    torch.testing.assert_close(factor[kept], torch.full_like(factor[kept], 1 / 0.7), rtol=1e-4, atol=0)
+    assert not to_x[~kept].any() and abs(float(kept.float().mean()) - 0.7) < 5 * (0.21 / kept.numel()) ** 0.5
+    again = norm(residual + x * kept / 0.7)
+    torch.testing.assert_close(normed, again, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(to_residual, gradients(again, [residual])[0], rtol=1e-4, atol=1e-5)
+
+
+def test_what_learns_or_is_of_another_kind_is_left_to_torch() -> None:
+    x, norm = drawn(4, 24), nn.LayerNorm(24)
+    assert not fits(x, norm, 0.1)
+    norm.requires_grad_(False)
+    assert fits(x, norm, 0.1) and not fits(x.double(), norm, 0.1) and not fits(x.bfloat16(), norm, 0.1) and not fits(x, norm, 1.0)
+    assert not takes(x.to("meta"))
+
+
+def test_without_a_build_attention_is_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    qkv, front = drawn(sum(LENGTHS), 3, HEADS, 32), prefix(32)
+    built = attend(qkv, layout(), front, kernel="ragged")
+    monkeypatch.setattr(softcue.kernels, "library", lambda: None)
+    without = attend(qkv, layout(), front, kernel="ragged")
+    assert torch.equal(without, attend(qkv, layout(), front, kernel="products"))
+    torch.testing.assert_close(built, without, rtol=1e-5, atol=1e-5)
