@@ -30,18 +30,40 @@ def attend_ragged(
     rate: float,  # of dropout of attention probabilities
 ) -> Tensor:  # (M, H * K)
     """Let every query look at its own example's prefix and rows."""
-    starts = layout.starts
+    starts, learns = layout.starts, torch.is_grad_enabled()  # autograd's own cost is half of a short text's
     present = None if prefix is None or prefix.length is None else prefix.length.long().contiguous()
     told = Call(starts if query is None else torch.arange(len(starts)), starts, scale, rate, new_seed() if rate else 0, present)
     key, value, ahead = None, None, None
     if prefix is not None:
         key, value = (_dense(x.to(rows.dtype)) for x in prefix[:2])
         if prefix.rescore is not None:  # each row is to it an example of one row
-            logits, query, rows = _Ahead.apply(query, rows, key, told)
+            if learns:
+                logits, query, rows = _Ahead.apply(query, rows, key, told)
+            else:
+                logits = _ahead(query, rows, key, told)
             owner = layout.batch.owner if query is None else torch.arange(len(query))
             ahead, key = logits + prefix.rescore(logits.unsqueeze(2), owner).squeeze(2), None
-    mixed: Tensor = _Attend.apply(query, rows, key, value, ahead, told)
+    mixed: Tensor = _Attend.apply(query, rows, key, value, ahead, told) if learns else _mix(query, rows, key, value, ahead, told)[0]
     return mixed
+
+
+def _mix(
+    query: Tensor | None, rows: Tensor, key: Tensor | None, value: Tensor | None, ahead: Tensor | None, told: Call
+) -> tuple[Tensor, Tensor]:
+    """(M, H * K), and (M, H) what the way back takes each row's probabilities from."""
+    query, rows, ahead = _whole(query), rows.contiguous(), _whole(ahead)
+    many = rows if query is None else query
+    mixed, total = many.new_empty(len(many), rows.shape[-2:].numel()), many.new_empty(len(many), rows.shape[2], dtype=torch.float32)
+    call("attention_forward", _told(query, rows, key, value, ahead, told, mixed=mixed, total=total), rows.dtype)
+    return mixed, total
+
+
+def _ahead(query: Tensor | None, rows: Tensor, key: Tensor, told: Call) -> Tensor:
+    """(M, H, P) float32: logits of the queries towards their example's prefix."""
+    query, rows = _whole(query), rows.contiguous()
+    ahead = torch.zeros(len(rows if query is None else query), rows.shape[2], key.shape[1], dtype=torch.float32)
+    call("ahead_forward", _told(query, rows, key, None, None, told, to_ahead=ahead), rows.dtype)
+    return ahead
 
 
 def _dense(x: Tensor) -> Tensor:
@@ -52,11 +74,8 @@ def _dense(x: Tensor) -> Tensor:
 class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx, query, rows, key, value, ahead, told):  # type: ignore[no-untyped-def, override]
-        query, rows = _whole(query), _whole(rows)
-        ahead = None if ahead is None else ahead.contiguous()
-        many = rows if query is None else query
-        mixed, total = many.new_empty(len(many), rows.shape[-2:].numel()), many.new_empty(len(many), rows.shape[2], dtype=torch.float32)
-        call("attention_forward", _told(query, rows, key, value, ahead, told, mixed=mixed, total=total), rows.dtype)
+        query, rows, ahead = _whole(query), rows.contiguous(), _whole(ahead)
+        mixed, total = _mix(query, rows, key, value, ahead, told)
         ctx.told = told
         ctx.save_for_backward(query, rows, key, value, ahead, total)
         return mixed
@@ -81,13 +100,10 @@ class _Ahead(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, query, rows, key, told):  # type: ignore[no-untyped-def, override]
-        query, rows = _whole(query), _whole(rows)
-        many = rows if query is None else query
-        ahead = torch.zeros(len(many), rows.shape[2], key.shape[1])
-        call("ahead_forward", _told(query, rows, key, None, None, told, to_ahead=ahead), rows.dtype)
+        query, rows = _whole(query), rows.contiguous()
         ctx.told = told
         ctx.save_for_backward(query, rows, key)
-        return ahead, None if query is None else query.view_as(query), rows.view_as(rows)
+        return _ahead(query, rows, key, told), None if query is None else query.view_as(query), rows.view_as(rows)
 
     @staticmethod
     def backward(ctx, grad, to_query, to_rows):  # type: ignore[no-untyped-def, override]
