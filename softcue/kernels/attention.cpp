@@ -2,13 +2,12 @@
 // One example and head is one piece of work, done in float32 in a scratch of its own; what it gives depends on no other.
 #include <cmath>
 #include <cstdlib>
-#include <new>
 
 #include "vectors.h"
 
 namespace {
 
-constexpr int TALL = 6;      // rows of a tile of a product: with two vectors each, their sums fill the registers
+constexpr int TALL = 6;     // rows of a tile of a product: with two vectors each, their sums fill the registers
 constexpr long BLOCK = 36;  // queries at a time, so that their probabilities stay in the cache
 
 // c[m, n] (+)= the sum over l of a[m, l] b[l, n]; n is whole vectors, and a may be read across.
@@ -54,7 +53,7 @@ void multiply(long rows, long columns, long depth, Matrix a, const float *b, lon
     for (; j < columns; j += LANES) strip<1>(rows, depth, a, b + j, b_row, c + j, c_row, add);
 }
 
-typedef float Eight __attribute__((vector_size(32), aligned(4)));
+typedef float Eight __attribute__((vector_size(32), aligned(4), may_alias));
 
 #define PAIR(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 
