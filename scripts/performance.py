@@ -199,7 +199,7 @@ SECTIONS: Mapping[str, str] = {
     "mixed": "One forward over texts of many tasks, against the bare encoder on the same rows; and PEFT's two ways of doing it.",
     "scaling": "A forward, as the length of texts, the batch, the adapters in memory or the prefix grows; us: a millionth of a second.",
     "roofline": "The encoder's matrix products alone, and the fraction of their speed that training and inference with PASTA reach.",
-    "kernels": "softcue beside itself without `softcue/kernels`, in one process; training on batches by length. Older tables are without it.",
+    "kernels": "softcue beside itself without `softcue/kernels`, in one process; trained on batches by length. Older tables are without.",
     "shares": "Where a training step's time goes, batches by length, as torch's profiler sees it, whose own cost falls between operators.",
     "memory": "How far the peak of a process rose above what its imports took, over four training steps.",
     "packed_sweep": "PASTA runs on sst2: one `softcue sweep`, and as many `softcue train` one after another.",
