@@ -46,8 +46,9 @@ TAIL = """## What makes it fast
 - `softcue/kernels/attention.cpp`: attention reads each example's rows and prefix where they lie, in float32 and in the cache, and keeps one
   number for each row and head; nothing is gathered, padded or stored in between.
 - `softcue/kernels/norm.cpp`: dropout, residual and norm are one pass, and dropout's factors are drawn again on the way back.
+- `softcue/kernels/gelu.cpp`: GELU and its slope come from one exponential.
 
-Where those two were not built, or a family adds to the logits between rows:
+Where those were not built, or a family adds to the logits between rows:
 
 - `softcue/layout.py`: rows lie end to end, and attention takes them in buckets of similar length instead of padding them to the longest;
   the buckets come in few sizes, so that new batches need few new kernels.

@@ -8,6 +8,7 @@ import softcue.kernels
 from softcue.attention import attend, attend_once
 from softcue.batch import Example, pack
 from softcue.kernels import library, takes
+from softcue.kernels.gelu import gelu
 from softcue.kernels.norm import add_norm, fits
 from softcue.layout import Layout
 from softcue.protocol import Prefix
@@ -171,6 +172,19 @@ def test_dropout_before_a_norm_is_the_same_both_ways() -> None:
     again = norm(residual + x * kept / 0.7)
     torch.testing.assert_close(normed, again, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(to_residual, gradients(again, [residual])[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gelu_and_its_slope_are_those_of_the_normal_distribution(dtype: torch.dtype) -> None:
+    x = torch.cat([torch.linspace(-15, 15, 20_001), torch.tensor([0.0, -100.0, 100.0])]).to(dtype).requires_grad_()
+    exact = x.detach().double().requires_grad_()
+    ours, theirs = gelu(x), nn.functional.gelu(exact)
+    close = {"rtol": 1e-6, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 2**-8, "atol": 1e-6}
+    torch.testing.assert_close(ours.double(), theirs, **close)
+    slopes = [torch.autograd.grad(y.sum(), leaf)[0].double() for y, leaf in ((ours, x), (theirs, exact))]
+    torch.testing.assert_close(*slopes, **close)
+    with torch.no_grad():
+        assert torch.equal(gelu(x), ours) and gelu(torch.tensor([torch.nan], dtype=dtype)).isnan()
 
 
 def test_what_learns_or_is_of_another_kind_is_left_to_torch() -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from softcue.encoder.linear import ACTIVATIONS, FUSED, Linear, longer, product, product_plus
+from softcue.kernels import gelu, takes
 from softcue.kernels.norm import Found, back, forth
 
 
@@ -59,17 +60,19 @@ class _Finish(torch.autograd.Function):
     def forward(ctx, mixed: Tensor, hidden: Tensor, first: Half, up: Linear, activation: str, second: Half) -> Tensor:  # type: ignore[no-untyped-def, override]
         middle, found = first.forth(longer(mixed), longer(hidden))
         wide = up(middle)
-        closed, found_last = second.forth(ACTIVATIONS[activation](wide), middle)
-        ctx.parts = first, up, activation, second
+        quick = activation == "gelu" and takes(wide)
+        active, kept = gelu.forth(wide) if quick else (ACTIVATIONS[activation](wide), wide)
+        closed, found_last = second.forth(active, middle)
+        ctx.parts = first, up, None if quick else activation, second
         ctx.seeds = found.seed, found_last.seed
-        ctx.save_for_backward(wide, *found[1:], *found_last[1:])
+        ctx.save_for_backward(kept, *found[1:], *found_last[1:])
         return closed[: len(mixed)]
 
     @staticmethod
     def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def, override]
-        (first, up, activation, second), (wide, *found) = ctx.parts, ctx.saved_tensors
+        (first, up, activation, second), (kept, *found) = ctx.parts, ctx.saved_tensors
         to_active, to_middle = second.back(longer(grad), Found(ctx.seeds[1], *found[4:]))
-        to_wide = activation_back(to_active, wide, activation)
+        to_wide = to_active.mul_(kept) if activation is None else activation_back(to_active, kept, activation)
         to_middle = product_plus(to_wide, to_middle, up.packed(up.whole, True), None)
         to_mixed, to_hidden = first.back(to_middle, Found(ctx.seeds[0], *found[:4]))
         return to_mixed[: len(grad)], to_hidden[: len(grad)], None, None, None, None

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from softcue.kernels.gelu import gelu
+
 Part = tuple[int, int]  # outputs of a map, from and up to
 Packed = dict[tuple[Part, bool], Tensor]  # (part, whether transposed) -> weight in oneDNN's own layout
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": F.gelu,
+    "gelu": gelu,
     "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
     "gelu_pytorch_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "relu": F.relu,

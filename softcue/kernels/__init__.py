@@ -49,6 +49,12 @@ class Norm(ctypes.Structure):
     ]
 
 
+class Gelu(ctypes.Structure):
+    """Gelu in gelu.cpp, which says what each is."""
+
+    _fields_ = [("count", _long), *((name, _pointer) for name in ("x", "y", "slope")), ("threads", _int)]
+
+
 @cache
 def library() -> ctypes.CDLL | None:
     """The build for this processor, or None where there is none that can be loaded."""

@@ -1,0 +1,43 @@
+"""GELU by gelu.cpp, which finds the slope for the way back on the way there."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from softcue.kernels import Gelu, call, takes
+
+
+def gelu(x: Tensor) -> Tensor:
+    """x P(X < x), as F.gelu gives it."""
+    if not takes(x):
+        return F.gelu(x)
+    if not torch.is_grad_enabled() or not x.requires_grad:
+        return _run(x, None)
+    made: Tensor = _Gelu.apply(x)
+    return made
+
+
+def forth(x: Tensor) -> tuple[Tensor, Tensor]:
+    """GELU of what it `takes`, and its slope."""
+    slope = torch.empty_like(x)
+    return _run(x, slope), slope
+
+
+def _run(x: Tensor, slope: Tensor | None) -> Tensor:
+    x = x.contiguous()
+    y = torch.empty_like(x)
+    call("gelu_forward", Gelu(x.numel(), x.data_ptr(), y.data_ptr(), None if slope is None else slope.data_ptr()), x.dtype)
+    return y
+
+
+class _Gelu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
+        y, slope = forth(x.contiguous())
+        ctx.save_for_backward(slope)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
+        (slope,) = ctx.saved_tensors
+        return grad * slope
