@@ -47,6 +47,7 @@ TAIL = """## What makes it fast
   number for each row and head; nothing is gathered, padded or stored in between.
 - `softcue/kernels/norm.cpp`: dropout, residual and norm are one pass, and dropout's factors are drawn again on the way back.
 - `softcue/kernels/gelu.cpp`: GELU and its slope come from one exponential.
+- `softcue/kernels/thin.cpp`: LoRA's two thin products, their scale and their sum are one pass, over rows of any mix of seats.
 
 Where those were not built, or a family adds to the logits between rows:
 

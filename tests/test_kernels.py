@@ -7,7 +7,7 @@ from torch import Tensor, nn
 import softcue.kernels
 from softcue.attention import attend, attend_once
 from softcue.batch import Example, pack
-from softcue.kernels import library, takes
+from softcue.kernels import library, takes, thin
 from softcue.kernels.gelu import gelu
 from softcue.kernels.norm import add_norm, fits
 from softcue.layout import Layout
@@ -185,6 +185,58 @@ def test_gelu_and_its_slope_are_those_of_the_normal_distribution(dtype: torch.dt
     torch.testing.assert_close(*slopes, **close)
     with torch.no_grad():
         assert torch.equal(gelu(x), ours) and gelu(torch.tensor([torch.nan], dtype=dtype)).isnan()
+
+
+RUNS = ((2, 0, 70), (0, 70, 71), (3, 71, 150))  # seat, first row, one past the last: more than one block, and a seat that is away
+SCALE = (0.5, 9.0, 2.0, 1.5)
+
+
+def thin_case(kind: str, rank: int) -> list[Tensor]:
+    """y, x, A and B of four seats; y is a part of wider rows."""
+    rows, tables = (torch.float32 if name == "f" else torch.bfloat16 for name in kind)
+    y = drawn(150, 3 * 40, dtype=rows)[:, 40:80]
+    return [y, drawn(150, 24, seed=1, dtype=rows), drawn(4, 24, rank, seed=2, dtype=tables), drawn(4, rank, 40, seed=3, dtype=tables)]
+
+
+def slow_thin(y: Tensor, x: Tensor, shrink: Tensor, grow: Tensor) -> Tensor:
+    """In float32, each run by itself."""
+    y, x, shrink, grow = (part.float() for part in (y, x, shrink, grow))
+    return torch.cat([y[a:b] + SCALE[seat] * x[a:b] @ shrink[seat] @ grow[seat] for seat, a, b in RUNS])
+
+
+@pytest.mark.parametrize("rank", [1, 8, 19])
+@pytest.mark.parametrize("kind", ["ff", "bb", "bf"])
+def test_a_thin_product_is_each_seats_own_and_so_are_its_gradients(kind: str, rank: int) -> None:
+    ours = [part.detach().requires_grad_() for part in thin_case(kind, rank)]
+    theirs = [part.detach().float().requires_grad_() for part in thin_case(kind, rank)]
+    assert thin.fits(*ours[:3])
+    found = [thin.plus_thin(*ours, torch.tensor(SCALE), RUNS), slow_thin(*theirs)]
+    near = 2**-7 if "b" in kind else 1e-5
+    grads = [gradients(made, leaves) for made, leaves in zip(found, (ours, theirs), strict=True)]
+    for one, other in [(found[0], found[1]), *zip(*grads, strict=True)]:
+        assert (one.float() - other).norm() < near * other.norm()
+    assert not grads[0][2][1].any() and not grads[0][3][1].any()
+
+
+def test_without_a_way_back_a_thin_product_is_added_where_it_belongs() -> None:
+    wide = drawn(150, 3 * 40)
+    before, (_, x, shrink, grow) = wide.clone(), thin_case("ff", 8)
+    with torch.no_grad():
+        thin.plus_thin(wide[:, 40:80], x, shrink, grow, torch.tensor(SCALE), RUNS)
+    torch.testing.assert_close(wide[:, 40:80], slow_thin(before[:, 40:80], x, shrink, grow), rtol=1e-5, atol=1e-4)
+    assert torch.equal(wide[:, :40], before[:, :40]) and torch.equal(wide[:, 80:], before[:, 80:])
+
+
+def test_gradients_of_thin_tables_do_not_depend_on_threads() -> None:
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            leaves = [part.requires_grad_() for part in thin_case("ff", 8)[1:]]
+            found.append(gradients(thin.plus_thin(thin_case("ff", 8)[0], *leaves, torch.tensor(SCALE), RUNS), leaves))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def test_what_learns_or_is_of_another_kind_is_left_to_torch() -> None:

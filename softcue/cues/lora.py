@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from softcue.batch import Runs
+from softcue.kernels.thin import fits, plus_thin
 from softcue.options import Options, per_seat_setting, setting
 from softcue.protocol import Context, Cue, Dims, drop, per_seat
 
@@ -56,14 +57,18 @@ class Lora(Cue, method="lora", config=LoraConfig):
             row_seat = ctx.batch.seat[ctx.batch.owner]  # (M,)
             scale = (self.alpha / self.config.rank).to(hidden.dtype)[row_seat, None].repeat(1, self.config.rank)  # (M, r): see on_affine
             tables = {site: (self.shrink[site].unbind(1), self.grow[site].unbind(1)) for site in self.config.sites}
-            ctx.memory = tables, scale, self.dropout[row_seat]
+            seat_scale = (self.alpha / self.config.rank).float()
+            ctx.memory = tables, scale, self.dropout[row_seat], seat_scale
         return hidden
 
     def on_affine(self, layer: int, site: str, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
         """(M, I), (M, O) -> (M, O)"""
-        tables, scale, rate = ctx.memory
+        tables, scale, rate, seat_scale = ctx.memory
         shrink, grow = tables[site]
-        thin = per_seat(drop(x, rate, self.training), shrink[layer], ctx.batch.row_runs) * scale  # (M, r); one scale a row takes longer
+        x = drop(x, rate, self.training)
+        if fits(y, x, shrink[layer]):
+            return plus_thin(y, x, shrink[layer], grow[layer], seat_scale, ctx.batch.row_runs)
+        thin = per_seat(x, shrink[layer], ctx.batch.row_runs) * scale  # (M, r); one scale a row takes longer
         return plus_per_seat(y, thin, grow[layer], ctx.batch.row_runs)
 
 

@@ -55,6 +55,22 @@ class Gelu(ctypes.Structure):
     _fields_ = [("count", _long), *((name, _pointer) for name in ("x", "y", "slope")), ("threads", _int)]
 
 
+class Thin(ctypes.Structure):
+    """Thin in thin.cpp, which says what each is."""
+
+    _fields_ = [
+        *((name, _long) for name in ("blocks", "runs", "inputs", "outputs", "rank")),
+        *((name, _pointer) for name in ("block", "run", "x", "y", "made")),
+        *((name, _long) for name in ("x_row", "y_row", "made_row")),
+        *((name, _pointer) for name in ("shrink", "grow")),
+        *((name, _long) for name in ("shrink_seat", "grow_seat")),
+        *((name, _pointer) for name in ("scale", "thin", "grad")),
+        ("grad_row", _long),
+        *((name, _pointer) for name in ("to_thin", "to_x", "to_shrink", "to_grow")),
+        ("threads", _int),
+    ]
+
+
 @cache
 def library() -> ctypes.CDLL | None:
     """The build for this processor, or None where there is none that can be loaded."""
@@ -70,10 +86,10 @@ def takes(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype in KINDS and library() is not None
 
 
-def call(name: str, told: ctypes.Structure, dtype: torch.dtype) -> None:
-    """Run one of them; MemoryError where there is no room for what it needs."""
+def call(name: str, told: ctypes.Structure, kind: int) -> None:
+    """Run one of them on numbers of a kind of KINDS; MemoryError where there is no room for what it needs."""
     told.threads = torch.get_num_threads()  # type: ignore[attr-defined]
-    if getattr(library(), name)(ctypes.byref(told), KINDS[dtype]):
+    if getattr(library(), name)(ctypes.byref(told), kind):
         raise MemoryError(f"{name}: no memory is left")
 
 

@@ -1,8 +1,8 @@
 // norm(residual + dropout(x)), row by row, and its way back.
 #include <cmath>
-#include <cstdlib>
 
 #include "vectors.h"
+#include "work.h"
 
 // As softcue/kernels/__init__.py declares it; rows lie one after another.
 struct Norm {
@@ -91,23 +91,22 @@ template <typename T> void backward(const Norm &call, long row, float *own) {
     }
 }
 
-int run(const Norm &call, void (*work)(const Norm &, long, float *)) {
-    int32_t failed = 0;
-#pragma omp parallel num_threads(call.threads) if (call.rows > 32) reduction(| : failed)
-    {
-        float *own = static_cast<float *>(std::malloc(padded(call.width) * sizeof(float)));
-        failed = own == nullptr;
-#pragma omp for schedule(static)
-        for (long row = 0; row < call.rows; row++)
-            if (own) work(call, row, own);
-        std::free(own);
-    }
-    return failed;
+constexpr long ROWS = 16;  // that one thread takes at a time
+
+template <typename T, void (*work)(const Norm &, long, float *)> void rows(const Norm &call, long number, Scratch scratch) {
+    for (long row = number * ROWS; row < (number + 1) * ROWS && row < call.rows; row++) work(call, row, scratch.next);
+}
+
+template <typename T> int there(const Norm &call) {
+    return share(call, (call.rows + ROWS - 1) / ROWS, padded(call.width), call.threads, rows<T, forward<T>>);
+}
+template <typename T> int back(const Norm &call) {
+    return share(call, (call.rows + ROWS - 1) / ROWS, padded(call.width), call.threads, rows<T, backward<T>>);
 }
 
 }  // namespace
 
 extern "C" {
-int norm_forward(const Norm *call, int half) { return run(*call, half ? forward<bfloat16> : forward<float>); }
-int norm_backward(const Norm *call, int half) { return run(*call, half ? backward<bfloat16> : backward<float>); }
+int norm_forward(const Norm *call, int half) { return half ? there<bfloat16>(*call) : there<float>(*call); }
+int norm_backward(const Norm *call, int half) { return half ? back<bfloat16>(*call) : back<float>(*call); }
 }

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from softcue.kernels import Norm, call, new_seed, takes
+from softcue.kernels import KINDS, Norm, call, new_seed, takes
 from softcue.protocol import keep
 
 
@@ -38,7 +38,7 @@ def forth(x: Tensor, residual: Tensor, norm: nn.LayerNorm, rate: float) -> tuple
     found = Found(new_seed() if rate else 0, total, mean, scale, None)
     told = _told(norm, rate, found)
     told.x, told.residual, told.normed = x.data_ptr(), residual.data_ptr(), normed.data_ptr()
-    call("norm_forward", told, x.dtype)
+    call("norm_forward", told, KINDS[x.dtype])
     return normed, found
 
 
@@ -54,7 +54,7 @@ def back(grad: Tensor, norm: nn.LayerNorm, rate: float, found: Found) -> tuple[T
     to_x = torch.empty_like(grad) if rate else to_residual
     told = _told(norm, rate, found)
     told.grad, told.to_x, told.to_total = grad.data_ptr(), to_x.data_ptr(), to_residual.data_ptr()
-    call("norm_backward", told, grad.dtype)
+    call("norm_backward", told, KINDS[grad.dtype])
     return to_x, to_residual
 
 
