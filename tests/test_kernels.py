@@ -150,7 +150,7 @@ def test_norm_of_a_sum_is_torchs(rows: int, width: int, dtype: torch.dtype) -> N
     norm = nn.LayerNorm(width, eps=1e-5).requires_grad_(False).to(dtype)
     norm.weight.copy_(drawn(width, seed=3)), norm.bias.copy_(drawn(width, seed=4))
     x, residual = (drawn(rows, width, seed=i, dtype=dtype).requires_grad_() for i in (0, 1))
-    assert fits(x, norm, 0.0)
+    assert fits(x, residual, norm, 0.0)
     ours, theirs = add_norm(x, residual, norm, 0.0), norm(residual + x)
     close = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 2**-6, "atol": 2**-6}
     torch.testing.assert_close(ours, theirs, **close)
@@ -239,12 +239,26 @@ def test_gradients_of_thin_tables_do_not_depend_on_threads() -> None:
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
-def test_what_learns_or_is_of_another_kind_is_left_to_torch() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_norm_may_learn_and_stay_in_float32_beside_bfloat16(dtype: torch.dtype) -> None:
+    norm = nn.LayerNorm(30)
+    with torch.no_grad():
+        norm.weight.copy_(drawn(30, seed=3)), norm.bias.copy_(drawn(30, seed=4))
+    x, residual = drawn(50, 30, dtype=dtype).requires_grad_(), drawn(50, 30, seed=1).requires_grad_()
+    assert fits(x, residual, norm, 0.0)
+    leaves = [x, residual, norm.weight, norm.bias]
+    found = [add_norm(x, residual, norm, 0.0), norm(residual + x)]
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-5)
+    assert found[0].dtype == torch.float32
+    for one, other in zip(*(gradients(made, leaves) for made in found), strict=True):
+        torch.testing.assert_close(one, other, rtol=2**-8 if one.dtype == torch.bfloat16 else 1e-4, atol=1e-5)
+
+
+def test_what_is_of_another_kind_is_left_to_torch() -> None:
     x, norm = drawn(4, 24), nn.LayerNorm(24)
-    assert not fits(x, norm, 0.1)
-    norm.requires_grad_(False)
-    assert fits(x, norm, 0.1) and not fits(x.double(), norm, 0.1) and not fits(x.bfloat16(), norm, 0.1) and not fits(x, norm, 1.0)
-    assert not takes(x.to("meta"))
+    assert fits(x, x, norm, 0.1) and fits(x.bfloat16(), x, norm, 0.1)
+    assert not fits(x.double(), x, norm, 0.1) and not fits(x, x.bfloat16(), norm, 0.1) and not fits(x, x, norm, 1.0)
+    assert not fits(x, x, nn.LayerNorm(24, bias=False), 0.1) and not takes(x.to("meta"))
 
 
 def test_without_a_build_attention_is_torchs(monkeypatch: pytest.MonkeyPatch) -> None:

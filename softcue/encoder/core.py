@@ -184,7 +184,7 @@ class Layer(nn.Module):
             closed: Tensor = norm(linear.added(x, residual))
             return closed
         y, rate = affine(linear, site, x, edit), self.rate(end)
-        if among(edit, frozenset((end,))) is None and fits(y, norm, rate):
+        if among(edit, frozenset((end,))) is None and fits(y, residual, norm, rate):
             return add_norm(y, residual, norm, rate)
         return affine(norm, end, torch.addcmul(residual, y, keep(y, rate)) if rate else residual + y, edit)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 BUILDS = {"AVX512": "x86_64_v4", "AVX2": "x86_64_v3"}  # what torch calls a processor -> the build for it, see pyproject.toml
 KINDS = {torch.float32: 0, torch.bfloat16: 1}  # the numbers that they take, as they are told
+MIXED = 2  # bfloat16 rows beside what is in float32
 
 _pointer, _long, _int, _float, _seed = ctypes.c_void_p, ctypes.c_long, ctypes.c_int32, ctypes.c_float, ctypes.c_uint64
 
@@ -45,7 +46,7 @@ class Norm(ctypes.Structure):
         *((name, _float) for name in ("epsilon", "rate")),
         ("seed", _seed),
         ("threads", _int),
-        *((name, _pointer) for name in ("total", "normed", "mean", "scale", "grad", "to_x", "to_total")),
+        *((name, _pointer) for name in ("total", "normed", "mean", "scale", "grad", "to_x", "to_total", "to_weight", "to_bias")),
     ]
 
 
@@ -86,10 +87,17 @@ def takes(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype in KINDS and library() is not None
 
 
-def call(name: str, told: ctypes.Structure, kind: int) -> None:
-    """Run one of them on numbers of a kind of KINDS; MemoryError where there is no room for what it needs."""
+def kind_of(rows: torch.dtype, others: torch.dtype) -> int | None:
+    """Of numbers of KINDS of two sorts, or None where no kernel takes both."""
+    if rows == others:
+        return KINDS.get(rows)
+    return MIXED if (rows, others) == (torch.bfloat16, torch.float32) else None
+
+
+def call(name: str, told: ctypes.Structure, rows: torch.dtype, others: torch.dtype | None = None) -> None:
+    """Run one of them on numbers of these kinds; MemoryError where there is no room for what it needs."""
     told.threads = torch.get_num_threads()  # type: ignore[attr-defined]
-    if getattr(library(), name)(ctypes.byref(told), kind):
+    if getattr(library(), name)(ctypes.byref(told), kind_of(rows, others or rows)):
         raise MemoryError(f"{name}: no memory is left")
 
 

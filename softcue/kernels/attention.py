@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from softcue.kernels import KINDS, Attention, call, new_seed
+from softcue.kernels import Attention, call, new_seed
 from softcue.layout import Layout
 from softcue.protocol import Prefix
 
@@ -54,7 +54,7 @@ def _mix(
     query, rows, ahead = _whole(query), rows.contiguous(), _whole(ahead)
     many = rows if query is None else query
     mixed, total = many.new_empty(len(many), rows.shape[-2:].numel()), many.new_empty(len(many), rows.shape[2], dtype=torch.float32)
-    call("attention_forward", _told(query, rows, key, value, ahead, told, mixed=mixed, total=total), KINDS[rows.dtype])
+    call("attention_forward", _told(query, rows, key, value, ahead, told, mixed=mixed, total=total), rows.dtype)
     return mixed, total
 
 
@@ -62,7 +62,7 @@ def _ahead(query: Tensor | None, rows: Tensor, key: Tensor, told: Call) -> Tenso
     """(M, H, P) float32: logits of the queries towards their example's prefix."""
     query, rows = _whole(query), rows.contiguous()
     ahead = torch.zeros(len(rows if query is None else query), rows.shape[2], key.shape[1], dtype=torch.float32)
-    call("ahead_forward", _told(query, rows, key, None, None, told, to_ahead=ahead), KINDS[rows.dtype])
+    call("ahead_forward", _told(query, rows, key, None, None, told, to_ahead=ahead), rows.dtype)
     return ahead
 
 
@@ -91,7 +91,7 @@ class _Attend(torch.autograd.Function):
         filled = {"total": total, "grad": grad, "to_front_key": to_key, "to_front_value": to_value, "to_ahead": to_ahead}
         made = _told(query, rows, key, value, ahead, ctx.told, **filled)
         _give(made, "to_", to_query, to_rows)
-        call("attention_backward", made, KINDS[rows.dtype])
+        call("attention_backward", made, rows.dtype)
         return to_query, to_rows, to_key, to_value, to_ahead, None
 
 
@@ -111,7 +111,7 @@ class _Ahead(torch.autograd.Function):
         to_key = key.new_empty(key.shape)
         made = _told(query, rows, key, None, grad.contiguous(), ctx.told, to_front_key=to_key)
         _give(made, "to_", to_query if ctx.needs_input_grad[0] else None, to_rows if ctx.needs_input_grad[1] else None)
-        call("ahead_backward", made, KINDS[rows.dtype])
+        call("ahead_backward", made, rows.dtype)
         return to_query, to_rows, to_key, None
 
 

@@ -15,7 +15,8 @@ struct Norm {
     float *mean, *scale;   // (rows)
     // backward, from the gradient of `normed`
     const void *grad;
-    void *to_x, *to_total;
+    void *to_x, *to_total;        // to_x: null where it would be to_total
+    void *to_weight, *to_bias;    // or null
 };
 
 namespace {
@@ -44,13 +45,14 @@ INLINE Floats centred(Floats x, float mean, long left) {
     return x;
 }
 
-template <typename T> void forward(const Norm &call, long row, float *own) {
+// T: the numbers of x; R: all others.
+template <typename T, typename R> void forward(const Norm &call, long row, float *own) {
     Dropout drop{call.seed, call.rate};
     uint32_t key = drop.key(row);
     long width = call.width;
-    auto x = in<T>(call.x, row, width), residual = in<T>(call.residual, row, width);
-    auto weight = in<T>(call.weight, 0, width), bias = in<T>(call.bias, 0, width);
-    auto total = out<T>(call.total, row, width), normed = out<T>(call.normed, row, width);
+    auto x = in<T>(call.x, row, width);
+    auto residual = in<R>(call.residual, row, width), weight = in<R>(call.weight, 0, width), bias = in<R>(call.bias, 0, width);
+    auto total = out<R>(call.total, row, width), normed = out<R>(call.normed, row, width);
     Floats all{}, squares{};
     for (long i = 0; i < width; i += LANES) {
         Floats y = residual.get(i) + (call.rate > 0 ? x.get(i) * drop.factors(key, i) : x.get(i));
@@ -69,13 +71,14 @@ template <typename T> void forward(const Norm &call, long row, float *own) {
     call.scale[row] = scale;
 }
 
-template <typename T> void backward(const Norm &call, long row, float *own) {
+template <typename T, typename R> void backward(const Norm &call, long row, float *own) {
     Dropout drop{call.seed, call.rate};
     uint32_t key = drop.key(row);
     long width = call.width;
     float mean = call.mean[row], scale = call.scale[row];
-    auto grad = in<T>(call.grad, row, width), weight = in<T>(call.weight, 0, width), total = in<T>(call.total, row, width);
-    auto to_x = out<T>(call.to_x, row, width), to_total = out<T>(call.to_total, row, width);
+    auto grad = in<R>(call.grad, row, width), weight = in<R>(call.weight, 0, width), total = in<R>(call.total, row, width);
+    auto to_x = out<T>(call.to_x, row, width);
+    auto to_total = out<R>(call.to_total, row, width);
     Floats plain{}, along{};
     for (long i = 0; i < width; i += LANES) {
         Floats g = grad.get(i) * weight.get(i);
@@ -87,26 +90,46 @@ template <typename T> void backward(const Norm &call, long row, float *own) {
     for (long i = 0; i < width; i += LANES) {
         Floats to = scale * (load(own + i) - shift - (total.get(i) - mean) * scale * slope);
         to_total.put(i, to);
-        if (call.rate > 0) to_x.put(i, to * drop.factors(key, i));
+        if (call.to_x) to_x.put(i, call.rate > 0 ? to * drop.factors(key, i) : to);
     }
+}
+
+// The gradients of weight and bias in one vector of columns.
+template <typename R> void parameters(const Norm &call, long number, Scratch) {
+    long i = number * LANES, width = call.width;
+    Floats to_weight{}, to_bias{};
+    for (long row = 0; row < call.rows; row++) {
+        Floats g = in<R>(call.grad, row, width).get(i);
+        to_bias += g;
+        to_weight += g * (in<R>(call.total, row, width).get(i) - call.mean[row]) * call.scale[row];
+    }
+    out<R>(call.to_weight, 0, width).put(i, to_weight);
+    out<R>(call.to_bias, 0, width).put(i, to_bias);
 }
 
 constexpr long ROWS = 16;  // that one thread takes at a time
 
-template <typename T, void (*work)(const Norm &, long, float *)> void rows(const Norm &call, long number, Scratch scratch) {
+template <void (*work)(const Norm &, long, float *)> void rows(const Norm &call, long number, Scratch scratch) {
     for (long row = number * ROWS; row < (number + 1) * ROWS && row < call.rows; row++) work(call, row, scratch.next);
 }
 
-template <typename T> int there(const Norm &call) {
-    return share(call, (call.rows + ROWS - 1) / ROWS, padded(call.width), call.threads, rows<T, forward<T>>);
+template <void (*work)(const Norm &, long, float *)> int all_rows(const Norm &call) {
+    return share(call, (call.rows + ROWS - 1) / ROWS, padded(call.width), call.threads, rows<work>);
 }
-template <typename T> int back(const Norm &call) {
-    return share(call, (call.rows + ROWS - 1) / ROWS, padded(call.width), call.threads, rows<T, backward<T>>);
+
+template <typename T, typename R> int back(const Norm &call) {
+    int failed = all_rows<backward<T, R>>(call);
+    return failed || !call.to_weight ? failed : share(call, padded(call.width) / LANES, 0, call.threads, parameters<R>);
 }
 
 }  // namespace
 
+// kind: 0 float32 all, 1 bfloat16 all, 2 x is bfloat16 and all else float32.
 extern "C" {
-int norm_forward(const Norm *call, int half) { return half ? there<bfloat16>(*call) : there<float>(*call); }
-int norm_backward(const Norm *call, int half) { return half ? back<bfloat16>(*call) : back<float>(*call); }
+int norm_forward(const Norm *call, int kind) {
+    return kind == 0 ? all_rows<forward<float, float>>(*call) : kind == 1 ? all_rows<forward<bfloat16, bfloat16>>(*call) : all_rows<forward<bfloat16, float>>(*call);
+}
+int norm_backward(const Norm *call, int kind) {
+    return kind == 0 ? back<float, float>(*call) : kind == 1 ? back<bfloat16, bfloat16>(*call) : back<bfloat16, float>(*call);
+}
 }

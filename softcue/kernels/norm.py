@@ -1,11 +1,11 @@
-"""norm(residual + dropout(x)) of a frozen norm with its way back, in one pass by norm.cpp where that can do it."""
+"""norm(residual + dropout(x)) with its way back, in one pass by norm.cpp where that can do it."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from softcue.kernels import KINDS, Norm, call, new_seed, takes
+from softcue.kernels import Norm, call, kind_of, new_seed, takes
 from softcue.protocol import keep
 
 
@@ -19,43 +19,53 @@ class Found(NamedTuple):
     kept: Tensor | None  # (M, D) dropout's factors; None: there is none, or they are drawn again
 
 
-def fits(x: Tensor, norm: nn.LayerNorm, rate: float) -> bool:
-    """Whether norm.cpp can do it: numbers that it takes, a frozen norm of the same kind, and something left by dropout."""
-    weight, bias = norm.weight, norm.bias
-    frozen = not weight.requires_grad and bias is not None and not bias.requires_grad
-    return takes(x) and frozen and weight.dtype == x.dtype and rate < 1
+def fits(x: Tensor, residual: Tensor, norm: nn.LayerNorm, rate: float) -> bool:
+    """Whether norm.cpp can do it: numbers that it takes, of the norm's kind or bfloat16 beside float32, and something left by dropout."""
+    same = norm.bias is not None and norm.weight.dtype == residual.dtype
+    return takes(x) and same and kind_of(x.dtype, residual.dtype) is not None and rate < 1
 
 
 def forth(x: Tensor, residual: Tensor, norm: nn.LayerNorm, rate: float) -> tuple[Tensor, Found]:
     """(M, D), (M, D) -> (M, D); x may be written to."""
-    if not fits(x, norm, rate):
+    if not fits(x, residual, norm, rate):
         kept = keep(x, rate) if rate else None
         total = x.add_(residual) if kept is None else torch.addcmul(residual, x, kept, out=x)
         normed, mean, scale = torch.native_layer_norm(total, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
         return normed, Found(None, total, mean, scale, kept)
     x, residual = x.contiguous(), residual.contiguous()
-    normed, total, (mean, scale) = torch.empty_like(x), torch.empty_like(x), torch.empty(2, len(x)).unbind()
+    normed, total = torch.empty_like(residual), torch.empty_like(residual)
+    mean, scale = torch.empty(2, len(x), dtype=torch.float32).unbind()
     found = Found(new_seed() if rate else 0, total, mean, scale, None)
     told = _told(norm, rate, found)
     told.x, told.residual, told.normed = x.data_ptr(), residual.data_ptr(), normed.data_ptr()
-    call("norm_forward", told, KINDS[x.dtype])
+    call("norm_forward", told, x.dtype, residual.dtype)
     return normed, found
 
 
 def back(grad: Tensor, norm: nn.LayerNorm, rate: float, found: Found) -> tuple[Tensor, Tensor]:
-    """(M, D) -> (M, D), (M, D): the gradients of x and of the residual."""
-    if found.seed is None:
-        to_residual, _, _ = torch.ops.aten.native_layer_norm_backward(
-            grad, found.total, norm.normalized_shape, found.mean, found.scale, norm.weight, norm.bias, [True, False, False]
-        )
-        return to_residual if found.kept is None else to_residual * found.kept, to_residual
+    """(M, D) -> (M, D), (M, D): the gradients of x and of the residual, x being of the residual's kind."""
+    if found.seed is not None:
+        to_x, to_residual, _, _ = _back(grad, norm, rate, found, grad.dtype, False)
+        return to_x, to_residual
+    to_residual, _, _ = torch.ops.aten.native_layer_norm_backward(
+        grad, found.total, norm.normalized_shape, found.mean, found.scale, norm.weight, norm.bias, [True, False, False]
+    )
+    return to_residual if found.kept is None else to_residual * found.kept, to_residual
+
+
+def _back(
+    grad: Tensor, norm: nn.LayerNorm, rate: float, found: Found, dtype: torch.dtype, learns: bool
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """The gradients of x, in dtype, of the residual, and of weight and bias where they learn."""
     grad = grad.contiguous()
     to_residual = torch.empty_like(grad)
-    to_x = torch.empty_like(grad) if rate else to_residual
+    to_x = torch.empty_like(grad, dtype=dtype) if rate or dtype != grad.dtype else None
+    to_weight, to_bias = (torch.empty_like(norm.weight), torch.empty_like(norm.bias)) if learns else (None, None)
     told = _told(norm, rate, found)
-    told.grad, told.to_x, told.to_total = grad.data_ptr(), to_x.data_ptr(), to_residual.data_ptr()
-    call("norm_backward", told, KINDS[grad.dtype])
-    return to_x, to_residual
+    told.grad, told.to_total = grad.data_ptr(), to_residual.data_ptr()
+    told.to_x, told.to_weight, told.to_bias = (None if x is None else x.data_ptr() for x in (to_x, to_weight, to_bias))
+    call("norm_backward", told, dtype, grad.dtype)
+    return to_residual if to_x is None else to_x, to_residual, to_weight, to_bias
 
 
 def _told(norm: nn.LayerNorm, rate: float, found: Found) -> Norm:
@@ -76,19 +86,20 @@ def _told(norm: nn.LayerNorm, rate: float, found: Found) -> Norm:
 
 def add_norm(x: Tensor, residual: Tensor, norm: nn.LayerNorm, rate: float) -> Tensor:
     """(M, D), (M, D) -> (M, D): norm(residual + dropout(x)), where it `fits`."""
-    made: Tensor = _AddNorm.apply(x, residual, norm, rate)
+    made: Tensor = _AddNorm.apply(x, residual, norm.weight, norm.bias, norm, rate)
     return made
 
 
 class _AddNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, residual: Tensor, norm: nn.LayerNorm, rate: float) -> Tensor:  # type: ignore[no-untyped-def, override]
+    def forward(ctx, x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, norm: nn.LayerNorm, rate: float) -> Tensor:  # type: ignore[no-untyped-def, override]
         normed, (ctx.seed, total, mean, scale, _) = forth(x, residual, norm, rate)
-        ctx.norm, ctx.rate = norm, rate
-        ctx.save_for_backward(total, mean, scale)
+        ctx.norm, ctx.rate, ctx.dtype = norm, rate, x.dtype
+        ctx.save_for_backward(total, mean, scale, weight)
         return normed
 
     @staticmethod
     def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def, override]
-        total, mean, scale = ctx.saved_tensors
-        return *back(grad, ctx.norm, ctx.rate, Found(ctx.seed, total, mean, scale, None)), None, None
+        total, mean, scale, _ = ctx.saved_tensors
+        found = Found(ctx.seed, total, mean, scale, None)
+        return *_back(grad, ctx.norm, ctx.rate, found, ctx.dtype, ctx.needs_input_grad[2] or ctx.needs_input_grad[3]), None, None

@@ -136,12 +136,12 @@ template <typename T, typename W> int back(const Thin &call) {
 
 }  // namespace
 
-// half: 0 float32 all, 1 bfloat16 all, 2 bfloat16 rows and float32 tables.
+// kind: 0 float32 all, 1 bfloat16 all, 2 bfloat16 rows and float32 tables.
 extern "C" {
-int thin_forward(const Thin *call, int half) {
-    return half == 0 ? there<float, float>(*call) : half == 1 ? there<bfloat16, bfloat16>(*call) : there<bfloat16, float>(*call);
+int thin_forward(const Thin *call, int kind) {
+    return kind == 0 ? there<float, float>(*call) : kind == 1 ? there<bfloat16, bfloat16>(*call) : there<bfloat16, float>(*call);
 }
-int thin_backward(const Thin *call, int half) {
-    return half == 0 ? back<float, float>(*call) : half == 1 ? back<bfloat16, bfloat16>(*call) : back<bfloat16, float>(*call);
+int thin_backward(const Thin *call, int kind) {
+    return kind == 0 ? back<float, float>(*call) : kind == 1 ? back<bfloat16, bfloat16>(*call) : back<bfloat16, float>(*call);
 }
 }

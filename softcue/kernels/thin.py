@@ -6,15 +6,14 @@ import torch
 from torch import Tensor
 
 from softcue.batch import Runs
-from softcue.kernels import KINDS, Thin, call, takes
+from softcue.kernels import Thin, call, kind_of, takes
 
 ROWS = 64  # of a block, as in thin.cpp
-MIXED = 2  # bfloat16 rows and float32 tables
 
 
 def fits(y: Tensor, x: Tensor, table: Tensor) -> bool:
     """Whether thin.cpp can do it: numbers that it takes, and tables of the same kind or in float32."""
-    return takes(x) and x.dtype == y.dtype and table.dtype in (x.dtype, torch.float32) and x.stride(-1) == y.stride(-1) == 1
+    return takes(x) and x.dtype == y.dtype and kind_of(x.dtype, table.dtype) is not None and x.stride(-1) == y.stride(-1) == 1
 
 
 def plus_thin(y: Tensor, x: Tensor, shrink: Tensor, grow: Tensor, scale: Tensor, runs: Runs) -> Tensor:
@@ -30,11 +29,7 @@ def plus_thin(y: Tensor, x: Tensor, shrink: Tensor, grow: Tensor, scale: Tensor,
 def _run(y: Tensor, x: Tensor, shrink: Tensor, grow: Tensor, scale: Tensor, runs: Runs, made: Tensor, thin: Tensor | None) -> None:
     told = _told(x, shrink, grow, scale, runs, thin)
     told.y, told.y_row, told.made, told.made_row = y.data_ptr(), y.stride(0), made.data_ptr(), made.stride(0)
-    call("thin_forward", told, _kind(x, shrink))
-
-
-def _kind(x: Tensor, table: Tensor) -> int:
-    return KINDS[x.dtype] if x.dtype == table.dtype else MIXED
+    call("thin_forward", told, x.dtype, shrink.dtype)
 
 
 def _told(x: Tensor, shrink: Tensor, grow: Tensor, scale: Tensor, runs: Runs, thin: Tensor | None) -> Thin:
@@ -85,7 +80,7 @@ class _PlusThin(torch.autograd.Function):
         told.grad, told.grad_row, told.to_thin = grad.data_ptr(), grad.stride(0), to_thin.data_ptr()
         told.to_x = None if to_x is None else to_x.data_ptr()
         told.to_shrink, told.to_grow = to_shrink.data_ptr(), to_grow.data_ptr()
-        call("thin_backward", told, _kind(x, shrink))
+        call("thin_backward", told, x.dtype, shrink.dtype)
         return grad, to_x, to_shrink.to(shrink.dtype), to_grow.to(grow.dtype), None, None
 
 

@@ -20,7 +20,7 @@ template <typename Call> int share(const Call &call, long pieces, long room, int
     long together = pieces / (8 * threads) + 1;  // neighbours read the same part of memory
 #pragma omp parallel num_threads(threads) if (pieces > 1) reduction(| : failed)
     {
-        float *own = static_cast<float *>(std::malloc(room * sizeof(float)));
+        float *own = static_cast<float *>(std::malloc((room + 1) * sizeof(float)));
         failed = own == nullptr;
 #pragma omp for schedule(dynamic, together)
         for (long i = 0; i < pieces; i++)
