@@ -55,20 +55,18 @@ class Lora(Cue, method="lora", config=LoraConfig):
         """Leaves the input alone; at the first layer finds what the maps of all layers need."""
         if layer == 0:
             row_seat = ctx.batch.seat[ctx.batch.owner]  # (M,)
-            scale = (self.alpha / self.config.rank).to(hidden.dtype)[row_seat, None].repeat(1, self.config.rank)  # (M, r): see on_affine
             tables = {site: (self.shrink[site].unbind(1), self.grow[site].unbind(1)) for site in self.config.sites}
-            seat_scale = (self.alpha / self.config.rank).float()
-            ctx.memory = tables, scale, self.dropout[row_seat], seat_scale
+            ctx.memory = tables, (self.alpha / self.config.rank).float(), row_seat, self.dropout[row_seat]
         return hidden
 
     def on_affine(self, layer: int, site: str, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
         """(M, I), (M, O) -> (M, O)"""
-        tables, scale, rate, seat_scale = ctx.memory
+        tables, scale, row_seat, rate = ctx.memory
         shrink, grow = tables[site]
         x = drop(x, rate, self.training)
         if fits(y, x, shrink[layer]):
-            return plus_thin(y, x, shrink[layer], grow[layer], seat_scale, ctx.batch.row_runs)
-        thin = per_seat(x, shrink[layer], ctx.batch.row_runs) * scale  # (M, r); one scale a row takes longer
+            return plus_thin(y, x, shrink[layer], grow[layer], scale, ctx.batch.row_runs)
+        thin = per_seat(x, shrink[layer], ctx.batch.row_runs) * scale.to(x.dtype)[row_seat, None]  # (M, r)
         return plus_per_seat(y, thin, grow[layer], ctx.batch.row_runs)
 
 

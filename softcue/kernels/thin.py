@@ -34,7 +34,7 @@ def _run(y: Tensor, x: Tensor, shrink: Tensor, grow: Tensor, scale: Tensor, runs
 
 def _told(x: Tensor, shrink: Tensor, grow: Tensor, scale: Tensor, runs: Runs, thin: Tensor | None) -> Thin:
     run, block = _counted(runs)
-    return Thin(
+    told = Thin(
         blocks=len(block),
         runs=len(run),
         inputs=shrink.shape[1],
@@ -51,6 +51,8 @@ def _told(x: Tensor, shrink: Tensor, grow: Tensor, scale: Tensor, runs: Runs, th
         scale=scale.data_ptr(),
         thin=None if thin is None else thin.data_ptr(),
     )
+    told.counted = run, block  # another thread may drive them out of the cache before the call
+    return told
 
 
 @lru_cache(maxsize=8)  # a forward asks for the same runs at every site of every layer
