@@ -27,7 +27,7 @@ def measure(task: str, method: str, options: Options) -> list[dict[str, Any]]:
     turns = {
         "training": (partial(train, work.sorted), len(work.items)),
         "batches": (partial(answer, work.items), len(work.items)),
-        "one at a time": (partial(_one_by_one, answer, few), len(few)),
+        "one at a time": (lambda: [answer([item]) for item in few], len(few)),
     }
     rows = []
     for what, (turn, count) in turns.items():
@@ -36,11 +36,6 @@ def measure(task: str, method: str, options: Options) -> list[dict[str, Any]]:
         row |= {f"examples/s {side}": count / times[side].median for side in times}
         rows.append(row | {"x": times["without"].over(times["with"]), "spread": times["with"].spread})
     return rows
-
-
-def _one_by_one(answer: Any, items: Sequence[Any]) -> None:
-    for item in items:
-        answer([item])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

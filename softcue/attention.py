@@ -81,7 +81,7 @@ def ragged(kernel: str, rows: Tensor, layout: Layout, drop: float) -> bool:
 
 
 def _plainly(rows: Tensor, layout: Layout) -> tuple[Tensor, ...]:
-    """What _Spread gives where the layout is plain, as views: (b, H, t, K) each."""
+    """What Spread gives where the layout is plain, as views: (b, H, t, K) each."""
     return rows.view(*layout.buckets[0].row.shape, *rows.shape[1:]).permute(2, 0, 3, 1, 4).unbind(0)
 
 

@@ -50,7 +50,11 @@ def test_a_fresh_cue_starts_small_and_every_number_is_one_adapter_per_seat(metho
 
 
 @pytest.mark.parametrize("method", sorted(OPTIONS))
-def test_bfloat16_forward_stays_close_to_float32(method: str) -> None:
+@pytest.mark.parametrize(("built", "least"), [(False, 0.98), (True, 0.95)])
+def test_bfloat16_forward_stays_close_to_float32(method: str, built: bool, least: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without softcue/kernels and with it, where single rows of LoRA's random maps make more of rounding."""
+    if not built:
+        monkeypatch.setattr("softcue.kernels.library", lambda: None)
     _, encoder = case("bert")
     cue = build(method, encoder, **OPTIONS[method])
     exact = forward(encoder, cue, texts("bert"), SEATS)
@@ -58,7 +62,7 @@ def test_bfloat16_forward_stays_close_to_float32(method: str) -> None:
     for a, b in zip(exact, rough, strict=True):
         assert b.dtype == torch.bfloat16
         alike = F.cosine_similarity(a, b.float(), dim=-1).detach()
-        assert float(alike.mean()) > 0.99 and float(alike.min()) > 0.95  # LoRA's random maps make much of rounding in single rows
+        assert float(alike.mean()) > 0.99 and float(alike.min()) > least
 
 
 @pytest.mark.parametrize(

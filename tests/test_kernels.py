@@ -1,5 +1,8 @@
 """The kernels in C++: they give what torch gives, dropout is dropout, and what one example gets depends on no other."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,6 +18,7 @@ from softcue.protocol import Prefix
 
 pytestmark = pytest.mark.skipif(library() is None, reason="the kernels were not built here: no compiler, or another processor")
 
+T = TypeVar("T")
 LENGTHS = (3, 70, 1, 41, 17)  # more than one block of queries, and rows that fill no vector
 HEADS, PREFIX = 3, 5
 WIDTHS = (12, 32)
@@ -36,6 +40,18 @@ def gradients(of: Tensor, leaves: list[Tensor]) -> list[Tensor]:
     return list(torch.autograd.grad((of.float() * drawn(*of.shape, seed=2)).sum(), leaves))
 
 
+def on_one_thread_and_on_two(once: Callable[[], T]) -> list[T]:
+    """What it gives each way."""
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            found.append(once())
+    finally:
+        torch.set_num_threads(threads)
+    return found
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_bfloat16_is_rounded_once_on_the_way_in_and_once_on_the_way_out(width: int) -> None:
     """From the same rounded numbers, outputs are the float32 ones rounded; gradients differ by what their own input's rounding does."""
@@ -55,15 +71,12 @@ def test_bfloat16_is_rounded_once_on_the_way_in_and_once_on_the_way_out(width: i
 @pytest.mark.parametrize("dropped", [0.0, 0.3])
 def test_an_example_gets_the_same_bits_alone_and_beside_others_on_one_thread_and_on_two(dropped: float) -> None:
     qkv, front = drawn(sum(LENGTHS), 3, HEADS, 32), prefix(32)
-    threads = torch.get_num_threads()
-    found = []
-    try:
-        for count in (1, 2):
-            torch.set_num_threads(count)
-            torch.manual_seed(0)
-            found.append(attend(qkv, layout(), front, drop=dropped, kernel="ragged"))
-    finally:
-        torch.set_num_threads(threads)
+
+    def once() -> Tensor:
+        torch.manual_seed(0)
+        return attend(qkv, layout(), front, drop=dropped, kernel="ragged")
+
+    found = on_one_thread_and_on_two(once)
     assert torch.equal(*found)
     if not dropped:
         first = LENGTHS[0]
@@ -228,15 +241,11 @@ def test_without_a_way_back_a_thin_product_is_added_where_it_belongs() -> None:
 
 
 def test_gradients_of_thin_tables_do_not_depend_on_threads() -> None:
-    threads, found = torch.get_num_threads(), []
-    try:
-        for count in (1, 2):
-            torch.set_num_threads(count)
-            leaves = [part.requires_grad_() for part in thin_case("ff", 8)[1:]]
-            found.append(gradients(thin.plus_thin(thin_case("ff", 8)[0], *leaves, torch.tensor(SCALE), RUNS), leaves))
-    finally:
-        torch.set_num_threads(threads)
-    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    def once() -> list[Tensor]:
+        leaves = [part.requires_grad_() for part in thin_case("ff", 8)[1:]]
+        return gradients(thin.plus_thin(thin_case("ff", 8)[0], *leaves, torch.tensor(SCALE), RUNS), leaves)
+
+    assert all(torch.equal(one, other) for one, other in zip(*on_one_thread_and_on_two(once), strict=True))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -101,6 +101,16 @@ def call(name: str, told: ctypes.Structure, rows: torch.dtype, others: torch.dty
         raise MemoryError(f"{name}: no memory is left")
 
 
+def address(x: Tensor | None) -> int | None:
+    """Where its numbers begin; None: a null pointer."""
+    return None if x is None else x.data_ptr()
+
+
+def dense(x: Tensor) -> Tensor:
+    """The same with its last two axes side by side; further in front numbers may be apart or shared."""
+    return x if x.stride(-1) == 1 and x.stride(-2) == x.shape[-1] else x.contiguous()
+
+
 def new_seed() -> int:
     """Of one draw of dropout, from torch's own generator."""
     return int(torch.empty((), dtype=torch.long).random_())

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from softcue.kernels import Attention, call, new_seed
+from softcue.kernels import Attention, address, call, dense, new_seed
 from softcue.layout import Layout
 from softcue.protocol import Prefix
 
@@ -31,18 +31,19 @@ def attend_ragged(
 ) -> Tensor:  # (M, H * K)
     """Let every query look at its own example's prefix and rows."""
     starts, learns = layout.starts, torch.is_grad_enabled()  # autograd's own cost is half of a short text's
+    query, rows = None if query is None else query.contiguous(), rows.contiguous()
     present = None if prefix is None or prefix.length is None else prefix.length.long().contiguous()
     told = Call(starts if query is None else torch.arange(len(starts)), starts, scale, rate, new_seed() if rate else 0, present)
     key, value, ahead = None, None, None
     if prefix is not None:
-        key, value = (_dense(x.to(rows.dtype)) for x in prefix[:2])
+        key, value = (dense(x.to(rows.dtype)) for x in prefix[:2])
         if prefix.rescore is not None:  # each row is to it an example of one row
             if learns:
                 logits, query, rows = _Ahead.apply(query, rows, key, told)
             else:
                 logits = _ahead(query, rows, key, told)
             owner = layout.batch.owner if query is None else torch.arange(len(query))
-            ahead, key = logits + prefix.rescore(logits.unsqueeze(2), owner).squeeze(2), None
+            ahead, key = (logits + prefix.rescore(logits.unsqueeze(2), owner).squeeze(2)).contiguous(), None
     mixed: Tensor = _Attend.apply(query, rows, key, value, ahead, told) if learns else _mix(query, rows, key, value, ahead, told)[0]
     return mixed
 
@@ -51,7 +52,6 @@ def _mix(
     query: Tensor | None, rows: Tensor, key: Tensor | None, value: Tensor | None, ahead: Tensor | None, told: Call
 ) -> tuple[Tensor, Tensor]:
     """(M, H * K), and (M, H) what the way back takes each row's probabilities from."""
-    query, rows, ahead = _whole(query), rows.contiguous(), _whole(ahead)
     many = rows if query is None else query
     mixed, total = many.new_empty(len(many), rows.shape[-2:].numel()), many.new_empty(len(many), rows.shape[2], dtype=torch.float32)
     call("attention_forward", _told(query, rows, key, value, ahead, told, mixed=mixed, total=total), rows.dtype)
@@ -60,21 +60,14 @@ def _mix(
 
 def _ahead(query: Tensor | None, rows: Tensor, key: Tensor, told: Call) -> Tensor:
     """(M, H, P) float32: logits of the queries towards their example's prefix."""
-    query, rows = _whole(query), rows.contiguous()
     ahead = torch.zeros(len(rows if query is None else query), rows.shape[2], key.shape[1], dtype=torch.float32)
     call("ahead_forward", _told(query, rows, key, None, None, told, to_ahead=ahead), rows.dtype)
     return ahead
 
 
-def _dense(x: Tensor) -> Tensor:
-    """(B, P, H, K) whose last two axes lie side by side; examples may share their numbers."""
-    return x if x.stride(-1) == 1 and x.stride(-2) == x.shape[-1] else x.contiguous()
-
-
 class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx, query, rows, key, value, ahead, told):  # type: ignore[no-untyped-def, override]
-        query, rows, ahead = _whole(query), rows.contiguous(), _whole(ahead)
         mixed, total = _mix(query, rows, key, value, ahead, told)
         ctx.told = told
         ctx.save_for_backward(query, rows, key, value, ahead, total)
@@ -100,7 +93,6 @@ class _Ahead(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, query, rows, key, told):  # type: ignore[no-untyped-def, override]
-        query, rows = _whole(query), rows.contiguous()
         ctx.told = told
         ctx.save_for_backward(query, rows, key)
         return _ahead(query, rows, key, told), None if query is None else query.view_as(query), rows.view_as(rows)
@@ -113,10 +105,6 @@ class _Ahead(torch.autograd.Function):
         _give(made, "to_", to_query if ctx.needs_input_grad[0] else None, to_rows if ctx.needs_input_grad[1] else None)
         call("ahead_backward", made, rows.dtype)
         return to_query, to_rows, to_key, None
-
-
-def _whole(x: Tensor | None) -> Tensor | None:
-    return None if x is None else x.contiguous()
 
 
 def _told(
@@ -138,14 +126,14 @@ def _told(
         front_key_token=key_steps[1],
         front_value_example=value_steps[0],
         front_value_token=value_steps[1],
-        front_key=_address(key),
-        front_value=_address(value),
-        front_count=_address(told.present),
-        ahead=_address(ahead),
+        front_key=address(key),
+        front_value=address(value),
+        front_count=address(told.present),
+        ahead=address(ahead),
         scale=told.scale,
         rate=told.rate,
         seed=told.seed,
-        **{name: _address(x) for name, x in filled.items()},
+        **{name: address(x) for name, x in filled.items()},
     )
     _give(made, "", query, rows)
     return made
@@ -160,9 +148,5 @@ def _give(made: Attention, prefix: str, query: Tensor | None, rows: Tensor | Non
         parts = {name: rows.data_ptr() + i * step for i, name in enumerate(names)}
     if query is not None:
         parts["query"] = query.data_ptr()
-    for name, address in parts.items():
-        setattr(made, prefix + name, address)
-
-
-def _address(x: Tensor | None) -> int | None:
-    return None if x is None else x.data_ptr()
+    for name, begin in parts.items():
+        setattr(made, prefix + name, begin)

@@ -1,5 +1,14 @@
 // gelu(x) = x P(X < x), X normally distributed, and its slope: both from one exponential.
 #include "vectors.h"
+#include "work.h"
+
+// As softcue/kernels/__init__.py declares it; numbers lie one after another, and the slope may be null.
+struct Gelu {
+    long count;
+    const void *x;
+    void *y, *slope;
+    int32_t threads;
+};
 
 namespace {
 
@@ -20,39 +29,25 @@ INLINE void gelu(Floats x, Floats *y, Floats *slope) {
     *slope = below + x * bell * 0.39894228f;
 }
 
-template <typename T> void run(const T *x, T *y, T *slope, long count, int32_t threads) {
-#pragma omp parallel for num_threads(threads) schedule(static) if (count > CHUNK)
-    for (long first = 0; first < count; first += CHUNK) {
-        long end = first + CHUNK < count ? first + CHUNK : count;
-        Floats value, rise;
-        long i = first;
-        for (; i + LANES <= end; i += LANES) {
-            gelu(load(x + i), &value, &rise);
-            store(y + i, value);
-            if (slope) store(slope + i, rise);
-        }
-        if (i < end) {
-            gelu(load_some(x + i, end - i), &value, &rise);
-            store_some(y + i, value, end - i);
-            if (slope) store_some(slope + i, rise, end - i);
-        }
+template <typename T> void chunk(const Gelu &call, long number, Scratch) {
+    const T *x = static_cast<const T *>(call.x);
+    T *y = static_cast<T *>(call.y), *slope = static_cast<T *>(call.slope);
+    long i = number * CHUNK, end = i + CHUNK < call.count ? i + CHUNK : call.count;
+    Floats value, rise;
+    for (; i + LANES <= end; i += LANES) {
+        gelu(load(x + i), &value, &rise);
+        store(y + i, value);
+        if (slope) store(slope + i, rise);
+    }
+    if (i < end) {
+        gelu(load_some(x + i, end - i), &value, &rise);
+        store_some(y + i, value, end - i);
+        if (slope) store_some(slope + i, rise, end - i);
     }
 }
 
 }  // namespace
 
-// As softcue/kernels/__init__.py declares it; numbers lie one after another, and the slope may be null.
-struct Gelu {
-    long count;
-    const void *x;
-    void *y, *slope;
-    int32_t threads;
-};
-
 extern "C" int gelu_forward(const Gelu *call, int half) {
-    if (half)
-        run(static_cast<const bfloat16 *>(call->x), static_cast<bfloat16 *>(call->y), static_cast<bfloat16 *>(call->slope), call->count, call->threads);
-    else
-        run(static_cast<const float *>(call->x), static_cast<float *>(call->y), static_cast<float *>(call->slope), call->count, call->threads);
-    return 0;
+    return share(*call, (call->count + CHUNK - 1) / CHUNK, 0, call->threads, half ? chunk<bfloat16> : chunk<float>);
 }

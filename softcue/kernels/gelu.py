@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from softcue.kernels import Gelu, call, takes
+from softcue.kernels import Gelu, address, call, takes
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ def forth(x: Tensor) -> tuple[Tensor, Tensor]:
 def _run(x: Tensor, slope: Tensor | None) -> Tensor:
     x = x.contiguous()
     y = torch.empty_like(x)
-    call("gelu_forward", Gelu(x.numel(), x.data_ptr(), y.data_ptr(), None if slope is None else slope.data_ptr()), x.dtype)
+    call("gelu_forward", Gelu(x.numel(), x.data_ptr(), y.data_ptr(), address(slope)), x.dtype)
     return y
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from softcue.kernels import Norm, call, kind_of, new_seed, takes
+from softcue.kernels import Norm, address, call, kind_of, new_seed, takes
 from softcue.protocol import keep
 
 
@@ -63,7 +63,7 @@ def _back(
     to_weight, to_bias = (torch.empty_like(norm.weight), torch.empty_like(norm.bias)) if learns else (None, None)
     told = _told(norm, rate, found)
     told.grad, told.to_total = grad.data_ptr(), to_residual.data_ptr()
-    told.to_x, told.to_weight, told.to_bias = (None if x is None else x.data_ptr() for x in (to_x, to_weight, to_bias))
+    told.to_x, told.to_weight, told.to_bias = map(address, (to_x, to_weight, to_bias))
     call("norm_backward", told, dtype, grad.dtype)
     return to_residual if to_x is None else to_x, to_residual, to_weight, to_bias
 

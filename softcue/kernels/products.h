@@ -3,7 +3,7 @@
 
 #include "vectors.h"
 
-constexpr int TALL = 6;     // rows of a tile of a product: with two vectors each, their sums fill the registers
+constexpr int TALL = 6;  // rows of a tile of a product: with two vectors each, their sums fill the registers
 
 // c[m, n] (+)= the sum over l of a[m, l] b[l, n]; n is whole vectors, and a may be read across.
 struct Matrix {

@@ -1,6 +1,4 @@
 // y + scale x A B, where A and B are each seat's own and thin: LoRA's product, and its way back.
-#include <cstdlib>
-
 #include "products.h"
 #include "work.h"
 
@@ -76,12 +74,12 @@ template <typename T> struct Part {
     const Thin &call;
     long column, columns;
 
-    void sum(const int64_t *run, const void *from, long row, Matrix thin, float *total, float *own, bool across) const {
+    void sum(const int64_t *run, const void *from, long row, const float *thin, float *total, float *own, bool across) const {
         long wide = padded(call.rank), tall = padded(columns);
         for (long first = run[1]; first < run[2]; first += ROWS) {
             long count = run[2] - first < ROWS ? run[2] - first : ROWS;
             for (long i = 0; i < count; i++) read_row(own + i * tall, static_cast<const T *>(from) + (first + i) * row + column, columns);
-            const float *beside = thin.at + first * wide;
+            const float *beside = thin + first * wide;
             if (across)
                 multiply(columns, wide, count, {own, 1, tall}, beside, wide, total, wide, first > run[1]);
             else
@@ -93,7 +91,7 @@ template <typename T> struct Part {
         float *own = scratch.take(ROWS * COLUMNS), *total = scratch.take(COLUMNS * padded(call.rank));
         for (long r = 0; r < call.runs; r++) {
             const int64_t *run = call.run + 3 * r;
-            sum(run, call.x, call.x_row, {call.to_thin, 0, 0}, total, own, true);
+            sum(run, call.x, call.x_row, call.to_thin, total, own, true);
             float *to = call.to_shrink + (run[0] * call.inputs + column) * call.rank;
             for (long i = 0; i < columns; i++)
                 for (long j = 0; j < call.rank; j++) to[i * call.rank + j] += total[i * padded(call.rank) + j];
@@ -104,7 +102,7 @@ template <typename T> struct Part {
         float *own = scratch.take(ROWS * COLUMNS), *total = scratch.take(call.rank * COLUMNS);
         for (long r = 0; r < call.runs; r++) {
             const int64_t *run = call.run + 3 * r;
-            sum(run, call.grad, call.grad_row, {call.thin, 0, 0}, total, own, false);
+            sum(run, call.grad, call.grad_row, call.thin, total, own, false);
             float *to = call.to_grow + run[0] * call.rank * call.outputs + column;
             for (long i = 0; i < call.rank; i++)
                 for (long j = 0; j < columns; j++) to[i * call.outputs + j] += total[i * padded(columns) + j];
@@ -125,8 +123,6 @@ long room(const Thin &call) {
     long in = padded(call.inputs), out = padded(call.outputs), wide = padded(call.rank);
     return 2 * (in + out) * wide + ROWS * (in + out + wide) + (ROWS + wide) * COLUMNS;
 }
-
-using Work = void (*)(const Thin &, long, Scratch);
 
 template <typename T, typename W> int there(const Thin &call) { return share(call, call.blocks, room(call), call.threads, forward<T, W>); }
 template <typename T, typename W> int back(const Thin &call) {

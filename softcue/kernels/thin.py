@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from softcue.batch import Runs
-from softcue.kernels import Thin, call, kind_of, takes
+from softcue.kernels import Thin, address, call, dense, kind_of, takes
 
 ROWS = 64  # of a block, as in thin.cpp
 
@@ -18,7 +18,7 @@ def fits(y: Tensor, x: Tensor, table: Tensor) -> bool:
 
 def plus_thin(y: Tensor, x: Tensor, shrink: Tensor, grow: Tensor, scale: Tensor, runs: Runs) -> Tensor:
     """(M, O), (M, I), (A, I, r), (A, r, O), (A,) -> (M, O): where it `fits`; in place where there is no way back."""
-    shrink, grow = _dense(shrink), _dense(grow)
+    shrink, grow = dense(shrink), dense(grow)
     if torch.is_grad_enabled():
         made: Tensor = _PlusThin.apply(y, x, shrink, grow, scale, runs)
         return made
@@ -49,7 +49,7 @@ def _told(x: Tensor, shrink: Tensor, grow: Tensor, scale: Tensor, runs: Runs, th
         shrink_seat=shrink.stride(0),
         grow_seat=grow.stride(0),
         scale=scale.data_ptr(),
-        thin=None if thin is None else thin.data_ptr(),
+        thin=address(thin),
     )
     told.counted = run, block  # another thread may drive them out of the cache before the call
     return told
@@ -80,12 +80,7 @@ class _PlusThin(torch.autograd.Function):
         to_shrink, to_grow = torch.zeros(shrink.shape), torch.zeros(grow.shape)
         told = _told(x, shrink, grow, scale, ctx.runs, thin)
         told.grad, told.grad_row, told.to_thin = grad.data_ptr(), grad.stride(0), to_thin.data_ptr()
-        told.to_x = None if to_x is None else to_x.data_ptr()
+        told.to_x = address(to_x)
         told.to_shrink, told.to_grow = to_shrink.data_ptr(), to_grow.data_ptr()
         call("thin_backward", told, x.dtype, shrink.dtype)
         return grad, to_x, to_shrink.to(shrink.dtype), to_grow.to(grow.dtype), None, None
-
-
-def _dense(table: Tensor) -> Tensor:
-    """A table whose rows lie one after another within a seat."""
-    return table if table.stride(-1) == 1 and table.stride(-2) == table.shape[-1] else table.contiguous()
