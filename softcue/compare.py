@@ -4,7 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from softcue.full import Checkpoint, train_full
 from softcue.job import LIMIT, Job, method_class, read_as
 from softcue.prepare import Reading
 from softcue.readers import Data, Record
-from softcue.settings import TRAINING, preset
+from softcue.settings import TRAINING, own_settings, preset
 from softcue.splits import select
 from softcue.tasks import open_data
 from softcue.training import Report, train_jobs
@@ -110,13 +110,7 @@ def compare(
 
 def share_out(methods: Sequence[str], settings: Mapping[str, Any]) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
     """For each method what of `settings` its config takes and what its training; RequestError for what nobody takes."""
-    own = {method: set() if method == FULL else {f.name for f in fields(method_class(method).Config)} for method in methods}
-    wrong = sorted(set(settings) - TRAINING.union(*own.values()))
-    if wrong:
-        known = ", ".join(sorted(set().union(*own.values()))) or "none"
-        raise RequestError(
-            f"none of {', '.join(methods)} has a setting {', '.join(wrong)}; theirs are {known}, training's {', '.join(sorted(TRAINING))}"
-        )
+    own = own_settings({method: None if method == FULL else method_class(method) for method in methods}, settings)
     shares = {}
     for method in methods:
         mine = {name: value for name, value in settings.items() if name in own[method]}

@@ -1,7 +1,7 @@
 """Training settings: the dataclass, and the presets that fill it and a method's config."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib.resources import files
@@ -69,6 +69,16 @@ def preset_config(method: str, kind: str) -> dict[str, Any]:
 def _table(method: str, kind: str) -> dict[str, Any]:
     own = _presets().get(method, {})
     return {name: value for level in (own, own.get(kind, {})) for name, value in level.items() if not isinstance(value, dict)}
+
+
+def own_settings(methods: Mapping[str, type[Cue] | None], given: Iterable[str]) -> dict[str, set[str]]:
+    """Names of each method's own settings (None: full fine-tuning has none); RequestError for one that neither they nor training have."""
+    own = {name: set() if method is None else {f.name for f in fields(method.Config)} for name, method in methods.items()}
+    wrong = sorted(set(given) - TRAINING.union(*own.values()))
+    if wrong:
+        known, training = ", ".join(sorted(set().union(*own.values()))) or "none", ", ".join(sorted(TRAINING))
+        raise RequestError(f"none of {', '.join(own)} has a setting {', '.join(wrong)}; their own are {known}, and training has {training}")
+    return own
 
 
 def split_settings(method: type[Cue] | None, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -5,13 +5,13 @@ import math
 import random
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 from softcue.errors import RequestError
 from softcue.job import make_config, method_class
-from softcue.settings import TRAINING, preset
+from softcue.settings import TRAINING, own_settings, preset
 
 FACTORS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the preset's rate, where nobody says what to try
 SYNONYMS = {"lr": "rate"}  # on the command line only
@@ -94,11 +94,11 @@ def read_ranges(given: Sequence[str]) -> dict[str, Range]:
 
 def grid_points(methods: Sequence[str], grid: Mapping[str, Sequence[Any]], fixed: Mapping[str, Any]) -> list[Point]:
     """Every combination, for each method of what it has; `fixed` goes to all. Raises RequestError for what no method has."""
-    shares = _shares(methods, [*fixed, *grid])
+    taken = _taken(methods, [*fixed, *grid])
     points = []
     for method in methods:
-        names = [name for name in grid if name in shares[method]]
-        same = {name: value for name, value in fixed.items() if name in shares[method]}
+        names = [name for name in grid if name in taken[method]]
+        same = {name: value for name, value in fixed.items() if name in taken[method]}
         points += [Point(method, {**same, **dict(zip(names, values, strict=True))}) for values in product(*(grid[name] for name in names))]
     return points
 
@@ -110,13 +110,13 @@ def random_points(
     both = sorted(set(grid) & set(ranges))
     if both:
         raise RequestError(f"{', '.join(both)} came as a grid and as a range; expected one of them")
-    shares = _shares(methods, [*fixed, *grid, *ranges])
+    taken = _taken(methods, [*fixed, *grid, *ranges])
     points = []
     for method, number in product(methods, range(draws)):
-        settings = {name: value for name, value in fixed.items() if name in shares[method]}
+        settings = {name: value for name, value in fixed.items() if name in taken[method]}
         for name in (*grid, *ranges):
             chance = random.Random(f"{name} {number}")  # of the name, so that one more range leaves the others' draws alone
-            if name in shares[method]:
+            if name in taken[method]:
                 settings[name] = ranges[name].draw(chance) if name in ranges else chance.choice(grid[name])
         point = Point(method, settings)
         points += [] if point in points else [point]
@@ -141,16 +141,9 @@ def told(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
 
 
-def _shares(methods: Sequence[str], names: Sequence[str]) -> dict[str, set[str]]:
-    """The names that each method has; RequestError for one that none has."""
-    own = {method: {f.name for f in fields(method_class(method).Config)} for method in methods}
-    wrong = sorted(set(names) - TRAINING.union(*own.values()))
-    if wrong:
-        known = ", ".join(sorted(set().union(*own.values()))) or "none"
-        raise RequestError(
-            f"{', '.join(methods)}: no setting {', '.join(wrong)}; own ones are {known}, and training has {', '.join(sorted(TRAINING))}"
-        )
-    return {method: names | TRAINING for method, names in own.items()}
+def _taken(methods: Sequence[str], names: Sequence[str]) -> dict[str, set[str]]:
+    """The settings that each method has, training's with them; RequestError for a name that none has."""
+    return {method: own | TRAINING for method, own in own_settings({name: method_class(name) for name in methods}, names).items()}
 
 
 def _named(item: str, flag: str, example: str) -> tuple[str, str]:

@@ -115,7 +115,7 @@ def test_a_halving_says_how_far_each_point_came(tmp_path: Path) -> None:
         ({"budget": "10m"}, "budget came without halving"),
         ({"halving": True, "budget": "soon", "settings": {}}, "budget 'soon' came"),
         ({"halving": True}, "halving decides on epochs"),
-        ({"grid": {"lenght": [1]}}, "no setting lenght"),
+        ({"grid": {"lenght": [1]}}, "has a setting lenght"),
         ({"grid": {"length": [0]}}, "length is 0; expected at least 1"),
         ({"backbone": "no-such-backbone"}, "no-such-backbone"),
         ({"pooling": "pooler?"}, "pooling 'pooler\\?'"),
