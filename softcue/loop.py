@@ -32,8 +32,10 @@ class Run:
     training: Training
     score: Callable[[], float]  # on the selection rows; higher is better
     seed: int
+    rows: int  # that select
     step: int = 0
-    best: float = float("-inf")
+    highest: float = float("-inf")  # score so far
+    best: float = float("-inf")  # score of the step that is kept: the latest that is as good as the highest, or near enough
     best_step: int = 0
     best_numbers: list[Tensor] = field(default_factory=list)  # none: it was never scored
     stale: int = 0  # evaluations since the best
@@ -66,6 +68,11 @@ class Run:
         """What the peak rate is multiplied by at a step."""
         return rate_factor(self.training.schedule, step, self.total, self.warmup, self.per_epoch)
 
+    def near(self) -> float:
+        """The lowest score that counts as good as the highest: so many rows cannot tell one from the other."""
+        share = min(max(self.highest, 0.0), 1.0)
+        return self.highest - self.training.tolerance * math.sqrt(share * (1 - share) / self.rows)
+
     def saved(self) -> Saved:
         """All that changes while it trains, but for its seat's numbers."""
         best = {f"best.{i}": numbers for i, numbers in enumerate(self.best_numbers)}
@@ -92,7 +99,7 @@ def by_length(order: Sequence[int], rows: Sequence[int], batch: int, generator: 
     return [i for place in places for i in alike[place * batch : (place + 1) * batch]] + alike[whole * batch :]
 
 
-CHANGING = ("step", "best", "best_step", "stale", "done", "history")
+CHANGING = ("step", "highest", "best", "best_step", "stale", "done", "history")
 
 
 def seat_losses(
@@ -223,7 +230,7 @@ def _vectors(runs: Iterable[Run], seats: int, device: torch.device) -> Iterator[
 
 
 def _advance(run: Run, loss: Tensor, parameters: Sequence[Tensor], seats: int) -> None:
-    """Count a step; at an evaluation keep the numbers if they are the best so far (ties: the later), stop if none came for long.
+    """Count a step; at an evaluation keep the numbers if none were better, stop if none came for long.
 
     A run whose loss or numbers are not finite stops there, with the best that it had.
     """
@@ -239,7 +246,8 @@ def _advance(run: Run, loss: Tensor, parameters: Sequence[Tensor], seats: int) -
     since = run.step - (run.history[-1]["step"] if run.history else 0)
     run.history.append({"step": run.step, "loss": summed / since, "score": score})
     run.loss = torch.zeros_like(run.loss)
-    if score >= run.best:
+    run.highest = max(run.highest, score)
+    if score >= run.near():
         run.best, run.best_step, run.stale = score, run.step, 0
         run.best_numbers = numbers
     else:

@@ -27,6 +27,7 @@ class Training(Options):
     clip: float = setting(1.0, least=0)  # gradient norm per job; 0 does not clip
     schedule: Literal["linear", "exponential", "constant"] = "linear"  # exponential: 0.95 an epoch
     patience: int = setting(8, least=0)  # evaluations without a better one before the job stops; 0 never stops
+    tolerance: float = setting(0.0, least=0)  # the step that is kept: the latest at most so many standard errors below the best score
     group_by_length: bool = False  # batches of texts of similar length: about a seventh more texts a second, and a less random order
     backbone_dropout: bool = True  # the frozen backbone's own dropout while training, as published
     head_dropout: float = setting(0.1, least=0, below=1)  # before the head's linear map, as published

@@ -204,7 +204,7 @@ def make_run(model: Model, seat: int, prepared: Prepared, precision: Precision =
         with precision():
             return evaluate(model, seat, items, records, prepared.reading, data)[data.metric]
 
-    return Run(seat, prepared.items, prepared.training, score, prepared.job.seed)
+    return Run(seat, prepared.items, prepared.training, score, prepared.job.seed, len(records))
 
 
 def finish(model: Model, run: Run, prepared: Prepared, base: Base) -> Adapter:

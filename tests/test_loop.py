@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
+from scripts.kept_step import kept
 from softcue.heads import ClassHead
 from softcue.loop import Run, by_length, fit, restore, snapshot
 from softcue.model import Model
@@ -15,6 +16,7 @@ from tests.contract.cases import randomise, settled
 from tests.tiny_base import tiny_base, tiny_data
 
 CALM = {"backbone_dropout": False, "head_dropout": 0.0}
+ROWS = 100  # that select
 Numbers = list[list[torch.Tensor]]  # snapshots, one for each evaluation
 
 
@@ -55,7 +57,7 @@ def test_the_numbers_left_in_each_seat_are_those_of_its_best_evaluation() -> Non
     whole = model(3)
     seen: list[Numbers] = [[], [], []]
     scripts = [(0.1, 0.9, 0.3, 0.2), (0.5, 0.4, 0.3, 0.2), (0.1, 0.2, 0.3, 0.4)]
-    runs = [Run(s, items(), training(patience=0), scripted(scripts[s], seen[s], whole, s, 3), s) for s in range(3)]
+    runs = [Run(s, items(), training(patience=0), scripted(scripts[s], seen[s], whole, s, 3), s, ROWS) for s in range(3)]
     fit(whole, runs)
     assert [run.best for run in runs] == [0.9, 0.5, 0.4]
     assert [run.best_step for run in runs] == [6, 3, 12]
@@ -67,10 +69,48 @@ def test_the_numbers_left_in_each_seat_are_those_of_its_best_evaluation() -> Non
 def test_of_equal_scores_the_later_is_kept() -> None:
     whole = model(1)
     seen: Numbers = []
-    run = Run(0, items(), training(), scripted((0.5, 0.5, 0.4, 0.5), seen, whole, 0, 1), 0)
+    run = Run(0, items(), training(), scripted((0.5, 0.5, 0.4, 0.5), seen, whole, 0, 1), 0, ROWS)
     fit(whole, [run])
     assert run.best_step == 12
     assert same(snapshot(whole.tuned(), 0, 1), seen[3])
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "step"),
+    [(0.0, 6), (1.0, 9), (2.0, 12)],  # of 0.8 with 100 rows the standard error is 0.04
+)
+def test_a_later_step_within_tolerance_of_the_best_is_kept(tolerance: float, step: int) -> None:
+    whole = model(1)
+    seen: Numbers = []
+    run = Run(0, items(), training(tolerance=tolerance), scripted((0.5, 0.8, 0.77, 0.73), seen, whole, 0, 1), 0, ROWS)
+    fit(whole, [run])
+    assert (run.best_step, run.highest) == (step, 0.8)
+    assert run.best == {6: 0.8, 9: 0.77, 12: 0.73}[step]
+    assert same(snapshot(whole.tuned(), 0, 1), seen[step // 3 - 1])
+
+
+@pytest.mark.parametrize(("tolerance", "patience"), [(0.0, 0), (0.0, 2), (1.0, 2), (2.0, 0), (2.0, 2)])
+def test_the_script_that_compares_such_rules_applies_them_as_the_loop_does(tolerance: float, patience: int) -> None:
+    scores = 0.5, 0.8, 0.73, 0.77, 0.7, 0.69, 0.71, 0.75
+    settings = {"tolerance": tolerance, "patience": patience, "epochs": len(scores)}
+    run = Run(0, items(), training(**settings), scripted(scores, [], model(1), 0, 1), 0, ROWS)
+    again = Run(0, items(), training(**settings), lambda: 0.0, 0, ROWS)
+    fit(model(1), [run])
+    assert kept(again, [(score, 3.0 * number) for number, score in enumerate(scores, start=1)], tolerance, patience) == run.best_step
+
+
+def test_tolerance_is_of_the_best_score_so_that_small_losses_do_not_add_up() -> None:
+    whole = model(1)
+    run = Run(0, items(), training(epochs=5, tolerance=1.0), scripted((0.8, 0.77, 0.74, 0.71, 0.68), [], whole, 0, 1), 0, ROWS)
+    fit(whole, [run])
+    assert run.best_step == 6
+
+
+def test_more_rows_that_select_tell_smaller_differences() -> None:
+    whole = model(1)
+    run = Run(0, items(), training(tolerance=1.0), scripted((0.5, 0.8, 0.77, 0.73), [], whole, 0, 1), 0, 100 * ROWS)
+    fit(whole, [run])
+    assert run.best_step == 6
 
 
 def test_a_run_stops_when_no_better_evaluation_came_for_its_patience() -> None:
@@ -78,8 +118,8 @@ def test_a_run_stops_when_no_better_evaluation_came_for_its_patience() -> None:
     seen: list[Numbers] = [[], []]
     falling = [1 - i / 100 for i in range(20)]
     runs = [
-        Run(0, items(), training(epochs=20, patience=3), scripted(falling, seen[0], whole, 0, 2), 0),
-        Run(1, items(), training(epochs=9, patience=0), scripted(falling, seen[1], whole, 1, 2), 1),
+        Run(0, items(), training(epochs=20, patience=3), scripted(falling, seen[0], whole, 0, 2), 0, ROWS),
+        Run(1, items(), training(epochs=9, patience=0), scripted(falling, seen[1], whole, 1, 2), 1, ROWS),
     ]
     fit(whole, runs)
     assert [run.step for run in runs] == [4 * 3, 9 * 3]
@@ -90,14 +130,14 @@ def test_a_run_stops_when_no_better_evaluation_came_for_its_patience() -> None:
 def test_a_finished_run_stands_still_while_others_train() -> None:
     whole = model(2)
     seen: Numbers = []
-    short = Run(0, items(), training(epochs=1, decay=0.5), lambda: 1.0, 0)
+    short = Run(0, items(), training(epochs=1, decay=0.5), lambda: 1.0, 0, ROWS)
     ended: list[list[torch.Tensor]] = []
 
     def note(run: Run) -> None:
         if short.done:
             ended.append(snapshot(whole.tuned(), 0, 2))
 
-    long = Run(1, items(), training(epochs=5), scripted([0.0] * 5, seen, whole, 1, 2), 1)
+    long = Run(1, items(), training(epochs=5), scripted([0.0] * 5, seen, whole, 1, 2), 1, ROWS)
     fit(whole, [short, long], report=note)
     assert len(ended) > 10
     assert all(same(ended[0], later) for later in ended)
@@ -107,7 +147,7 @@ def test_a_finished_run_stands_still_while_others_train() -> None:
 @pytest.mark.parametrize(("count", "batch"), [(10, 4), (10, 10), (10, 64), (1, 8), (3, 1)])
 def test_every_epoch_shows_every_item_once_in_an_order_of_its_own(count: int, batch: int, group_by_length: bool) -> None:
     own = items(count)
-    run = Run(0, own, training(batch=batch, group_by_length=group_by_length), lambda: 0.0, 7)
+    run = Run(0, own, training(batch=batch, group_by_length=group_by_length), lambda: 0.0, 7, ROWS)
     epochs = []
     for _ in range(3):
         epoch = []
@@ -133,14 +173,14 @@ def test_grouped_by_length_a_batch_holds_what_is_alike_and_batches_follow_by_cha
 
 
 def test_the_seed_decides_the_order() -> None:
-    orders = [Run(0, items(), training(), lambda: 0.0, seed).next_items() for seed in (3, 3, 4)]
+    orders = [Run(0, items(), training(), lambda: 0.0, seed, ROWS).next_items() for seed in (3, 3, 4)]
     assert orders[0] == orders[1] != orders[2]
 
 
 def test_runs_are_scored_once_an_epoch_but_not_much_more_often_than_forty_times() -> None:
-    assert Run(0, items(), training(epochs=10), lambda: 0.0, 0).every == 3
-    assert Run(0, items(), training(epochs=400), lambda: 0.0, 0).every == 30
-    run = Run(0, items(2), training(epochs=61, batch=2, patience=0), lambda: 0.0, 0)
+    assert Run(0, items(), training(epochs=10), lambda: 0.0, 0, ROWS).every == 3
+    assert Run(0, items(), training(epochs=400), lambda: 0.0, 0, ROWS).every == 30
+    run = Run(0, items(2), training(epochs=61, batch=2, patience=0), lambda: 0.0, 0, ROWS)
     whole = model(1)
     fit(whole, [run])
     assert [entry["step"] for entry in run.history] == [*range(2, 61, 2), 61]
@@ -149,7 +189,7 @@ def test_runs_are_scored_once_an_epoch_but_not_much_more_often_than_forty_times(
 def test_the_history_holds_the_mean_loss_since_the_last_evaluation() -> None:
     whole = model(1)
     losses: list[float] = []
-    run = Run(0, items(), training(epochs=2), lambda: 0.0, 0)
+    run = Run(0, items(), training(epochs=2), lambda: 0.0, 0, ROWS)
 
     def note(run: Run) -> None:
         if run.step % 3:
@@ -163,7 +203,7 @@ def test_the_history_holds_the_mean_loss_since_the_last_evaluation() -> None:
 
 @pytest.mark.parametrize(("schedule", "last"), [("linear", 1 / 12), ("constant", 1.0), ("exponential", 0.95**3)])
 def test_the_rate_follows_the_schedule_of_the_run(schedule: str, last: float) -> None:
-    run = Run(0, items(), training(schedule=schedule, warmup=0.0), lambda: 0.0, 0)
+    run = Run(0, items(), training(schedule=schedule, warmup=0.0), lambda: 0.0, 0, ROWS)
     assert run.rate() == pytest.approx(1e-2)
     run.step = run.total - 1
     assert run.rate() == pytest.approx(1e-2 * last)
@@ -176,7 +216,7 @@ def test_the_head_learns_at_its_part_of_the_rate(seats: int) -> None:
     whole = model(seats)
     before, parts, heads = [p.detach().clone() for p in whole.tuned()], (0.25, 0.5), {id(p) for p in whole.heads.parameters()}
     one_step: dict[str, float] = {"epochs": 1, "batch": 10, "warmup": 0.0}  # Adam's first is as long as the rate
-    fit(whole, [Run(seat, items(), training(**one_step, head_rate=parts[seat]), lambda: 0.0, seat) for seat in range(seats)])
+    fit(whole, [Run(seat, items(), training(**one_step, head_rate=parts[seat]), lambda: 0.0, seat, ROWS) for seat in range(seats)])
     for was, now in zip(before, whole.tuned(), strict=True):
         for seat, part in enumerate(parts[:seats]):
             longest = float((now.detach() - was)[seat].abs().max())
@@ -186,8 +226,8 @@ def test_the_head_learns_at_its_part_of_the_rate(seats: int) -> None:
 def test_a_run_that_diverges_keeps_its_best_and_leaves_the_others_alone() -> None:
     whole, alone = model(2), model(2)
     seen: list[Numbers] = [[], []]
-    wild = Run(0, items(), training(), scripted((0.5, 0.4, 0.3, 0.2), seen[0], whole, 0, 2), 0)
-    calm = Run(1, items(), training(), lambda: 0.0, 1)
+    wild = Run(0, items(), training(), scripted((0.5, 0.4, 0.3, 0.2), seen[0], whole, 0, 2), 0, ROWS)
+    calm = Run(1, items(), training(), lambda: 0.0, 1, ROWS)
 
     def poison(run: Run) -> None:
         if run is wild and run.step == 4:
@@ -198,14 +238,14 @@ def test_a_run_that_diverges_keeps_its_best_and_leaves_the_others_alone() -> Non
     fit(whole, [wild, calm], report=poison)
     assert wild.done and wild.step == 6 and wild.best_step == 3
     assert same(snapshot(whole.tuned(), 0, 2), seen[0][0])
-    fit(alone, [Run(1, items(), training(), lambda: 0.0, 1)])
+    fit(alone, [Run(1, items(), training(), lambda: 0.0, 1, ROWS)])
     for ours, theirs in zip(snapshot(whole.tuned(), 1, 2), snapshot(alone.tuned(), 1, 2), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_a_run_that_diverges_at_once_stops_at_its_first_evaluation_without_best_numbers() -> None:
     whole = model(1)
-    run = Run(0, items(), training(), lambda: 0.0, 0)
+    run = Run(0, items(), training(), lambda: 0.0, 0, ROWS)
 
     def poison(run: Run) -> None:
         with torch.no_grad():
@@ -219,7 +259,7 @@ def test_a_run_that_diverges_at_once_stops_at_its_first_evaluation_without_best_
 @pytest.mark.parametrize("on", [True, False])
 def test_backbone_dropout_is_on_while_training_only_if_asked_for(on: bool) -> None:
     whole, modes = model(1), []
-    run = Run(0, items(), training(epochs=1, backbone_dropout=on), lambda: 0.0, 0)
+    run = Run(0, items(), training(epochs=1, backbone_dropout=on), lambda: 0.0, 0, ROWS)
     fit(whole, [run], report=lambda run: modes.append((whole.training, whole.encoder.training)))
     assert set(modes) == {(True, on)}
 

@@ -52,7 +52,7 @@ def test_a_recipe_fits_the_dataclasses_and_names_what_exists(name: str) -> None:
     recipe = load_recipe(name)
     make_config(Cue.registry[recipe.method], "classify", recipe.settings)
     training = Training(**recipe.training)
-    assert training.warmup == training.decay == training.patience == 0  # of none of the published scripts
+    assert training.warmup == training.decay == training.patience == training.tolerance == 0  # of none of the published scripts
     assert training.head_rate == 1.0  # one rate for all, in each of them
     kind = KINDS[recipe.task]
     assert preset(recipe.method, kind, 2_000, recipe.training) == training  # no preset reaches in

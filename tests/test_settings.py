@@ -57,6 +57,7 @@ def test_a_data_set_of_almost_nothing_still_has_epochs(rows: int) -> None:
         ("schedule", "cosine"),
         ("schedule", None),
         ("patience", -1),
+        ("tolerance", -1.0),
         ("backbone_dropout", "no"),
         ("head_dropout", 1.0),
         ("rate", [1e-3]),

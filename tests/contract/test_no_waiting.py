@@ -35,7 +35,7 @@ def step(family: str, method: str, kinds: tuple[str, ...], **options: float) -> 
     cue = Cue.registry[method](encoder.dims, settled(method, encoder.dims, **options), seats)
     heads = [Head.registry[kind](encoder.dims.hidden, [1 if kind in ("score", "choice") else 3] * seats, "cls") for kind in kinds]
     model = Model(encoder, [cue], heads, [Place(0, seat, seat, seat) for seat in range(seats)]).to("meta").train()
-    runs = [Run(seat, items(family, kind), Training(batch=2), lambda: 0.0, seat) for seat, kind in enumerate(kinds)]
+    runs = [Run(seat, items(family, kind), Training(batch=2), lambda: 0.0, seat, 1) for seat, kind in enumerate(kinds)]
     loop = Loop(model, runs, ALONE)
     losses = loop.step(runs, nullcontext)
     assert losses.shape == (seats,) and losses.device.type == "meta"
