@@ -60,11 +60,11 @@ def _of_data(winner: Winner, runs: Sequence[tuple[int, Outcome]], terms: Terms) 
     data = terms.data[winner.data]
     own = [(number, outcome) for number, outcome in runs if outcome.trial.data == data.name]
     last: dict[str, list[tuple[int, Outcome]]] = {}
-    for number, outcome in own:  # of each point the last rung that it came to
-        held = last.setdefault(outcome.trial.point.key, [])
-        if held and held[0][0] < number:
-            held.clear()
-        held.append((number, outcome))
+    for number, outcome in own:  # of each point the last rung that it came to, in the order of that rung: it decides between equals
+        key = outcome.trial.point.key
+        if key in last and last[key][0][0] < number:
+            del last[key]
+        last.setdefault(key, []).append((number, outcome))
     table = [_point(held) for held in last.values()]
     worst = float("-inf")
     table.sort(key=lambda row: (-row["rung"], -(worst if row["mean"] is None else row["mean"])))
