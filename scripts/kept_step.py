@@ -28,11 +28,11 @@ from softcue.readers import Data
 from softcue.tasks import open_data
 from softcue.training import open_seats, start
 
-TRIED = (  # data set, training rows, methods, seeds
+TRIED = (  # data set, training rows at most, methods, seeds
     ("sst2", 400, ("pasta", "spt"), 3),
-    ("stsb", 400, ("pasta", "spt"), 3),
-    ("conll04", ROWS, ("spt", "apt"), 1),
-    ("atis_intent", ROWS, ("pasta", "spt"), 2),
+    ("stsb", 400, ("pasta",), 2),
+    ("conll04", ROWS, ("spt",), 1),
+    ("atis_intent", ROWS, ("pasta",), 2),
 )
 REPORTED = 300
 RULES = {"best": (0.0, 0), "best, patience 8": (0.0, 8), "tolerance 1": (1.0, 8), "tolerance 2": (2.0, 8)}  # tolerance and patience
@@ -55,9 +55,11 @@ def main() -> None:
                 if name not in given.sets.split(",") or any((run["set"], run["method"]) == (name, method) for run in runs):
                     continue
                 began = time.monotonic()
-                found = study(open_data(name, data_root=given.data_root, limit={"train": rows}), method, range(seeds), base)
+                data = open_data(name, data_root=given.data_root, limit={"train": rows})
+                found = study(data, method, range(seeds), base)
                 seconds, commit = time.monotonic() - began, machine(OPTIONS)["commit"]
-                runs.append({"set": name, "rows": rows, "method": method, **found, "seconds": seconds, "commit": commit})
+                told = {"set": name, "rows": len(data.splits["train"]), "method": method}
+                runs.append({**told, **found, "seconds": seconds, "commit": commit})
                 write_file(given.out, json.dumps({"runs": runs}, indent=1).encode())
                 print(f"{name} {method}: {found['scores']}, {seconds:.0f} s", flush=True)
     except SoftcueError as error:

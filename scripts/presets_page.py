@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.common import table
 from scripts.check_presets import METHODS, RESULTS
 from scripts.find_presets import HELD_BACK
-from scripts.presets_evidence import ROOT, epochs, found_rates, full_rates, shown, studies
+from scripts.presets_evidence import ROOT, epochs, found_rates, full_rates, kept_steps, shown, studies
 from softcue.compare import MAJORITY, PROBE
 from softcue.files import write_file
 from softcue.full import METHOD as FULL
@@ -37,8 +37,9 @@ def as_shipped(result: dict[str, Any]) -> dict[str, Any]:
 
     def current(method: str, own: Mapping[str, Any]) -> bool:
         settled, config = preset(method, result["kind"], result["rows"]["train"], {}), preset_config(method, result["kind"])
-        measured = own["rate"], own.get("head_rate", 1.0), own["epochs"], own.get("config", {})  # absent: from before there was one
-        return measured == (settled.rate, settled.head_rate, settled.epochs, config)
+        rates = own["rate"], own.get("head_rate", 1.0)  # absent, here and below: from before there was one
+        measured = *rates, own["epochs"], own.get("tolerance", 0.0), own.get("config", {})
+        return measured == (settled.rate, settled.head_rate, settled.epochs, settled.tolerance, config)
 
     return {**result, "table": {method: own for method, own in result["table"].items() if method == MAJORITY or current(method, own)}}
 
@@ -154,7 +155,8 @@ def names(results: Sequence[Mapping[str, Any]]) -> str:
 def page() -> str:
     """The whole of it."""
     results = checked()
-    return "\n".join([HEAD, held_back(results), verdicts(results), found_rates(), full_rates(), epochs(), studies(), given_up(results)])
+    evidence = found_rates(), full_rates(), epochs(), kept_steps(), studies()
+    return "\n".join([HEAD, held_back(results), verdicts(results), *evidence, given_up(results)])
 
 
 if __name__ == "__main__":

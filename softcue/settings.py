@@ -50,10 +50,11 @@ def _presets() -> dict[str, dict[str, Any]]:
 def preset(method: str, kind: str, rows: int, overrides: Mapping[str, Any]) -> Training:
     """The settings for a method, a kind of data and a number of training rows, with the user's own on top.
 
-    Tables of presets.toml from general to special: default, METHOD, METHOD.KIND, METHOD.KIND.small.
+    Tables of presets.toml from general to special: default, default.small, METHOD, METHOD.KIND, METHOD.KIND.small.
     """
-    of_kind = _presets().get(method, {}).get(kind, {})
-    table = {**_presets()["default"], **_table(method, kind), **(of_kind.get("small", {}) if rows < SMALL else {})}
+    general, of_kind = _presets()["default"], _presets().get(method, {}).get(kind, {})
+    of_all, own = (general["small"], of_kind.get("small", {})) if rows < SMALL else ({}, {})
+    table = {**general, **of_all, **_table(method, kind), **own}
     epochs = min(table["most_epochs"], max(table["fewest_epochs"], round(table["examples"] / max(1, rows))))
     wrong = sorted(set(overrides) - TRAINING)
     if wrong:

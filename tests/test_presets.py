@@ -25,7 +25,7 @@ SHIPPED = Path(settings.__file__).parent / "presets.toml"
 def tables(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Presets of the test's own."""
     table: dict[str, Any] = {
-        "default": {"rate": 1.0, "batch": 32, "examples": 100, "fewest_epochs": 1, "most_epochs": 9},
+        "default": {"rate": 1.0, "batch": 32, "examples": 100, "fewest_epochs": 1, "most_epochs": 9, "small": {"clip": 0.5, "batch": 8}},
         "spt": {
             "rate": 2.0,
             "tag": {"rate": 3.0, "batch": 16, "length": 5, "small": {"rate": 4.0, "most_epochs": 5}},
@@ -49,6 +49,8 @@ def test_the_most_special_table_wins(tables: dict[str, Any]) -> None:
         ("tag", SMALL): 3.0,
     }
     assert preset("probe", "tag", 10, {}).rate == 1.0
+    assert [preset("spt", "score", rows, {}).clip for rows in (SMALL - 1, SMALL)] == [0.5, 1.0]
+    assert [preset("spt", kind, SMALL - 1, {}).batch for kind in ("score", "tag")] == [8, 16]
     assert preset("spt", "tag", 10, {"rate": 7.0}).rate == 7.0
 
 
@@ -90,7 +92,7 @@ def test_the_shipped_file_has_tables_of_known_names_only() -> None:
     for name, table in tomllib.loads(SHIPPED.read_text(encoding="utf-8")).items():
         assert name in {*Cue.registry, "default", "full"}
         nested = {key: value for key, value in table.items() if isinstance(value, dict)}
-        assert set(nested) <= set(KINDS)
+        assert set(nested) <= ({"small"} if name == "default" else set(KINDS))
         assert all({key for key, value in own.items() if isinstance(value, dict)} <= {"small"} for own in nested.values())
 
 
