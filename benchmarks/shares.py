@@ -57,8 +57,8 @@ def shares(task: str, method: str, options: Options) -> dict[str, Any]:
     step(batches)
     group_of = {name: group for group, names in GROUPS.items() for name in names}
     found: dict[str, list[float]] = {group: [] for group in (*GROUPS, REST, BETWEEN)}
+    built = library()
     for _ in range(options.repeat):
-        built = library()
         kernels = None if built is None else Timed(built)
         with mock.patch("softcue.kernels.library", return_value=kernels), profile(activities=[ProfilerActivity.CPU]) as watched:
             began = time.perf_counter()

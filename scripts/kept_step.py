@@ -97,12 +97,11 @@ def watched(score: Callable[[], float], model: Model, seat: int, prepared: Prepa
 
 def kept(run: Run, points: Points, tolerance: float, patience: int) -> float:
     """The score, on the rows that do not select, of the step that the rule keeps."""
-    rule = replace(run, training=replace(run.training, tolerance=tolerance), highest=float("-inf"))
-    reported, stale = 0.0, 0
+    rule = replace(run, training=replace(run.training, tolerance=tolerance, patience=patience), highest=float("-inf"), stale=0)
+    reported = 0.0
     for selected, other in points:
-        rule.highest = max(rule.highest, selected)
-        reported, stale = (other, 0) if selected >= rule.near() else (reported, stale + 1)
-        if patience and stale >= patience:
+        reported = other if rule.keeps(selected) else reported
+        if rule.gives_up():
             break
     return reported
 

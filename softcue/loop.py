@@ -68,10 +68,17 @@ class Run:
         """What the peak rate is multiplied by at a step."""
         return rate_factor(self.training.schedule, step, self.total, self.warmup, self.per_epoch)
 
-    def near(self) -> float:
-        """The lowest score that counts as good as the highest: so many rows cannot tell one from the other."""
+    def keeps(self, score: float) -> bool:
+        """Note the score of an evaluation; whether its step is kept: so many rows cannot tell it from the highest."""
+        self.highest = max(self.highest, score)
         share = min(max(self.highest, 0.0), 1.0)
-        return self.highest - self.training.tolerance * math.sqrt(share * (1 - share) / self.rows)
+        near = score >= self.highest - self.training.tolerance * math.sqrt(share * (1 - share) / self.rows)
+        self.stale = 0 if near else self.stale + 1
+        return near
+
+    def gives_up(self) -> bool:
+        """Whether no step was kept for as long as its patience lasts."""
+        return bool(self.training.patience and self.stale >= self.training.patience)
 
     def saved(self) -> Saved:
         """All that changes while it trains, but for its seat's numbers."""
@@ -246,13 +253,9 @@ def _advance(run: Run, loss: Tensor, parameters: Sequence[Tensor], seats: int) -
     since = run.step - (run.history[-1]["step"] if run.history else 0)
     run.history.append({"step": run.step, "loss": summed / since, "score": score})
     run.loss = torch.zeros_like(run.loss)
-    run.highest = max(run.highest, score)
-    if score >= run.near():
-        run.best, run.best_step, run.stale = score, run.step, 0
-        run.best_numbers = numbers
-    else:
-        run.stale += 1
-    run.done = run.step >= run.total or bool(run.training.patience and run.stale >= run.training.patience)
+    if run.keeps(score):
+        run.best, run.best_step, run.best_numbers = score, run.step, numbers
+    run.done = run.step >= run.total or run.gives_up()
 
 
 def snapshot(parameters: Sequence[Tensor], seat: int, seats: int) -> list[Tensor]:
