@@ -1,7 +1,8 @@
-"""A progress bar for training, on a terminal only."""
+"""How training goes, on standard error: a bar on a terminal, now and then a line elsewhere."""
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -11,23 +12,57 @@ from softcue.job import Prepared
 from softcue.loop import Run
 from softcue.training import Report
 
+PAUSE = 60  # seconds between lines
+
 
 @contextmanager
-def training_bar(quiet: bool = False) -> Iterator[Report]:
-    """Gives what train() calls after every step; draws only where standard error is a terminal."""
-    if quiet or not sys.stderr.isatty():
+def training_progress(quiet: bool = False) -> Iterator[Report]:
+    """Gives what train() calls after every step."""
+    if quiet:
         yield lambda prepared, run: None
-        return
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[best]}")
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bars: dict[tuple[str, str, int, int], TaskID] = {}
+    elif sys.stderr.isatty():
+        name, best = TextColumn("{task.description}"), TextColumn("{task.fields[best]}")
+        columns = name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), best
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            yield bars(progress)
+    else:
+        yield lines(tell)
 
-        def report(prepared: Prepared, run: Run) -> None:
-            job = prepared.job
-            key = job.method, job.data.name, job.seed, run.seat
-            if key not in bars:
-                bars[key] = progress.add_task(f"{job.method} on {job.data.name}, seed {job.seed}", total=run.total, best="")
-            best = f"best {run.best:.4f}" if run.history else ""
-            progress.update(bars[key], completed=run.total if run.done else run.step, best=best)
 
-        yield report
+def tell(line: str) -> None:
+    """A line for the log of a run that nobody watches; at once, for it may be killed."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def bars(progress: Progress) -> Report:
+    """Draws a bar for each run."""
+    drawn: dict[tuple[str, str, int, int], TaskID] = {}
+
+    def report(prepared: Prepared, run: Run) -> None:
+        job = prepared.job
+        key = job.method, job.data.name, job.seed, run.seat
+        if key not in drawn:
+            drawn[key] = progress.add_task(_name(prepared), total=run.total, best="")
+        best = f"best {run.best:.4f}" if run.history else ""
+        progress.update(drawn[key], completed=run.total if run.done else run.step, best=best)
+
+    return report
+
+
+def lines(say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Report:
+    """Says at most every PAUSE seconds how the run goes that made a step just then."""
+    told = clock()
+
+    def report(prepared: Prepared, run: Run) -> None:
+        nonlocal told
+        if clock() - told < PAUSE:
+            return
+        told = clock()
+        best = f", best {prepared.job.data.metric} {run.best:.4f} (selection)" if run.history else ""
+        say(f"{_name(prepared)}: step {run.step:,} of {run.total:,}{best}")
+
+    return report
+
+
+def _name(prepared: Prepared) -> str:
+    return f"{prepared.job.method} on {prepared.job.data.name}, seed {prepared.job.seed}"

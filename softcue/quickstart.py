@@ -14,7 +14,7 @@ from softcue.api import train
 from softcue.base import Base, open_base
 from softcue.files import write_file
 from softcue.full import Checkpoint
-from softcue.progress import training_bar
+from softcue.progress import training_progress
 from softcue.readers import Data, read_data
 from softcue.show import check_out
 
@@ -91,7 +91,7 @@ def helpdesk(task: str) -> Data:
 def run_stage(stage: Stage, data: Data, method: str, base: Base) -> tuple[dict[str, Any], Any]:
     """Train one method on one task; a row of the table and what was trained."""
     began = time.monotonic()
-    with training_bar() as report:
+    with training_progress() as report:
         trained = train(data, backbone=base, method=method, settings=SETTINGS.get(method, {"epochs": 10}), seed=SEED, report=report)
     adapter = trained.adapter if isinstance(trained, Checkpoint) else trained
     encoder = sum(p.numel() for p in base.backbone.encoder.parameters())

@@ -11,10 +11,10 @@ from rich.table import Table
 
 from softcue.job import Prepared
 from softcue.loop import Run
+from softcue.progress import PAUSE, tell
 from softcue.trials import Group, Outcome, Result, Terms, Watch
 
 SHOWN = 5  # best points
-PAUSE = 60  # seconds between lines
 
 
 class Board(Watch):
@@ -110,7 +110,7 @@ def sweep_board(quiet: bool = False) -> Iterator[Watch]:
         yield Watch()
         return
     if not sys.stderr.isatty():
-        yield Lines(lambda line: print(line, file=sys.stderr, flush=True))
+        yield Lines(tell)
         return
     board = Board()
     with Live(get_renderable=board.__rich__, console=Console(stderr=True), refresh_per_second=2, transient=True):

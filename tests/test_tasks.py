@@ -168,7 +168,7 @@ def test_the_data_root_comes_before_the_hub_and_plain_folders_have_bare_names(tm
     monkeypatch.setitem(sys.modules, "datasets", None)
     data = open_data("sst2", data_root=root)
     assert data.name == "glue/sst2" and data.subset == "subset of glue/sst2 (train 1 of 67,349 rows)"
-    assert open_data("mine", data_root=root).name == "mine"
+    assert open_data("mine", data_root=root).name == open_data("mine", data_root=str(root)).name == "mine"
     assert open_data(root / "mine") == open_data(str(root / "mine")) == read_data(root / "mine")
     with pytest.raises(RequestError, match=r"rte is not under the data root .* install"):
         open_data("glue/rte", data_root=root)

@@ -107,7 +107,7 @@ def train(
     from softcue import api, show
     from softcue.checkpoint import open_checkpoints
     from softcue.parallel import leads, one_voice
-    from softcue.progress import training_bar
+    from softcue.progress import training_progress
     from softcue.recipes import train_arguments
     from softcue.trackers import open_trackers
 
@@ -118,7 +118,7 @@ def train(
         show.check_out(out)
         checkpoints = open_checkpoints(checkpoint, every, resume, show.progress)
         trackers = open_trackers(log, track or []) if leads() else []
-        with training_bar(quiet=as_json) as report:
+        with training_progress(quiet=as_json) as report:
             adapter = api.train(
                 **arguments, kind=kind, root=data_root, rows=rows, precision=precision, device=device, report=report, say=show.progress,
                 columns=columns_of(text=text, text_pair=text_pair, label=label, tokens=tokens, tags=tags),
@@ -156,12 +156,12 @@ def compare(
     """Train several methods with several seeds under equal budgets, and write one table."""
     from softcue import show
     from softcue.compare import compare as run
-    from softcue.progress import training_bar
+    from softcue.progress import training_progress
 
     load_plugins(plugin)
     names = [name.strip() for name in methods.split(",") if name.strip()]
     chosen = parse_settings(settings or []) | ({} if epochs is None else {"epochs": epochs})
-    with training_bar(quiet=as_json) as report:
+    with training_progress(quiet=as_json) as report:
         result = run(
             data, names, out, seeds=seeds, backbone=backbone, settings=chosen, kind=kind,
             columns=columns_of(text=text, text_pair=text_pair, label=label, tokens=tokens, tags=tags),

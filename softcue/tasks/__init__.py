@@ -23,7 +23,7 @@ def open_data(
     *,
     kind: str | None = None,
     columns: Mapping[str, str] | None = None,
-    data_root: Path | None = None,
+    data_root: str | Path | None = None,
     seed: int = 0,
     limit: Mapping[str, int] | None = None,
     splits: Sequence[str] = SPLITS,
@@ -36,14 +36,15 @@ def open_data(
     name = str(where)
     if data_root is not None and not os.path.isdir(data_root):
         raise RequestError(f"the data root {data_root} is not a folder; expected one with a folder for each data set")
+    root = None if data_root is None else Path(data_root)
     task = find(name) if isinstance(where, str) else None
     if task is not None:
         if kind not in (None, task.kind) or columns:
             raise RequestError(
                 f"{task.name} is a benchmark, of kind {task.kind} and known columns; give its folder's path to read it otherwise"
             )
-        return load(task, data_root, seed=seed, limit=limit, splits=splits)
+        return load(task, root, seed=seed, limit=limit, splits=splits)
     named = isinstance(where, str) and name.replace("_", "").replace("-", "").isalnum()
-    if named and data_root is not None and os.path.isdir(data_root / name):
-        return read_folder(data_root / name, Shape(kind, columns or {}), name=name, seed=seed, limit=limit, splits=splits)
+    if named and root is not None and os.path.isdir(root / name):
+        return read_folder(root / name, Shape(kind, columns or {}), name=name, seed=seed, limit=limit, splits=splits)
     return read_data(where, kind=kind, columns=columns, seed=seed, limit=limit, splits=splits)
