@@ -49,7 +49,7 @@ TAIL = """## What makes it fast
 - `softcue/kernels/gelu.cpp`: GELU and its slope come from one exponential.
 - `softcue/kernels/thin.cpp`: LoRA's two thin products, their scale and their sum are one pass, over rows of any mix of seats.
 
-Where those were not built, or a family adds to the logits between rows:
+Where those were not built, and for DeBERTa, whose logits add more than a number for each distance:
 
 - `softcue/layout.py`: rows lie end to end, and attention takes them in buckets of similar length instead of padding them to the longest;
   the buckets come in few sizes, so that new batches need few new kernels.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from softcue.distance import ByDistance
 from softcue.kernels import takes
 from softcue.kernels.attention import attend_ragged
 from softcue.layout import Bucket, Layout, Watch
@@ -33,8 +34,9 @@ def attend(
 ) -> Tensor:  # (N, H * K)
     """Let every row look at its own example's prefix and rows."""
     scale = qkv.shape[-1] ** -0.5 if scale is None else scale
-    if bias is None and ragged(kernel, qkv, layout, drop):
-        return attend_ragged(None, qkv, layout, prefix, scale, drop)
+    distance = bias.table if isinstance(bias, ByDistance) and not bias.table.requires_grad else None
+    if (bias is None or distance is not None) and ragged(kernel, qkv, layout, drop):
+        return attend_ragged(None, qkv, layout, prefix, scale, drop, distance)
     fronts = _fronts(prefix, layout, qkv.dtype)
     if layout.plain and not torch.is_grad_enabled():
         sight = Sight(layout.buckets[0], prefix, bias, scale, drop, layout.watch)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from softcue.attention import KERNELS, attend
 from softcue.batch import Batch, Example, pack
+from softcue.distance import ByDistance, distances
 from softcue.layout import FIXED, MEMBERS, Layout
 from softcue.protocol import Prefix
 
@@ -45,7 +46,7 @@ def slow(
     leaves: tuple[Tensor, Tensor, Tensor],
     counts: Sequence[int] | None = None,  # how much of each example's prefix is there
     gated: bool = False,
-    bias: Callable[[int, int], float] | None = None,  # of a query row and a key row within an example
+    bias: Callable[[int, int, int], float] | None = None,  # of a head, and of a query row and a key row within an example
     scale: float = WIDTH**-0.5,
 ) -> Tensor:
     qkv, prefix_key, prefix_value = leaves
@@ -63,7 +64,7 @@ def slow(
                 if gated:
                     front = front + F.logsigmoid(front * (1 + example))
                 if bias is not None:
-                    rest = rest + torch.tensor([bias(t, other) for other in range(length)])
+                    rest = rest + torch.tensor([bias(head, t, other) for other in range(length)])
                 heads.append(torch.cat([front, rest]).softmax(0) @ values)
             rows.append(torch.cat(heads))
     return torch.stack(rows)
@@ -122,7 +123,40 @@ def test_a_bias_between_text_rows_leaves_the_prefix_alone(kernel: str, with_pref
 
     ours = attend(leaves[0], Layout(packed(lengths)), prefix, distance, kernel=kernel)
     counts = [PREFIX * with_prefix] * len(lengths)
-    compare(ours, slow(lengths, leaves, counts, bias=lambda t, other: -0.1 * abs(t - other)), leaves)
+    compare(ours, slow(lengths, leaves, counts, bias=lambda head, t, other: -0.1 * abs(t - other)), leaves)
+
+
+@kernels
+@pytest.mark.parametrize("front", ["nothing", "prefixes", "gated prefixes"])
+@pytest.mark.parametrize(("heads", "reach"), [(HEADS, None), (1, None), (1, 3)], ids=["each head its own", "all alike", "a window"])
+def test_a_bias_by_distance_is_added_between_text_rows(kernel: str, front: str, heads: int, reach: int | None) -> None:
+    lengths, counts = RAGGED[:-1], COUNTS[:-1]
+    leaves = inputs(lengths)
+    apart = distances(max(lengths), torch.device("cpu"))
+    table = torch.randn(heads, len(apart), generator=torch.Generator().manual_seed(2))
+    if reach is not None:
+        table = table.masked_fill(apart.abs() > reach, -torch.inf)
+    prefix = None if front == "nothing" else Prefix(leaves[1], leaves[2], gate if front == "gated prefixes" else None, torch.tensor(counts))
+    ours = attend(leaves[0], Layout(packed(lengths)), prefix, ByDistance(table, hides=reach is not None), kernel=kernel)
+
+    def bias(head: int, query: int, key: int) -> float:
+        return float(table[head % heads, apart.tolist().index(key - query)])
+
+    seen = [0] * len(lengths) if prefix is None else counts
+    compare(ours, slow(lengths, leaves, seen, gated=front == "gated prefixes", bias=bias), leaves)
+
+
+@kernels
+def test_a_bias_by_distance_may_learn(kernel: str) -> None:
+    qkv, layout, apart = inputs(RAGGED)[0], Layout(packed(RAGGED)), distances(max(RAGGED), torch.device("cpu"))
+    slope = torch.tensor(-0.1, requires_grad=True)
+    table = (slope * apart.abs()).expand(HEADS, -1)
+
+    def written_out(query: Tensor, key: Tensor, bucket: object) -> Tensor:
+        place = torch.arange(query.shape[2])
+        return slope * (place[:, None] - place).abs()[None, None]
+
+    compare(attend(qkv, layout, None, ByDistance(table), kernel=kernel), attend(qkv, layout, None, written_out), (qkv, slope))
 
 
 @given(lengths=ragged)

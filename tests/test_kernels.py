@@ -14,7 +14,8 @@ from softcue.kernels import library, takes, thin
 from softcue.kernels.gelu import gelu
 from softcue.kernels.norm import add_norm, fits
 from softcue.layout import Layout
-from softcue.protocol import Prefix
+from softcue.protocol import Prefix, Silent
+from tests.tiny import random_examples, tiny_encoder
 
 pytestmark = pytest.mark.skipif(library() is None, reason="the kernels were not built here: no compiler, or another processor")
 
@@ -139,6 +140,16 @@ def test_a_prefix_that_examples_share_is_read_where_it_lies() -> None:
     shared = Prefix(*(x.expand(len(LENGTHS), -1, -1, -1) for x in one[:2]))
     copied = Prefix(*(x.contiguous() for x in shared[:2]))
     assert torch.equal(attend(qkv, layout(), shared, kernel="ragged"), attend(qkv, layout(), copied, kernel="ragged"))
+
+
+@pytest.mark.parametrize("family", ["mpnet", "modernbert"])
+def test_families_whose_logits_know_distances_are_not_padded_either(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, batch = tiny_encoder(family), pack(random_examples(family, (9, 30, 14)))
+    encoder.kernel = "products"
+    padded = encoder(batch, Silent())[0]
+    encoder.kernel = "ragged"
+    monkeypatch.setattr("softcue.attention.Spread", None)
+    torch.testing.assert_close(encoder(batch, Silent())[0], padded, atol=1e-5, rtol=0)
 
 
 def test_what_is_not_a_number_stays_in_its_example() -> None:

@@ -19,7 +19,7 @@ LEVELS = (
     ("entities", "files", "options", "parallel", "recipes"),
     ("batch", "checkpoint"),
     ("layout", "protocol", "template"),
-    ("kernels", "spread"),
+    ("distance", "kernels", "spread"),
     ("attention", "mixture", "settings"),
     ("cues", "encoder", "heads", "metrics", "optim"),
     ("attention_mass", "model", "readers", "text"),

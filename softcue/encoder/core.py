@@ -138,19 +138,19 @@ class Layer(nn.Module):
         mixed = attend(qkv, layout, prefix, self.bias(shared), self.scale(), drop, kernel)
         return self.finish(hidden, mixed, edit)
 
-    def reads(self, shared: Any, edit: Edit | None) -> bool:
-        """Whether `read` may stand in for `forward`: not where a family adds something, or a cue edits what follows attention."""
-        return type(self).forward is Layer.forward and self.bias(shared) is None and among(edit, OUTPUTS) is None
+    def reads(self, edit: Edit | None) -> bool:
+        """Whether `read` may stand in for `forward`: not where a family's own does more, or a cue edits what follows attention."""
+        return type(self).forward is Layer.forward and among(edit, OUTPUTS) is None
 
     def read(
-        self, hidden: Tensor, row: Tensor, reads: Reads, layout: Layout, prefix: Prefix | None, edit: Edit | None, kernel: str
+        self, hidden: Tensor, row: Tensor, reads: Reads, layout: Layout, prefix: Prefix | None, shared: Any, edit: Edit | None, kernel: str
     ) -> Tensor:
         """(N, D), (M,) -> (M, D): forward at the rows that are read, where nobody reads the others."""
-        spec, width = self.spec, self.spec.hidden
+        spec, width, bias = self.spec, self.spec.hidden, self.bias(shared)
         own, drop = hidden.index_select(0, row), spec.attention_dropout if self.training else 0.0
-        if reads == "words" or among(edit, INPUTS) is not None:
+        if reads == "words" or bias is not None or among(edit, INPUTS) is not None:
             qkv = edit_qkv(self.qkv(hidden), hidden, spec.heads, edit)
-            mixed = attend(qkv, layout, prefix, None, self.scale(), drop, kernel).index_select(0, row)
+            mixed = attend(qkv, layout, prefix, bias, self.scale(), drop, kernel).index_select(0, row)
         else:
             query = self.qkv.part(own, 0, width).view(len(own), spec.heads, -1)
             kv = self.qkv.part(hidden, width, 3 * width).view(len(hidden), 2, spec.heads, -1)
@@ -245,9 +245,10 @@ class Encoder(nn.Module):
             hidden = cue.before_layer(i, hidden, ctx)
             prefix, edit = cue.prefix(i, hidden, ctx), edits(cue, i, ctx)
             last = i == len(self.layers) - 1
-            if last and reads != "all" and watch is None and isinstance(layer, Layer) and layer.reads(shared, edit):
+            if last and reads != "all" and watch is None and isinstance(layer, Layer) and layer.reads(edit):
                 row = batch.word if reads == "words" else batch.special[:, 0]
-                hidden = torch.zeros_like(hidden).index_copy(0, row, layer.read(hidden, row, reads, layout, prefix, edit, self.kernel))
+                read = layer.read(hidden, row, reads, layout, prefix, shared, edit, self.kernel)
+                hidden = torch.zeros_like(hidden).index_copy(0, row, read)
             else:
                 hidden = layer(hidden, layout, prefix, shared, edit, self.kernel)
         return hidden if self.norm is None else self.norm(hidden), ctx

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from softcue.attention import Bias, attend
+from softcue.attention import attend
 from softcue.batch import Batch
+from softcue.distance import ByDistance, distances
 from softcue.encoder.core import Edit, Embed, Encoder, Spec, affine, edit_qkv
 from softcue.encoder.family import HEADS, Family, Settings, activation, flag, integer, must_be, number, read_spec
 from softcue.encoder.linear import ACTIVATIONS, Linear
 from softcue.errors import BackboneError
-from softcue.layout import Bucket, Layout
+from softcue.layout import Layout
 from softcue.protocol import Prefix
 
 GLOBAL, LOCAL = "full_attention", "sliding_attention"
@@ -33,15 +34,15 @@ class Shared:
     """What the layers of one forward share."""
 
     turn: Mapping[float, tuple[Tensor, Tensor]]  # base of the rotary angles -> cosines and sines, (N, 1, 1, K) float32
-    longest: int
+    window: ByDistance | None  # of local layers; None: no example is long enough to feel it
 
 
 class ModernbertLayer(nn.Module):
-    """A pre-norm layer; a local one sees only rows within `reach` places."""
+    """A pre-norm layer; a local one sees only rows nearby."""
 
-    def __init__(self, spec: Spec, biased: Biased, theta: float, reach: int | None, first: bool) -> None:
+    def __init__(self, spec: Spec, biased: Biased, theta: float, local: bool, first: bool) -> None:
         super().__init__()
-        self.spec, self.theta, self.reach = spec, theta, reach
+        self.spec, self.theta, self.local = spec, theta, local
         # The first layer's input is already normed by the embedding; its norm is the identity, and a site all the same.
         self.norm1: nn.Module = nn.Identity() if first else nn.LayerNorm(spec.hidden, eps=spec.epsilon, bias=biased.norm)
         self.qkv = Linear(spec.hidden, 3 * spec.hidden, bias=biased.attention)
@@ -51,27 +52,14 @@ class ModernbertLayer(nn.Module):
         self.down = Linear(spec.ff // 2, spec.hidden, bias=biased.ff)
         self.activation = ACTIVATIONS[spec.activation]
 
-    def bias(self, shared: Shared) -> Bias | None:
-        """The window of a local layer, where some example is long enough to feel it."""
-        return None if self.reach is None or shared.longest <= self.reach + 1 else self.window
-
-    def window(self, query: Tensor, key: Tensor, bucket: Bucket) -> Tensor:
-        """(b|1, 1, t, t) minus infinity beyond the window."""
-        assert self.reach is not None
-        # Padding takes the place of its example's last row: beyond the window of all rows it would see nothing, which is NaN.
-        place = bucket.row - bucket.row[:, :1]
-        place = place[:1] if bucket.pad is None else place
-        column = torch.arange(place.shape[-1], device=place.device)
-        beyond = (place[:, :, None] - column).abs() > self.reach
-        return torch.zeros(beyond.shape, device=place.device).masked_fill(beyond, -torch.inf).unsqueeze(1)
-
     def forward(self, hidden: Tensor, layout: Layout, prefix: Prefix | None, shared: Shared, edit: Edit | None, kernel: str) -> Tensor:
         """(N, D) -> (N, D)"""
         spec = self.spec
         dropout = spec.attention_dropout if self.training else 0.0
         normed = affine(self.norm1, "norm1", hidden, edit)
         qkv = edit_qkv(self.qkv(normed), normed, spec.heads, edit)
-        mixed = attend(rotate(qkv, *shared.turn[self.theta]), layout, prefix, self.bias(shared), None, dropout, kernel)
+        window = shared.window if self.local else None
+        mixed = attend(rotate(qkv, *shared.turn[self.theta]), layout, prefix, window, None, dropout, kernel)
         hidden = hidden + F.dropout(affine(self.out, "out", mixed, edit), dropout, self.training)
         wide, gate = affine(self.up, "up", affine(self.norm2, "norm2", hidden, edit), edit).chunk(2, dim=-1)
         wide = F.dropout(self.activation(wide) * gate, spec.dropout, self.training)
@@ -79,16 +67,22 @@ class ModernbertLayer(nn.Module):
 
 
 class ModernbertEncoder(Encoder):
-    """Computes the rotary angles once per forward."""
+    """Computes the rotary angles and the window once per forward."""
 
-    def __init__(self, spec: Spec, embed: Embed, layers: list[ModernbertLayer], norm: nn.LayerNorm) -> None:
+    def __init__(self, spec: Spec, embed: Embed, layers: list[ModernbertLayer], norm: nn.LayerNorm, reach: int) -> None:
         super().__init__(spec, embed, layers, None, norm)
+        self.reach = reach  # places on each side that a local layer sees
         self.thetas = sorted({layer.theta for layer in layers})
 
     def shared(self, batch: Batch, layout: Layout) -> Shared:
-        """Cosines and sines of each row's position."""
+        """Cosines and sines of each row's position, and what lies in the window."""
         width = self.spec.dims.head
-        return Shared({theta: angles(batch.position, theta, width) for theta in self.thetas}, batch.longest)
+        turn, window = {theta: angles(batch.position, theta, width) for theta in self.thetas}, None
+        if batch.longest > self.reach + 1:
+            distance = distances(batch.longest, batch.device)
+            table = torch.zeros(1, len(distance), device=batch.device).masked_fill(distance.abs() > self.reach, -torch.inf)
+            window = ByDistance(table, hides=True)
+        return Shared(turn, window)
 
 
 def angles(position: Tensor, theta: float, width: int) -> tuple[Tensor, Tensor]:
@@ -122,12 +116,12 @@ def build_modernbert(config: Settings, pooler: bool) -> Encoder:
     theta = {kind: read_theta(config, kind) for kind in (GLOBAL, LOCAL)}
     reach = integer(config, "local_attention", 128) // 2
     layers = [
-        ModernbertLayer(spec, biased, theta[kind], reach if kind == LOCAL else None, first=i == 0)
+        ModernbertLayer(spec, biased, theta[kind], local=kind == LOCAL, first=i == 0)
         for i, kind in enumerate(read_kinds(config, spec.layers))
     ]
     embed = Embed(replace(spec, dropout=number(config, "embedding_dropout", 0.0, most=1)))
     embed.norm = nn.LayerNorm(spec.hidden, eps=spec.epsilon, bias=biased.norm)
-    return ModernbertEncoder(spec, embed, layers, nn.LayerNorm(spec.hidden, eps=spec.epsilon, bias=biased.norm))
+    return ModernbertEncoder(spec, embed, layers, nn.LayerNorm(spec.hidden, eps=spec.epsilon, bias=biased.norm), reach)
 
 
 def read_kinds(config: Settings, layers: int) -> list[str]:

@@ -5,13 +5,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-from softcue.attention import Bias
 from softcue.batch import Batch
+from softcue.distance import ByDistance, distances
 from softcue.encoder.bert import EMBED
 from softcue.encoder.core import Embed, Encoder, Layer, Spec
 from softcue.encoder.family import Family, Settings, must_be, read_spec
 from softcue.encoder.linear import Linear
-from softcue.layout import Bucket, Layout
+from softcue.layout import Layout
 
 BUCKETS, FARTHEST = 32, 128  # transformers computes with 32 whatever the config says; distances beyond 128 share a bucket
 
@@ -23,16 +23,9 @@ class MpnetEncoder(Encoder):
         super().__init__(spec, Embed(spec), [Layer(spec) for _ in range(spec.layers)], pooler)
         self.relative = nn.Embedding(BUCKETS, spec.heads)
 
-    def shared(self, batch: Batch, layout: Layout) -> Bias:
-        """The biases of the longest example; shorter ones take the corner."""
-        place = torch.arange(layout.columns, device=batch.device)
-        table = self.relative(bucket_of(place - place[:, None])).permute(2, 0, 1).unsqueeze(0)  # (1, H, T, T)
-
-        def corner(query: Tensor, key: Tensor, bucket: Bucket) -> Tensor:
-            count = query.shape[-2]
-            return table[..., :count, :count]
-
-        return corner
+    def shared(self, batch: Batch, layout: Layout) -> ByDistance:
+        """The biases of the distances that the batch has."""
+        return ByDistance(self.relative(bucket_of(distances(batch.longest, batch.device))).T.float().contiguous())
 
 
 def bucket_of(distance: Tensor) -> Tensor:

@@ -21,6 +21,8 @@ struct Attention {
     const void *front_key, *front_value;  // (examples, prefix, heads, width), or null
     const int64_t *front_count;           // (examples) how many of them an example has, or null: all
     const float *ahead;                   // (queries, heads, prefix) logits towards the prefix, or null: those of its keys
+    const float *distance;                // what is added to a logit where key and query are the same row, one on where the key is the next, or null
+    long distance_head;                   // from one head to the next
     float scale, rate;
     uint64_t seed;
     int32_t threads;
@@ -76,6 +78,10 @@ template <typename T> struct Piece {
         multiply(count, seen_wide, call.width, {query, wide, 1}, key_across, seen_wide, to, seen_wide, false);
         for (long i = 0; i < count; i++) {
             if (call.ahead) std::memcpy(to + i * seen_wide, call.ahead + ahead_at(first + i), prefix * sizeof(float));
+            if (call.distance) {
+                const float *added = call.distance + head * call.distance_head - (first + i);
+                for (long j = 0; j < keys; j++) to[i * seen_wide + prefix + j] += added[j];
+            }
             for (long j = seen; j < seen_wide; j++) to[i * seen_wide + j] = -INFINITY;
         }
     }

@@ -19,6 +19,7 @@ class Call(NamedTuple):
     rate: float  # of dropout
     seed: int
     present: Tensor | None  # (B,) int64: how much of its prefix each example has; None: all
+    distance: Tensor | None  # as attend_ragged has it
 
 
 def attend_ragged(
@@ -28,12 +29,13 @@ def attend_ragged(
     prefix: Prefix | None,
     scale: float,
     rate: float,  # of dropout of attention probabilities
+    distance: Tensor | None = None,  # (H|1, 2 T - 1) float32, frozen: what is added to logits by key's place less query's
 ) -> Tensor:  # (M, H * K)
     """Let every query look at its own example's prefix and rows."""
     starts, learns = layout.starts, torch.is_grad_enabled()  # autograd's own cost is half of a short text's
     query, rows = None if query is None else query.contiguous(), rows.contiguous()
     present = None if prefix is None or prefix.length is None else prefix.length.long().contiguous()
-    told = Call(starts if query is None else torch.arange(len(starts)), starts, scale, rate, new_seed() if rate else 0, present)
+    told = Call(starts if query is None else torch.arange(len(starts)), starts, scale, rate, new_seed() if rate else 0, present, distance)
     key, value, ahead = None, None, None
     if prefix is not None:
         key, value = (dense(x.to(rows.dtype)) for x in prefix[:2])
@@ -130,6 +132,8 @@ def _told(
         front_value=address(value),
         front_count=address(told.present),
         ahead=address(ahead),
+        distance=None if told.distance is None else told.distance[0, told.distance.shape[1] // 2 :].data_ptr(),
+        distance_head=0 if told.distance is None or len(told.distance) == 1 else told.distance.stride(0),
         scale=told.scale,
         rate=told.rate,
         seed=told.seed,

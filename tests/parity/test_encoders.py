@@ -12,7 +12,7 @@ from softcue.batch import Example, pack
 from softcue.encoder.core import Encoder
 from softcue.encoder.deberta import DebertaLayer
 from softcue.encoder.load import load_encoder
-from softcue.encoder.modernbert import ModernbertLayer
+from softcue.encoder.modernbert import ModernbertEncoder, ModernbertLayer
 from softcue.layout import Layout
 from softcue.protocol import Context, Cue, Prefix
 from tests.tiny import TINY, Nothing, padded, random_examples, real_rows, tiny_encoder, tiny_hf
@@ -159,13 +159,11 @@ def test_rows_that_cannot_see_each_other_do_not_change_each_other(family: str) -
 
 def test_modernbert_has_both_local_and_global_layers_and_the_window_matters() -> None:
     encoder = tiny_encoder("modernbert")
-    reaches = [layer.reach for layer in encoder.layers if isinstance(layer, ModernbertLayer)]
-    assert reaches == [None, 4, 4, None]
+    assert [layer.local for layer in encoder.layers if isinstance(layer, ModernbertLayer)] == [False, True, True, False]
+    assert isinstance(encoder, ModernbertEncoder) and encoder.reach == 4
     examples = random_examples("modernbert", (40,))
     narrow = run(encoder, examples)
-    for layer in encoder.layers:
-        assert isinstance(layer, ModernbertLayer)
-        layer.reach = None
+    encoder.reach = 40
     assert (run(encoder, examples) - narrow).abs().max() > 1e-3
 
 
