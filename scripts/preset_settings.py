@@ -38,6 +38,7 @@ TAGS: tuple[tuple[str, Settings], ...] = (
     ("spt", {"length": 64, "rate": 0.09, "head_rate": 1.0}),
     ("spt", {"length": 64, "rate": 0.09, "head_rate": 1.0, "epochs": 60, "patience": 0}),
     ("spt", {"length": 64, "rate": 0.09, "head_rate": 1.0, "key_dropout": 0.3, "score_dropout": 0.3}),
+    ("spt", {"length": 64, "rate": 0.09, "head_rate": 1.0, "key_dropout": 0.0, "score_dropout": 0.0}),
     ("spt", {"length": 64, "rate": 0.09, "head_rate": 1.0, "decay": 0.03}),
     ("spt", {"length": 64, "rate": 0.09, "head_rate": 1.0, "backbone_dropout": False}),
     ("spt", {"length": 64, "rate": 0.09, "head_rate": 0.1}),
