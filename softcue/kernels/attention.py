@@ -35,6 +35,9 @@ def attend_ragged(
     starts, learns = layout.starts, torch.is_grad_enabled()  # autograd's own cost is half of a short text's
     query, rows = None if query is None else query.contiguous(), rows.contiguous()
     present = None if prefix is None or prefix.length is None else prefix.length.long().contiguous()
+    if distance is not None:
+        assert distance.shape[1] > 2 * (layout.batch.longest - 1), "the kernel would read beyond the table"
+        distance = distance.contiguous()
     told = Call(starts if query is None else torch.arange(len(starts)), starts, scale, rate, new_seed() if rate else 0, present, distance)
     key, value, ahead = None, None, None
     if prefix is not None:
