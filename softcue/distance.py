@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from softcue.layout import COLUMNS, Bucket
+from softcue.layout import Bucket, columns_of
 
 
 @dataclass(frozen=True)
@@ -35,5 +35,5 @@ class ByDistance:
 
 def distances(longest: int, device: torch.device) -> Tensor:
     """(2 T - 1,) that a batch can have, padding included, whose longest example has so many rows."""
-    most = -(-longest // COLUMNS) * COLUMNS
+    most = columns_of(longest)
     return torch.arange(1 - most, most, device=device)

@@ -131,7 +131,7 @@ def _places(batch: Batch) -> Places:
     first_row, buckets, multiple = torch.tensor(starts), [], COLUMNS if len(set(batch.lengths)) > 1 else 1
     for members in map(torch.tensor, groups):
         count = lengths[members, None]
-        column = torch.arange(-(-int(count[0]) // multiple) * multiple)
+        column = torch.arange(columns_of(int(count[0]), multiple))
         row = first_row[members, None] + torch.minimum(column, count - 1)
         shortest = int(count[-1])
         buckets.append(Bucket(members, row, column >= count if shortest < len(column) else None, shortest))
@@ -145,6 +145,11 @@ def _places(batch: Batch) -> Places:
         example=None if ordered else example.to(batch.device),
         home=None if ordered else example.argsort().to(batch.device),
     )
+
+
+def columns_of(longest: int, multiple: int = COLUMNS) -> int:
+    """Places of a bucket whose longest example has so many rows; without a multiple, the most that it may have."""
+    return -(-longest // multiple) * multiple
 
 
 def _stretch(buckets: Sequence[Bucket], first: int, end: int, ordered: bool) -> Stretch:

@@ -51,17 +51,29 @@ def bars(progress: Progress) -> Report:
 
 def lines(say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Report:
     """Says at most every PAUSE seconds how the run goes that made a step just then."""
-    told = clock()
+    due = now_and_then(clock)
 
     def report(prepared: Prepared, run: Run) -> None:
-        nonlocal told
-        if clock() - told < PAUSE:
+        if not due():
             return
-        told = clock()
         best = f", best {prepared.job.data.metric} {run.best:.4f} (selection)" if run.history else ""
         say(f"{_name(prepared)}: step {run.step:,} of {run.total:,}{best}")
 
     return report
+
+
+def now_and_then(clock: Callable[[], float]) -> Callable[[], bool]:
+    """Gives what tells whether a line is due: PAUSE seconds after this, and after each that was."""
+    told = clock()
+
+    def due() -> bool:
+        nonlocal told
+        if clock() - told < PAUSE:
+            return False
+        told = clock()
+        return True
+
+    return due
 
 
 def _name(prepared: Prepared) -> str:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from softcue.job import Prepared
 from softcue.loop import Run
-from softcue.progress import PAUSE, tell
+from softcue.progress import now_and_then, tell
 from softcue.trials import Group, Outcome, Result, Terms, Watch
 
 SHOWN = 5  # best points
@@ -76,11 +76,11 @@ class Board(Watch):
 
 
 class Lines(Board):
-    """Tells a line at most every PAUSE seconds: for the logs of sweeps that nobody watches."""
+    """Tells a line now and then: for the logs of sweeps that nobody watches."""
 
     def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(clock)
-        self.say, self.told = say, self.began
+        self.say, self.due = say, now_and_then(clock)
 
     def step(self, prepared: Prepared, run: Run) -> None:
         """A run went on."""
@@ -94,9 +94,8 @@ class Lines(Board):
 
     def tell(self) -> None:
         """Say how it goes, unless that was said just now."""
-        if self.clock() - self.told < PAUSE:
+        if not self.due():
             return
-        self.told = self.clock()
         first: dict[str, str] = {}
         for name, point, _, score in self.best():
             first.setdefault(name, f"; {name}: {score} by {point}")
