@@ -18,10 +18,13 @@ from typing import Any, TypeVar
 
 import torch
 
+from softcue.base import best_dtype
+
 T = TypeVar("T")
 Turn = Callable[[], Any]
 Maker = Callable[[], Sequence[Turn]]
 RESULTS = Path(__file__).parent / "results"
+PRECISION = str(best_dtype("cpu")).removeprefix("torch.")  # what this processor is best at, which says what ratios can be
 CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
@@ -157,12 +160,12 @@ def _git(*words: str) -> str:
 
 
 def write(name: str, rows: Sequence[Mapping[str, Any]], options: Options) -> None:
-    """Print the table, and keep rows and machine in results/<name>.json (quick runs under a name of their own)."""
-    RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"{name}{'-quick' if options.quick else ''}.json"
+    """Print the table, and keep rows and machine in results/<precision>/<name>.json (quick runs under a name of their own)."""
+    file = RESULTS / PRECISION / f"{name}{'-quick' if options.quick else ''}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({"benchmark": name, "machine": machine(options), "rows": list(rows)}, indent=2) + "\n", encoding="utf-8")
     print(table(rows))
-    print(f"-> {file.name}\n", flush=True)
+    print(f"-> {PRECISION}/{file.name}\n", flush=True)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks import ours, peers
-from benchmarks.common import Options, Turn, in_turn, paired, read_options, write
+from benchmarks.common import PRECISION, Options, Turn, in_turn, paired, read_options, write
 
 RUNS = (
     ("minilm", "sst2", ("pasta", "apt", "spt", "lora")),
@@ -56,9 +56,9 @@ def open_own(size: str, method: str, pooling: str, task: str, count: int, batche
 
 
 def open_rival(size: str, best: bool, task: str, count: int, batched: int, single: int) -> tuple[Turn, Turn]:
-    """transformers' answers to the same; best: bfloat16, texts of similar length together."""
+    """transformers' answers to the same; best: bfloat16 given units for it, texts of similar length together."""
     work = ours.workload(task, batched * count)
-    answer = peers.prediction(peers.open_peer(size, "full", work, torch.bfloat16 if best else torch.float32))
+    answer = peers.prediction(peers.open_peer(size, "full", work, getattr(torch, PRECISION) if best else torch.float32))
     before, *parts = work.parts(count, batched)
     answer(before.sorted)
     batches = [part.sorted if best else part.random for part in parts]

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
+from benchmarks.common import PRECISION
 from benchmarks.ours import Workload, random_checkpoint
 from softcue.encoder.load import find_minilm
 from softcue.heads import IGNORED
@@ -53,15 +54,16 @@ def collate(items: Sequence[Item], segments: bool = True, targets: bool = True) 
 
 
 def training(model: Any, best: bool) -> Callable[[Sequence[Sequence[Item]]], None]:
-    """A function that takes one step a batch: AdamW and a clipped norm, as Trainer does; best: bf16 autocast."""
+    """A function that takes one step a batch: AdamW and a clipped norm, as Trainer does; best: bf16 autocast, given units for it."""
     tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(tuned, lr=1e-4, weight_decay=0.0, fused=True)  # the default of transformers' Trainer
     segments = model.config.type_vocab_size > 1
+    half = best and PRECISION == "bfloat16"  # without units bf16 is many times slower than float32
 
     def steps(batches: Sequence[Sequence[Item]]) -> None:
         model.train()
         for items in batches:
-            with torch.autocast("cpu", torch.bfloat16) if best else nullcontext():
+            with torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
                 loss = model(**collate(items, segments)).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(tuned, 1.0)

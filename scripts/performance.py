@@ -15,20 +15,26 @@ from softcue.files import write_file
 
 Row = Mapping[str, Any]
 Result = Mapping[str, Any]  # what benchmarks.common.write keeps: benchmark, machine, rows
+Found = Mapping[str, Mapping[str, Result]]  # of each of PRECISIONS, the benchmarks' results by name
 
 ROOT = Path(__file__).resolve().parent.parent
 UNMEASURED = "not measured yet"
+PRECISIONS = {  # what a processor is best at, and the folder of what was measured on such ones
+    "bfloat16": "On processors with units for bfloat16",
+    "float32": "On processors without, where everything is float32",
+}
 HEAD = """# Performance
 
 softcue beside transformers and PEFT: the same machine, model, token ids and batches of 32 texts, cut at 128 tokens.
 `python -m scripts.performance` writes this page from the files in `benchmarks/results`; the command over each table makes its file, and
-`SOFTCUE_DATA` is the folder of the data sets.
+`SOFTCUE_DATA` is the folder of the data sets. There are two of most tables: of a processor with units for bfloat16, and of one without.
 
 - **default**: float32, random batches, dynamic padding and fused AdamW, as transformers' Trainer has it by default.
-- **best**, or at its best: bf16 autocast (bf16 weights for inference) and batches sorted by length. PEFT: prefixes of 16, LoRA of rank 8.
-- softcue is in bf16 where the processor has units for it. Training takes the same batches as its rival: random ones against the default,
-  as it comes; texts of similar length together (`group_by_length`) against the best. Inference is given all texts and forms its own
-  forwards, of similar length and up to 4,096 tokens, as `Predictor` does.
+- **best**, or at its best: batches sorted by length, and where the processor has units for it bf16 autocast (bf16 weights for inference);
+  elsewhere bf16 is many times slower than float32. PEFT: prefixes of 16, LoRA of rank 8.
+- softcue too is in bf16 where the processor has units for it, else in float32. Training takes the same batches as its rival: random ones
+  against the default, as it comes; texts of similar length together (`group_by_length`) against the best. Inference is given all texts
+  and forms its own forwards, of similar length and up to 4,096 tokens, as `Predictor` does.
 - `minilm` has its own weights. `bert-base` and `roberta-large` are models of those sizes with random weights, behind MiniLM's tokenizer.
 
 The sides take turns. In training and inference each method has a process of its own, as in use, and texts of its own in every round,
@@ -144,13 +150,16 @@ TARGETS = (
 )
 
 
-def targets(results: Mapping[str, Result]) -> str:
-    """The table of targets, and how many are met."""
-    rows = [target.row(results) for target in TARGETS]
-    met = [row["met"] for row in rows]
-    counts = f"{met.count('yes')} of {len(met)} are met, {met.count('no')} are not, {met.count(UNMEASURED)} are {UNMEASURED}."
+def targets(found: Found) -> str:
+    """The tables of targets, and how many are met."""
     note = "All but memory on MiniLM. Values are compared as measured, and shown with as many digits as the answer takes."
-    return f"## Targets\n\n{note} {counts}\n\n{table(rows)}\n"
+    parts = [f"## Targets\n\n{note}\n"]
+    for precision, where in PRECISIONS.items():
+        rows = [target.row(found.get(precision, {})) for target in TARGETS]
+        met = [row["met"] for row in rows]
+        counts = f"{met.count('yes')} of {len(met)} are met, {met.count('no')} are not, {met.count(UNMEASURED)} are {UNMEASURED}."
+        parts.append(f"{where}: {counts}\n\n{table(rows)}\n")
+    return "\n".join(parts)
 
 
 def panels(rows: Sequence[Row], column: str) -> dict[str, list[Row]]:
@@ -201,7 +210,7 @@ SECTIONS: Mapping[str, str] = {
     "mixed": "One forward over texts of many tasks, against the bare encoder on the same rows; and PEFT's two ways of doing it.",
     "scaling": "A forward, as the length of texts, the batch, the adapters in memory or the prefix grows; us: a millionth of a second.",
     "roofline": "The encoder's matrix products alone, and the fraction of their speed that training and inference with PASTA reach.",
-    "kernels": "softcue beside itself without `softcue/kernels`, in one process; trained on batches by length. Older tables are without.",
+    "kernels": "softcue beside itself without `softcue/kernels`, in one process. Tables of bfloat16 were made without them.",
     "shares": "Where a training step's time goes, batches by length, as torch's profiler sees it, whose own cost falls between operators.",
     "memory": "How far the peak of a process rose above what its imports took, over four training steps.",
     "packed_sweep": "PASTA runs on sst2: one `softcue sweep`, and as many `softcue train` one after another.",
@@ -225,24 +234,33 @@ def measured_on(machine: Row) -> str:
     )
 
 
-def section(name: str, result: Result | None) -> str:
-    """One benchmark: its command with the options that made the file, its table, its machine and its plot."""
-    options = " --threads {threads} --clock {clock} --repeat {rounds}".format_map(result["machine"]) if result else ""
-    command = f"SOFTCUE_DATA=FOLDER python -m benchmarks.{name}{options}"
-    head = f"## {name.replace('_', ' ').capitalize()}\n\n{SECTIONS[name]}\n\n```bash\n{command}\n```\n"
-    if result is None:
-        return f"{head}\n{UNMEASURED.capitalize()}.\n"
+def section(name: str, results: Mapping[str, Result]) -> str:
+    """One benchmark: what was measured on each kind of processor, or how it is measured where nothing was."""
+    head = f"## {name.replace('_', ' ').capitalize()}\n\n{SECTIONS[name]}\n"
+    parts = [measured(name, precision, results[precision]) for precision in PRECISIONS if precision in results]
+    return "\n".join([head, *(parts or [f"{command(name)}\n{UNMEASURED.capitalize()}.\n"])])
+
+
+def command(name: str, options: str = "") -> str:
+    """What makes its file."""
+    return f"```bash\nSOFTCUE_DATA=FOLDER python -m benchmarks.{name}{options}\n```\n"
+
+
+def measured(name: str, precision: str, result: Result) -> str:
+    """The command with the options that made a file, its table, its machine and its plot."""
+    options = " --threads {threads} --clock {clock} --repeat {rounds}".format_map(result["machine"])
     rows = [
         {column: ", ".join(f"{one:.3g}" for one in value) if isinstance(value, list) else value for column, value in row.items()}
         for row in result["rows"]
     ]
-    plot = f"\n![{name}](plots/{name}.png)\n" if name in PLOTS else ""
-    return f"{head}\n{table(rows)}\n\n{measured_on(result['machine'])}\n{plot}"
+    plot = f"\n![{name}, {precision}](plots/{name}-{precision}.png)\n" if name in PLOTS else ""
+    return f"{PRECISIONS[precision]}:\n\n{command(name, options)}\n{table(rows)}\n\n{measured_on(result['machine'])}\n{plot}"
 
 
-def page(results: Mapping[str, Result]) -> str:
+def page(found: Found) -> str:
     """The whole page from the files that are there."""
-    return "\n".join([HEAD, targets(results), *(section(name, results.get(name)) for name in SECTIONS), TAIL])
+    sections = (section(name, {precision: results[name] for precision, results in found.items() if name in results}) for name in SECTIONS)
+    return "\n".join([HEAD, targets(found), *sections, TAIL])
 
 
 def png(figure: Figure) -> bytes:
@@ -255,13 +273,16 @@ def png(figure: Figure) -> bytes:
 
 def main(root: Path = ROOT) -> None:
     """Read what was measured; write the plots, then the page that shows them."""
-    files = {name: root / "benchmarks" / "results" / f"{name}.json" for name in SECTIONS}
-    results = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.is_file()}
-    plots = root / "docs" / "plots"
+    folder, plots = root / "benchmarks" / "results", root / "docs" / "plots"
     plots.mkdir(parents=True, exist_ok=True)
-    for name in PLOTS.keys() & results.keys():
-        write_file(plots / f"{name}.png", png(PLOTS[name](results[name]["rows"])))
-    write_file(root / "docs" / "performance.md", page(results).encode())
+    found: dict[str, dict[str, Result]] = {precision: {} for precision in PRECISIONS}
+    for precision, results in found.items():
+        for name in SECTIONS:
+            if (file := folder / precision / f"{name}.json").is_file():
+                results[name] = json.loads(file.read_text(encoding="utf-8"))
+        for name in PLOTS.keys() & results.keys():
+            write_file(plots / f"{name}-{precision}.png", png(PLOTS[name](results[name]["rows"])))
+    write_file(root / "docs" / "performance.md", page(found).encode())
 
 
 if __name__ == "__main__":

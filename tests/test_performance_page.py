@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scripts.performance import PLOTS, SECTIONS, TARGETS, Target, main, measured_on, page, section
+from scripts.performance import PLOTS, PRECISIONS, SECTIONS, TARGETS, Target, main, measured_on, page, section
 
 MACHINE: dict[str, Any] = {
     "processor": "Some CPU", "units": ["avx2", "amx_bf16"], "threads": 2, "clock": "wall", "rounds": 7, "quick": False,
@@ -55,14 +55,14 @@ def test_what_was_not_measured_is_neither_met_nor_missed_unless_another_case_mis
 
 
 def test_a_section_without_a_file_says_so_with_the_command() -> None:
-    text = section("packed_sweep", None)
+    text = section("packed_sweep", {})
     assert "## Packed sweep\n" in text
     assert "\nSOFTCUE_DATA=FOLDER python -m benchmarks.packed_sweep\n" in text
     assert text.endswith("\nNot measured yet.\n")
 
 
 def test_a_section_has_the_command_that_made_it_its_table_and_its_machine() -> None:
-    text = section("precision", result({"task": "sst2", "loss": 0.5, "loss, by seed": [0.51234, 0.48766]}))
+    text = section("precision", {"float32": result({"task": "sst2", "loss": 0.5, "loss, by seed": [0.51234, 0.48766]})})
     assert "python -m benchmarks.precision --threads 2 --clock wall --repeat 7\n" in text
     assert "| sst2 | 0.5 | 0.512, 0.488 |" in text
     assert measured_on(MACHINE) in text
@@ -73,21 +73,30 @@ def test_a_section_has_the_command_that_made_it_its_table_and_its_machine() -> N
 
 @pytest.mark.parametrize("name", sorted(SECTIONS))
 def test_every_plot_that_a_section_shows_is_one_that_is_drawn(name: str) -> None:
-    assert (f"![{name}](plots/{name}.png)" in section(name, result({"side": "pasta"}))) == (name in PLOTS)
+    text = section(name, {"float32": result({"side": "pasta"})})
+    assert (f"![{name}, float32](plots/{name}-float32.png)" in text) == (name in PLOTS)
 
 
-def test_the_page_counts_the_targets() -> None:
-    text = page({"training": result(trained("atis_intent", 3.1, 1.7))})
-    assert f"0 of {len(TARGETS)} are met, 1 are not, {len(TARGETS) - 1} are not measured yet." in text
+def test_a_section_has_what_each_kind_of_processor_gave() -> None:
+    text = section("fresh", {kind: result({"side": f"of {kind}"}) for kind in PRECISIONS})
+    places = [text.index(part) for kind in PRECISIONS for part in (PRECISIONS[kind], f"| of {kind} |")]
+    assert places == sorted(places)
+
+
+def test_the_page_counts_the_targets_of_each_kind_of_processor() -> None:
+    text = page({"bfloat16": {"training": result(trained("atis_intent", 3.1, 1.7))}, "float32": {}})
+    assert f"{PRECISIONS['bfloat16']}: 0 of {len(TARGETS)} are met, 1 are not, {len(TARGETS) - 1} are not measured yet." in text
+    assert f"{PRECISIONS['float32']}: 0 of {len(TARGETS)} are met, 0 are not, {len(TARGETS)} are not measured yet." in text
     assert "| atis_intent 3.1 / 1.7 | no |" in text
 
 
 def test_the_script_writes_the_page_and_its_plots_from_the_files_that_are_there(tmp_path: Path) -> None:
     rows = [{"method": method, "axis": "batch", "value": n, "us a token": 9.0 / n} for method in ("pasta", "ptuning") for n in (1, 4)]
-    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
-    (tmp_path / "benchmarks" / "results" / "scaling.json").write_text(json.dumps(result(*rows)), encoding="utf-8")
+    folder = tmp_path / "benchmarks" / "results" / "float32"
+    folder.mkdir(parents=True)
+    (folder / "scaling.json").write_text(json.dumps(result(*rows)), encoding="utf-8")
     main(tmp_path)
-    assert [file.name for file in (tmp_path / "docs" / "plots").iterdir()] == ["scaling.png"]
+    assert [file.name for file in (tmp_path / "docs" / "plots").iterdir()] == ["scaling-float32.png"]
     text = (tmp_path / "docs" / "performance.md").read_text(encoding="utf-8")
     assert text.count("\nNot measured yet.\n") == len(SECTIONS) - 1
     assert "| ptuning | batch | 4 | 2.25 |" in text
