@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from softcue import flash
 from softcue.distance import ByDistance
 from softcue.kernels import takes
 from softcue.kernels.attention import attend_ragged
@@ -34,9 +35,11 @@ def attend(
 ) -> Tensor:  # (N, H * K)
     """Let every row look at its own example's prefix and rows."""
     scale = qkv.shape[-1] ** -0.5 if scale is None else scale
-    distance = bias.table if isinstance(bias, ByDistance) and not bias.table.requires_grad else None
-    if (bias is None or distance is not None) and ragged(kernel, qkv, layout, drop):
-        return attend_ragged(None, qkv, layout, prefix, scale, drop, distance)
+    if kernel == "ragged":
+        made = _as_they_lie(None, qkv, layout, prefix, bias, scale, drop)
+        if made is not None:
+            return made
+        kernel = _instead(qkv)
     fronts = _fronts(prefix, layout, qkv.dtype)
     if layout.plain and not torch.is_grad_enabled():
         sight = Sight(layout.buckets[0], prefix, bias, scale, drop, layout.watch)
@@ -62,8 +65,11 @@ def attend_once(
 ) -> Tensor:  # (B, H * K)
     """Let one row of each example look at the example's prefix and rows."""
     scale = kv.shape[-1] ** -0.5 if scale is None else scale
-    if ragged(kernel, kv, layout, drop):
-        return attend_ragged(query, kv, layout, prefix, scale, drop)
+    if kernel == "ragged":
+        made = _as_they_lie(query, kv, layout, prefix, None, scale, drop)
+        if made is not None:
+            return made
+        kernel = _instead(kv)
     fronts = _fronts(prefix, layout, kv.dtype)
     if layout.plain and not torch.is_grad_enabled():
         sight = Sight(layout.buckets[0], prefix, None, scale, drop, None)
@@ -77,9 +83,23 @@ def attend_once(
     return to_batch(torch.cat(mixed).flatten(1), layout)
 
 
-def ragged(kernel: str, rows: Tensor, layout: Layout, drop: float) -> bool:
-    """Whether the kernel that takes rows as they lie is asked for, and can do it: not measure attention, nor drop everything."""
-    return kernel == "ragged" and takes(rows) and layout.watch is None and drop < 1
+def _as_they_lie(
+    query: Tensor | None, rows: Tensor, layout: Layout, prefix: Prefix | None, bias: Bias | None, scale: float, drop: float
+) -> Tensor | None:
+    """By a kernel that takes rows as they lie, or None: they add distances at most, do not measure attention, nor drop everything."""
+    distance = bias.table if isinstance(bias, ByDistance) and not bias.table.requires_grad else None
+    if (bias is not None and distance is None) or layout.watch is not None or drop >= 1:
+        return None
+    if takes(rows):
+        return attend_ragged(query, rows, layout, prefix, scale, drop, distance)
+    if bias is None and flash.takes(rows, prefix):
+        return flash.attend_flash(query, rows, layout, prefix, scale, drop)
+    return None
+
+
+def _instead(rows: Tensor) -> str:
+    """What is quick where no such kernel can be had."""
+    return "products" if rows.device.type == "cpu" else "fused"
 
 
 def _plainly(rows: Tensor, layout: Layout) -> tuple[Tensor, ...]:

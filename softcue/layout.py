@@ -1,7 +1,7 @@
 """Layout: the examples of a batch in buckets of similar length, and where each row stands in them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 
@@ -69,16 +69,32 @@ class Places:
 
 
 @dataclass(frozen=True)
+class InFront:
+    """Where tokens in front of each example and its rows stand, one example after another."""
+
+    starts: Tensor  # (B + 1,) int32: the first place of each example, and one past the last
+    there: Tensor  # (places,) what stands at each, counted through all that stand in front and then through all rows
+    back: Tensor  # (places,) its inverse
+
+
+@dataclass(frozen=True)
 class Layout:
     """How one batch is laid out for attention; made once per forward, and its buckets when they are first asked for."""
 
     batch: Batch
     watch: Watch | None = None
+    _in_front: dict[int, InFront] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def starts(self) -> Tensor:
         """(B + 1,) each example's first row in the batch, and one past the last."""
         return torch.tensor([0, *accumulate(self.batch.lengths)]).to(self.batch.device)
+
+    def in_front(self, count: int) -> InFront:
+        """With `count` tokens in front of each example."""
+        if count not in self._in_front:
+            self._in_front[count] = _in_front(self.batch, self.starts, count)
+        return self._in_front[count]
 
     @cached_property
     def places(self) -> Places:
@@ -121,6 +137,17 @@ class Layout:
         if len(places) == len(self.buckets):
             return places
         return list(places[0].split([bucket.size for bucket in self.buckets]))
+
+
+def _in_front(batch: Batch, starts: Tensor, count: int) -> InFront:
+    """Of examples that begin at `starts`."""
+    moved_by = count * torch.arange(len(starts), device=starts.device)
+    first = starts + moved_by
+    front = first[:-1, None] + torch.arange(count, device=starts.device)
+    rows = torch.arange(len(batch.owner), device=starts.device) + moved_by[1:][batch.owner]
+    back = torch.cat([front.flatten(), rows])
+    there = torch.empty_like(back).index_copy_(0, back, torch.arange(len(back), device=starts.device))
+    return InFront(first.int(), there, back)
 
 
 def _places(batch: Batch) -> Places:

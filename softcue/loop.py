@@ -179,7 +179,7 @@ class Loop:
             losses = weight * seat_losses(output, targets, batch.seat, self.seats, lambda count: self.ranks.sum(weight * count))
         losses.sum().backward()
         self.ranks.sum_gradients(self.parameters)
-        self.optimizer.step(*_vectors(self.runs.values(), self.seats, losses.device))
+        self.optimizer.step(*_vectors(self.runs.values(), self.seats))
         return self.ranks.sum(losses)
 
     def end(self, run: Run, ended: Callable[[Run], Run | None]) -> None:
@@ -227,13 +227,13 @@ def _set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None
         torch.cuda.set_rng_state(state["cuda"], device)
 
 
-def _vectors(runs: Iterable[Run], seats: int, device: torch.device) -> Iterator[Tensor]:
-    """Learning rate, weight decay, clip and the head's part of the rate of every seat."""
+def _vectors(runs: Iterable[Run], seats: int) -> Iterator[Tensor]:
+    """Learning rate, weight decay, clip and the head's part of the rate of every seat, on the CPU."""
     rows = torch.zeros(4, seats)
     for run in runs:
         training = run.training
         rows[:, run.seat] = torch.tensor([run.rate(), training.decay, training.clip or float("inf"), training.head_rate])
-    return iter(rows.to(device))
+    return iter(rows)
 
 
 def _advance(run: Run, loss: Tensor, parameters: Sequence[Tensor], seats: int) -> None:

@@ -28,20 +28,22 @@ class SeatAdamW:
         self.dense: dict[int, Tensor] = {}  # by parameter's number: where a sparse gradient is laid out, zeros between steps
 
     @torch.no_grad()
-    def step(self, rate: Tensor, decay: Tensor, clip: Tensor, head: Tensor | float = 1.0) -> Tensor:
-        """One update; rate, decay, clip, head (A,): a rate of 0 leaves a seat's numbers alone, a clip of inf does not clip.
+    def step(self, rate: Tensor, decay: Tensor, clip: Tensor, head: Tensor | None = None) -> Tensor:
+        """One update; rate, decay, clip, head (A,) on the CPU: a rate of 0 leaves a seat's numbers alone, a clip of inf does not clip.
 
-        head: the share of parameters that have none of their own. Returns the gradient norm of each seat before clipping, (A,), and
-        clears the gradients.
+        head: the share of parameters that have none of their own, or None: 1. Returns the gradient norm of each seat before clipping,
+        (A,), and clears the gradients.
         """
+        told = torch.stack([rate, decay, clip, torch.ones_like(rate) if head is None else head])
         grads = [self._gradient(i, p) for i, p in enumerate(self.parameters)]
         norm = self._norm(grads)
-        shrink = (clip / (norm + 1e-6)).clamp(max=1.0)
-        self.steps += rate > 0
-        if self.seats == 1 and self.steps.device.type == "cpu":  # elsewhere reading the rate would wait for the device
-            self._one(grads, float(rate), float(decay), float(head), shrink)
+        there = told.to(norm.device)
+        shrink = (there[2] / (norm + 1e-6)).clamp(max=1.0)
+        self.steps += there[0] > 0
+        if self.seats == 1:
+            self._one(grads, float(told[0]), float(told[1]), float(told[3]), shrink)
         else:
-            self._many(grads, rate, decay, head, shrink)
+            self._many(grads, there[0], there[1], there[3], shrink)
         for i, p in enumerate(self.parameters):
             if p.grad is not None and p.grad.is_sparse:
                 self.dense[i].index_fill_(0, p.grad._indices()[0], 0.0)
@@ -73,13 +75,14 @@ class SeatAdamW:
         for share in dict.fromkeys(shares):  # a head with the whole rate goes with the rest in one call
             own = [i for i, other in enumerate(shares) if other == share]
             parameters, gradients, first, second = ([of[i] for i in own] for of in (self.parameters, grads, self.first, self.second))
+            before = list((self.steps - 1).repeat(len(own)).unbind())  # one for each: the kernel counts them on
             adamw(
-                parameters, gradients, first, second, [], [self.steps[0] - 1 for _ in own],
+                parameters, gradients, first, second, [], before,
                 fused=True, grad_scale=(1 / shrink).view(()), amsgrad=False, beta1=self.betas[0], beta2=self.betas[1],
                 lr=rate * share, weight_decay=decay, eps=self.eps, maximize=False,
             )  # fmt: skip
 
-    def _many(self, grads: Sequence[Tensor], rate: Tensor, decay: Tensor, head: Tensor | float, shrink: Tensor) -> None:
+    def _many(self, grads: Sequence[Tensor], rate: Tensor, decay: Tensor, head: Tensor, shrink: Tensor) -> None:
         age = self.steps.clamp(min=1)
         beta1, beta2 = self.betas
         for p, g, m, v, share in zip(self.parameters, grads, self.first, self.second, self.shares, strict=True):

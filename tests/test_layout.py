@@ -20,6 +20,7 @@ LEVELS = (
     ("batch", "checkpoint"),
     ("layout", "protocol", "template"),
     ("distance", "kernels", "spread"),
+    ("flash",),
     ("attention", "mixture", "settings"),
     ("cues", "encoder", "heads", "metrics", "optim"),
     ("attention_mass", "model", "readers", "text"),

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModel
 
 from softcue.batch import pack
-from softcue.encoder.load import BACKBONES, FAMILIES, build_encoder, kernel_of, load_encoder, save_checkpoint
+from softcue.encoder.load import BACKBONES, FAMILIES, build_encoder, load_encoder, save_checkpoint
 from tests.tiny import (
     SIZES,
     TINY,
@@ -276,8 +276,3 @@ def test_pooling_is_cls_unless_the_folder_says_mean(bert: Path) -> None:
 def test_every_family_has_a_tiny_model_and_every_alias_a_description() -> None:
     assert {tiny_hf(family).config.model_type for family in TINY} == set(FAMILIES)
     assert all(BACKBONES.values())
-
-
-def test_a_cpu_takes_the_ragged_kernel_and_other_devices_the_fused_one(bert: Path) -> None:
-    assert load_encoder(bert).encoder.kernel == kernel_of("cpu") == "ragged"
-    assert kernel_of("cuda:1") == kernel_of(torch.device("cuda")) == "fused"

@@ -90,13 +90,7 @@ def read_encoder(folder: Path, dtype: torch.dtype, device: torch.device | str) -
     table = table_of(encoder, family)
     check_names(stored, table, family)
     fill(encoder, table, stored, dtype, device)
-    encoder.kernel = kernel_of(device)
     return encoder.requires_grad_(False).eval()
-
-
-def kernel_of(device: torch.device | str) -> str:
-    """Which of attention's kernels a device is quicker with: softcue's own on a CPU, torch's fused attention elsewhere."""
-    return "ragged" if torch.device(device).type == "cpu" else "fused"
 
 
 def build_encoder(config: Mapping[str, Any] | Path, device: torch.device | str = "meta") -> Encoder:

@@ -13,7 +13,7 @@ from softcue.prepare import Item
 from softcue.protocol import Cue
 from softcue.settings import Training
 from softcue.text import Encoded
-from tests.contract.cases import GRID, LENGTHS, METHODS, settled
+from tests.contract.cases import FAMILIES, GRID, LENGTHS, METHODS, settled
 from tests.tiny import random_examples, tiny_encoder
 
 TARGETS = {"classify": 1, "score": 0.5, "tag": [0, 1]}
@@ -28,9 +28,9 @@ def items(family: str, kind: str) -> list[Item]:
     return [Item((one,), (TARGETS[kind],)) for one in encoded]
 
 
-def step(family: str, method: str, kinds: tuple[str, ...], **options: float) -> None:
-    """One optimiser step of a model with a seat for each kind, on the meta device."""
-    encoder = tiny_encoder(family).requires_grad_(False)
+def step(family: str, method: str, kinds: tuple[str, ...], learns: bool = False, **options: float) -> None:
+    """One optimiser step of a model with a seat for each kind, on the meta device; the encoder may learn too."""
+    encoder = tiny_encoder(family).requires_grad_(learns)
     seats = len(kinds)
     cue = Cue.registry[method](encoder.dims, settled(method, encoder.dims, **options), seats)
     heads = [Head.registry[kind](encoder.dims.hidden, [1 if kind in ("score", "choice") else 3] * seats, "cls") for kind in kinds]
@@ -49,3 +49,13 @@ def test_no_method_waits_on_any_family(family: str, method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_no_head_waits(method: str) -> None:
     step("bert", method, ("classify", "score", "tag", "choice"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_method_waits_alone(method: str) -> None:
+    step("bert", method, ("classify",))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_full_fine_tuning_does_not_wait(family: str) -> None:
+    step(family, "probe", ("classify",), learns=True)
