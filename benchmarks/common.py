@@ -18,13 +18,13 @@ from typing import Any, TypeVar
 
 import torch
 
-from softcue.base import best_dtype
+from softcue.base import best_dtype, check_device
+from softcue.errors import SoftcueError
 
 T = TypeVar("T")
 Turn = Callable[[], Any]
 Maker = Callable[[], Sequence[Turn]]
 RESULTS = Path(__file__).parent / "results"
-PRECISION = str(best_dtype("cpu")).removeprefix("torch.")  # what this processor is best at, which says what ratios can be
 CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
@@ -32,22 +32,38 @@ CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": t
 class Options:
     """What every benchmark can be told."""
 
+    device: str  # cpu, or cuda
     quick: bool  # about a minute
     threads: int
     clock: str  # "cpu" counts this process's own time: with one thread it bears neighbours on the machine
     repeat: int  # rounds
 
+    @property
+    def kind(self) -> str:
+        """What the device is best at, which says what ratios can be: results of one kind lie in a folder of their own."""
+        return "cuda" if self.device == "cuda" else precision(self.device)
 
-def read_options(description: str, arguments: Sequence[str] | None) -> Options:
+
+def precision(device: str) -> str:
+    """bfloat16 where the device has units for it, else float32."""
+    return str(best_dtype(device)).removeprefix("torch.")
+
+
+def read_options(description: str, arguments: Sequence[str] | None, devices: Sequence[str] = ("cpu", "cuda")) -> Options:
     """Parse a benchmark's command line and set torch's threads."""
     parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--device", choices=devices, default="cpu")
     parser.add_argument("--quick", action="store_true", help="fewer rows and sides, about a minute")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: process time, for a shared machine (with --threads 1)")
     parser.add_argument("--repeat", type=int, default=7, help="rounds of each side")
     given = parser.parse_args(arguments)
+    try:
+        check_device(given.device)
+    except SoftcueError as error:
+        parser.error(str(error))
     torch.set_num_threads(given.threads)
-    return Options(given.quick, given.threads, given.clock, given.repeat)
+    return Options(given.device, given.quick, given.threads, given.clock, given.repeat)
 
 
 @dataclass(frozen=True)
@@ -108,7 +124,14 @@ def _rounds(sides: Mapping[str, Callable[[], float]], count: int) -> dict[str, T
 def _clocked(run: Turn, clock: str) -> float:
     began = CLOCKS[clock]()
     run()
+    settle()
     return CLOCKS[clock]() - began
+
+
+def settle() -> None:
+    """Wait for what a GPU was given to do."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 _sides: Sequence[Turn]  # of this process, where `paired` started it
@@ -142,6 +165,7 @@ def machine(options: Options) -> dict[str, Any]:
     flags = found.get("flags", "").split()
     return {
         "processor": found.get("model name", platform.processor()),
+        **({"device": torch.cuda.get_device_name(options.device)} if options.kind == "cuda" else {}),
         "units": [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags],
         "threads": options.threads,
         "clock": options.clock,
@@ -160,12 +184,12 @@ def _git(*words: str) -> str:
 
 
 def write(name: str, rows: Sequence[Mapping[str, Any]], options: Options) -> None:
-    """Print the table, and keep rows and machine in results/<precision>/<name>.json (quick runs under a name of their own)."""
-    file = RESULTS / PRECISION / f"{name}{'-quick' if options.quick else ''}.json"
+    """Print the table, and keep rows and machine in results/<kind>/<name>.json (quick runs under a name of their own)."""
+    file = RESULTS / options.kind / f"{name}{'-quick' if options.quick else ''}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({"benchmark": name, "machine": machine(options), "rows": list(rows)}, indent=2) + "\n", encoding="utf-8")
     print(table(rows))
-    print(f"-> {PRECISION}/{file.name}\n", flush=True)
+    print(f"-> {options.kind}/{file.name}\n", flush=True)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -8,21 +8,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks import ours, peers
-from benchmarks.common import CLOCKS, Options, read_options, write
+from benchmarks.common import CLOCKS, Options, read_options, settle, write
 
-SIDES: dict[str, Callable[[ours.Workload], ours.Step]] = {
-    "pasta": lambda work: ours.training(ours.backbone("minilm"), "pasta", work),
-    "lora": lambda work: ours.training(ours.backbone("minilm"), "lora", work),
-    "full": lambda work: ours.training(ours.backbone("minilm"), "full", work),
-    "prefix, best": lambda work: peers.training(peers.open_peer("minilm", "prefix", work), best=True),
-    "full, best": lambda work: peers.training(peers.open_peer("minilm", "full", work), best=True),
+SIDES: dict[str, Callable[[ours.Workload, str], ours.Step]] = {
+    "pasta": lambda work, device: ours.training(ours.backbone("minilm", device), "pasta", work),
+    "lora": lambda work, device: ours.training(ours.backbone("minilm", device), "lora", work),
+    "full": lambda work, device: ours.training(ours.backbone("minilm", device), "full", work),
+    "prefix, best": lambda work, device: peers.training(peers.open_peer("minilm", "prefix", work, device), best=True),
+    "full, best": lambda work, device: peers.training(peers.open_peer("minilm", "full", work, device), best=True),
 }
 AGAIN = 8  # batches that come again
 
 
 def measure(side: str, work: ours.Workload, options: Options) -> dict[str, Any]:
     """Steps on a batch that comes again and on a new one in turn; times are for each token, for batches differ in size."""
-    clock, step, batches = CLOCKS[options.clock], SIDES[side](work), work.random
+    clock, step, batches = CLOCKS[options.clock], SIDES[side](work, options.device), work.random
     known, fresh = batches[:AGAIN], batches[AGAIN:]
     for _ in range(3):
         step(known)
@@ -31,6 +31,7 @@ def measure(side: str, work: ours.Workload, options: Options) -> dict[str, Any]:
         for name, batch in (("known", known[number % AGAIN]), ("fresh", new)):
             began = clock()
             step([batch])
+            settle()
             taken[name].append(1e6 * (clock() - began) / sum(item.rows for item in batch))
     middle = {name: statistics.median(times) for name, times in taken.items()}
     columns = {f"us a token, {name} batches": value for name, value in middle.items()}

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from benchmarks import ours, peers
-from benchmarks.common import PRECISION, Options, Turn, in_turn, paired, read_options, write
+from benchmarks.common import Options, Turn, in_turn, paired, read_options, write
+from softcue.base import best_dtype
 
 RUNS = (
     ("minilm", "sst2", ("pasta", "apt", "spt", "lora")),
@@ -27,7 +28,7 @@ def measure(size: str, task: str, methods: Sequence[str], options: Options) -> l
     """One task: all sides answer its texts in batches, and one at a time."""
     few = options.quick or size != "minilm"
     examples = {"batches": (4 if few else 16) * ours.BATCH, "one at a time": (1 if few else 2) * ours.BATCH}  # of a round
-    parts: tuple[Any, ...] = (task, options.repeat + 2, *examples.values())
+    parts: tuple[Any, ...] = (options.device, task, options.repeat + 2, *examples.values())
     sides: dict[str, Any] = {method: partial(open_own, size, method, "pooler", *parts) for method in methods}
     if ours.workload(task, ours.BATCH).kind != "tag":
         sides[f"{methods[0]}, mean pooling"] = partial(open_own, size, methods[0], "mean", *parts)
@@ -46,19 +47,19 @@ def measure(size: str, task: str, methods: Sequence[str], options: Options) -> l
     return rows
 
 
-def open_own(size: str, method: str, pooling: str, task: str, count: int, batched: int, single: int) -> tuple[Turn, Turn]:
+def open_own(size: str, method: str, pooling: str, device: str, task: str, count: int, batched: int, single: int) -> tuple[Turn, Turn]:
     """Our answers to `count` parts of the task, the first of which does not count: in batches, and one at a time."""
     work = ours.workload(task, batched * count)
-    answer = ours.prediction(ours.backbone(size), method, work, pooling)
+    answer = ours.prediction(ours.backbone(size, device), method, work, pooling)
     before, *parts = (part.items for part in work.parts(count, batched))
     answer(before)
     return in_turn(answer, parts), in_turn(lambda texts: [answer([text]) for text in texts], [part[:single] for part in parts])
 
 
-def open_rival(size: str, best: bool, task: str, count: int, batched: int, single: int) -> tuple[Turn, Turn]:
+def open_rival(size: str, best: bool, device: str, task: str, count: int, batched: int, single: int) -> tuple[Turn, Turn]:
     """transformers' answers to the same; best: bfloat16 given units for it, texts of similar length together."""
     work = ours.workload(task, batched * count)
-    answer = peers.prediction(peers.open_peer(size, "full", work, getattr(torch, PRECISION) if best else torch.float32))
+    answer = peers.prediction(peers.open_peer(size, "full", work, device, best_dtype(device) if best else torch.float32))
     before, *parts = work.parts(count, batched)
     answer(before.sorted)
     batches = [part.sorted if best else part.random for part in parts]

@@ -40,7 +40,7 @@ def measure(task: str, method: str, options: Options) -> list[dict[str, Any]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run it."""
-    options = read_options(__doc__, arguments)
+    options = read_options(__doc__, arguments, devices=("cpu",))
     if library() is None:
         raise SystemExit(
             "softcue/kernels was not built here: it takes a C++ compiler at installation, and a processor with AVX2 or AVX-512"

@@ -8,17 +8,18 @@ from peft import LoraConfig
 
 from benchmarks import ours, peers
 from benchmarks.common import Options, alternate, read_options, write
+from softcue.base import Base
 from softcue.evaluation import pack_items
 from softcue.protocol import Silent
 
 METHODS = ("pasta", "stp", "spt", "apt", "ptuning", "prompt", "gpc", "lora")
-COUNTS = (1, 8, 32, 128)
+COUNTS = (1, 8, 32, 64, 128)
 FORWARDS = 5  # in one timing: a single one of 20 ms says little on a shared machine
 
 
-def softcue_sides(work: ours.Workload, method: str, tasks: int) -> dict[str, Callable[[], Any]]:
+def softcue_sides(base: Base, work: ours.Workload, method: str, tasks: int) -> dict[str, Callable[[], Any]]:
     """A forward of one row of text per task (32 at least), and the bare encoder on the same packed batch."""
-    model = ours.serving(ours.backbone("minilm"), method, work, "mean", tasks)
+    model = ours.serving(base, method, work, "mean", tasks)
     items = work.items[: max(tasks, ours.BATCH)]
     batch = pack_items(model, items, [i % tasks for i in range(len(items))])
 
@@ -35,17 +36,17 @@ def softcue_sides(work: ours.Workload, method: str, tasks: int) -> dict[str, Cal
     return {f"{method} {tasks}": mixed, f"bare {method} {tasks}": bare}
 
 
-def peft_sides(work: ours.Workload, tasks: int) -> dict[str, Callable[[], Any]]:
+def peft_sides(device: str, work: ours.Workload, tasks: int) -> dict[str, Callable[[], Any]]:
     """PEFT with one LoRA per task: adapter_names in one batch, or a switch between batches of one task."""
-    model = peers.open_peer("minilm", "lora", work)
+    model = peers.open_peer("minilm", "lora", work, device)
     names = ["default", *(f"task{i}" for i in range(1, tasks))]
     config = LoraConfig(task_type="SEQ_CLS", r=peers.RANK, lora_alpha=2 * peers.RANK, target_modules=["query", "value"])
     for name in names[1:]:
         model.add_adapter(name, config)
-    model.eval()
+    model.to(device).eval()
     items = work.items[: max(tasks, ours.BATCH)]
-    whole = peers.collate(items, targets=False)
-    parts = [peers.collate(items[i::tasks], targets=False) for i in range(tasks)]
+    whole = peers.there(peers.collate(items, targets=False), device)
+    parts = [peers.there(peers.collate(items[i::tasks], targets=False), device) for i in range(tasks)]
 
     @torch.inference_mode()
     def together() -> Any:
@@ -63,14 +64,14 @@ def peft_sides(work: ours.Workload, tasks: int) -> dict[str, Callable[[], Any]]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run it."""
     options: Options = read_options(__doc__, arguments)
-    work = ours.workload("sst2", max(COUNTS))
+    work, base = ours.workload("sst2", max(COUNTS)), ours.backbone("minilm", options.device)
     counts = (1, 32) if options.quick else COUNTS
     sides: dict[str, Callable[[], Any]] = {}
     for method in METHODS:
         for tasks in counts:
-            sides |= softcue_sides(work, method, tasks)
+            sides |= softcue_sides(base, work, method, tasks)
     for tasks in counts:
-        sides |= peft_sides(work, tasks)
+        sides |= peft_sides(options.device, work, tasks)
     times = alternate(sides, options)
     rows = []
     for method in METHODS:

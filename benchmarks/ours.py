@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
-from softcue.base import Base, open_base
+from softcue.base import Base, best_dtype, open_base
 from softcue.cues import Cue
 from softcue.encoder.load import load_encoder
 from softcue.evaluation import pack_items, run
@@ -65,12 +65,12 @@ class Workload:
 
 
 @cache
-def backbone(size: str, precision: str = "auto") -> Base:
+def backbone(size: str, device: str = "cpu") -> Base:
     """MiniLM, or a model of bert-base's or roberta-large's sizes with random weights behind MiniLM's tokenizer."""
-    base = open_base("minilm", precision)
+    base = open_base("minilm", device=device)
     if size == "minilm":
         return base
-    return Base(load_encoder(random_checkpoint(size), next(base.backbone.encoder.parameters()).dtype), base.text)
+    return Base(load_encoder(random_checkpoint(size), best_dtype(device), device), base.text)
 
 
 @cache
@@ -108,7 +108,8 @@ def model_of(base: Base, method: str, work: Workload, pooling: str, adapters: in
     mass = torch.rand(encoder.dims.layers, len(slots))
     config = cls.settle(cls.Config(**settings), Facts(encoder.dims, slots, lambda: mass))
     head = Head.registry[work.kind](encoder.dims.hidden, [len(work.labels)] * adapters, pooling)
-    return Model.single(encoder, cls(encoder.dims, config, adapters), head, adapters)
+    model = Model.single(encoder, cls(encoder.dims, config, adapters), head, adapters)
+    return model.to(model.device)
 
 
 def training(base: Base, method: str, work: Workload, pooling: str = "pooler") -> Step:
@@ -127,7 +128,7 @@ def training(base: Base, method: str, work: Workload, pooling: str = "pooler") -
         model.train()
         for items in batches:
             batch = pack_items(model, items, [0] * len(items))
-            with torch.autocast("cpu", torch.bfloat16) if method == "full" and half else nullcontext():
+            with torch.autocast(model.device.type, torch.bfloat16) if method == "full" and half else nullcontext():
                 losses = seat_losses(model(batch), [target for item in items for target in item.targets], batch.seat, 1)
             losses.sum().backward()
             optimizer.step(rate, decay, clip, head)
@@ -138,7 +139,7 @@ def training(base: Base, method: str, work: Workload, pooling: str = "pooler") -
 def backbone_copy(base: Base) -> Any:
     """A float32 copy of the encoder that training may change."""
     source = base.backbone.encoder
-    copy = load_encoder(base.backbone.folder, torch.float32).encoder
+    copy = load_encoder(base.backbone.folder, torch.float32, next(source.parameters()).device).encoder
     assert copy.dims == source.dims
     return copy.requires_grad_(True)
 

@@ -12,8 +12,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.common import read_options, write
 from softcue.api import data_root
 from softcue.tasks import open_data
@@ -49,12 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run it; needs SOFTCUE_DATA with sst2 in it."""
     options = replace(read_options(__doc__ or "", arguments), repeat=1, clock="wall")
     rates, seeds, rows = (QUICK_RATES, QUICK_SEEDS, QUICK_ROWS) if options.quick else (RATES, SEEDS, ROWS)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         (place / "rows").mkdir()
         write_rows(place / "rows", rows)
-        shared = [str(place / "rows"), "--method", "pasta", "--device", device, *(["--set", "epochs=2"] if options.quick else [])]
+        shared = [str(place / "rows"), "--method", "pasta", "--device", options.device, *(["--set", "epochs=2"] if options.quick else [])]
         grid = "rate=" + ",".join(map(str, rates))
         packed = seconds(["sweep", *shared, "--grid", grid, "--seeds", str(seeds), "--out", str(place / "sweep")], options.threads)
         apart = 0.0
@@ -65,11 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         {
             "runs": len(rates) * seeds,
             "rows": rows,
-            "device": device,
+            "device": options.device,
             "packed, s": packed,
             "one after another, s": apart,
             "ratio": packed / apart,
-            "target": TARGET[device],
+            "target": TARGET[options.device],
         }
     ]
     write("packed_sweep", result, options)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-from benchmarks.common import PRECISION
+from benchmarks.common import precision
 from benchmarks.ours import Workload, random_checkpoint
 from softcue.encoder.load import find_minilm
 from softcue.heads import IGNORED
@@ -19,13 +19,13 @@ from softcue.prepare import Item
 PREFIX, RANK = 16, 8
 
 
-def open_peer(size: str, method: str, work: Workload, dtype: torch.dtype = torch.float32) -> Any:
+def open_peer(size: str, method: str, work: Workload, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
     """A classifier of transformers, with PEFT's adapter unless the method is "full"."""
     folder = find_minilm() if size == "minilm" else random_checkpoint(size)
     torch.manual_seed(0)
     tag = work.kind == "tag"
     kind = AutoModelForTokenClassification if tag else AutoModelForSequenceClassification
-    model = kind.from_pretrained(folder, num_labels=len(work.labels), dtype=dtype)
+    model = kind.from_pretrained(folder, num_labels=len(work.labels), dtype=dtype).to(device)
     task = "TOKEN_CLS" if tag else "SEQ_CLS"
     if method == "prefix":
         return get_peft_model(model, PrefixTuningConfig(task_type=task, num_virtual_tokens=PREFIX))
@@ -53,18 +53,24 @@ def collate(items: Sequence[Item], segments: bool = True, targets: bool = True) 
     return batch
 
 
+def there(batch: dict[str, Tensor], device: str) -> dict[str, Tensor]:
+    """The same on a device."""
+    return {name: numbers.to(device, non_blocking=True) for name, numbers in batch.items()}
+
+
 def training(model: Any, best: bool) -> Callable[[Sequence[Sequence[Item]]], None]:
     """A function that takes one step a batch: AdamW and a clipped norm, as Trainer does; best: bf16 autocast, given units for it."""
     tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(tuned, lr=1e-4, weight_decay=0.0, fused=True)  # the default of transformers' Trainer
     segments = model.config.type_vocab_size > 1
-    half = best and PRECISION == "bfloat16"  # without units bf16 is many times slower than float32
+    device = model.device.type
+    half = best and precision(device) == "bfloat16"  # without units bf16 is many times slower than float32
 
     def steps(batches: Sequence[Sequence[Item]]) -> None:
         model.train()
         for items in batches:
-            with torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
-                loss = model(**collate(items, segments)).loss
+            with torch.autocast(device, torch.bfloat16) if half else nullcontext():
+                loss = model(**there(collate(items, segments), device)).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(tuned, 1.0)
             optimizer.step()
@@ -76,10 +82,10 @@ def training(model: Any, best: bool) -> Callable[[Sequence[Sequence[Item]]], Non
 def prediction(model: Any) -> Callable[[Sequence[Sequence[Item]]], list[Tensor]]:
     """A function that answers padded batches with probabilities."""
     model.eval()
-    segments = model.config.type_vocab_size > 1
+    device, segments = model.device.type, model.config.type_vocab_size > 1
 
     @torch.inference_mode()
     def answers(batches: Sequence[Sequence[Item]]) -> list[Tensor]:
-        return [model(**collate(items, segments, targets=False)).logits.float().softmax(-1) for items in batches]
+        return [model(**there(collate(items, segments, targets=False), device)).logits.float().softmax(-1) for items in batches]
 
     return answers

@@ -16,7 +16,7 @@ TASKS, SEEDS, ROWS, EPOCHS = ("sst2", "conll04", "stsb"), 3, 1_000, 4
 QUICK_ROWS, QUICK_EPOCHS = 64, 1
 
 
-def measure(task: str, precision: str, rows: int, epochs: int) -> dict[str, Any]:
+def measure(task: str, device: str, precision: str, rows: int, epochs: int) -> dict[str, Any]:
     """Mean and deviation over seeds; no early stopping, so that last losses are of one step."""
     data = open_data(task, data_root=data_root(None), limit={"train": rows})
     losses: dict[int, float] = {}
@@ -26,7 +26,7 @@ def measure(task: str, precision: str, rows: int, epochs: int) -> dict[str, Any]
             losses[prepared.job.seed] = run.history[-1]["loss"]
 
     training = {"epochs": epochs, "patience": 0}
-    adapters = train_jobs([Job(data, "pasta", {}, training, seed) for seed in range(SEEDS)], open_base("minilm", precision), note)
+    adapters = train_jobs([Job(data, "pasta", {}, training, seed) for seed in range(SEEDS)], open_base("minilm", precision, device), note)
     scores = [adapter.scores[data.metric] for adapter in adapters]
     row: dict[str, Any] = {"task": task, "precision": precision, "rows": rows, "epochs": epochs, "metric": data.metric}
     for name, values in (("loss", list(losses.values())), ("score", scores)):
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows, epochs = (QUICK_ROWS, QUICK_EPOCHS) if options.quick else (ROWS, EPOCHS)
     found = []
     for task in TASKS:
-        exact, low = (measure(task, precision, rows, epochs) for precision in ("float32", "bfloat16"))
+        exact, low = (measure(task, options.device, precision, rows, epochs) for precision in ("float32", "bfloat16"))
         for name in ("loss", "score"):
             spread = max(exact[f"{name}, deviation"], low[f"{name}, deviation"])
             low[f"{name}, from float32"] = (low[name] - exact[name]) / spread if spread else 0.0  # in deviations

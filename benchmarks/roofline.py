@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmarks import ours
 from benchmarks.common import Options, alternate, read_options, write
@@ -21,14 +22,14 @@ RUNS = (("minilm", "sst2"), ("minilm", "mrpc"), ("minilm", "atis_intent"), ("ber
 def products(base: Base, batches: Sequence[Sequence[Item]], backward: bool) -> Callable[[], None]:
     """Every matrix product of every layer on the batches' rows: linear maps, and attention's in the encoder's own buckets."""
     maps = [module for layer in base.backbone.encoder.layers for module in layer.modules() if isinstance(module, Linear)]
-    dims, dtype = base.backbone.encoder.dims, maps[0].weight.dtype
+    dims, dtype, device = base.backbone.encoder.dims, maps[0].weight.dtype, maps[0].weight.device
     counts = [sum(item.rows for item in batch) for batch in batches]
     widths = {width for linear in maps for width in linear.weight.shape}
-    operand = {(rows, width): torch.randn(rows, width).to(dtype) for rows in counts for width in widths}
+    operand = {(rows, width): torch.randn(rows, width).to(device, dtype) for rows in counts for width in widths}
     layouts = [Layout(pack([item.examples[0] for item in batch])) for batch in batches]
     shapes = [(len(bucket.row), bucket.row.shape[1]) for layout in layouts for bucket in layout.buckets]
-    wide = {(b, t): torch.randn(b, dims.heads, t, dims.head).to(dtype) for b, t in shapes}
-    square = {(b, t): torch.randn(b, dims.heads, t, t).to(dtype) for b, t in shapes}
+    wide = {(b, t): torch.randn(b, dims.heads, t, dims.head).to(device, dtype) for b, t in shapes}
+    square = {(b, t): torch.randn(b, dims.heads, t, t).to(device, dtype) for b, t in shapes}
 
     @torch.inference_mode()
     def run() -> None:
@@ -37,7 +38,7 @@ def products(base: Base, batches: Sequence[Sequence[Item]], backward: bool) -> C
                 outputs, inputs = linear.weight.shape
                 linear(operand[rows, inputs])  # laid out beforehand, as in the encoder: the quickest product there is
                 if backward:
-                    product(operand[rows, outputs], linear.packed((0, outputs), True), None)
+                    back(linear, operand[rows, outputs])
         for shape in shapes * dims.layers:
             for _ in range(3 if backward else 1):  # backward has twice as many as forward
                 wide[shape] @ wide[shape].mT
@@ -46,10 +47,15 @@ def products(base: Base, batches: Sequence[Sequence[Item]], backward: bool) -> C
     return run
 
 
+def back(linear: Linear, grad: Tensor) -> Tensor:
+    """The product of a map's way back: with the weight laid out where that can be."""
+    return product(grad, linear.packed(linear.whole, True), None) if linear.packs(grad) else grad @ linear.weight
+
+
 def measure(size: str, task: str, options: Options) -> list[dict[str, Any]]:
     """PASTA's training and inference beside their products; mean pooling, which reads every row of the last layer."""
     work = ours.workload(task, 2 * ours.BATCH if options.quick or size != "minilm" else 8 * ours.BATCH)
-    base, batches = ours.backbone(size), work.random
+    base, batches = ours.backbone(size, options.device), work.random
     train, answer = ours.training(base, "pasta", work, "mean"), ours.prediction(base, "pasta", work, "mean")
     budgeted = [[work.items[i] for i in numbers] for numbers in token_batches(work.items, ROWS)]  # as inference forms them
     sides = {

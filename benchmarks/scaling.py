@@ -7,6 +7,7 @@ import torch
 
 from benchmarks import ours
 from benchmarks.common import alternate, read_options, write
+from softcue.base import Base
 from softcue.batch import Example
 
 LENGTHS = (16, 32, 64, 128, 256, 512)  # the last shorter by what a method shifts: positions end at 512
@@ -15,9 +16,9 @@ PREFIXES = (4, 16, 64, 128)
 ADAPTERS = (1, 10, 100, 1000, 10_000)
 
 
-def forward(work: ours.Workload, method: str, sizes: dict[str, int], settings: dict[str, Any]) -> Callable[[], Any]:
+def forward(base: Base, work: ours.Workload, method: str, sizes: dict[str, int], settings: dict[str, Any]) -> Callable[[], Any]:
     """A forward over `batch` texts of `length` tokens, spread over all adapters."""
-    model = ours.serving(ours.backbone("minilm"), method, work, "mean", sizes.get("adapters", 1), **settings)
+    model = ours.serving(base, method, work, "mean", sizes.get("adapters", 1), **settings)
     length, batch, adapters = min(sizes["length"], 512 - model.mixture.cue_of(0).shift), sizes["batch"], sizes.get("adapters", 1)
     generator = torch.Generator().manual_seed(0)
     token = torch.randint(1000, 30000, (batch, length), generator=generator).tolist()
@@ -34,7 +35,7 @@ def forward(work: ours.Workload, method: str, sizes: dict[str, int], settings: d
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run it."""
     options = read_options(__doc__, arguments)
-    work = ours.workload("sst2", ours.BATCH)
+    work, base = ours.workload("sst2", ours.BATCH), ours.backbone("minilm", options.device)
     step = 2 if options.quick else 1
     axes: dict[str, Sequence[tuple[int, int, dict[str, Any]]]] = {  # value, texts in a forward, what differs
         "length": [(n, 4096 // n, {"length": n, "batch": 4096 // n}) for n in LENGTHS[::step]],
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for value, _, given in points:
                 settings = {"length": given["settings"]} if "settings" in given else {}
                 sizes = {k: v for k, v in given.items() if k != "settings"}
-                sides[str(value)] = forward(work, method, sizes, settings)
+                sides[str(value)] = forward(base, work, method, sizes, settings)
             times = alternate(sides, options)
             for value, texts, given in points:
                 taken = times[str(value)]

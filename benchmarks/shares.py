@@ -77,7 +77,7 @@ def shares(task: str, method: str, options: Options) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run it."""
-    options = read_options(__doc__, arguments)
+    options = read_options(__doc__, arguments, devices=("cpu",))
     write("shares", [shares(task, method, options) for task, methods in (QUICK if options.quick else RUNS) for method in methods], options)
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks import ours, peers
-from benchmarks.common import PRECISION, Options, Turn, in_turn, paired, read_options, write
+from benchmarks.common import Options, Turn, in_turn, paired, read_options, write
 
 RIVAL = {"pasta": "prefix", "stp": "prefix", "spt": "prefix", "apt": "prefix", "ptuning": "prefix", "lora": "lora", "full": "full"}
 RUNS = (  # backbone, task, methods
@@ -21,15 +21,21 @@ RUNS = (  # backbone, task, methods
     ("minilm", "atis_intent", ("pasta",)),
     ("bert-base", "sst2", ("pasta", "full")),
 )
-BEFORE = {"bfloat16": 8, "float32": 1}[PRECISION]  # parts of the data that come before the rounds; float32 keeps no kernels for shapes
+LARGE = (("bert-base", "sst2", ("pasta", "spt", "apt", "lora", "full")), ("roberta-large", "sst2", ("pasta", "spt", "apt", "lora", "full")))
+BEFORE = {
+    "bfloat16": 8,
+    "float32": 1,
+    "cuda": 1,
+}  # parts of the data that come before the rounds: in bfloat16 oneDNN keeps kernels for shapes
 QUICK = (("minilm", "sst2", ("pasta", "apt", "lora", "full")), ("minilm", "atis_intent", ("pasta",)))
 
 
 def measure(size: str, task: str, methods: Sequence[str], options: Options) -> list[dict[str, Any]]:
     """All methods and their rivals on one task, in one alternating run."""
     examples = 2 * ours.BATCH if options.quick or size != "minilm" else 8 * ours.BATCH  # of a round
-    parts = (task, examples, BEFORE + options.repeat + 1)
-    work = ours.workload(task, examples * parts[2])
+    before = BEFORE[options.kind]
+    parts = (options.device, task, examples, before, before + options.repeat + 1)
+    work = ours.workload(task, examples * parts[-1])
     own = {method: ("pooler", method) for method in methods}
     if "pasta" in methods and work.kind != "tag":
         own["pasta, mean pooling"] = ("mean", "pasta")
@@ -60,33 +66,33 @@ def measure(size: str, task: str, methods: Sequence[str], options: Options) -> l
     return rows
 
 
-def open_own(size: str, method: str, pooling: str, task: str, examples: int, count: int) -> tuple[Turn, Turn]:
+def open_own(size: str, method: str, pooling: str, device: str, task: str, examples: int, before: int, count: int) -> tuple[Turn, Turn]:
     """Our steps on `count` parts of the task, those that do not count behind them: batches as they come, and by length."""
     work = ours.workload(task, examples * count)
-    run, parts = ours.training(ours.backbone(size), method, work, pooling), work.parts(count, examples)
-    return open_side(run, [part.random for part in parts]), open_side(run, [part.sorted for part in parts])
+    run, parts = ours.training(ours.backbone(size, device), method, work, pooling), work.parts(count, examples)
+    return open_side(run, [part.random for part in parts], before), open_side(run, [part.sorted for part in parts], before)
 
 
-def open_rival(size: str, rival: str, task: str, examples: int, count: int) -> tuple[Turn, Turn]:
+def open_rival(size: str, rival: str, device: str, task: str, examples: int, before: int, count: int) -> tuple[Turn, Turn]:
     """A rival's steps on the same parts: by default, and at its best."""
     work = ours.workload(task, examples * count)
-    default, best = (peers.training(peers.open_peer(size, rival, work), best) for best in (False, True))
+    default, best = (peers.training(peers.open_peer(size, rival, work, device), best) for best in (False, True))
     parts = work.parts(count, examples)
-    return in_turn(default, [part.random for part in parts[BEFORE:]]), open_side(best, [part.sorted for part in parts])
+    return in_turn(default, [part.random for part in parts[before:]]), open_side(best, [part.sorted for part in parts], before)
 
 
-def open_side(run: ours.Step, parts: Sequence[ours.Batches]) -> Turn:
+def open_side(run: ours.Step, parts: Sequence[ours.Batches], before: int) -> Turn:
     """A side that has made its steps that do not count."""
-    for part in parts[:BEFORE]:
+    for part in parts[:before]:
         run(part)
-    return in_turn(run, parts[BEFORE:])
+    return in_turn(run, parts[before:])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run it."""
     options = read_options(__doc__, arguments)
     rows: list[dict[str, Any]] = []
-    for size, task, methods in QUICK if options.quick else RUNS:
+    for size, task, methods in QUICK if options.quick else LARGE if options.device == "cuda" else RUNS:
         rows += measure(size, task, methods, options)
     write("training", rows, options)
 

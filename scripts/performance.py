@@ -15,14 +15,15 @@ from softcue.files import write_file
 
 Row = Mapping[str, Any]
 Result = Mapping[str, Any]  # what benchmarks.common.write keeps: benchmark, machine, rows
-Found = Mapping[str, Mapping[str, Result]]  # of each of PRECISIONS, the benchmarks' results by name
+Found = Mapping[str, Mapping[str, Result]]  # of each of KINDS, the benchmarks' results by name
 
 ROOT = Path(__file__).resolve().parent.parent
 UNMEASURED = "not measured yet"
-PRECISIONS = {  # what a processor is best at, and the folder of what was measured on such ones
+PROCESSORS = {  # what a processor is best at, and the folder of what was measured on such ones
     "bfloat16": "On processors with units for bfloat16",
     "float32": "On processors without, where everything is float32",
 }
+KINDS = {**PROCESSORS, "cuda": "On a GPU"}
 HEAD = """# Performance
 
 softcue beside transformers and PEFT: the same machine, model, token ids and batches of 32 texts, cut at 128 tokens.
@@ -154,8 +155,8 @@ def targets(found: Found) -> str:
     """The tables of targets, and how many are met."""
     note = "All but memory on MiniLM. Values are compared as measured, and shown with as many digits as the answer takes."
     parts = [f"## Targets\n\n{note}\n"]
-    for precision, where in PRECISIONS.items():
-        rows = [target.row(found.get(precision, {})) for target in TARGETS]
+    for kind, where in PROCESSORS.items():
+        rows = [target.row(found.get(kind, {})) for target in TARGETS]
         met = [row["met"] for row in rows]
         counts = f"{met.count('yes')} of {len(met)} are met, {met.count('no')} are not, {met.count(UNMEASURED)} are {UNMEASURED}."
         parts.append(f"{where}: {counts}\n\n{table(rows)}\n")
@@ -227,9 +228,10 @@ PLOTS: Mapping[str, Callable[[Sequence[Row]], Figure]] = {
 def measured_on(machine: Row) -> str:
     """Where, with what and from which commit a file was made."""
     versions = ", ".join(f"{name} {machine[name]}" for name in ("python", "torch", "transformers", "peft"))
+    where = machine.get("device", machine["processor"])
     tree = "with changes that are not in it" if machine["changed"] else "without changes"
     return (
-        f"Measured on {machine['processor']} ({', '.join(machine['units'])}); threads: {machine['threads']}; clock: {machine['clock']}; "
+        f"Measured on {where} ({', '.join(machine['units'])}); threads: {machine['threads']}; clock: {machine['clock']}; "
         f"rounds: {machine['rounds']}; {versions}; commit {machine['commit']}, {tree}."
     )
 
@@ -237,7 +239,7 @@ def measured_on(machine: Row) -> str:
 def section(name: str, results: Mapping[str, Result]) -> str:
     """One benchmark: what was measured on each kind of processor, or how it is measured where nothing was."""
     head = f"## {name.replace('_', ' ').capitalize()}\n\n{SECTIONS[name]}\n"
-    parts = [measured(name, precision, results[precision]) for precision in PRECISIONS if precision in results]
+    parts = [measured(name, kind, results[kind]) for kind in KINDS if kind in results]
     return "\n".join([head, *(parts or [f"{command(name)}\n{UNMEASURED.capitalize()}.\n"])])
 
 
@@ -246,20 +248,21 @@ def command(name: str, options: str = "") -> str:
     return f"```bash\nSOFTCUE_DATA=FOLDER python -m benchmarks.{name}{options}\n```\n"
 
 
-def measured(name: str, precision: str, result: Result) -> str:
+def measured(name: str, kind: str, result: Result) -> str:
     """The command with the options that made a file, its table, its machine and its plot."""
     options = " --threads {threads} --clock {clock} --repeat {rounds}".format_map(result["machine"])
+    options += " --device cuda" if kind == "cuda" else ""
     rows = [
         {column: ", ".join(f"{one:.3g}" for one in value) if isinstance(value, list) else value for column, value in row.items()}
         for row in result["rows"]
     ]
-    plot = f"\n![{name}, {precision}](plots/{name}-{precision}.png)\n" if name in PLOTS else ""
-    return f"{PRECISIONS[precision]}:\n\n{command(name, options)}\n{table(rows)}\n\n{measured_on(result['machine'])}\n{plot}"
+    plot = f"\n![{name}, {kind}](plots/{name}-{kind}.png)\n" if name in PLOTS else ""
+    return f"{KINDS[kind]}:\n\n{command(name, options)}\n{table(rows)}\n\n{measured_on(result['machine'])}\n{plot}"
 
 
 def page(found: Found) -> str:
     """The whole page from the files that are there."""
-    sections = (section(name, {precision: results[name] for precision, results in found.items() if name in results}) for name in SECTIONS)
+    sections = (section(name, {kind: results[name] for kind, results in found.items() if name in results}) for name in SECTIONS)
     return "\n".join([HEAD, targets(found), *sections, TAIL])
 
 
@@ -275,13 +278,13 @@ def main(root: Path = ROOT) -> None:
     """Read what was measured; write the plots, then the page that shows them."""
     folder, plots = root / "benchmarks" / "results", root / "docs" / "plots"
     plots.mkdir(parents=True, exist_ok=True)
-    found: dict[str, dict[str, Result]] = {precision: {} for precision in PRECISIONS}
-    for precision, results in found.items():
+    found: dict[str, dict[str, Result]] = {kind: {} for kind in KINDS}
+    for kind, results in found.items():
         for name in SECTIONS:
-            if (file := folder / precision / f"{name}.json").is_file():
+            if (file := folder / kind / f"{name}.json").is_file():
                 results[name] = json.loads(file.read_text(encoding="utf-8"))
         for name in PLOTS.keys() & results.keys():
-            write_file(plots / f"{name}-{precision}.png", png(PLOTS[name](results[name]["rows"])))
+            write_file(plots / f"{name}-{kind}.png", png(PLOTS[name](results[name]["rows"])))
     write_file(root / "docs" / "performance.md", page(found).encode())
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scripts.performance import PLOTS, PRECISIONS, SECTIONS, TARGETS, Target, main, measured_on, page, section
+from scripts.performance import PLOTS, PROCESSORS, SECTIONS, TARGETS, Target, main, measured_on, page, section
 
 MACHINE: dict[str, Any] = {
     "processor": "Some CPU", "units": ["avx2", "amx_bf16"], "threads": 2, "clock": "wall", "rounds": 7, "quick": False,
@@ -78,15 +78,15 @@ def test_every_plot_that_a_section_shows_is_one_that_is_drawn(name: str) -> None
 
 
 def test_a_section_has_what_each_kind_of_processor_gave() -> None:
-    text = section("fresh", {kind: result({"side": f"of {kind}"}) for kind in PRECISIONS})
-    places = [text.index(part) for kind in PRECISIONS for part in (PRECISIONS[kind], f"| of {kind} |")]
+    text = section("fresh", {kind: result({"side": f"of {kind}"}) for kind in PROCESSORS})
+    places = [text.index(part) for kind in PROCESSORS for part in (PROCESSORS[kind], f"| of {kind} |")]
     assert places == sorted(places)
 
 
 def test_the_page_counts_the_targets_of_each_kind_of_processor() -> None:
     text = page({"bfloat16": {"training": result(trained("atis_intent", 3.1, 1.7))}, "float32": {}})
-    assert f"{PRECISIONS['bfloat16']}: 0 of {len(TARGETS)} are met, 1 are not, {len(TARGETS) - 1} are not measured yet." in text
-    assert f"{PRECISIONS['float32']}: 0 of {len(TARGETS)} are met, 0 are not, {len(TARGETS)} are not measured yet." in text
+    assert f"{PROCESSORS['bfloat16']}: 0 of {len(TARGETS)} are met, 1 are not, {len(TARGETS) - 1} are not measured yet." in text
+    assert f"{PROCESSORS['float32']}: 0 of {len(TARGETS)} are met, 0 are not, {len(TARGETS)} are not measured yet." in text
     assert "| atis_intent 3.1 / 1.7 | no |" in text
 
 
