@@ -37,7 +37,7 @@ from softcue.training import train_jobs
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "presets"
 METHODS = ("probe", "pasta", "stp", "spt", "gpc", "apt", "ptuning", "lora", FULL)
-OPTIONS = Options(quick=False, threads=torch.get_num_threads(), clock="wall", repeat=1)
+OPTIONS = Options(device="cpu", quick=False, threads=torch.get_num_threads(), clock="wall", repeat=1)
 ROWS = 2_000
 SEEDS = 3
 

@@ -67,7 +67,8 @@ And everywhere:
 
 - `softcue/protocol.py`, `keep`: dropout compares 8 random bits a number as integers.
 - `softcue/encoder/core.py`: of the last layer only the rows that the head reads are computed: [CLS], or each word's first token.
-- `softcue/encoder/linear.py`: frozen weights are laid out once as the processor's kernels read them.
+- `softcue/encoder/linear.py`: frozen weights are laid out once as the processor's kernels read them (in float32 for few rows alone).
+- `softcue/batch.py`: a batch is cut from one tensor, which is made and moved as a whole.
 - `softcue/encoder/linear.py`, `longer`: a product's rows are rounded up to few numbers, so that new batches need no new kernels.
 - `softcue/encoder/frozen.py`: what follows attention in a frozen layer is one step for autograd instead of ten, and products add the
   gradients of residuals.

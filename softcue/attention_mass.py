@@ -24,7 +24,7 @@ def attention_mass(encoder: Encoder, examples: Sequence[Example], slots: int, pe
     total = torch.zeros(len(encoder.layers), slots, device=device)
     seen = torch.zeros(slots, device=device)
     for at in range(0, len(examples), per_batch):
-        batch = pack(examples[at : at + per_batch]).to(device)
+        batch = pack(examples[at : at + per_batch], device=device)
         sums, counts = _of_batch(encoder, batch, slots)
         total += sums
         seen += counts

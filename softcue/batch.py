@@ -101,19 +101,24 @@ class Batch:
 
         `special`, `reserved` and `word` go on naming rows of the whole batch.
         """
-        index = torch.tensor(examples, dtype=torch.long, device=self.device)
-        starts = [0, *accumulate(self.lengths)]
-        word_starts = [0, *accumulate(self.words)]
+        starts, word_starts = [0, *accumulate(self.lengths)], [0, *accumulate(self.words)]
         lengths = tuple(self.lengths[i] for i in examples)
-        rows = _spans([(starts[i], starts[i + 1]) for i in examples], self.device)
-        word = _spans([(word_starts[i], word_starts[i + 1]) for i in examples], self.device)
+        own = _together(
+            self.device,
+            index=list(examples),
+            rows=_joined(range(starts[i], starts[i + 1]) for i in examples),
+            word=_joined(range(word_starts[i], word_starts[i + 1]) for i in examples),
+            owner=_joined([i] * n for i, n in enumerate(lengths)),
+            seat=list(seats),
+        )
+        index, rows = own["index"], own["rows"]
         return replace(
             self,
             special=self.special[index],
             reserved=self.reserved[index],
-            owner=_owners(lengths, self.device),
-            word=self.word[word],
-            seat=torch.tensor(seats, dtype=torch.long, device=self.device),
+            owner=own["owner"],
+            word=self.word[own["word"]],
+            seat=own["seat"],
             group=self.group[index],
             lengths=lengths,
             words=tuple(self.words[i] for i in examples),
@@ -157,6 +162,7 @@ def pack(
     reserve: Sequence[int] | int = 0,
     shift: Sequence[int] | int = 0,
     group: Sequence[int] | None = None,
+    device: torch.device | str = "cpu",
 ) -> Batch:
     """Lay examples end to end, grouped by seat; `order` says where each stood.
 
@@ -177,18 +183,22 @@ def pack(
     order = sorted(range(count), key=lambda i: seats[i])
     chosen = [(examples[i], reserve[i], shift[i]) for i in order]
     lengths = tuple(len(e.token) + r for e, r, _ in chosen)
-    starts = [0, *accumulate(lengths)]
+    placed = list(zip(chosen, accumulate(lengths, initial=0), strict=False))
+    tensors = _together(
+        device,
+        token=_joined(chain((0,) * r, e.token) for e, r, _ in chosen),
+        position=_joined(chain(range(r), range(s, s + len(e.token))) for e, r, s in chosen),
+        segment=_joined(chain((0,) * r, e.segment) for e, r, _ in chosen),
+        index=_joined(range(n) for n in lengths),
+        special=_ragged([[at + r + i for i in e.special] for (e, r, _), at in placed]),
+        reserved=_ragged([range(at, at + r) for (_, r, _), at in placed]),
+        owner=_joined([i] * n for i, n in enumerate(lengths)),
+        word=_joined([at + r + i for i in e.word] for (e, r, _), at in placed),
+        seat=[seats[i] for i in order],
+        group=[group[i] for i in order],
+    )
     return Batch(
-        token=_flat(chain((0,) * r, e.token) for e, r, _ in chosen),
-        position=_flat(chain(range(r), range(s, s + len(e.token))) for e, r, s in chosen),
-        segment=_flat(chain((0,) * r, e.segment) for e, r, _ in chosen),
-        index=_flat(range(n) for n in lengths),
-        special=_ragged([[at + r + i for i in e.special] for (e, r, _), at in zip(chosen, starts, strict=False)]),
-        reserved=_ragged([range(at, at + r) for (_, r, _), at in zip(chosen, starts, strict=False)]),
-        owner=_owners(lengths, "cpu"),
-        word=_flat([at + r + i for i in e.word] for (e, r, _), at in zip(chosen, starts, strict=False)),
-        seat=torch.tensor([seats[i] for i in order], dtype=torch.long),
-        group=torch.tensor([group[i] for i in order], dtype=torch.long),
+        **{name: tensor.view(count, -1) if name in ("special", "reserved") else tensor for name, tensor in tensors.items()},
         lengths=lengths,
         words=tuple(len(e.word) for e, _, _ in chosen),
         seats=tuple(seats[i] for i in order),
@@ -198,20 +208,17 @@ def pack(
     )
 
 
-def _flat(parts: Iterable[Iterable[int]]) -> Tensor:
-    return torch.tensor(list(chain.from_iterable(parts)), dtype=torch.long)
+def _joined(parts: Iterable[Iterable[int]]) -> list[int]:
+    return list(chain.from_iterable(parts))
 
 
-def _ragged(rows: Sequence[Sequence[int]]) -> Tensor:
-    """(B, longest) with -1 where a row is shorter."""
+def _ragged(rows: Sequence[Sequence[int]]) -> list[int]:
+    """All rows, as long as the longest, with -1 where one is shorter."""
     width = max(map(len, rows))
-    return torch.tensor([[*row, *[-1] * (width - len(row))] for row in rows], dtype=torch.long).view(len(rows), width)
+    return _joined(chain(row, (-1,) * (width - len(row))) for row in rows)
 
 
-def _owners(lengths: Sequence[int], device: torch.device | str) -> Tensor:
-    """(M,) 0, 0, .. 1, 1, ..: each example's number, once for each of its rows."""
-    return torch.repeat_interleave(torch.tensor(lengths, dtype=torch.long)).to(device)
-
-
-def _spans(spans: Sequence[tuple[int, int]], device: torch.device | str) -> Tensor:
-    return _flat(range(a, b) for a, b in spans).to(device)
+def _together(device: torch.device | str, **lists: list[int]) -> dict[str, Tensor]:
+    """A tensor of each, cut from one that is made and moved as a whole: ten of their own cost more than a layer's attention."""
+    whole = torch.tensor(_joined(lists.values()), dtype=torch.long).to(device, non_blocking=True)
+    return dict(zip(lists, whole.split([len(numbers) for numbers in lists.values()]), strict=True))

@@ -63,8 +63,8 @@ class Model(nn.Module):
         cues = [served[seats[i]] for i in turn]
         asked = [i if group is None else group[i] for i in turn]
         reserve, shift = [cue.reserve for cue in cues], [cue.shift for cue in cues]
-        batch = pack([examples[i] for i in turn], [seats[i] for i in turn], reserve, shift, asked)
-        return replace(batch, order=tuple(turn[i] for i in batch.order)).to(self.device)
+        batch = pack([examples[i] for i in turn], [seats[i] for i in turn], reserve, shift, asked, self.device)
+        return replace(batch, order=tuple(turn[i] for i in batch.order))
 
     @property
     def device(self) -> torch.device:

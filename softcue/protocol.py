@@ -259,10 +259,11 @@ def _places(runs: Runs, device: torch.device) -> tuple[Tensor, Tensor, Tensor | 
         return row.to(device), place.to(device), follow if one_by_one else seat.to(device)
 
 
-def drop(x: Tensor, rate: Tensor, training: bool) -> Tensor:
-    """Dropout of (B, ..) with one rate per example, (B,)."""
+def drop(x: Tensor, rates: Tensor, seat: Tensor, training: bool) -> Tensor:
+    """Dropout of (M, ..) where each has the rate of its seat: (A,) rates, (M,) seats."""
     if not training:
         return x
+    rate = rates[seat]
     if x.device.type == "cpu" and float(rate.min()) == float(rate.max()):  # elsewhere asking would wait for the device
         return dropout(x, float(rate[0]), True)
     return x * keep(x, rate.view(-1, *[1] * (x.dim() - 1)))

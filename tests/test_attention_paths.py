@@ -145,8 +145,8 @@ def test_neighbouring_numbers_are_dropped_independently() -> None:
 
 def test_each_example_is_dropped_at_its_own_rate() -> None:
     torch.manual_seed(0)
-    rate = torch.tensor([0.0, 0.2, 0.5])
-    dropped = drop(torch.ones(3, 200, 200), rate, True)
+    rates, seat = torch.tensor([0.2, 0.0, 0.5]), torch.tensor([1, 0, 2])
+    dropped, rate = drop(torch.ones(3, 200, 200), rates, seat, True), rates[seat]
     torch.testing.assert_close((dropped == 0).float().mean((1, 2)), rate, atol=1e-2, rtol=0)
     torch.testing.assert_close(dropped.mean((1, 2)), torch.ones(3), atol=2e-2, rtol=0)
     assert torch.equal(dropped[0], torch.ones(200, 200))

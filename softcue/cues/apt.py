@@ -55,7 +55,7 @@ class Apt(Cue, method="apt", config=AptConfig):
     def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
         """Gated keys and values of `layer`; both are scaled alike, in all heads."""
         kv = copies(of_layer(self.kv, layer, ctx), ctx.batch, hidden.dtype)  # (B, 2, P, H, K)
-        kv = drop(kv, self.dropout[ctx.batch.seat], self.training)
+        kv = drop(kv, self.dropout, ctx.batch.seat, self.training)
         weight = self.weight(layer, hidden, ctx).to(kv.dtype)
         weight = weight[:, None, :, None, None]
         key, value = (kv * weight if torch.is_grad_enabled() else kv.mul_(weight)).unbind(1)

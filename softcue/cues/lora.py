@@ -56,14 +56,14 @@ class Lora(Cue, method="lora", config=LoraConfig):
         if layer == 0:
             row_seat = ctx.batch.seat[ctx.batch.owner]  # (M,)
             tables = {site: (self.shrink[site].unbind(1), self.grow[site].unbind(1)) for site in self.config.sites}
-            ctx.memory = tables, (self.alpha / self.config.rank).float(), row_seat, self.dropout[row_seat]
+            ctx.memory = tables, (self.alpha / self.config.rank).float(), row_seat
         return hidden
 
     def on_affine(self, layer: int, site: str, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
         """(M, I), (M, O) -> (M, O)"""
-        tables, scale, row_seat, rate = ctx.memory
+        tables, scale, row_seat = ctx.memory
         shrink, grow = tables[site]
-        x = drop(x, rate, self.training)
+        x = drop(x, self.dropout, row_seat, self.training)
         if fits(y, x, shrink[layer]):
             return plus_thin(y, x, shrink[layer], grow[layer], scale, ctx.batch.row_runs)
         thin = per_seat(x, shrink[layer], ctx.batch.row_runs) * scale.to(x.dtype)[row_seat, None]  # (M, r)

@@ -66,8 +66,9 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
         delta = copies(self.delta, batch, hidden.dtype)
         if vector != list(range(delta.shape[2])):
             delta = delta.index_select(2, torch.tensor(vector, device=delta.device))
-        delta = drop(delta, self.dropout[batch.seat], self.training)  # (B, L, S, D)
-        return layered(delta, batch.special[:, None, slot])
+        delta = drop(delta, self.dropout, batch.seat, self.training)  # (B, L, S, D)
+        special = batch.special if slot == list(range(batch.special.shape[1])) else batch.special[:, slot]
+        return layered(delta, special.unsqueeze(1))
 
 
 def vector_of_slot(config: PastaConfig) -> list[int]:

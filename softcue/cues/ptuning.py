@@ -53,7 +53,7 @@ class Ptuning(Cue, method="ptuning", config=PtuningConfig):
     def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
         """Keys and values of `layer`, independent of its input; both together are (B, 2, P, H, K)."""
         kv = self.projected(layer, ctx) if self.config.mlp else copies(of_layer(self.kv, layer, ctx), ctx.batch, hidden.dtype)
-        key, value = drop(kv, self.dropout[ctx.batch.seat], self.training).unbind(1)
+        key, value = drop(kv, self.dropout, ctx.batch.seat, self.training).unbind(1)
         return Prefix(key, value)
 
     def projected(self, layer: int, ctx: Context) -> Tensor:

@@ -46,13 +46,13 @@ class Spt(Cue, method="spt", config=SptConfig):
         if layer == 0 and self.training and self.kv.shape[3] > 1:  # one token has nobody to resemble
             ctx.losses.append(self.diversity[seat] * self.likeness().index_select(0, seat))
         key, value = copies(of_layer(self.kv, layer, ctx), ctx.batch, hidden.dtype).unbind(1)
-        return Prefix(drop(key, self.key_dropout[seat], self.training), value, partial(self.gate, seat))
+        return Prefix(drop(key, self.key_dropout, seat, self.training), value, partial(self.gate, seat))
 
     def gate(self, seat: Tensor, logit: Tensor, example: Tensor) -> Tensor:
         """(b, H, t, P) -> log sigmoid(drop(tau * logit)); float32, since log(sigmoid) underflows to -inf in half precision."""
         seat = seat[example]
         scaled = self.tau[seat].view(-1, 1, 1, 1) * logit.float()
-        return F.logsigmoid(drop(scaled, self.score_dropout[seat], self.training))
+        return F.logsigmoid(drop(scaled, self.score_dropout, seat, self.training))
 
     def likeness(self) -> Tensor:
         """(A,) the mean |cosine| over layers of both tables' sum, of all pairs of prefix tokens."""

@@ -116,7 +116,7 @@ class Stp(Cue, method="stp", config=StpConfig):
         vector = self.place[batch.seat, :, : special.shape[2]]  # (B, L, S)
         number = batch.seat[:, None, None] * self.delta.shape[1] + vector.clamp(min=0)
         delta = self.delta.flatten(0, 1).index_select(0, number.flatten()).view(*number.shape, -1)  # (B, L, S, D)
-        delta = drop(delta, self.dropout[batch.seat], self.training).to(hidden.dtype)
+        delta = drop(delta, self.dropout, batch.seat, self.training).to(hidden.dtype)
         return layered(delta, special.masked_fill(vector < 0, -1))
 
 

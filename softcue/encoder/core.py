@@ -93,7 +93,7 @@ class Embed(nn.Module):
     def place(self, word: Tensor, batch: Batch) -> Tensor:
         """(N, E) -> (N, E): adds position and segment vectors where the family has them."""
         if self.position is not None:
-            word = word + self.position(batch.position + self.spec.offset)
+            word = word + self.position(batch.position + self.spec.offset if self.spec.offset else batch.position)
         if self.segment is not None:
             word = word + self.segment(batch.segment.clamp(max=self.spec.segments - 1))
         return word

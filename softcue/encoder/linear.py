@@ -1,8 +1,8 @@
-"""Linear: an encoder's affine map, whose frozen bfloat16 weight is laid out once as the processor's kernels read it."""
+"""Linear: an encoder's affine map, whose frozen weight is laid out once as the processor's kernels read it."""
 
 from collections.abc import Callable
 from functools import cache
-from weakref import WeakKeyDictionary
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,15 +22,21 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "swish": F.silu,
     "tanh": torch.tanh,
 }
+FEW = 128  # rows in float32 up to which laid-out weights are the quicker ones
 FUSED = {"gelu": ("gelu", "none"), "gelu_new": ("gelu", "tanh"), "gelu_pytorch_tanh": ("gelu", "tanh"), "relu": ("relu", "")}
 
 
 class Linear(nn.Linear):
-    """nn.Linear, with the same numbers; frozen in bfloat16 on a CPU it is quicker, above all for few rows.
+    """nn.Linear, with the same numbers; frozen on a CPU it is quicker, above all for few rows.
 
-    torch gives oneDNN the weight as it lies and oneDNN lays it out anew at every product, which for the rows of one short
-    text takes longer than the product. The layouts are kept beside the module, so that a copy or a checkpoint is without them.
+    torch gives its libraries the weight as it lies and they lay it out anew at every product, which for the rows of one short
+    text takes longer than the product. A copy or a checkpoint is without the layouts.
     """
+
+    layouts: tuple[tuple[int, int], Packed] | None = None  # what the weight was, and how it was laid out then
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "layouts"}
 
     @property
     def whole(self) -> Part:
@@ -66,25 +72,29 @@ class Linear(nn.Linear):
         return residual + self(x)
 
     def packs(self, x: Tensor) -> bool:
-        """Whether the weight is such as can be laid out: frozen, bfloat16, on a CPU that multiplies in it."""
-        same = x.dtype == self.weight.dtype == torch.bfloat16
-        return same and not self.weight.requires_grad and x.device.type == "cpu" and x.dim() == 2 and len(x) > 0 and kernel_is_there()
+        """Whether the weight is such as can be laid out, frozen and on a CPU, and the product is quicker for it.
+
+        That is in bfloat16 where the processor multiplies in it, and in float32 for few rows without a way back.
+        """
+        weight, dtype = self.weight, x.dtype
+        if not (x.is_cpu and dtype == weight.dtype and x.dim() == 2 and x.shape[0] and operators_are_there()) or weight.requires_grad:
+            return False
+        if dtype == torch.bfloat16:
+            return multiplies_in_bfloat16()
+        return dtype == torch.float32 and x.shape[0] <= FEW and not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"))
 
     def packed(self, part: Part, transposed: bool) -> Tensor:
         """The weight of a part in oneDNN's layout, made when it is first asked for and again when the weight has changed."""
-        made_of, layouts = _LAYOUTS.get(self, (None, {}))
-        now = (self.weight.data_ptr(), self.weight._version)
-        if made_of != now:
-            layouts = {}
-            _LAYOUTS[self] = now, layouts
+        whole = self.weight
+        now = whole.data_ptr(), whole._version
+        if self.layouts is None or self.layouts[0] != now:
+            self.layouts = now, {}
+        layouts = self.layouts[1]
         if (part, transposed) not in layouts:
             with torch.inference_mode(False), torch.no_grad():
-                weight = self.weight[slice(*part)]
+                weight = whole[slice(*part)]
                 layouts[part, transposed] = torch.ops.mkldnn._reorder_linear_weight(weight.mT.contiguous() if transposed else weight)
         return layouts[part, transposed]
-
-
-_LAYOUTS: WeakKeyDictionary[Linear, tuple[tuple[int, int], Packed]] = WeakKeyDictionary()
 
 
 class _Frozen(torch.autograd.Function):
@@ -102,14 +112,16 @@ class _Frozen(torch.autograd.Function):
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "none", algorithm: str = "") -> Tensor:
     """(N, I) -> (N, O) through a weight laid out by oneDNN, and an activation of FUSED."""
-    made: Tensor = torch.ops.mkldnn._linear_pointwise(longer(x), weight, bias, activation, [], algorithm)
-    return made[: len(x)]
+    rows = longer(x)
+    made: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, activation, [], algorithm)
+    return made if rows is x else made[: x.shape[0]]
 
 
 def product_plus(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """(N, I), (N, O) -> (N, O): product and sum in one go."""
-    made: Tensor = torch.ops.mkldnn._linear_pointwise.binary(longer(x), longer(residual), weight, bias, "add")
-    return made[: len(x)]
+    rows = longer(x)
+    made: Tensor = torch.ops.mkldnn._linear_pointwise.binary(rows, longer(residual), weight, bias, "add")
+    return made if rows is x else made[: x.shape[0]]
 
 
 def longer(x: Tensor) -> Tensor:
@@ -118,15 +130,21 @@ def longer(x: Tensor) -> Tensor:
     Every batch has another number of rows, and for each that oneDNN has not seen lately it makes its products anew, which took a
     sixth of the time of training on batches that do not come again.
     """
-    more = -len(x) % max(1, 2 ** (len(x).bit_length() - 5))
+    count = x.shape[0]  # len(x) would take a microsecond, which counts for one short text
+    more = -count % max(1, 2 ** (count.bit_length() - 5))
     return F.pad(x, (0, 0, 0, more)) if more else x
 
 
 @cache
-def kernel_is_there() -> bool:
-    """Whether this torch has the products of torch.compile's CPU code, which are not public, and this processor bfloat16 units."""
-    operators = torch.ops.mkldnn
+def operators_are_there() -> bool:
+    """Whether this torch has the products of torch.compile's CPU code, which are not public."""
     try:
-        return all((operators._linear_pointwise, operators._reorder_linear_weight, operators._is_mkldnn_bf16_supported()))
+        return all((torch.ops.mkldnn._linear_pointwise, torch.ops.mkldnn._reorder_linear_weight))
     except AttributeError:
         return False
+
+
+@cache
+def multiplies_in_bfloat16() -> bool:
+    """Whether this processor has units for products in bfloat16."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
