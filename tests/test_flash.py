@@ -148,3 +148,24 @@ def test_it_takes_sixteen_bits_on_a_gpu_that_has_it_and_no_more(monkeypatch: pyt
     for change in ({"width": 60}, {"width": 264}, {"dtype": torch.float32}, {"device": "cpu"}, {"device": "cuda:1"}):
         assert not flash.takes(Rows(**{**good, **change}), None)
     assert not flash.takes(Rows(**good), Prefix(torch.zeros(1), torch.zeros(1), None, torch.ones(1)))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("fronted", [False, True])
+def test_the_kernel_itself_is_near_what_float32_gives(fronted: bool) -> None:
+    rows, key, value, query = (x.detach().to("cuda", torch.bfloat16).requires_grad_(True) for x in leaves(3))
+    prefix, layout = Prefix(key, value) if fronted else None, Layout(packed().to("cuda"))
+    assert flash.takes(rows, prefix)
+    exact = [x.detach().float().cpu().requires_grad_(True) for x in (rows, key, value, query)]
+    slow = Prefix(exact[1], exact[2]) if fronted else None
+    pairs = [(attend(rows, layout, prefix, kernel="ragged"), attend(exact[0], Layout(packed()), slow, kernel="products"))]
+    once = (
+        attend_once(query, rows[:, 1:], layout, prefix, kernel="ragged"),
+        attend_once(exact[3], exact[0][:, 1:], Layout(packed()), slow),
+    )
+    for ours, theirs in (*pairs, once):
+        torch.testing.assert_close(ours.float().cpu(), theirs, rtol=2**-5, atol=2**-5)
+        mine = torch.autograd.grad(ours.float().square().sum(), rows, retain_graph=True)[0]
+        other = torch.autograd.grad(theirs.square().sum(), exact[0], retain_graph=True)[0]
+        torch.testing.assert_close(mine.float().cpu(), other, rtol=2**-4, atol=2**-4)

@@ -1,6 +1,12 @@
 """The kernels in C++: they give what torch gives, dropout is dropout, and what one example gets depends on no other."""
 
+import shutil
+import subprocess
+import sys
+import textwrap
+import tomllib
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -288,3 +294,27 @@ def test_without_a_build_attention_is_torchs(monkeypatch: pytest.MonkeyPatch) ->
     without = attend(qkv, layout(), front, kernel="ragged")
     assert torch.equal(without, attend(qkv, layout(), front, kernel="products"))
     torch.testing.assert_close(built, without, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_build_with_vectors_of_the_other_width_does_all_this_too(tmp_path: Path) -> None:
+    """A processor with AVX2 runs what one with AVX-512 would, and the other way round."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no g++ here")
+    root = Path(__file__).resolve().parent.parent
+    modules = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["ext-modules"]
+    (narrow,) = (module for module in modules if module["name"].endswith("x86_64_v3"))
+    width = [] if torch.backends.cpu.get_cpu_capability() == "AVX512" else ["-DWIDE", "-Wno-psabi"]
+    build = tmp_path / "kernels.so"
+    arguments = [*narrow["extra-compile-args"], *width, "-fPIC", "-shared", *narrow["sources"], "-o", str(build)]
+    subprocess.run([compiler, *arguments], cwd=root, check=True)
+    own = [str(root / "tests" / name) for name in ("test_kernels.py", "test_attention.py")]
+    words = f"""
+        import ctypes, pytest, softcue.kernels
+        build = ctypes.CDLL({str(build)!r})
+        softcue.kernels.library = lambda: build
+        raise SystemExit(pytest.main(["-q", "-x", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", *{own!r}]))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(words)], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-#ifdef __AVX512F__
+#if defined(__AVX512F__) || defined(WIDE)  // WIDE: what AVX-512 computes, on a processor without it
 constexpr long LANES = 16;
 #else
 constexpr long LANES = 8;
