@@ -87,6 +87,14 @@ def test_a_changed_weight_is_laid_out_anew(dtype: torch.dtype) -> None:
 
 
 @dtypes
+def test_a_weight_made_in_inference_mode_is_laid_out_too(dtype: torch.dtype) -> None:
+    with torch.inference_mode():
+        own, x = frozen(dtype), rows(5, dtype=dtype)
+        torch.testing.assert_close(own(x), F.linear(x, own.weight, own.bias))
+        assert own.layouts is not None
+
+
+@dtypes
 def test_a_copy_has_no_layouts_and_a_state_has_none_either(dtype: torch.dtype) -> None:
     own = frozen(dtype)
     with torch.no_grad():

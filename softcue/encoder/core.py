@@ -171,8 +171,8 @@ class Layer(nn.Module):
         return self.close(self.down, "down", wide, self.norm2, "norm2", hidden, edit)[:count]
 
     def goes_back(self, x: Tensor) -> bool:
-        """Whether there is a way back to x through this layer, itself frozen and as Linear.packs wants it."""
-        return torch.is_grad_enabled() and x.requires_grad and self.out.packs(x) and not self.norm1.weight.requires_grad
+        """Whether there is a way back to x through this layer, itself frozen and as Linear.frees wants it."""
+        return torch.is_grad_enabled() and x.requires_grad and self.out.frees(x) and not self.norm1.weight.requires_grad
 
     def rate(self, end: str) -> float:
         """Of dropout before the norm of that name."""

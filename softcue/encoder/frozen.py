@@ -1,7 +1,7 @@
 """Frozen parts of a layer, each one step of autograd with the way back written out.
 
 Left to itself autograd adds up each residual's gradients in a pass of its own, and every operator costs a node; written out, the
-sums ride on the products and the rows are rounded up once. The parts are as Linear.packs wants them: bfloat16, on a CPU.
+sums ride on the products and the rows are rounded up once. The parts are as Linear.frees wants them, on a CPU.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from softcue.encoder.linear import ACTIVATIONS, FUSED, Linear, longer, product, product_plus
+from softcue.encoder.linear import ACTIVATIONS, FUSED, Linear, longer
 from softcue.kernels import gelu, takes
 from softcue.kernels.norm import Found, back, forth
 
@@ -24,12 +24,12 @@ class Half:
 
     def forth(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Found]:
         """(M, I), (M, D) -> (M, D)"""
-        return forth(self.linear(x), residual, self.norm, self.rate)
+        return forth(self.linear.forth(x), residual, self.norm, self.rate)
 
     def back(self, grad: Tensor, found: Found) -> tuple[Tensor, Tensor]:
         """(M, D) -> (M, I), (M, D): the gradients of x and of the residual."""
         to_linear, to_total = back(grad, self.norm, self.rate, found)
-        return product(to_linear, self.linear.packed(self.linear.whole, True), None), to_total
+        return self.linear.back(to_linear), to_total
 
 
 def project(linear: Linear, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,11 +42,11 @@ class _Project(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, linear: Linear) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def, override]
         ctx.linear = linear
-        return linear(x), x.view_as(x)
+        return linear.forth(x), x.view_as(x)
 
     @staticmethod
     def backward(ctx, grad: Tensor, beside: Tensor):  # type: ignore[no-untyped-def, override]
-        return product_plus(grad, beside, ctx.linear.packed(ctx.linear.whole, True), None), None
+        return ctx.linear.back(grad, beside), None
 
 
 def finish(mixed: Tensor, hidden: Tensor, first: Half, up: Linear, activation: str, second: Half) -> Tensor:
@@ -58,8 +58,8 @@ def finish(mixed: Tensor, hidden: Tensor, first: Half, up: Linear, activation: s
 class _Finish(torch.autograd.Function):
     @staticmethod
     def forward(ctx, mixed: Tensor, hidden: Tensor, first: Half, up: Linear, activation: str, second: Half) -> Tensor:  # type: ignore[no-untyped-def, override]
-        middle, found = first.forth(longer(mixed), longer(hidden))
-        wide = up(middle)
+        middle, found = first.forth(rounded(mixed), rounded(hidden))
+        wide = up.forth(middle)
         quick = activation == "gelu" and takes(wide)
         active, kept = gelu.forth(wide) if quick else (ACTIVATIONS[activation](wide), wide)
         closed, found_last = second.forth(active, middle)
@@ -71,11 +71,16 @@ class _Finish(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def, override]
         (first, up, activation, second), (kept, *found) = ctx.parts, ctx.saved_tensors
-        to_active, to_middle = second.back(longer(grad), Found(ctx.seeds[1], *found[4:]))
+        to_active, to_middle = second.back(rounded(grad), Found(ctx.seeds[1], *found[4:]))
         to_wide = to_active.mul_(kept) if activation is None else activation_back(to_active, kept, activation)
-        to_middle = product_plus(to_wide, to_middle, up.packed(up.whole, True), None)
+        to_middle = up.back(to_wide, to_middle)
         to_mixed, to_hidden = first.back(to_middle, Found(ctx.seeds[0], *found[:4]))
         return to_mixed[: len(grad)], to_hidden[: len(grad)], None, None, None, None
+
+
+def rounded(x: Tensor) -> Tensor:
+    """`longer` for the products that are laid out; float32 needs it not."""
+    return longer(x) if x.dtype == torch.bfloat16 else x
 
 
 def activation_back(grad: Tensor, x: Tensor, activation: str) -> Tensor:

@@ -83,10 +83,28 @@ class Linear(nn.Linear):
             return multiplies_in_bfloat16()
         return dtype == torch.float32 and x.shape[0] <= FEW and not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"))
 
+    def frees(self, x: Tensor) -> bool:
+        """Whether the way back to x may be written out, with `forth` and `back`: of a frozen map on a CPU, on rows of its own kind."""
+        weight = self.weight
+        if x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu"):
+            return self.packs(x)
+        return x.is_cpu and x.dtype == weight.dtype and not weight.requires_grad
+
+    def forth(self, x: Tensor) -> Tensor:
+        """What `forward` gives where there is a way back, also where autograd has been told that there is none."""
+        return self(x) if x.dtype == torch.bfloat16 else F.linear(x, self.weight, self.bias)
+
+    def back(self, grad: Tensor, beside: Tensor | None = None) -> Tensor:
+        """(N, O) -> (N, I): the gradient of its input, and another one added in the same go."""
+        if grad.dtype != torch.bfloat16:
+            return grad @ self.weight if beside is None else torch.addmm(beside, grad, self.weight)
+        weight = self.packed(self.whole, True)
+        return product(grad, weight, None) if beside is None else product_plus(grad, beside, weight, None)
+
     def packed(self, part: Part, transposed: bool) -> Tensor:
         """The weight of a part in oneDNN's layout, made when it is first asked for and again when the weight has changed."""
         whole = self.weight
-        now = whole.data_ptr(), whole._version
+        now = whole.data_ptr(), 0 if whole.is_inference() else whole._version  # made in inference_mode it counts no changes
         if self.layouts is None or self.layouts[0] != now:
             self.layouts = now, {}
         layouts = self.layouts[1]
