@@ -4,13 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from benchmarks import ours
 from benchmarks.common import Options, alternate, read_options, write
 from softcue.base import Base
 from softcue.batch import pack
-from softcue.encoder.linear import Linear, product
+from softcue.encoder.linear import Linear
 from softcue.evaluation import ROWS
 from softcue.evaluation import batches as token_batches
 from softcue.layout import Layout
@@ -38,18 +37,13 @@ def products(base: Base, batches: Sequence[Sequence[Item]], backward: bool) -> C
                 outputs, inputs = linear.weight.shape
                 linear(operand[rows, inputs])  # laid out beforehand, as in the encoder: the quickest product there is
                 if backward:
-                    back(linear, operand[rows, outputs])
+                    linear.back(operand[rows, outputs])
         for shape in shapes * dims.layers:
             for _ in range(3 if backward else 1):  # backward has twice as many as forward
                 wide[shape] @ wide[shape].mT
                 square[shape] @ wide[shape]
 
     return run
-
-
-def back(linear: Linear, grad: Tensor) -> Tensor:
-    """The product of a map's way back: with the weight laid out where that can be."""
-    return product(grad, linear.packed(linear.whole, True), None) if linear.packs(grad) else grad @ linear.weight
 
 
 def measure(size: str, task: str, options: Options) -> list[dict[str, Any]]:

@@ -184,7 +184,7 @@ class Sight:
     @property
     def changes_front(self) -> bool:
         """Whether logits towards the prefix are more than products."""
-        return self.prefix is not None and (self.prefix.rescore is not None or self.prefix.length is not None)
+        return self.prefix is not None and not self.prefix.plain
 
     def front_mask(self, logits: Tensor) -> Tensor | None:
         """(b, H, t, P) logits towards the prefix -> what to add to them, (b, H|1, t|1, P) float32, or None."""

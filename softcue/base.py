@@ -6,6 +6,7 @@ from functools import cached_property
 
 import torch
 
+from softcue.encoder.linear import multiplies_in_bfloat16
 from softcue.encoder.load import Backbone, load_encoder
 from softcue.errors import RequestError
 from softcue.text import Text
@@ -57,4 +58,4 @@ def best_dtype(device: str) -> torch.dtype:
     """bfloat16 where the device has units for it, else float32."""
     if device.startswith("cuda"):
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+    return torch.bfloat16 if multiplies_in_bfloat16() else torch.float32

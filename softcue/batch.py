@@ -128,12 +128,6 @@ class Batch:
             rows=rows if self.rows is None else self.rows[rows],
         )
 
-    def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on `device`."""
-        if self.device == torch.device(device):
-            return self
-        return moved(self, device)
-
 
 def moved(record: T, device: torch.device | str) -> T:
     """A dataclass with its tensors on `device`."""

@@ -17,8 +17,7 @@ def takes(rows: Tensor, prefix: Prefix | None) -> bool:
     """Whether it can be done so: in 16 bits, on a GPU that has the kernel, with logits towards the prefix that are products alone."""
     if rows.device.type != "cuda" or rows.dtype not in (torch.bfloat16, torch.float16):
         return False
-    plain = prefix is None or (prefix.rescore is None and prefix.length is None)
-    return plain and rows.shape[-1] <= WIDEST and rows.shape[-1] % STEP == 0 and _is_there(rows.device)
+    return (prefix is None or prefix.plain) and rows.shape[-1] <= WIDEST and rows.shape[-1] % STEP == 0 and _is_there(rows.device)
 
 
 @cache
@@ -36,9 +35,9 @@ def attend_flash(
 ) -> Tensor:  # (M, H * K)
     """Let every query look at its own example's prefix and rows."""
     batch, count = layout.batch, 0 if prefix is None else prefix.key.shape[1]
-    keys = layout.in_front(count)
+    key_starts = layout.starts_int32 if prefix is None else layout.in_front(count).starts
     if query is None:
-        starts, longest = layout.in_front(0).starts, batch.longest
+        starts, longest = layout.starts_int32, batch.longest
     else:
         starts, longest = torch.arange(len(query) + 1, dtype=torch.int32, device=rows.device), 1
     if prefix is not None:
@@ -46,7 +45,7 @@ def attend_flash(
         query = own.squeeze(1) if query is None else query
         rows = _fronted(rows, layout, prefix)
     query, key, value = rows.unbind(1) if query is None else (query, *rows.unbind(1))
-    return varlen(query, key, value, starts, keys.starts, longest, batch.longest + count, scale, rate).flatten(1)
+    return varlen(query, key, value, starts, key_starts, longest, batch.longest + count, scale, rate).flatten(1)
 
 
 def _fronted(rows: Tensor, layout: Layout, prefix: Prefix) -> Tensor:

@@ -90,6 +90,11 @@ class Layout:
         """(B + 1,) each example's first row in the batch, and one past the last."""
         return torch.tensor([0, *accumulate(self.batch.lengths)]).to(self.batch.device)
 
+    @cached_property
+    def starts_int32(self) -> Tensor:
+        """The same, as flash attention takes them."""
+        return self.starts.int()
+
     def in_front(self, count: int) -> InFront:
         """With `count` tokens in front of each example."""
         if count not in self._in_front:

@@ -53,6 +53,11 @@ class Prefix(NamedTuple):
     # logits (b, H, t, P) of the rows of examples (b,) towards their prefix -> what to add to them, float32
     length: Tensor | None = None  # (B,) where examples have prefixes of different length; None: all P
 
+    @property
+    def plain(self) -> bool:
+        """Whether logits towards it are products and no more."""
+        return self.rescore is None and self.length is None
+
 
 @dataclass
 class Context:

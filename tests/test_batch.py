@@ -113,8 +113,7 @@ def test_an_example_without_tokens_is_named() -> None:
         pack([Example([2, 3], [0, 0], [0]), Example([], [], [])])
 
 
-def test_moving_a_batch_keeps_what_stays_on_the_host() -> None:
-    batch = pack([Example([2, 7, 3], [0] * 3, [0, 2], [1])], reserve=2, shift=2)
-    moved = batch.to("meta")
+def test_a_batch_on_another_device_keeps_what_stays_on_the_host() -> None:
+    moved = pack([Example([2, 7, 3], [0] * 3, [0, 2], [1])], reserve=2, shift=2, device="meta")
     assert moved.token.device.type == moved.special.device.type == "meta"
     assert (moved.lengths, moved.reach, moved.runs) == ((5,), 5, ((0, 0, 1),))

@@ -22,7 +22,7 @@ Called = list[tuple[int, int]]  # the longest queries and keys of each call
 
 def plain(rows: Tensor, prefix: Prefix | None) -> bool:
     """What `takes` asks besides the device."""
-    return prefix is None or (prefix.rescore is None and prefix.length is None)
+    return prefix is None or prefix.plain
 
 
 @pytest.fixture
@@ -57,8 +57,8 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Called:
     return found
 
 
-def packed() -> Batch:
-    return pack([Example([5] * n, [0] * n, [0]) for n in RAGGED])
+def packed(device: str = "cpu") -> Batch:
+    return pack([Example([5] * n, [0] * n, [0]) for n in RAGGED], device=device)
 
 
 def leaves(parts: int) -> tuple[Tensor, ...]:
@@ -155,7 +155,7 @@ def test_it_takes_sixteen_bits_on_a_gpu_that_has_it_and_no_more(monkeypatch: pyt
 @pytest.mark.parametrize("fronted", [False, True])
 def test_the_kernel_itself_is_near_what_float32_gives(fronted: bool) -> None:
     rows, key, value, query = (x.detach().to("cuda", torch.bfloat16).requires_grad_(True) for x in leaves(3))
-    prefix, layout = Prefix(key, value) if fronted else None, Layout(packed().to("cuda"))
+    prefix, layout = Prefix(key, value) if fronted else None, Layout(packed("cuda"))
     assert flash.takes(rows, prefix)
     exact = [x.detach().float().cpu().requires_grad_(True) for x in (rows, key, value, query)]
     slow = Prefix(exact[1], exact[2]) if fronted else None

@@ -96,7 +96,7 @@ class Linear(nn.Linear):
 
     def back(self, grad: Tensor, beside: Tensor | None = None) -> Tensor:
         """(N, O) -> (N, I): the gradient of its input, and another one added in the same go."""
-        if grad.dtype != torch.bfloat16:
+        if grad.dtype != torch.bfloat16 or not self.packs(grad):
             return grad @ self.weight if beside is None else torch.addmm(beside, grad, self.weight)
         weight = self.packed(self.whole, True)
         return product(grad, weight, None) if beside is None else product_plus(grad, beside, weight, None)
