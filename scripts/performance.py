@@ -54,6 +54,8 @@ TAIL = """## What makes it fast
   number for each row and head; nothing is gathered, padded or stored in between.
 - `softcue/kernels/norm.cpp`: dropout, residual and norm are one pass, and dropout's factors are drawn again on the way back.
 - `softcue/kernels/gelu.cpp`: GELU and its slope come from one exponential.
+- `softcue/kernels/matmul.cpp`: in float32 a frozen weight is laid out as it is multiplied, panel by panel in the cache, and GELU, sums and
+  the slope's product are of the same pass.
 - `softcue/kernels/thin.cpp`: LoRA's two thin products, their scale and their sum are one pass, over rows of any mix of seats.
 
 Where those were not built, and for DeBERTa, whose logits add more than a number for each distance:
@@ -67,7 +69,7 @@ And everywhere:
 
 - `softcue/protocol.py`, `keep`: dropout compares 8 random bits a number as integers.
 - `softcue/encoder/core.py`: of the last layer only the rows that the head reads are computed: [CLS], or each word's first token.
-- `softcue/encoder/linear.py`: frozen weights are laid out once as the processor's kernels read them (in float32 for few rows alone).
+- `softcue/encoder/linear.py`: in bfloat16 frozen weights are laid out once as the processor's kernels read them.
 - `softcue/batch.py`: a batch is cut from one tensor, which is made and moved as a whole.
 - `softcue/encoder/linear.py`, `longer`: a product's rows are rounded up to few numbers, so that new batches need no new kernels.
 - `softcue/encoder/frozen.py`: what follows attention in a frozen layer is one step for autograd instead of ten, and products add the

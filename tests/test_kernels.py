@@ -17,7 +17,8 @@ import softcue.kernels
 from softcue.attention import attend, attend_once
 from softcue.batch import Example, pack
 from softcue.kernels import library, takes, thin
-from softcue.kernels.gelu import gelu
+from softcue.kernels.gelu import forth, gelu
+from softcue.kernels.matmul import matmul, matmul_back, matmul_gelu
 from softcue.kernels.norm import add_norm, fits
 from softcue.layout import Layout
 from softcue.protocol import Prefix, Silent
@@ -215,6 +216,47 @@ def test_gelu_and_its_slope_are_those_of_the_normal_distribution(dtype: torch.dt
     torch.testing.assert_close(*slopes, **close)
     with torch.no_grad():
         assert torch.equal(gelu(x), ours) and gelu(torch.tensor([torch.nan], dtype=dtype)).isnan()
+
+
+SHAPES = [(1, 5, 3), (6, 8, 16), (7, 24, 40), (13, 385, 17), (400, 500, 30), (769, 800, 100)]  # the last: blocks of rows, and of depth
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_product_is_torchs_whatever_is_done_with_it(shape: tuple[int, int, int]) -> None:
+    rows, inputs, outputs = shape
+    x, weight, bias = drawn(rows, 2 * inputs)[:, :inputs], drawn(outputs, inputs, seed=1), drawn(outputs, seed=2)
+    beside, into = drawn(rows, outputs, seed=3), drawn(rows, 2 * inputs, seed=4)[:, inputs:]
+    grad, factor = drawn(rows, outputs, seed=5), drawn(rows, inputs, seed=6)
+    near = {"rtol": 1e-4, "atol": 1e-6 * (inputs * outputs) ** 0.5 + 1e-5}
+    plain = nn.functional.linear(x, weight)
+    torch.testing.assert_close(matmul(x, weight, None), plain, **near)
+    torch.testing.assert_close(matmul(x, weight, bias), plain + bias, **near)
+    torch.testing.assert_close(matmul(x, weight, None, beside), plain + beside, **near)
+    torch.testing.assert_close(matmul(x, weight, bias, beside), plain + bias + beside, **near)
+    torch.testing.assert_close(matmul_back(grad, weight), grad @ weight, **near)
+    torch.testing.assert_close(matmul_back(grad, weight, into), grad @ weight + into, **near)
+    torch.testing.assert_close(matmul_back(grad, weight, None, factor), (grad @ weight) * factor, **near)
+    torch.testing.assert_close(matmul_back(grad, weight, into, factor), (grad @ weight + into) * factor, **near)
+    slope = torch.empty_like(plain)
+    for ours, theirs in zip((matmul_gelu(x, weight, bias, slope), slope), forth(plain + bias), strict=True):
+        torch.testing.assert_close(ours, theirs, **near)
+    assert torch.equal(matmul_gelu(x, weight, bias), gelu(matmul(x, weight, bias)))
+
+
+def test_a_row_gets_the_same_bits_alone_and_beside_others_on_one_thread_and_on_two() -> None:
+    x, weight, bias = drawn(800, 500), drawn(70, 500, seed=1), drawn(70, seed=2)
+    for once in (lambda x: matmul(x, weight, bias), lambda x: matmul_back(x, weight.mT.contiguous())):
+        found = on_one_thread_and_on_two(lambda once=once: once(x))
+        assert torch.equal(*found)
+        for few in (slice(0, 1), slice(3, 10), slice(390, 397), slice(796, 800)):
+            assert torch.equal(once(x[few].contiguous()), found[0][few])
+
+
+def test_what_is_not_a_number_stays_in_its_row() -> None:
+    x = drawn(9, 20)
+    x[4, 7] = torch.nan
+    wrong = matmul(x, drawn(19, 20, seed=1), None).isnan()
+    assert wrong[4].all() and int(wrong.sum()) == 19
 
 
 RUNS = ((2, 0, 70), (0, 70, 71), (3, 71, 150))  # seat, first row, one past the last: more than one block, and a seat that is away

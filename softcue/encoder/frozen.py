@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from softcue.encoder.linear import ACTIVATIONS, FUSED, Linear, longer
-from softcue.kernels import gelu, takes
+from softcue.kernels import takes
 from softcue.kernels.norm import Found, back, forth
 
 
@@ -24,12 +24,12 @@ class Half:
 
     def forth(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Found]:
         """(M, I), (M, D) -> (M, D)"""
-        return forth(self.linear.forth(x), residual, self.norm, self.rate)
+        return forth(self.linear(x), residual, self.norm, self.rate)
 
-    def back(self, grad: Tensor, found: Found) -> tuple[Tensor, Tensor]:
-        """(M, D) -> (M, I), (M, D): the gradients of x and of the residual."""
+    def back(self, grad: Tensor, found: Found, factor: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(M, D) -> (M, I), (M, D): the gradients of x, times a factor, and of the residual."""
         to_linear, to_total = back(grad, self.norm, self.rate, found)
-        return self.linear.back(to_linear), to_total
+        return self.linear.back(to_linear, factor=factor), to_total
 
 
 def project(linear: Linear, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,7 +42,7 @@ class _Project(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, linear: Linear) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def, override]
         ctx.linear = linear
-        return linear.forth(x), x.view_as(x)
+        return linear(x), x.view_as(x)
 
     @staticmethod
     def backward(ctx, grad: Tensor, beside: Tensor):  # type: ignore[no-untyped-def, override]
@@ -59,9 +59,12 @@ class _Finish(torch.autograd.Function):
     @staticmethod
     def forward(ctx, mixed: Tensor, hidden: Tensor, first: Half, up: Linear, activation: str, second: Half) -> Tensor:  # type: ignore[no-untyped-def, override]
         middle, found = first.forth(rounded(mixed), rounded(hidden))
-        wide = up.forth(middle)
-        quick = activation == "gelu" and takes(wide)
-        active, kept = gelu.forth(wide) if quick else (ACTIVATIONS[activation](wide), wide)
+        quick = activation == "gelu" and takes(middle)
+        if quick:
+            active, kept = up.with_slope(middle)
+        else:
+            kept = up(middle)
+            active = ACTIVATIONS[activation](kept)
         closed, found_last = second.forth(active, middle)
         ctx.parts = first, up, None if quick else activation, second
         ctx.seeds = found.seed, found_last.seed
@@ -71,8 +74,9 @@ class _Finish(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def, override]
         (first, up, activation, second), (kept, *found) = ctx.parts, ctx.saved_tensors
-        to_active, to_middle = second.back(rounded(grad), Found(ctx.seeds[1], *found[4:]))
-        to_wide = to_active.mul_(kept) if activation is None else activation_back(to_active, kept, activation)
+        slope = kept if activation is None else None
+        to_wide, to_middle = second.back(rounded(grad), Found(ctx.seeds[1], *found[4:]), slope)
+        to_wide = to_wide if activation is None else activation_back(to_wide, kept, activation)
         to_middle = up.back(to_wide, to_middle)
         to_mixed, to_hidden = first.back(to_middle, Found(ctx.seeds[0], *found[:4]))
         return to_mixed[: len(grad)], to_hidden[: len(grad)], None, None, None, None

@@ -1,4 +1,4 @@
-"""Linear: an encoder's affine map, whose frozen weight is laid out once as the processor's kernels read it."""
+"""Linear: an encoder's affine map, which frozen on a CPU is quicker than torch's: laid out once in bfloat16, by a kernel in float32."""
 
 from collections.abc import Callable
 from functools import cache
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from softcue.kernels.gelu import gelu
+from softcue.kernels.gelu import forth, gelu
+from softcue.kernels.matmul import fits, matmul, matmul_back, matmul_gelu
 
 Part = tuple[int, int]  # outputs of a map, from and up to
 Packed = dict[tuple[Part, bool], Tensor]  # (part, whether transposed) -> weight in oneDNN's own layout
@@ -22,7 +23,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "swish": F.silu,
     "tanh": torch.tanh,
 }
-FEW = 128  # rows in float32 up to which laid-out weights are the quicker ones
 FUSED = {"gelu": ("gelu", "none"), "gelu_new": ("gelu", "tanh"), "gelu_pytorch_tanh": ("gelu", "tanh"), "relu": ("relu", "")}
 
 
@@ -30,7 +30,8 @@ class Linear(nn.Linear):
     """nn.Linear, with the same numbers; frozen on a CPU it is quicker, above all for few rows.
 
     torch gives its libraries the weight as it lies and they lay it out anew at every product, which for the rows of one short
-    text takes longer than the product. A copy or a checkpoint is without the layouts.
+    text takes longer than the product. In bfloat16 that is done once, in float32 by a kernel that does it quickly. A copy or a
+    checkpoint is without the layouts.
     """
 
     layouts: tuple[tuple[int, int], Packed] | None = None  # what the weight was, and how it was laid out then
@@ -50,56 +51,75 @@ class Linear(nn.Linear):
     def part(self, x: Tensor, first: int, end: int) -> Tensor:
         """(N, I) -> (N, end - first): the outputs from `first` up to `end`."""
         bias = None if self.bias is None else self.bias[first:end]
-        if not self.packs(x):
+        if not self.quick(x):
             if x.device.type == "cpu" and (x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")):
                 return F.linear(longer(x), self.weight[first:end], bias)[: len(x)]
             return F.linear(x, self.weight[first:end], bias)
         if torch.is_grad_enabled() and x.requires_grad:
             made: Tensor = _Frozen.apply(x, self, (first, end), bias)
             return made
-        return product(x, self.packed((first, end), False), bias)
+        return self.product(x, (first, end), bias)
 
     def activated(self, x: Tensor, activation: str) -> Tensor:
         """(N, I) -> (N, O): the map and an activation of ACTIVATIONS, in one go where backward does not need what lies between."""
         if activation in FUSED and self.packs(x) and not (torch.is_grad_enabled() and x.requires_grad):
-            return product(x, self.packed(self.whole, False), self.bias, *FUSED[activation])
+            return product(x, self.packed(self.whole, False), self.bias, None, *FUSED[activation])
+        if activation == "gelu" and not torch.is_grad_enabled() and self.multiplies(x):
+            return matmul_gelu(x, self.weight, self.bias)
         return ACTIVATIONS[activation](self(x))
+
+    def with_slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, I) -> (N, O), (N, O): GELU of the map, and its slope for the way back; of rows that the kernels take."""
+        if self.multiplies(x):
+            slope = x.new_empty(x.shape[0], self.out_features)
+            return matmul_gelu(x, self.weight, self.bias, slope), slope
+        return forth(self(x))
 
     def added(self, x: Tensor, residual: Tensor) -> Tensor:
         """(N, I), (N, O) -> (N, O): the map and a sum, in one go where there is no way back."""
-        if self.packs(x) and not torch.is_grad_enabled():
-            return product_plus(x, residual, self.packed(self.whole, False), self.bias)
+        if self.quick(x) and not torch.is_grad_enabled():
+            return self.product(x, self.whole, self.bias, residual)
         return residual + self(x)
 
-    def packs(self, x: Tensor) -> bool:
-        """Whether the weight is such as can be laid out, frozen and on a CPU, and the product is quicker for it.
+    def quick(self, x: Tensor) -> bool:
+        """Whether `product` takes rows: the weight is frozen, and there is a quicker way than torch's own."""
+        return self.packs(x) if x.dtype == torch.bfloat16 else self.multiplies(x)
 
-        That is in bfloat16 where the processor multiplies in it, and in float32 for few rows without a way back.
-        """
+    def packs(self, x: Tensor) -> bool:
+        """Whether the weight is frozen in bfloat16 on a processor that multiplies in it, and can be laid out."""
         weight, dtype = self.weight, x.dtype
-        if not (x.is_cpu and dtype == weight.dtype and x.dim() == 2 and x.shape[0] and operators_are_there()) or weight.requires_grad:
+        if not (x.is_cpu and dtype == weight.dtype == torch.bfloat16 and x.dim() == 2 and x.shape[0]) or weight.requires_grad:
             return False
-        if dtype == torch.bfloat16:
-            return multiplies_in_bfloat16()
-        return dtype == torch.float32 and x.shape[0] <= FEW and not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"))
+        return operators_are_there() and multiplies_in_bfloat16()
+
+    def multiplies(self, x: Tensor) -> bool:
+        """Whether the weight is frozen in float32 on a CPU, and there is a kernel for it."""
+        return fits(x, self.weight) and not self.weight.requires_grad and not torch.is_autocast_enabled("cpu")
 
     def frees(self, x: Tensor) -> bool:
-        """Whether the way back to x may be written out, with `forth` and `back`: of a frozen map on a CPU, on rows of its own kind."""
+        """Whether the way back to x may be written out, with `back`: of a frozen map on a CPU, on rows of its own kind."""
         weight = self.weight
         if x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu"):
             return self.packs(x)
         return x.is_cpu and x.dtype == weight.dtype and not weight.requires_grad
 
-    def forth(self, x: Tensor) -> Tensor:
-        """What `forward` gives where there is a way back, also where autograd has been told that there is none."""
-        return self(x) if x.dtype == torch.bfloat16 else F.linear(x, self.weight, self.bias)
+    def product(self, x: Tensor, part: Part, bias: Tensor | None, beside: Tensor | None = None) -> Tensor:
+        """(N, I) -> (N, end - first): of what is `quick`, and a sum in the same go."""
+        if x.dtype == torch.bfloat16:
+            return product(x, self.packed(part, False), bias, beside)
+        return matmul(x, self.weight[slice(*part)], bias, beside)
 
-    def back(self, grad: Tensor, beside: Tensor | None = None) -> Tensor:
-        """(N, O) -> (N, I): the gradient of its input, and another one added in the same go."""
-        if grad.dtype != torch.bfloat16 or not self.packs(grad):
-            return grad @ self.weight if beside is None else torch.addmm(beside, grad, self.weight)
-        weight = self.packed(self.whole, True)
-        return product(grad, weight, None) if beside is None else product_plus(grad, beside, weight, None)
+    def back(self, grad: Tensor, beside: Tensor | None = None, factor: Tensor | None = None, part: Part | None = None) -> Tensor:
+        """(N, O) -> (N, I): the gradient of its input, another one added, and all times a factor; of a part: by its outputs alone."""
+        part = part or self.whole
+        if self.multiplies(grad):
+            return matmul_back(grad, self.weight[slice(*part)], beside, factor)
+        if self.packs(grad):
+            made = product(grad, self.packed(part, True), None, beside)
+        else:
+            weight = self.weight[slice(*part)]
+            made = grad @ weight if beside is None else torch.addmm(beside, grad, weight)
+        return made if factor is None else made.mul_(factor)
 
     def packed(self, part: Part, transposed: bool) -> Tensor:
         """The weight of a part in oneDNN's layout, made when it is first asked for and again when the weight has changed."""
@@ -116,29 +136,27 @@ class Linear(nn.Linear):
 
 
 class _Frozen(torch.autograd.Function):
-    """The product of a frozen map; backward to its input alone, by a layout of its own."""
+    """The product of a frozen map; backward to its input alone."""
 
     @staticmethod
     def forward(ctx, x: Tensor, linear: Linear, part: Part, bias: Tensor | None) -> Tensor:  # type: ignore[no-untyped-def, override]
         ctx.linear, ctx.part = linear, part
-        return product(x, linear.packed(part, False), bias)
+        return linear.product(x, part, bias)
 
     @staticmethod
     def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def, override]
-        return product(grad, ctx.linear.packed(ctx.part, True), None), None, None, None
+        return ctx.linear.back(grad, part=ctx.part), None, None, None
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "none", algorithm: str = "") -> Tensor:
-    """(N, I) -> (N, O) through a weight laid out by oneDNN, and an activation of FUSED."""
+def product(
+    x: Tensor, weight: Tensor, bias: Tensor | None, beside: Tensor | None = None, activation: str = "none", algorithm: str = ""
+) -> Tensor:
+    """(N, I), (N, O) -> (N, O) through a weight laid out by oneDNN, and a sum or an activation of FUSED in the same go."""
     rows = longer(x)
-    made: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, activation, [], algorithm)
-    return made if rows is x else made[: x.shape[0]]
-
-
-def product_plus(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """(N, I), (N, O) -> (N, O): product and sum in one go."""
-    rows = longer(x)
-    made: Tensor = torch.ops.mkldnn._linear_pointwise.binary(rows, longer(residual), weight, bias, "add")
+    if beside is None:
+        made: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, activation, [], algorithm)
+    else:
+        made = torch.ops.mkldnn._linear_pointwise.binary(rows, longer(beside), weight, bias, "add")
     return made if rows is x else made[: x.shape[0]]
 
 

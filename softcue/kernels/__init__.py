@@ -57,6 +57,24 @@ class Gelu(ctypes.Structure):
     _fields_ = [("count", _long), *((name, _pointer) for name in ("x", "y", "slope")), ("threads", _int)]
 
 
+class Matmul(ctypes.Structure):
+    """Matmul in matmul.cpp, which says what each is."""
+
+    _fields_ = [
+        *((name, _long) for name in ("rows", "depth", "columns")),
+        ("x", _pointer),
+        ("x_row", _long),
+        ("weight", _pointer),
+        *((name, _long) for name in ("weight_row", "back")),
+        *((name, _pointer) for name in ("bias", "beside")),
+        ("beside_row", _long),
+        ("factor", _pointer),
+        ("active", _long),
+        *((name, _pointer) for name in ("slope", "y")),
+        ("threads", _int),
+    ]
+
+
 class Thin(ctypes.Structure):
     """Thin in thin.cpp, which says what each is."""
 

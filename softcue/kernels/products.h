@@ -11,11 +11,22 @@ struct Matrix {
     long row, column;
 };
 
+// What sums begin with: numbers that lie as c does, and a row that is added to all; null: nothing.
+struct Start {
+    const float *at;
+    long row;
+    const float *bias;
+    inline Start of(long i) const { return {at ? at + i * row : nullptr, row, bias}; }  // the rows from i on
+};
+
 template <int ROWS, int VECTORS>
-INLINE void tile(long depth, Matrix a, const float *b, long b_row, float *c, long c_row, bool add) {
+INLINE void tile(long depth, Matrix a, const float *b, long b_row, float *c, long c_row, Start start) {
     Floats total[ROWS][VECTORS];
     for (int i = 0; i < ROWS; i++)
-        for (int j = 0; j < VECTORS; j++) total[i][j] = add ? load(c + i * c_row + j * LANES) : Floats{};
+        for (int j = 0; j < VECTORS; j++) total[i][j] = start.at ? load(start.at + i * start.row + j * LANES) : Floats{};
+    if (start.bias)
+        for (int i = 0; i < ROWS; i++)
+            for (int j = 0; j < VECTORS; j++) total[i][j] += load(start.bias + j * LANES);
     for (long l = 0; l < depth; l++) {
         Floats right[VECTORS];
         for (int j = 0; j < VECTORS; j++) right[j] = load(b + l * b_row + j * LANES);
@@ -30,22 +41,23 @@ INLINE void tile(long depth, Matrix a, const float *b, long b_row, float *c, lon
 
 // The last rows that make no whole tile, ROWS of them or fewer.
 template <int ROWS, int VECTORS>
-INLINE void rest(long rows, long depth, Matrix a, const float *b, long b_row, float *c, long c_row, bool add) {
-    if (rows == ROWS) return tile<ROWS, VECTORS>(depth, a, b, b_row, c, c_row, add);
-    if constexpr (ROWS > 1) rest<ROWS - 1, VECTORS>(rows, depth, a, b, b_row, c, c_row, add);
+INLINE void rest(long rows, long depth, Matrix a, const float *b, long b_row, float *c, long c_row, Start start) {
+    if (rows == ROWS) return tile<ROWS, VECTORS>(depth, a, b, b_row, c, c_row, start);
+    if constexpr (ROWS > 1) rest<ROWS - 1, VECTORS>(rows, depth, a, b, b_row, c, c_row, start);
 }
 
 template <int VECTORS>
-INLINE void strip(long rows, long depth, Matrix a, const float *b, long b_row, float *c, long c_row, bool add) {
+INLINE void strip(long rows, long depth, Matrix a, const float *b, long b_row, float *c, long c_row, Start start) {
     long i = 0;
-    for (; i + TALL <= rows; i += TALL) tile<TALL, VECTORS>(depth, {a.at + i * a.row, a.row, a.column}, b, b_row, c + i * c_row, c_row, add);
-    rest<TALL - 1, VECTORS>(rows - i, depth, {a.at + i * a.row, a.row, a.column}, b, b_row, c + i * c_row, c_row, add);
+    for (; i + TALL <= rows; i += TALL)
+        tile<TALL, VECTORS>(depth, {a.at + i * a.row, a.row, a.column}, b, b_row, c + i * c_row, c_row, start.of(i));
+    rest<TALL - 1, VECTORS>(rows - i, depth, {a.at + i * a.row, a.row, a.column}, b, b_row, c + i * c_row, c_row, start.of(i));
 }
 
 inline void multiply(long rows, long columns, long depth, Matrix a, const float *b, long b_row, float *c, long c_row, bool add) {
     long j = 0;
-    for (; j + 2 * LANES <= columns; j += 2 * LANES) strip<2>(rows, depth, a, b + j, b_row, c + j, c_row, add);
-    for (; j < columns; j += LANES) strip<1>(rows, depth, a, b + j, b_row, c + j, c_row, add);
+    for (; j + 2 * LANES <= columns; j += 2 * LANES) strip<2>(rows, depth, a, b + j, b_row, c + j, c_row, {add ? c + j : nullptr, c_row, nullptr});
+    for (; j < columns; j += LANES) strip<1>(rows, depth, a, b + j, b_row, c + j, c_row, {add ? c + j : nullptr, c_row, nullptr});
 }
 
 typedef float Eight __attribute__((vector_size(32), aligned(4), may_alias));

@@ -39,14 +39,16 @@ INLINE void store(bfloat16 *to, Floats x) {
     *reinterpret_cast<Halves *>(to) = __builtin_convertvector(rounded, Halves);
 }
 
-// Of the first `count` lanes.
+// Of the first `count` lanes, or of all.
 template <typename T> INLINE Floats load_some(const T *from, long count) {
+    if (count >= LANES) return load(from);
     T whole[LANES] = {};
     std::memcpy(whole, from, count * sizeof(T));
     return load(whole);
 }
 
 template <typename T> INLINE void store_some(T *to, Floats x, long count) {
+    if (count >= LANES) return store(to, x);
     T whole[LANES];
     store(whole, x);
     std::memcpy(to, whole, count * sizeof(T));

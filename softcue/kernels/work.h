@@ -15,9 +15,11 @@ struct Scratch {
 };
 
 // Runs `work` for every number below `pieces`, each thread with `room` numbers of scratch; 1 where there is no memory for it.
-template <typename Call> int share(const Call &call, long pieces, long room, int32_t threads, void (*work)(const Call &, long, Scratch)) {
+// A thread takes `together` neighbours at a time, by default as many as read the same part of memory and keep all threads at work.
+template <typename Call>
+int share(const Call &call, long pieces, long room, int32_t threads, void (*work)(const Call &, long, Scratch), long together = 0) {
     int32_t failed = 0;
-    long together = pieces / (8 * threads) + 1;  // neighbours read the same part of memory
+    if (!together) together = pieces / (8 * threads) + 1;
 #pragma omp parallel num_threads(threads) if (pieces > 1) reduction(| : failed)
     {
         float *own = static_cast<float *>(std::malloc((room + 1) * sizeof(float)));

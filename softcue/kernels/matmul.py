@@ -1,0 +1,55 @@
+"""Products of rows with a frozen weight in float32, and what goes before and after them, by matmul.cpp.
+
+A row gets the same bits whatever rows are beside it, and on any number of threads.
+"""
+
+import torch
+from torch import Tensor
+
+from softcue.kernels import Matmul, address, call, takes
+
+
+def fits(x: Tensor, weight: Tensor) -> bool:
+    """Whether there is a kernel for their product."""
+    return x.dtype == weight.dtype == torch.float32 and takes(x) and x.dim() == 2 and x.shape[0] > 0 and weight.stride(1) == 1
+
+
+def matmul(x: Tensor, weight: Tensor, bias: Tensor | None, beside: Tensor | None = None) -> Tensor:
+    """(N, I), (O, I), (O,), (N, O) -> (N, O): F.linear, and a sum."""
+    return _run(x, weight, weight.shape[0], bias=bias, beside=beside)
+
+
+def matmul_back(grad: Tensor, weight: Tensor, beside: Tensor | None = None, factor: Tensor | None = None) -> Tensor:
+    """(N, O), (O, I), (N, I), (N, I) -> (N, I): the gradient of its input, another one added; and all times a factor."""
+    return _run(grad, weight, weight.shape[1], back=True, beside=beside, factor=factor)
+
+
+def matmul_gelu(x: Tensor, weight: Tensor, bias: Tensor | None, slope: Tensor | None = None) -> Tensor:
+    """(N, I), (O, I), (O,) -> (N, O): GELU of F.linear, and its slope where there is a place for it."""
+    return _run(x, weight, weight.shape[0], bias=bias, active=True, slope=slope)
+
+
+def _run(
+    x: Tensor,
+    weight: Tensor,
+    columns: int,
+    back: bool = False,
+    bias: Tensor | None = None,
+    beside: Tensor | None = None,
+    factor: Tensor | None = None,
+    active: bool = False,
+    slope: Tensor | None = None,
+) -> Tensor:
+    x, beside, factor = _flat(x), None if beside is None else _flat(beside), None if factor is None else factor.contiguous()
+    rows, depth = x.shape
+    y = x.new_empty(rows, columns)
+    told = Matmul(
+        *(rows, depth, columns, x.data_ptr(), x.stride(0), weight.data_ptr(), weight.stride(0), back, address(bias)),
+        *(address(beside), 0 if beside is None else beside.stride(0), address(factor), active, address(slope), y.data_ptr()),
+    )
+    call("matmul", told, x.dtype)
+    return y
+
+
+def _flat(x: Tensor) -> Tensor:
+    return x if x.stride(1) == 1 else x.contiguous()
