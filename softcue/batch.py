@@ -129,11 +129,21 @@ class Batch:
         )
 
 
-def moved(record: T, device: torch.device | str) -> T:
-    """A dataclass with its tensors on `device`."""
+def sent(numbers: Tensor, device: torch.device) -> Tensor:
+    """What the host has made, on `device`, which is not waited for: memory that is not pinned is copied when a GPU has done all before."""
+    return (numbers.pin_memory() if device.type == "cuda" else numbers).to(device, non_blocking=True)
+
+
+def may_ask(x: Tensor) -> bool:
+    """Whether a number may be asked for; elsewhere than on a CPU that waits for all that the device has at hand."""
+    return x.device.type == "cpu"
+
+
+def moved(record: T, device: torch.device) -> T:
+    """A dataclass that the host has made, with its tensors `sent`."""
     fresh: Any = record
     tensors = {f.name: value for f in fields(fresh) if isinstance(value := getattr(record, f.name), Tensor)}
-    made: T = replace(fresh, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
+    made: T = replace(fresh, **{name: sent(tensor, device) for name, tensor in tensors.items()})
     return made
 
 
@@ -214,5 +224,5 @@ def _ragged(rows: Sequence[Sequence[int]]) -> list[int]:
 
 def _together(device: torch.device | str, **lists: list[int]) -> dict[str, Tensor]:
     """A tensor of each, cut from one that is made and moved as a whole: ten of their own cost more than a layer's attention."""
-    whole = torch.tensor(_joined(lists.values()), dtype=torch.long).to(device, non_blocking=True)
+    whole = sent(torch.tensor(_joined(lists.values()), dtype=torch.long), torch.device(device))
     return dict(zip(lists, whole.split([len(numbers) for numbers in lists.values()]), strict=True))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from softcue.batch import Batch, Reads
+from softcue.batch import Batch, Reads, sent
 from softcue.protocol import dropout, per_seat
 
 POOLINGS = ("cls", "mean", "pooler")
@@ -71,7 +71,7 @@ class Head(nn.Module):
 
     def target(self, values: Sequence[Any], batch: Batch) -> Tensor:
         """What the batch should give, from one value per example in the order of the request."""
-        return torch.tensor([values[i] for i in batch.order], device=batch.device)
+        return sent(torch.tensor([values[i] for i in batch.order]), batch.device)
 
     def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """(B,) summed loss and (B,) what it counts, so that a mean can be formed per seat."""
@@ -148,12 +148,12 @@ class TokenHead(Head, kind="tag"):
     @staticmethod
     def owner(batch: Batch) -> Tensor:
         """(W,) the example that each word belongs to."""
-        return torch.repeat_interleave(torch.tensor(batch.words)).to(batch.device)
+        return sent(torch.repeat_interleave(torch.tensor(batch.words)), batch.device)
 
     def target(self, values: Sequence[Any], batch: Batch) -> Tensor:
         """Tag numbers of the words that truncation left, in the batch's order."""
         kept = zip(batch.order, batch.words, strict=True)
-        return torch.tensor([tag for i, count in kept for tag in values[i][:count]], dtype=torch.long, device=batch.device)
+        return sent(torch.tensor([tag for i, count in kept for tag in values[i][:count]], dtype=torch.long), batch.device)
 
     def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross-entropy summed over the words of each example, and their number."""

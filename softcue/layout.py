@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from softcue.batch import Batch, moved
+from softcue.batch import Batch, moved, sent
 
 MOST = 2**17  # logits of one head in a bucket of several examples, on CPU: more have left its cache before they are read again
 FIXED = 12_288  # logits of one head that cost about as much as what a bucket costs whatever its size
@@ -88,7 +88,7 @@ class Layout:
     @cached_property
     def starts(self) -> Tensor:
         """(B + 1,) each example's first row in the batch, and one past the last."""
-        return torch.tensor([0, *accumulate(self.batch.lengths)]).to(self.batch.device)
+        return sent(torch.tensor([0, *accumulate(self.batch.lengths)]), self.batch.device)
 
     @cached_property
     def starts_int32(self) -> Tensor:
@@ -174,8 +174,8 @@ def _places(batch: Batch) -> Places:
     return Places(
         buckets=tuple(moved(bucket, batch.device) for bucket in buckets),
         stretches=tuple(moved(stretch, batch.device) for stretch in stretches),
-        example=None if ordered else example.to(batch.device),
-        home=None if ordered else example.argsort().to(batch.device),
+        example=None if ordered else sent(example, batch.device),
+        home=None if ordered else sent(example.argsort(), batch.device),
     )
 
 

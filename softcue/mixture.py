@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from softcue.batch import Batch
+from softcue.batch import Batch, may_ask, sent
 from softcue.protocol import Context, Cue, Prefix
 
 
@@ -46,7 +46,7 @@ class Mixture(Cue):
         whole = len(examples) == len(batch) and tuple(seats) == batch.seats
         cue = self.cue_of(batch.seats[examples[0]])
         part = batch if whole else batch.part(examples, seats)
-        return Member(cue, torch.tensor(examples, device=batch.device), Context(part))
+        return Member(cue, sent(torch.tensor(examples), batch.device), Context(part))
 
     def rate_shares(self) -> dict[str, float]:
         """Each cue's, under the names that its parameters have here."""
@@ -120,11 +120,12 @@ def _join(present: list[tuple[Member, Prefix]], examples: int) -> Prefix:
         for member, prefix in present:
             if prefix.rescore is None:
                 continue
-            hit, local = torch.where(example[:, None] == member.examples)
-            count = prefix.key.shape[1]
+            here = example[:, None] == member.examples
+            mine, count = here.any(1), prefix.key.shape[1]
+            hit = mine.nonzero()[:, 0] if may_ask(mine) else torch.arange(len(example), device=mine.device)  # all: some for nothing
             own = torch.zeros_like(logit[hit], dtype=torch.float32)
-            own[..., :count] = prefix.rescore(logit[hit][..., :count], local)
-            added = added.index_copy(0, hit, own)
+            own[..., :count] = prefix.rescore(logit[hit][..., :count], here[hit].int().argmax(1))
+            added = added.index_copy(0, hit, torch.where(mine[hit].view(-1, *[1] * (own.dim() - 1)), own, added[hit]))
         return added
 
     return Prefix(key, value, rescore, length)

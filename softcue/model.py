@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from softcue.batch import Batch, Example, pack
+from softcue.batch import Batch, Example, pack, sent
 from softcue.encoder.core import Encoder, edits
 from softcue.heads import Head
 from softcue.mixture import Mixture
@@ -108,7 +108,7 @@ class Model(nn.Module):
             seats = [places[i].head_seat for i in examples]
             whole = len(examples) == len(batch) and tuple(seats) == batch.seats
             part = batch if whole else batch.part(examples, seats)
-            shares.append((number, torch.tensor(examples, device=batch.device), part))
+            shares.append((number, sent(torch.tensor(examples), batch.device), part))
         return shares
 
     def tuned(self) -> list[nn.Parameter]:

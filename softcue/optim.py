@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
+from softcue.batch import sent
+
 
 class SeatAdamW:
     """AdamW (Loshchilov and Hutter, 2019) on parameters whose axis 0 is the seat axis: rate, decay, clip and steps per seat.
@@ -37,7 +39,7 @@ class SeatAdamW:
         told = torch.stack([rate, decay, clip, torch.ones_like(rate) if head is None else head])
         grads = [self._gradient(i, p) for i, p in enumerate(self.parameters)]
         norm = self._norm(grads)
-        there = told.to(norm.device)
+        there = sent(told, norm.device)
         shrink = (there[2] / (norm + 1e-6)).clamp(max=1.0)
         self.steps += there[0] > 0
         if self.seats == 1:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from softcue.batch import Batch, Runs
+from softcue.batch import Batch, Runs, may_ask, sent
 from softcue.errors import RequestError
 
 
@@ -261,7 +261,7 @@ def _places(runs: Runs, device: torch.device) -> tuple[Tensor, Tensor, Tensor | 
         place = (first[:, None] + column < end[:, None]).flatten().nonzero()[:, 0]
         follow = slice(runs[0][0], runs[0][0] + len(runs))
         one_by_one = seat.tolist() == list(range(follow.start, follow.stop))
-        return row.to(device), place.to(device), follow if one_by_one else seat.to(device)
+        return sent(row, device), sent(place, device), follow if one_by_one else sent(seat, device)
 
 
 def drop(x: Tensor, rates: Tensor, seat: Tensor, training: bool) -> Tensor:
@@ -269,7 +269,7 @@ def drop(x: Tensor, rates: Tensor, seat: Tensor, training: bool) -> Tensor:
     if not training:
         return x
     rate = rates[seat]
-    if x.device.type == "cpu" and float(rate.min()) == float(rate.max()):  # elsewhere asking would wait for the device
+    if may_ask(x) and float(rate.min()) == float(rate.max()):
         return dropout(x, float(rate[0]), True)
     return x * keep(x, rate.view(-1, *[1] * (x.dim() - 1)))
 

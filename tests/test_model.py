@@ -77,6 +77,20 @@ def test_a_batch_of_many_methods_heads_and_adapters_equals_each_question_alone(f
             torch.testing.assert_close(mixed[question], alone, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kernel", ["ragged", "products"])
+def test_where_nothing_may_be_asked_a_mixed_batch_gets_the_same(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where no number may be waited for."""
+    model = crowd("bert", (*FIVE, *BASELINES))
+    model.encoder.kernel = kernel
+    with torch.inference_mode():
+        asked = answers(model, *request("bert"))
+        for module in ("mixture", "protocol"):
+            monkeypatch.setattr(f"softcue.{module}.may_ask", lambda x: False)
+        unasked = answers(model, *request("bert"))
+    for question, answer in asked.items():
+        torch.testing.assert_close(unasked[question], answer, rtol=1e-6, atol=1e-6)
+
+
 def test_the_pooler_of_a_mixed_batch_is_each_adapters_own() -> None:
     """BitFit edits the pooler, whose axis is examples and not rows."""
     model = crowd("bert", ("bitfit", "pasta", "lora"), pooling="pooler")

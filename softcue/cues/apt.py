@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from softcue.batch import sent
 from softcue.options import Options, per_seat_setting, setting
 from softcue.protocol import Context, Cue, Dims, Prefix, copies, drop, of_layer, per_seat
 
@@ -83,6 +84,6 @@ def summary(hidden: Tensor, ctx: Context, reads: str) -> Tensor:
     batch = ctx.batch
     if reads == "first":
         return hidden.index_select(0, batch.special[:, 0])
-    count = torch.tensor(batch.lengths, device=hidden.device, dtype=hidden.dtype)
+    count = sent(torch.tensor(batch.lengths, dtype=hidden.dtype), hidden.device)
     total = hidden.new_zeros(len(batch), hidden.shape[1]).index_add(0, batch.owner, batch.take(hidden))
     return total / count[:, None]

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from softcue.batch import Batch
+from softcue.batch import Batch, sent
 from softcue.errors import RequestError
 from softcue.options import Options, per_seat_setting, setting
 from softcue.protocol import Context, Cue, Dims, Facts, copies, drop, layered
@@ -65,9 +65,11 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
         slot, vector = [s for s, _ in pairs], [v for _, v in pairs]
         delta = copies(self.delta, batch, hidden.dtype)
         if vector != list(range(delta.shape[2])):
-            delta = delta.index_select(2, torch.tensor(vector, device=delta.device))
+            delta = delta.index_select(2, sent(torch.tensor(vector), delta.device))
         delta = drop(delta, self.dropout, batch.seat, self.training)  # (B, L, S, D)
-        special = batch.special if slot == list(range(batch.special.shape[1])) else batch.special[:, slot]
+        special = batch.special
+        if slot != list(range(special.shape[1])):
+            special = special.index_select(1, sent(torch.tensor(slot), special.device))
         return layered(delta, special.unsqueeze(1))
 
 

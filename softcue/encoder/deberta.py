@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from softcue.attention import Bias
-from softcue.batch import Batch
+from softcue.batch import Batch, sent
 from softcue.encoder.bert import LAYER
 from softcue.encoder.core import Edit, Embed, Encoder, Layer, Spec, affine
 from softcue.encoder.family import HEADS, Family, Settings, activation, flag, integer, must_be, read_spec
@@ -144,7 +144,7 @@ class DebertaEncoder(Encoder):
         longest = layout.columns
         row = self.distances.row(torch.arange(-longest, longest + 1))  # on the host: the stretch is known without waiting
         first, last = int(row[0]), int(row[-1])
-        row = (row - first).to(batch.device)
+        row = sent(row - first, batch.device)
         table = None if self.relative is None else self.relative.weight[first : last + 1]
         table = table if table is None or self.relative_norm is None else self.relative_norm(table)
         return Shared(table, row[:-1].flip(0), row[1:], longest, batch)
@@ -159,7 +159,7 @@ def skew(x: Tensor) -> Tensor:
 def neighbours(hidden: Tensor, batch: Batch, kernel: int) -> Tensor:
     """(N, D) -> (N, kernel * D): each row between the rows beside it, zeros beyond its own example."""
     half = kernel // 2
-    length = torch.tensor(batch.lengths).to(batch.device)[batch.owner]
+    length = sent(torch.tensor(batch.lengths), batch.device)[batch.owner]
     column = batch.index[:, None] + torch.arange(-half, half + 1, device=batch.device)
     inside = (column >= 0) & (column < length[:, None])
     row = torch.arange(len(hidden), device=batch.device)[:, None] + (column - batch.index[:, None])

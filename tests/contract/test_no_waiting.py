@@ -1,9 +1,18 @@
-"""A training step never waits for its device: on the meta device, which has no numbers, whoever asks for one gets an error."""
+"""A training step never waits for its device: on the meta device, which has no numbers, whoever asks for one gets an error.
 
+Nor does it wait by sending: a GPU that is given numbers of the host otherwise than by `sent` first ends all that it has at hand.
+"""
+
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from softcue.heads import Head
 from softcue.loop import Loop, Run
@@ -17,6 +26,24 @@ from tests.contract.cases import FAMILIES, GRID, LENGTHS, METHODS, settled
 from tests.tiny import random_examples, tiny_encoder
 
 TARGETS = {"classify": 1, "score": 0.5, "tag": [0, 1]}
+
+
+class Sending(TorchFunctionMode):
+    """An error for whoever sends numbers to the meta device as a GPU would wait for, or mixes them with numbers that are there."""
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, made = kwargs or {}, func(*args, **(kwargs or {}))
+        if not (isinstance(made, Tensor) and made.device.type == "meta"):
+            return made
+        given = tree_leaves((args, kwargs))
+        host = any(isinstance(x, Tensor) and x.device.type == "cpu" and x.dim() for x in given)
+        lists = func in (torch.tensor, torch.as_tensor) or (func is Tensor.__getitem__ and any(isinstance(x, list) for x in _index(args)))
+        assert not lists and (not host or kwargs.get("non_blocking")), f"{func} sends numbers of the host and waits"
+        return made
+
+
+def _index(args: Any) -> Any:
+    return args[1] if isinstance(args[1], tuple) else args[1:]
 
 
 def items(family: str, kind: str) -> list[Item]:
@@ -37,7 +64,8 @@ def step(family: str, method: str, kinds: tuple[str, ...], learns: bool = False,
     model = Model(encoder, [cue], heads, [Place(0, seat, seat, seat) for seat in range(seats)]).to("meta").train()
     runs = [Run(seat, items(family, kind), Training(batch=2), lambda: 0.0, seat, 1) for seat, kind in enumerate(kinds)]
     loop = Loop(model, runs, ALONE)
-    losses = loop.step(runs, nullcontext)
+    with Sending():
+        losses = loop.step(runs, nullcontext)
     assert losses.shape == (seats,) and losses.device.type == "meta"
 
 
@@ -59,3 +87,27 @@ def test_no_method_waits_alone(method: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_full_fine_tuning_does_not_wait(family: str) -> None:
     step(family, "probe", ("classify",), learns=True)
+
+
+def test_a_forward_of_all_methods_together_does_not_wait() -> None:
+    encoder, seats = tiny_encoder("bert"), range(len(METHODS))
+    cues = [Cue.registry[method](encoder.dims, settled(method, encoder.dims), 1) for method in METHODS]
+    head = Head.registry["classify"](encoder.dims.hidden, [3] * len(METHODS), "cls")
+    model = Model(encoder, cues, [head], [Place(seat, 0, 0, seat) for seat in seats]).to("meta").eval()
+    with Sending(), torch.inference_mode():
+        output = model(model.pack(random_examples("bert", [5 + seat % 3 for seat in seats]), list(seats)))
+    assert output.parts[0].logits.shape == (len(METHODS), 3)
+
+
+def test_the_guard_sees_what_a_gpu_would_wait_for() -> None:
+    there, here = torch.zeros(3, device="meta"), torch.tensor([0, 1])
+    for sends in (
+        lambda: torch.tensor([1, 2], device="meta"),
+        lambda: here.to("meta"),
+        lambda: there[here],
+        lambda: there[[0, 1]],
+    ):
+        with pytest.raises(AssertionError, match="sends numbers of the host"), Sending():
+            sends()
+    with Sending():
+        assert there[here.to("meta", non_blocking=True)].shape == (2,)
