@@ -54,8 +54,8 @@ TAIL = """## What makes it fast
   number for each row and head; nothing is gathered, padded or stored in between.
 - `softcue/kernels/norm.cpp`: dropout, residual and norm are one pass, and dropout's factors are drawn again on the way back.
 - `softcue/kernels/gelu.cpp`: GELU and its slope come from one exponential.
-- `softcue/kernels/matmul.cpp`: in float32 a frozen weight is laid out as it is multiplied, panel by panel in the cache, and GELU, sums and
-  the slope's product are of the same pass.
+- `softcue/kernels/matmul.cpp`: in float32 a frozen weight is laid out as it is multiplied, panel by panel in the cache, or once
+  where few rows ask; GELU, sums and the slope's product are of the same pass.
 - `softcue/kernels/thin.cpp`: LoRA's two thin products, their scale and their sum are one pass, over rows of any mix of seats.
 
 Where those were not built, and for DeBERTa, whose logits add more than a number for each distance:

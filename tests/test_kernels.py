@@ -18,7 +18,7 @@ from softcue.attention import attend, attend_once
 from softcue.batch import Example, pack
 from softcue.kernels import library, takes, thin
 from softcue.kernels.gelu import forth, gelu
-from softcue.kernels.matmul import matmul, matmul_back, matmul_gelu
+from softcue.kernels.matmul import lay_out, matmul, matmul_back, matmul_gelu
 from softcue.kernels.norm import add_norm, fits
 from softcue.layout import Layout
 from softcue.protocol import Prefix, Silent
@@ -241,6 +241,9 @@ def test_a_product_is_torchs_whatever_is_done_with_it(shape: tuple[int, int, int
     for ours, theirs in zip((matmul_gelu(x, weight, bias, slope), slope), forth(plain + bias), strict=True):
         torch.testing.assert_close(ours, theirs, **near)
     assert torch.equal(matmul_gelu(x, weight, bias), gelu(matmul(x, weight, bias)))
+    laid = lay_out(weight)
+    assert torch.equal(matmul(x, weight, bias, beside, laid), matmul(x, weight, bias, beside))
+    assert torch.equal(matmul_gelu(x, weight, bias, None, laid), matmul_gelu(x, weight, bias))
 
 
 def test_a_row_gets_the_same_bits_alone_and_beside_others_on_one_thread_and_on_two() -> None:

@@ -8,10 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from softcue.encoder import linear as module
-from softcue.encoder.linear import ACTIVATIONS, FUSED, Linear, longer, multiplies_in_bfloat16, operators_are_there, product
+from softcue.encoder.linear import ACTIVATIONS, FEW, FUSED, Linear, longer, multiplies_in_bfloat16, operators_are_there
 from softcue.kernels import library
 
-needs_operators = pytest.mark.skipif(not operators_are_there(), reason="this torch has no products with laid-out weights")
 needs_bfloat16 = pytest.mark.skipif(
     not (operators_are_there() and multiplies_in_bfloat16()), reason="no bfloat16 products with laid-out weights here"
 )
@@ -19,7 +18,6 @@ BFLOAT16 = pytest.param(torch.bfloat16, marks=needs_bfloat16)
 ROUNDING = {torch.bfloat16: 2**-7, torch.float32: 2**-18}
 FLOAT32 = pytest.param(torch.float32, marks=pytest.mark.skipif(library() is None, reason="the kernels were not built here"))
 quick = pytest.mark.parametrize("dtype", [BFLOAT16, FLOAT32])
-laid_out = pytest.mark.parametrize("dtype", [BFLOAT16, pytest.param(torch.float32, marks=needs_operators)])  # which float32 is for tests
 
 
 def frozen(dtype: torch.dtype = torch.bfloat16, inputs: int = 24, outputs: int = 40, bias: bool = True) -> Linear:
@@ -32,7 +30,7 @@ def rows(count: int, width: int = 24, dtype: torch.dtype = torch.bfloat16) -> Te
 
 
 @quick
-@pytest.mark.parametrize("count", [1, 13, 128])
+@pytest.mark.parametrize("count", [1, 13, FEW, FEW + 1])
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_quick_product_is_the_plain_one(dtype: torch.dtype, count: int, bias: bool) -> None:
     own, x = frozen(dtype, bias=bias), rows(count, dtype=dtype)
@@ -88,37 +86,41 @@ def test_a_sum_in_one_go_is_that_of_the_unrounded_product(dtype: torch.dtype) ->
     torch.testing.assert_close(own.added(x.clone().requires_grad_(), residual).float(), exact, rtol=2**-6, atol=2**-5)
 
 
-def through_the_layout(own: Linear, x: Tensor) -> Tensor:
-    return product(x, own.packed(own.whole, False), own.bias)
-
-
-@laid_out
+@quick
 def test_a_changed_weight_is_laid_out_anew(dtype: torch.dtype) -> None:
     own, x = frozen(dtype), rows(5, dtype=dtype)
     with torch.no_grad():
-        before = through_the_layout(own, x)
+        before = own(x)
         own.weight.mul_(2)
-        torch.testing.assert_close(through_the_layout(own, x), F.linear(x, own.weight, own.bias))
-        assert not torch.equal(through_the_layout(own, x), before)
+        torch.testing.assert_close(own(x), F.linear(x, own.weight, own.bias))
+        assert not torch.equal(own(x), before)
 
 
-@laid_out
+@quick
 def test_a_weight_made_in_inference_mode_is_laid_out_too(dtype: torch.dtype) -> None:
     with torch.inference_mode():
         own, x = frozen(dtype), rows(5, dtype=dtype)
-        torch.testing.assert_close(through_the_layout(own, x), F.linear(x, own.weight, own.bias))
+        torch.testing.assert_close(own(x), F.linear(x, own.weight, own.bias))
         assert own.layouts is not None
 
 
-@laid_out
+@quick
 def test_a_copy_has_no_layouts_and_a_state_has_none_either(dtype: torch.dtype) -> None:
     own = frozen(dtype)
     with torch.no_grad():
-        through_the_layout(own, rows(5, dtype=dtype))
+        own(rows(5, dtype=dtype))
     assert own.layouts is not None
     other = copy.deepcopy(own)
     assert other.layouts is None and torch.equal(other.weight, own.weight)
     assert set(own.state_dict()) == {"weight", "bias"}
+
+
+@pytest.mark.skipif(library() is None, reason="the kernels were not built here")
+def test_in_float32_a_weight_is_laid_out_for_few_rows_which_get_the_same_bits() -> None:
+    own, x = frozen(torch.float32), rows(FEW + 1, dtype=torch.float32)
+    many = own(x)
+    assert own.layouts is None
+    assert torch.equal(own(x[:FEW]), many[:FEW]) and own.layouts is not None
 
 
 def test_what_is_trained_or_of_another_kind_takes_the_public_operator() -> None:

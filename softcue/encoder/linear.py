@@ -1,4 +1,4 @@
-"""Linear: an encoder's affine map, which frozen on a CPU is quicker than torch's: laid out once in bfloat16, by a kernel in float32."""
+"""Linear: an encoder's affine map, which frozen on a CPU is quicker than torch's: laid out once, or by a kernel as it is multiplied."""
 
 from collections.abc import Callable
 from functools import cache
@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from softcue.kernels.gelu import forth, gelu
-from softcue.kernels.matmul import fits, matmul, matmul_back, matmul_gelu
+from softcue.kernels.matmul import fits, lay_out, matmul, matmul_back, matmul_gelu
 
 Part = tuple[int, int]  # outputs of a map, from and up to
-Packed = dict[tuple[Part, bool], Tensor]  # (part, whether transposed) -> weight in oneDNN's own layout
+Packed = dict[tuple[Part, bool], Tensor]  # (part, whether transposed) -> weight in the layout of oneDNN, or of the kernel in float32
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": gelu,
@@ -23,6 +23,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "swish": F.silu,
     "tanh": torch.tanh,
 }
+FEW = 128  # rows in float32 up to which weights are laid out beforehand
 FUSED = {"gelu": ("gelu", "none"), "gelu_new": ("gelu", "tanh"), "gelu_pytorch_tanh": ("gelu", "tanh"), "relu": ("relu", "")}
 
 
@@ -30,8 +31,8 @@ class Linear(nn.Linear):
     """nn.Linear, with the same numbers; frozen on a CPU it is quicker, above all for few rows.
 
     torch gives its libraries the weight as it lies and they lay it out anew at every product, which for the rows of one short
-    text takes longer than the product. In bfloat16 that is done once, in float32 by a kernel that does it quickly. A copy or a
-    checkpoint is without the layouts.
+    text takes longer than the product. In bfloat16 that is done once. In float32 a kernel does it as it multiplies, and once
+    where few rows ask. A copy or a checkpoint is without the layouts.
     """
 
     layouts: tuple[tuple[int, int], Packed] | None = None  # what the weight was, and how it was laid out then
@@ -65,7 +66,7 @@ class Linear(nn.Linear):
         if activation in FUSED and self.packs(x) and not (torch.is_grad_enabled() and x.requires_grad):
             return product(x, self.packed(self.whole, False), self.bias, None, *FUSED[activation])
         if activation == "gelu" and not torch.is_grad_enabled() and self.multiplies(x):
-            return matmul_gelu(x, self.weight, self.bias)
+            return matmul_gelu(x, self.weight, self.bias, None, self.laid(x, self.whole))
         return ACTIVATIONS[activation](self(x))
 
     def with_slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,22 +108,30 @@ class Linear(nn.Linear):
         """(N, I) -> (N, end - first): of what is `quick`, and a sum in the same go."""
         if x.dtype == torch.bfloat16:
             return product(x, self.packed(part, False), bias, beside)
-        return matmul(x, self.weight[slice(*part)], bias, beside)
+        return matmul(x, self.cut(part), bias, beside, self.laid(x, part))
+
+    def cut(self, part: Part) -> Tensor:
+        """The weight of a part."""
+        return self.weight if part == self.whole else self.weight[slice(*part)]
+
+    def laid(self, x: Tensor, part: Part) -> Tensor | None:
+        """The weight of a part as the kernel reads it, for few rows; None: it is laid out as it is multiplied."""
+        return self.packed(part, False) if x.shape[0] <= FEW else None
 
     def back(self, grad: Tensor, beside: Tensor | None = None, factor: Tensor | None = None, part: Part | None = None) -> Tensor:
         """(N, O) -> (N, I): the gradient of its input, another one added, and all times a factor; of a part: by its outputs alone."""
         part = part or self.whole
         if self.multiplies(grad):
-            return matmul_back(grad, self.weight[slice(*part)], beside, factor)
+            return matmul_back(grad, self.cut(part), beside, factor)
         if self.packs(grad):
             made = product(grad, self.packed(part, True), None, beside)
         else:
-            weight = self.weight[slice(*part)]
+            weight = self.cut(part)
             made = grad @ weight if beside is None else torch.addmm(beside, grad, weight)
         return made if factor is None else made.mul_(factor)
 
     def packed(self, part: Part, transposed: bool) -> Tensor:
-        """The weight of a part in oneDNN's layout, made when it is first asked for and again when the weight has changed."""
+        """The weight of a part laid out, made when it is first asked for and again when the weight has changed."""
         whole = self.weight
         now = whole.data_ptr(), 0 if whole.is_inference() else whole._version  # made in inference_mode it counts no changes
         if self.layouts is None or self.layouts[0] != now:
@@ -130,8 +139,9 @@ class Linear(nn.Linear):
         layouts = self.layouts[1]
         if (part, transposed) not in layouts:
             with torch.inference_mode(False), torch.no_grad():
-                weight = whole[slice(*part)]
-                layouts[part, transposed] = torch.ops.mkldnn._reorder_linear_weight(weight.mT.contiguous() if transposed else weight)
+                weight = whole[slice(*part)].mT.contiguous() if transposed else whole[slice(*part)]
+                lay = lay_out if weight.dtype == torch.float32 else torch.ops.mkldnn._reorder_linear_weight
+                layouts[part, transposed] = lay(weight)
         return layouts[part, transposed]
 
 

@@ -65,7 +65,7 @@ class Matmul(ctypes.Structure):
         ("x", _pointer),
         ("x_row", _long),
         ("weight", _pointer),
-        *((name, _long) for name in ("weight_row", "back")),
+        *((name, _long) for name in ("weight_row", "back", "laid")),
         *((name, _pointer) for name in ("bias", "beside")),
         ("beside_row", _long),
         ("factor", _pointer),

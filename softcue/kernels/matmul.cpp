@@ -1,7 +1,8 @@
 // Products of rows with a weight that lies as nn.Linear holds it: y = x W^T, or the way back y = x W, with what goes before and after.
 //
-// A panel of the weight, as deep as stays in the cache, is laid out anew for each block of rows: that is one pass for up to ROWS rows,
-// and no copy of the weight is kept. A number of y is summed up in one order, whatever rows are beside it.
+// A panel of the weight, as deep as stays in the cache, is laid out anew for each block of rows: that is one pass for up to ROWS rows.
+// For few rows, of which that pass would be a third of the time, matmul_lay lays a weight out beforehand. A number of y is summed up in
+// one order, whatever rows are beside it.
 #include "gelu.h"
 #include "products.h"
 #include "work.h"
@@ -11,8 +12,8 @@ struct Matmul {
     long rows, depth, columns;  // of y: (rows, columns); of x: (rows, depth)
     const float *x;
     long x_row;
-    const float *weight;  // (columns, depth); on the way back (depth, columns)
-    long weight_row, back;
+    const float *weight;  // (columns, depth); on the way back (depth, columns); or panels, if it is laid out
+    long weight_row, back, laid;
     const float *bias;    // (columns,) that is added, or null
     const float *beside;  // (rows, columns) that is added, or null
     long beside_row;
@@ -89,13 +90,14 @@ template <int VECTORS> INLINE void sum_up(const Matmul &call, const Block &block
     Start start = begin(call, block);
     for (long l = 0; l < call.depth; l += deep) {
         long depth = l + deep < call.depth ? deep : call.depth - l;
+        const float *ready = call.laid ? call.weight + block.first * call.depth + l * ACROSS : panel;
         if (call.back) lay_along(panel, call.weight + l * call.weight_row + block.first, call.weight_row, depth, columns, ACROSS);
-        else lay_across(panel, call.weight + block.first * call.weight_row + l, call.weight_row, depth, columns, ACROSS);
+        else if (!call.laid) lay_across(panel, call.weight + block.first * call.weight_row + l, call.weight_row, depth, columns, ACROSS);
         bool last = l + depth == call.depth;
         for (long i = 0; i < block.rows; i += TALL) {  // finished while they are in the cache
             long rows = i + TALL < block.rows ? TALL : block.rows - i;
             Matrix x = {call.x + (block.row + i) * call.x_row + l, call.x_row, 1};
-            strip<VECTORS>(rows, depth, x, panel, ACROSS, block.to + i * block.to_row, block.to_row, start.of(i));
+            strip<VECTORS>(rows, depth, x, ready, ACROSS, block.to + i * block.to_row, block.to_row, start.of(i));
             if (last && (call.active || call.factor || !block.whole)) finish(call, block, i, i + rows);
         }
         start = {block.to, block.to_row, nullptr};
@@ -117,7 +119,17 @@ void work(const Matmul &call, long number, Scratch scratch) {
     else sum_up<1>(call, block, panel);
 }
 
+// y: a panel of a weight after the other, with room for whole ones.
+void lay(const Matmul &call, long number, Scratch) {
+    long first = number * PANEL, columns = first + PANEL < call.columns ? PANEL : call.columns - first;
+    lay_across(call.y + first * call.depth, call.weight + first * call.weight_row, call.weight_row, call.depth, columns, padded(columns));
+}
+
 }  // namespace
+
+extern "C" int matmul_lay(const Matmul *call, int) {
+    return share(*call, (call->columns + PANEL - 1) / PANEL, 0, call->threads, lay);
+}
 
 extern "C" int matmul(const Matmul *call, int) {
     long panels = (call->columns + PANEL - 1) / PANEL, tall = even(call->rows, ROWS, TALL);

@@ -8,15 +8,26 @@ from torch import Tensor
 
 from softcue.kernels import Matmul, address, call, takes
 
+WIDEST = 32  # columns that a build makes together, at most
+
 
 def fits(x: Tensor, weight: Tensor) -> bool:
     """Whether there is a kernel for their product."""
     return x.dtype == weight.dtype == torch.float32 and takes(x) and x.dim() == 2 and x.shape[0] > 0 and weight.stride(1) == 1
 
 
-def matmul(x: Tensor, weight: Tensor, bias: Tensor | None, beside: Tensor | None = None) -> Tensor:
-    """(N, I), (O, I), (O,), (N, O) -> (N, O): F.linear, and a sum."""
-    return _run(x, weight, weight.shape[0], bias=bias, beside=beside)
+def lay_out(weight: Tensor) -> Tensor:
+    """(O, I) -> the weight as the kernel reads it, for products of few rows."""
+    columns, depth = weight.shape
+    laid = weight.new_zeros(-(-columns // WIDEST) * WIDEST * depth)
+    told = Matmul(depth=depth, columns=columns, weight=weight.data_ptr(), weight_row=weight.stride(0), y=laid.data_ptr())
+    call("matmul_lay", told, weight.dtype)
+    return laid
+
+
+def matmul(x: Tensor, weight: Tensor, bias: Tensor | None, beside: Tensor | None = None, laid: Tensor | None = None) -> Tensor:
+    """(N, I), (O, I), (O,), (N, O) -> (N, O): F.linear, and a sum; laid: what `lay_out` made of the weight."""
+    return _run(x, weight, weight.shape[0], laid=laid, bias=bias, beside=beside)
 
 
 def matmul_back(grad: Tensor, weight: Tensor, beside: Tensor | None = None, factor: Tensor | None = None) -> Tensor:
@@ -24,15 +35,16 @@ def matmul_back(grad: Tensor, weight: Tensor, beside: Tensor | None = None, fact
     return _run(grad, weight, weight.shape[1], back=True, beside=beside, factor=factor)
 
 
-def matmul_gelu(x: Tensor, weight: Tensor, bias: Tensor | None, slope: Tensor | None = None) -> Tensor:
-    """(N, I), (O, I), (O,) -> (N, O): GELU of F.linear, and its slope where there is a place for it."""
-    return _run(x, weight, weight.shape[0], bias=bias, active=True, slope=slope)
+def matmul_gelu(x: Tensor, weight: Tensor, bias: Tensor | None, slope: Tensor | None = None, laid: Tensor | None = None) -> Tensor:
+    """(N, I), (O, I), (O,) -> (N, O): GELU of F.linear, and its slope where there is a place for it; laid: as for `matmul`."""
+    return _run(x, weight, weight.shape[0], laid=laid, bias=bias, active=True, slope=slope)
 
 
 def _run(
     x: Tensor,
     weight: Tensor,
     columns: int,
+    laid: Tensor | None = None,
     back: bool = False,
     bias: Tensor | None = None,
     beside: Tensor | None = None,
@@ -44,7 +56,8 @@ def _run(
     rows, depth = x.shape
     y = x.new_empty(rows, columns)
     told = Matmul(
-        *(rows, depth, columns, x.data_ptr(), x.stride(0), weight.data_ptr(), weight.stride(0), back, address(bias)),
+        *(rows, depth, columns, x.data_ptr(), x.stride(0)),
+        *((weight if laid is None else laid).data_ptr(), weight.stride(0), back, laid is not None, address(bias)),
         *(address(beside), 0 if beside is None else beside.stride(0), address(factor), active, address(slope), y.data_ptr()),
     )
     call("matmul", told, x.dtype)
