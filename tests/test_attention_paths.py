@@ -107,10 +107,10 @@ def test_the_rows_that_are_read_are_the_same_when_no_other_is_asked_for(family: 
         torch.testing.assert_close(whole, short, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("family", ["bert", "mpnet", "deberta-v3"])
+@pytest.mark.parametrize("family", ["bert", "mpnet", "deberta-v3", "modernbert", "modernbert-bias"])
 @pytest.mark.parametrize("method", ["pasta", "lora", "bitfit"])
 @pytest.mark.parametrize("reads", ["first", "words"])
-def test_nobody_else_is_computed_in_the_last_layer_of_bert_and_its_kin(reads: Reads, method: str, family: str) -> None:
+def test_nobody_else_is_computed_in_the_last_layer(reads: Reads, method: str, family: str) -> None:
     """But for a method that edits maps after attention, and may ask for every row there."""
     encoder, batch = tiny_encoder(family), a_batch(family)
     cls = Cue.registry[method]

@@ -18,7 +18,7 @@ from softcue.layout import Layout, Watch
 from softcue.protocol import Context, Cue, Dims, Prefix, dropout, keep
 
 INPUTS = frozenset(("query", "key", "value"))  # maps before a layer's attention
-OUTPUTS = frozenset(("out", "up", "down", "norm1", "norm2"))  # and after it, in post-norm families
+OUTPUTS = frozenset(("out", "up", "down", "norm1", "norm2"))  # and after it, in all families but for norm1, which pre-norm ones have before
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,21 @@ class Embed(nn.Module):
         return hidden if self.project is None else self.project(hidden)
 
 
-class Layer(nn.Module):
+class Reading(nn.Module):
+    """A layer that can be computed at the rows that are read alone."""
+
+    def reads(self, edit: Edit | None) -> bool:
+        """Whether `read` may stand in for `forward`: not where a cue edits what follows attention."""
+        return among(edit, OUTPUTS) is None
+
+    def read(
+        self, hidden: Tensor, row: Tensor, reads: Reads, layout: Layout, prefix: Prefix | None, shared: Any, edit: Edit | None, kernel: str
+    ) -> Tensor:
+        """(N, D), (M,) -> (M, D): forward at the rows that are read, where nobody reads the others."""
+        raise NotImplementedError
+
+
+class Layer(Reading):
     """A post-norm Transformer layer (Devlin et al., 2019)."""
 
     drops: tuple[str, ...] = ("norm1", "norm2")  # the halves whose output goes through dropout, by the norm that ends them
@@ -139,13 +153,13 @@ class Layer(nn.Module):
         return self.finish(hidden, mixed, edit)
 
     def reads(self, edit: Edit | None) -> bool:
-        """Whether `read` may stand in for `forward`: not where a family's own does more, or a cue edits what follows attention."""
-        return type(self).forward is Layer.forward and among(edit, OUTPUTS) is None
+        """Not where a family's own forward does more either."""
+        return type(self).forward is Layer.forward and super().reads(edit)
 
     def read(
         self, hidden: Tensor, row: Tensor, reads: Reads, layout: Layout, prefix: Prefix | None, shared: Any, edit: Edit | None, kernel: str
     ) -> Tensor:
-        """(N, D), (M,) -> (M, D): forward at the rows that are read, where nobody reads the others."""
+        """Of queries, too, only those of the rows are made where that is simple."""
         spec, width, bias = self.spec, self.spec.hidden, self.bias(shared)
         own, drop = hidden.index_select(0, row), spec.attention_dropout if self.training else 0.0
         if reads == "words" or bias is not None or among(edit, INPUTS) is not None:
@@ -245,13 +259,16 @@ class Encoder(nn.Module):
             hidden = cue.before_layer(i, hidden, ctx)
             prefix, edit = cue.prefix(i, hidden, ctx), edits(cue, i, ctx)
             last = i == len(self.layers) - 1
-            if last and reads != "all" and watch is None and isinstance(layer, Layer) and layer.reads(edit):
+            if last and reads != "all" and watch is None and isinstance(layer, Reading) and layer.reads(edit):
                 row = batch.word if reads == "words" else batch.special[:, 0]
                 read = layer.read(hidden, row, reads, layout, prefix, shared, edit, self.kernel)
-                hidden = torch.zeros_like(hidden).index_copy(0, row, read)
-            else:
-                hidden = layer(hidden, layout, prefix, shared, edit, self.kernel)
-        return hidden if self.norm is None else self.norm(hidden), ctx
+                return torch.zeros_like(hidden).index_copy(0, row, self.end(read)), ctx
+            hidden = layer(hidden, layout, prefix, shared, edit, self.kernel)
+        return self.end(hidden), ctx
+
+    def end(self, hidden: Tensor) -> Tensor:
+        """(M, D) -> (M, D): what follows the last layer."""
+        return hidden if self.norm is None else self.norm(hidden)
 
     def check(self, batch: Batch) -> None:
         """Refuse an example whose rows, or whose shifted positions, the encoder has no place for."""
