@@ -143,6 +143,16 @@ def test_without_operators_and_kernels_the_public_one_is_taken(dtype: torch.dtyp
         torch.testing.assert_close(own.activated(x, "gelu"), F.gelu(F.linear(x, own.weight, own.bias)))
 
 
+@quick
+def test_a_bias_may_learn_beside_a_frozen_weight(dtype: torch.dtype) -> None:
+    own, x = frozen(dtype), rows(5, dtype=dtype).requires_grad_()
+    assert own.bias is not None
+    own.bias.requires_grad_()
+    assert not own.quick(x) and not own.frees(x)
+    own(x).float().sum().backward()
+    assert own.bias.grad is not None and torch.equal(own.bias.grad.float(), torch.full((40,), 5.0))
+
+
 def test_products_have_few_numbers_of_rows() -> None:
     lengths = {count: len(longer(torch.ones(count, 1))) for count in range(1, 2049)}
     assert all(count <= length <= count * 17 / 16 for count, length in lengths.items())

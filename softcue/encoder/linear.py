@@ -41,6 +41,11 @@ class Linear(nn.Linear):
         return {name: value for name, value in self.__dict__.items() if name != "layouts"}
 
     @property
+    def learns(self) -> bool:
+        """Whether any of its numbers do; it is frozen where none does."""
+        return self.weight.requires_grad or (self.bias is not None and self.bias.requires_grad)
+
+    @property
     def whole(self) -> Part:
         """All outputs."""
         return 0, self.out_features
@@ -83,26 +88,24 @@ class Linear(nn.Linear):
         return residual + self(x)
 
     def quick(self, x: Tensor) -> bool:
-        """Whether `product` takes rows: the weight is frozen, and there is a quicker way than torch's own."""
+        """Whether `product` takes rows: the map is frozen, and there is a quicker way than torch's own."""
         return self.packs(x) if x.dtype == torch.bfloat16 else self.multiplies(x)
 
     def packs(self, x: Tensor) -> bool:
-        """Whether the weight is frozen in bfloat16 on a processor that multiplies in it, and can be laid out."""
-        weight, dtype = self.weight, x.dtype
-        if not (x.is_cpu and dtype == weight.dtype == torch.bfloat16 and x.dim() == 2 and x.shape[0]) or weight.requires_grad:
+        """Whether it is frozen in bfloat16 on a processor that multiplies in it, and the weight can be laid out."""
+        if not (x.is_cpu and x.dtype == self.weight.dtype == torch.bfloat16 and x.dim() == 2 and x.shape[0]) or self.learns:
             return False
         return operators_are_there() and multiplies_in_bfloat16()
 
     def multiplies(self, x: Tensor) -> bool:
-        """Whether the weight is frozen in float32 on a CPU, and there is a kernel for it."""
-        return fits(x, self.weight) and not self.weight.requires_grad and not torch.is_autocast_enabled("cpu")
+        """Whether it is frozen in float32 on a CPU, and there is a kernel for it."""
+        return fits(x, self.weight) and not self.learns and not torch.is_autocast_enabled("cpu")
 
     def frees(self, x: Tensor) -> bool:
         """Whether the way back to x may be written out, with `back`: of a frozen map on a CPU, on rows of its own kind."""
-        weight = self.weight
         if x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu"):
             return self.packs(x)
-        return x.is_cpu and x.dtype == weight.dtype and not weight.requires_grad
+        return x.is_cpu and x.dtype == self.weight.dtype and not self.learns
 
     def product(self, x: Tensor, part: Part, bias: Tensor | None, beside: Tensor | None = None) -> Tensor:
         """(N, I) -> (N, end - first): of what is `quick`, and a sum in the same go."""
