@@ -86,6 +86,7 @@ INLINE void finish(const Matmul &call, const Block &block, long first, long end)
 // A panel of so many vectors times its rows.
 template <int VECTORS> INLINE void sum_up(const Matmul &call, const Block &block, float *panel) {
     constexpr long ACROSS = VECTORS * LANES;
+    long tall = even(block.rows, TALL, 1);  // tiles alike: one of a row or two takes as long as one of four
     long deep = even(call.depth, DEEP, 8), columns = block.columns == ACROSS ? ACROSS : block.columns;
     Start start = begin(call, block);
     for (long l = 0; l < call.depth; l += deep) {
@@ -94,8 +95,8 @@ template <int VECTORS> INLINE void sum_up(const Matmul &call, const Block &block
         if (call.back) lay_along(panel, call.weight + l * call.weight_row + block.first, call.weight_row, depth, columns, ACROSS);
         else if (!call.laid) lay_across(panel, call.weight + block.first * call.weight_row + l, call.weight_row, depth, columns, ACROSS);
         bool last = l + depth == call.depth;
-        for (long i = 0; i < block.rows; i += TALL) {  // finished while they are in the cache
-            long rows = i + TALL < block.rows ? TALL : block.rows - i;
+        for (long i = 0; i < block.rows; i += tall) {  // finished while they are in the cache
+            long rows = i + tall < block.rows ? tall : block.rows - i;
             Matrix x = {call.x + (block.row + i) * call.x_row + l, call.x_row, 1};
             strip<VECTORS>(rows, depth, x, ready, ACROSS, block.to + i * block.to_row, block.to_row, start.of(i));
             if (last && (call.active || call.factor || !block.whole)) finish(call, block, i, i + rows);
