@@ -1,5 +1,6 @@
 """The packed encoder that every family is built from: embedding, layers, and the loop that asks the cue."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,21 +106,37 @@ class Embed(nn.Module):
         return hidden if self.project is None else self.project(hidden)
 
 
-class Reading(nn.Module):
-    """A layer that can be computed at the rows that are read alone."""
+class Halves(nn.Module, ABC):
+    """A Transformer layer as attention among rows, and what follows for each row by itself."""
+
+    @abstractmethod
+    def mix(
+        self, hidden: Tensor, layout: Layout, prefix: Prefix | None, shared: Any, edit: Edit | None, kernel: str
+    ) -> tuple[Tensor, Tensor]:
+        """(N, D) -> (N, D), (N, D): what attention makes of the rows, and the rows again for what follows."""
+
+    @abstractmethod
+    def finish(self, hidden: Tensor, mixed: Tensor, edit: Edit | None) -> Tensor:
+        """(M, D), (M, D) -> (M, D): what follows attention, each row by itself."""
+
+    def forward(self, hidden: Tensor, layout: Layout, prefix: Prefix | None, shared: Any, edit: Edit | None, kernel: str) -> Tensor:
+        """(N, D) -> (N, D)"""
+        mixed, hidden = self.mix(hidden, layout, prefix, shared, edit, kernel)
+        return self.finish(hidden, mixed, edit)
 
     def reads(self, edit: Edit | None) -> bool:
-        """Whether `read` may stand in for `forward`: not where a cue edits what follows attention."""
-        return among(edit, OUTPUTS) is None
+        """Whether `read` may stand in for `forward`: not where a family's own does more, or a cue edits what follows attention."""
+        return type(self).forward is Halves.forward and among(edit, OUTPUTS) is None
 
     def read(
         self, hidden: Tensor, row: Tensor, reads: Reads, layout: Layout, prefix: Prefix | None, shared: Any, edit: Edit | None, kernel: str
     ) -> Tensor:
         """(N, D), (M,) -> (M, D): forward at the rows that are read, where nobody reads the others."""
-        raise NotImplementedError
+        mixed, hidden = self.mix(hidden, layout, prefix, shared, edit, kernel)
+        return self.finish(hidden.index_select(0, row), mixed.index_select(0, row), None)
 
 
-class Layer(Reading):
+class Layer(Halves):
     """A post-norm Transformer layer (Devlin et al., 2019)."""
 
     drops: tuple[str, ...] = ("norm1", "norm2")  # the halves whose output goes through dropout, by the norm that ends them
@@ -143,33 +160,24 @@ class Layer(Reading):
         """Factor on the logits; None: 1 / sqrt(K)."""
         return None
 
-    def forward(self, hidden: Tensor, layout: Layout, prefix: Prefix | None, shared: Any, edit: Edit | None, kernel: str) -> Tensor:
-        """(N, D) -> (N, D)"""
-        spec = self.spec
+    def mix(
+        self, hidden: Tensor, layout: Layout, prefix: Prefix | None, shared: Any, edit: Edit | None, kernel: str
+    ) -> tuple[Tensor, Tensor]:
+        """(N, D) -> (N, D), (N, D)"""
         rows, hidden = project(self.qkv, hidden) if self.goes_back(hidden) else (self.qkv(hidden), hidden)
-        qkv = edit_qkv(rows, hidden, spec.heads, edit)
-        drop = spec.attention_dropout if self.training else 0.0
-        mixed = attend(qkv, layout, prefix, self.bias(shared), self.scale(), drop, kernel)
-        return self.finish(hidden, mixed, edit)
-
-    def reads(self, edit: Edit | None) -> bool:
-        """Not where a family's own forward does more either."""
-        return type(self).forward is Layer.forward and super().reads(edit)
+        qkv = edit_qkv(rows, hidden, self.spec.heads, edit)
+        return attend(qkv, layout, prefix, self.bias(shared), self.scale(), self.drop, kernel), hidden
 
     def read(
         self, hidden: Tensor, row: Tensor, reads: Reads, layout: Layout, prefix: Prefix | None, shared: Any, edit: Edit | None, kernel: str
     ) -> Tensor:
-        """Of queries, too, only those of the rows are made where that is simple."""
-        spec, width, bias = self.spec, self.spec.hidden, self.bias(shared)
-        own, drop = hidden.index_select(0, row), spec.attention_dropout if self.training else 0.0
-        if reads == "words" or bias is not None or among(edit, INPUTS) is not None:
-            qkv = edit_qkv(self.qkv(hidden), hidden, spec.heads, edit)
-            mixed = attend(qkv, layout, prefix, bias, self.scale(), drop, kernel).index_select(0, row)
-        else:
-            query = self.qkv.part(own, 0, width).view(len(own), spec.heads, -1)
-            kv = self.qkv.part(hidden, width, 3 * width).view(len(hidden), 2, spec.heads, -1)
-            mixed = attend_once(query, kv, layout, prefix, self.scale(), drop, kernel)
-        return self.finish(own, mixed, edit)
+        """Where one row of each example is read, and the family shares nothing that would be added to logits, no other has a query."""
+        if reads == "words" or shared is not None or among(edit, INPUTS) is not None:
+            return super().read(hidden, row, reads, layout, prefix, shared, edit, kernel)
+        own, heads, width = hidden.index_select(0, row), self.spec.heads, self.spec.hidden
+        query = self.qkv.part(own, 0, width).view(len(own), heads, -1)
+        kv = self.qkv.part(hidden, width, 3 * width).view(len(hidden), 2, heads, -1)
+        return self.finish(own, attend_once(query, kv, layout, prefix, self.scale(), self.drop, kernel), None)
 
     def finish(self, hidden: Tensor, mixed: Tensor, edit: Edit | None) -> Tensor:
         """(M, D), (M, D) -> (M, D): what follows attention, each row by itself."""
@@ -187,6 +195,11 @@ class Layer(Reading):
     def goes_back(self, x: Tensor) -> bool:
         """Whether there is a way back to x through this layer, itself frozen and as Linear.frees wants it."""
         return torch.is_grad_enabled() and x.requires_grad and self.out.frees(x) and not self.norm1.weight.requires_grad
+
+    @property
+    def drop(self) -> float:
+        """Rate of dropout of attention probabilities."""
+        return self.spec.attention_dropout if self.training else 0.0
 
     def rate(self, end: str) -> float:
         """Of dropout before the norm of that name."""
@@ -259,7 +272,7 @@ class Encoder(nn.Module):
             hidden = cue.before_layer(i, hidden, ctx)
             prefix, edit = cue.prefix(i, hidden, ctx), edits(cue, i, ctx)
             last = i == len(self.layers) - 1
-            if last and reads != "all" and watch is None and isinstance(layer, Reading) and layer.reads(edit):
+            if last and reads != "all" and watch is None and isinstance(layer, Halves) and layer.reads(edit):
                 row = batch.word if reads == "words" else batch.special[:, 0]
                 read = layer.read(hidden, row, reads, layout, prefix, shared, edit, self.kernel)
                 return torch.zeros_like(hidden).index_copy(0, row, self.end(read)), ctx

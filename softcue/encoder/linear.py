@@ -78,7 +78,7 @@ class Linear(nn.Linear):
         """(N, I) -> (N, O), (N, O): GELU of the map, and its slope for the way back; of rows that the kernels take."""
         if self.multiplies(x):
             slope = x.new_empty(x.shape[0], self.out_features)
-            return matmul_gelu(x, self.weight, self.bias, slope), slope
+            return matmul_gelu(x, self.weight, self.bias, slope, self.laid(x, self.whole)), slope
         return forth(self(x))
 
     def added(self, x: Tensor, residual: Tensor) -> Tensor:

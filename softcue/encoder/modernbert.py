@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from softcue.attention import attend
-from softcue.batch import Batch, Reads
+from softcue.batch import Batch
 from softcue.distance import ByDistance, distances
-from softcue.encoder.core import Edit, Embed, Encoder, Reading, Spec, affine, edit_qkv
+from softcue.encoder.core import Edit, Embed, Encoder, Halves, Spec, affine, edit_qkv
 from softcue.encoder.family import HEADS, Family, Settings, activation, flag, integer, must_be, number, read_spec
 from softcue.encoder.linear import ACTIVATIONS, Linear
 from softcue.errors import BackboneError
@@ -37,7 +37,7 @@ class Shared:
     window: ByDistance | None  # of local layers; None: no example is long enough to feel it
 
 
-class ModernbertLayer(Reading):
+class ModernbertLayer(Halves):
     """A pre-norm layer; a local one sees only rows nearby."""
 
     def __init__(self, spec: Spec, biased: Biased, theta: float, local: bool, first: bool) -> None:
@@ -52,34 +52,17 @@ class ModernbertLayer(Reading):
         self.down = Linear(spec.ff // 2, spec.hidden, bias=biased.ff)
         self.activation = ACTIVATIONS[spec.activation]
 
-    def forward(self, hidden: Tensor, layout: Layout, prefix: Prefix | None, shared: Shared, edit: Edit | None, kernel: str) -> Tensor:
-        """(N, D) -> (N, D)"""
-        return self.finish(hidden, self.mix(hidden, layout, prefix, shared, edit, kernel), edit)
-
-    def read(
-        self,
-        hidden: Tensor,
-        row: Tensor,
-        reads: Reads,
-        layout: Layout,
-        prefix: Prefix | None,
-        shared: Shared,
-        edit: Edit | None,
-        kernel: str,
-    ) -> Tensor:
-        """What follows attention at the rows alone."""
-        mixed = self.mix(hidden, layout, prefix, shared, edit, kernel)
-        return self.finish(hidden.index_select(0, row), mixed.index_select(0, row), None)
-
-    def mix(self, hidden: Tensor, layout: Layout, prefix: Prefix | None, shared: Shared, edit: Edit | None, kernel: str) -> Tensor:
-        """(N, D) -> (N, D): attention over normed rows."""
+    def mix(
+        self, hidden: Tensor, layout: Layout, prefix: Prefix | None, shared: Shared, edit: Edit | None, kernel: str
+    ) -> tuple[Tensor, Tensor]:
+        """(N, D) -> (N, D), (N, D): attention over normed rows."""
         normed = affine(self.norm1, "norm1", hidden, edit)
         qkv = edit_qkv(self.qkv(normed), normed, self.spec.heads, edit)
         window, dropout = shared.window if self.local else None, self.spec.attention_dropout if self.training else 0.0
-        return attend(rotate(qkv, *shared.turn[self.theta]), layout, prefix, window, None, dropout, kernel)
+        return attend(rotate(qkv, *shared.turn[self.theta]), layout, prefix, window, None, dropout, kernel), hidden
 
     def finish(self, hidden: Tensor, mixed: Tensor, edit: Edit | None) -> Tensor:
-        """(M, D), (M, D) -> (M, D): what follows attention, each row by itself."""
+        """(M, D), (M, D) -> (M, D): the residual, and a gated feed-forward over normed rows."""
         spec = self.spec
         dropout = spec.attention_dropout if self.training else 0.0
         hidden = hidden + F.dropout(affine(self.out, "out", mixed, edit), dropout, self.training)
