@@ -68,7 +68,7 @@ def check(data: Data, methods: Sequence[str], seeds: Sequence[int], base: Base, 
     """Train and score what `file` does not hold yet, and write it after each method."""
     selection = select(data, 0, from_train=True)
     held = read_json(file, SoftcueError)["table"] if file.exists() else {}
-    table = {MAJORITY: summary(Row(MAJORITY, [majority(data, seed) for seed in seeds]), data.metrics), **held}
+    table = {MAJORITY: summary(Row(MAJORITY, [majority(data, seed, base.text) for seed in seeds]), data.metrics), **held}
     for method in methods:
         jobs = [Job(data, method, seed=seed, from_train=True) for seed in seeds]
         made_with = hashlib.sha256(json.dumps(identity(jobs, base)).encode()).hexdigest()

@@ -12,6 +12,8 @@ from softcue.prepare import Item, Reading, make_items
 from softcue.readers.records import Record
 from softcue.text import Text
 
+OPENING = frozenset("([{<\"'`\u2018\u201c\u201e\u00ab\u00bf\u00a1")  # marks that may stand in front of a word without a space
+CLOSING = frozenset(".,;:!?)]}>\"'`\u2019\u201d\u00bb\u2026%")  # marks that may follow one
 INPUTS = ("text", "text_pair", "choices", "tokens")
 
 
@@ -101,14 +103,39 @@ def _say_entities(answer: Tensor, question: Question) -> dict[str, Any]:
     """Entities as the Hugging Face token-classification pipeline gives them; score: mean probability of the words' tags."""
     labels = question.reading.labels
     chance, best = answer[:, : len(labels)].max(-1)
-    tags = to_iob2([labels[i] for i in best.tolist()])
+    given = question.record.text is None  # of a raw text's units the caller knows nothing
+    words = [(word, word + 1) for word in range(len(best))]
+    if not given:
+        words = raw_words(question, [labels[i] == "O" for i in best.tolist()])
+    firsts = [first for first, _ in words]  # a word is answered by its first unit, as it is where words are given
+    tags = to_iob2([labels[i] for i in best[firsts].tolist()])
     entities = []
     for kind, first, end in spans(tags):
-        a, b = question.offset[first][0], question.offset[end - 1][1]
-        score = float(chance[first:end].mean())
+        a, b = question.offset[words[first][0]][0], question.offset[words[end - 1][1] - 1][1]
+        score = float(chance[firsts[first:end]].mean())
         entities.append({"entity_group": kind, "score": score, "word": question.text[a:b], "start": a, "end": b})
-    given = question.record.text is None  # of a raw text's words the caller knows nothing
     return {"entities": entities, "tags": list(tags)} if given else {"entities": entities}
+
+
+def raw_words(question: Question, outside: Sequence[bool]) -> list[tuple[int, int]]:
+    """The units (first, one past the last) of each word of a raw text: what stands together, less the marks at its ends that are no part.
+
+    outside: for each unit whether its own tag is "O". Training gives a mark inside a word the word's tag, as in "U.S.", and a mark
+    that was a word of its own most often "O", as in "Monday ."; so a mark at the end that is tagged "O" is cut off.
+    """
+    offset, text = question.offset, question.text
+    starts = [unit for unit in range(len(offset)) if unit == 0 or offset[unit - 1][1] < offset[unit][0]]
+    words: list[tuple[int, int]] = []
+    for first, end in zip(starts, (*starts[1:], len(offset)), strict=True):
+        stop = end
+        while stop - first > 1 and outside[stop - 1] and text[slice(*offset[stop - 1])] in CLOSING:
+            stop -= 1
+        while stop - first > 1 and outside[first] and text[slice(*offset[first])] in OPENING:
+            words.append((first, first + 1))
+            first += 1
+        words.append((first, stop))
+        words += [(unit, unit + 1) for unit in range(stop, end)]
+    return words
 
 
 READ: dict[str, Callable[[Mapping[str, Any], bool, Text], Read]] = {

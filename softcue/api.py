@@ -18,7 +18,7 @@ from softcue.full import Checkpoint, train_full
 from softcue.job import LIMIT, Job, method_class
 from softcue.metrics import report as score_report
 from softcue.parallel import own_device, refuse_ranks
-from softcue.predict import Predictor, reading_of
+from softcue.predict import Predictor, reading_of, score_raw_text
 from softcue.prepare import Reading, make_items
 from softcue.readers import Data, Problems
 from softcue.readers.stream import json_rows
@@ -111,6 +111,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score an adapter on one split: {"scores", "report", "rows", "truncated", "split", "subset", "warnings"}.
 
+    A tagger's "raw_text" has its entity scores where the text is given instead of the rows' tokens.
+
     backbone: None loads the one that the adapter names. A single file is split as it was for training, by the adapter's
     seed. Raises SoftcueError.
     """
@@ -132,8 +134,10 @@ def evaluate(
     predicted = [decide(answer, reading) for answer in answers]
     truth = [gold(record, loaded.kind) for record in records]
     chances = [answer.tolist() for answer in answers] if loaded.kind in ("classify", "choice") else None
+    raw = {"raw_text": score_raw_text(predictor, name, records)} if loaded.kind == "tag" else {}
     return {
         "scores": judge(answers, records, reading, data),
+        **raw,
         "report": score_report(loaded.kind, truth, predicted, chances, labels=loaded.labels),
         "rows": len(records),
         "truncated": sum(item.dropped > 0 for item in items),

@@ -26,6 +26,7 @@ from softcue.readers import Data, Record
 from softcue.settings import TRAINING, own_settings, preset
 from softcue.splits import select
 from softcue.tasks import open_data
+from softcue.text import Text
 from softcue.training import Report, train_jobs
 
 MAJORITY, PROBE = "majority", "probe"  # the rows that every table has
@@ -190,7 +191,7 @@ def assemble(data: Data, base: Base, jobs: Sequence[Job], cells: Sequence[Cell])
     seeds, methods = sorted({job.seed for job in jobs}), list(dict.fromkeys(job.method for job in jobs))
     whole, first = encoder_size(base), jobs[0]
     selection = select(data, 0, from_train=True)
-    rows = [Row(MAJORITY, [majority(data, seed) for seed in seeds])]
+    rows = [Row(MAJORITY, [majority(data, seed, base.text) for seed in seeds])]
     for method in methods:
         own = [cell for cell in cells if cell.method == method]
         kilobytes, seconds = (sum(values) / len(own) for values in ([cell.kilobytes for cell in own], [cell.seconds for cell in own]))
@@ -215,10 +216,10 @@ def assemble(data: Data, base: Base, jobs: Sequence[Job], cells: Sequence[Cell])
     }
 
 
-def majority(data: Data, seed: int) -> dict[str, float]:
+def majority(data: Data, seed: int, text: Text) -> dict[str, float]:
     """Scores of the answer that suits train best without a look at the text: the commonest label, the mean score, or all "O"."""
     selection = select(data, seed, from_train=True)
-    reading = read_as(data, selection.train, LIMIT)
+    reading = read_as(data, selection.train, LIMIT, text)
     commonest = Counter(record.label for record in selection.train).most_common(1)[0][0]
     answers = [constant(record, reading, commonest) for record in selection.report]
     return judge(answers, selection.report, reading, data)

@@ -158,10 +158,11 @@ def resolve(path: str | Path) -> Path:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"has {next(n for n in names if names.count(n) > 1)[:80]!r} twice in one object; expected it once")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"has {name[:80]!r} twice in one object; expected it once")
+        found[name] = value
     return found
 
 

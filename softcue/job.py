@@ -14,11 +14,12 @@ from softcue.base import Base
 from softcue.cues import Cue
 from softcue.errors import RequestError
 from softcue.heads import POOLINGS, Head
-from softcue.prepare import Item, Read, Reading, remembering
+from softcue.prepare import Item, Read, Reading, continued, remembering
 from softcue.protocol import Facts
 from softcue.readers.records import Data, Record
 from softcue.settings import Training, preset, preset_config
 from softcue.splits import Selection, select
+from softcue.text import Text
 
 LIMIT = 128  # tokens, as in the published recipes
 MEASURED = 256  # training examples on which attention is measured
@@ -95,7 +96,7 @@ def prepare(job: Job, base: Base, read: Read | None = None) -> Prepared:
     method, encoder, slots = method_class(job.method), base.backbone.encoder, base.text.slots(job.data.pair or job.data.kind == "choice")
     selection = job.selection or select(job.data, job.seed, job.from_train)
     pooling = choose_pooling(job.pooling, base)
-    reading = read_as(job.data, selection.train, min(job.limit, encoder.spec.positions))
+    reading = read_as(job.data, selection.train, min(job.limit, encoder.spec.positions), base.text)
     training = preset(job.method, job.data.kind, len(selection.train), job.training)
     check_room(reading.limit, len(slots))
     items = read(selection.train, reading)
@@ -132,10 +133,13 @@ def choose_pooling(pooling: str | None, base: Base) -> str:
     return pooling
 
 
-def read_as(data: Data, train: Sequence[Record], limit: int) -> Reading:
+def read_as(data: Data, train: Sequence[Record], limit: int, text: Text) -> Reading:
     """How the data set's records become token ids and targets; scores are standardised by their training rows."""
     if data.kind in ("classify", "tag") and not data.labels:
         raise RequestError(f"{data.name} names no labels; expected those of its training rows")
+    if data.kind == "tag":
+        split = {continued(tag) for r in train for word, tag in zip(r.tokens, r.tags, strict=True) if len(text.units(word)) > 1}
+        return Reading(data.kind, (*data.labels, *sorted(split - set(data.labels))), limit)
     if data.kind != "score":
         return Reading(data.kind, data.labels, limit)
     values = torch.tensor([float(record.label) for record in train if record.label is not None], dtype=torch.float64)

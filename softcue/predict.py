@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ from softcue.adapter import OWN_ENCODER, Adapter, seat_in
 from softcue.answers import INPUTS, Question, ask, say
 from softcue.base import Base, open_base
 from softcue.cues import Cue
+from softcue.entities import spans
 from softcue.errors import AdapterError, RequestError
 from softcue.evaluation import ROWS, run
 from softcue.heads import Head
 from softcue.model import Model, Place
 from softcue.prepare import Reading
+from softcue.readers.records import Record
 from softcue.tasks import inputs_of
 
 AHEAD = 1_024  # requests whose texts are sorted by length together
@@ -87,6 +90,19 @@ class Predictor:
         except RequestError as error:
             where = request.get("where", f"request {number}")
             raise RequestError(f"{where} (adapter '{name}'): {error}") from error
+
+
+def score_raw_text(predictor: Predictor, name: str, records: Sequence[Record]) -> dict[str, float]:
+    """Entity precision, recall and F1 by character offsets, where a tagger is given the rows' texts (tokens joined by one space)."""
+    found, gold = set[tuple[Any, ...]](), set[tuple[Any, ...]]()
+    answers = predictor([{"adapter": name, "text": " ".join(record.tokens), "where": record.where} for record in records])
+    for row, (answer, record) in enumerate(zip(answers, records, strict=True)):
+        first = [0, *accumulate(len(word) + 1 for word in record.tokens)]
+        gold.update((row, kind, first[a], first[b] - 1) for kind, a, b in spans(record.tags))
+        found.update((row, e["entity_group"], e["start"], e["end"]) for e in answer["entities"])
+    right = len(found & gold)
+    precision, recall = right / max(1, len(found)), right / max(1, len(gold))
+    return {"precision": precision, "recall": recall, "f1": 2 * right / max(1, len(found) + len(gold))}
 
 
 def reading_of(adapter: Adapter) -> Reading:

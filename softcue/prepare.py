@@ -28,7 +28,7 @@ class Item:
 
     encoded: tuple[Encoded, ...]
     targets: tuple[Any, ...]  # one per example, as the head of its kind wants them; what train lacks is IGNORED
-    keep: tuple[int, ...] | None = None  # which of all windows' words, end to end, answer for the record's words; None: all
+    keep: tuple[int, ...] | None = None  # which of all windows' units, end to end, answer for the record's words; None: all
 
     @property
     def examples(self) -> tuple[Example, ...]:
@@ -43,7 +43,8 @@ class Item:
     @property
     def dropped(self) -> int:
         """Tokens lost to truncation; what one window leaves out, another shows."""
-        return 0 if self.keep is not None else sum(encoded.dropped for encoded in self.encoded)
+        windows = self.keep is not None and len(self.encoded) > 1
+        return 0 if windows else sum(encoded.dropped for encoded in self.encoded)
 
 
 def make_items(records: Sequence[Record], text: Text, reading: Reading) -> list[Item]:
@@ -72,18 +73,33 @@ def remembering(text: Text) -> Read:
     return read
 
 
+def continued(tag: str) -> str:
+    """The tag of the later units of a word that has `tag`."""
+    return tag if tag == "O" else "I-" + tag[2:]
+
+
 def _tagged(record: Record, text: Text, limit: int, number: Mapping[str, int]) -> Item:
-    """Words as windows that overlap; each word is learnt and answered in the window that shows most around it."""
-    tags = [number.get(tag, IGNORED) for tag in record.tags] or [IGNORED] * len(record.tokens)
-    first = text.encode_words(record.tokens, limit)
+    """The units of its words as windows that overlap; each unit is learnt and answered in the window that shows most around it.
+
+    Words that were given are answered by their first unit; a raw text's words are its units.
+    """
+    given = record.text is None
+    words = [text.units(word) if given else (word,) for word in record.tokens]
+    units = [unit for word in words for unit in word]
+    tags = [IGNORED] * len(units)
+    if record.tags:
+        named = [continued(tag) if i else tag for word, tag in zip(words, record.tags, strict=True) for i in range(len(word))]
+        tags = [number.get(tag, IGNORED) for tag in named]
+    asked = [0, *accumulate(len(word) for word in words)][:-1]  # the first unit of each word
+    first = text.encode_words(units, limit)
     if not first.dropped_words:
-        return Item((first,), (tags,))
-    windows = [(0, first), *_windows(record.tokens, text, limit, first)]
+        return Item((first,), (tags,), tuple(asked) if len(asked) < len(units) else None)
+    windows = [(0, first), *_windows(units, text, limit, first)]
     spans = [(start, start + len(encoded.example.word)) for start, encoded in windows]
-    owner = [max(range(len(spans)), key=lambda w: _margin(word, spans[w], len(tags))) for word in range(len(tags))]
+    owner = [max(range(len(spans)), key=lambda w: _margin(unit, spans[w], len(tags))) for unit in range(len(tags))]
     targets = [[tags[i] if owner[i] == w else IGNORED for i in range(*span)] for w, span in enumerate(spans)]
     offsets = [0, *accumulate(b - a for a, b in spans)]
-    keep = tuple(offsets[w] + word - spans[w][0] for word, w in enumerate(owner))
+    keep = tuple(offsets[owner[unit]] + unit - spans[owner[unit]][0] for unit in asked)
     return Item(tuple(encoded for _, encoded in windows), tuple(targets), keep)
 
 

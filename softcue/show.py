@@ -62,6 +62,8 @@ def evaluated(result: Mapping[str, Any], as_json: bool) -> None:
     subset = f" - a SUBSET: {result['subset']}" if result["subset"] else ""
     print(f"{result['split']}, {result['rows']} rows{subset}")
     print("  ".join(f"{name} {value:.4f}" for name, value in result["scores"].items()))
+    if "raw_text" in result:
+        print("raw text instead of tokens: " + "  ".join(f"{name} {value:.4f}" for name, value in result["raw_text"].items()))
     if result["truncated"]:
         print(f"{result['truncated']} rows were truncated")
     print(report_table(result["report"]))

@@ -3,28 +3,25 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
+from string import punctuation
 from typing import cast
 from unicodedata import category
 
-from tokenizers import AddedToken, Encoding, PreTokenizedString, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Encoding, PreTokenizedString, Tokenizer, models, normalizers, pre_tokenizers
 
 from softcue.batch import Example
 from softcue.errors import BackboneError, RequestError
 from softcue.template import Json, Span, Template, read_templates
+from softcue.vocabulary import REBUILD, from_vocabulary
 
 MERGING = re.compile("[\u1160-\u11ff\uff9e\uff9f]")  # Hangul's vowels and finals, half-width katakana's marks: no "M" in Unicode
+REMEMBERED = 2**16  # words whose units are remembered
 CHUNK = 4096  # texts tokenised at once: the library's own record of a token is some hundred bytes
-
-# vocab.txt says nothing of the rules around it: these tokenizers are the ones for which BERT's are known to be right
-BERT_LIKE = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer")
-BERT_SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
-
-REBUILD = "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) of transformers writes a tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,7 @@ class Text:
         self._single = single
         tokenizer.post_processor = None  # the template is laid out here, and ByteLevel's would bend the offsets
         self._tokenizer = tokenizer
+        self._units: dict[str, tuple[str, ...]] = {}  # of words seen lately: a text repeats them
 
     @classmethod
     def load(cls, folder: Path | str, limit: int = 512) -> "Text":
@@ -71,7 +69,7 @@ class Text:
         if not path.is_file():
             raise BackboneError(f"'{folder}' holds neither tokenizer.json nor vocab.txt; name a folder that does ({REBUILD})")
         try:
-            tokenizer = Tokenizer.from_file(str(path)) if path.suffix == ".json" else _from_vocabulary(path)
+            tokenizer = Tokenizer.from_file(str(path)) if path.suffix == ".json" else from_vocabulary(path)
             text = cls(tokenizer, limit)
             text._tokenizer.encode("a \ue000")  # a tokenizer without its unknown token fails only when it needs it
         except BackboneError as error:
@@ -144,7 +142,11 @@ class Text:
         )
 
     def split_words(self, text: str) -> list[Span]:
-        """Where the tokenizer's own pre-tokenizer sees words in raw text: spans in order, none empty, none with white space."""
+        """Where the units of a text stand: spans in order, none empty, none with white space.
+
+        A unit ends where the tokenizer's own pre-tokenizer ends a word, and before and after each punctuation mark, whatever the family:
+        tags are learnt and answered for the same units, whoever split the text.
+        """
         tokenizer = self._tokenizer
         try:
             splits = PreTokenizedString(text)
@@ -158,10 +160,19 @@ class Text:
         done = 0  # one character can become several words (a fraction sign, normalised): the first has it
         for _, (first, end), _ in splits.get_splits(offset_referential="original", offset_type="char"):
             first = max(first, done)
-            spans += [(first + match.start(), first + match.end()) for match in re.finditer(r"\S+", text[first:end])]
+            for match in re.finditer(r"\S+", text[first:end]):
+                spans += _marks_apart(text, first + match.start(), first + match.end())
             done = max(done, end)
         stops = [*(first for first, _ in spans[1:]), len(text)]
         return [(first, _joined(text, end, stop)) for (first, end), stop in zip(spans, stops, strict=False)]
+
+    def units(self, word: str) -> tuple[str, ...]:
+        """The units of one word of a text that came as words; a word that the tokenizer makes nothing of is one."""
+        if word not in self._units:
+            if len(self._units) >= REMEMBERED:
+                self._units.clear()
+            self._units[word] = tuple(word[first:end] for first, end in self.split_words(word)) or (word,)
+        return self._units[word]
 
     def _template(self, pair: bool) -> Template:
         if not pair:
@@ -206,6 +217,18 @@ def _settings(tokenizer: Tokenizer) -> Json:
     return json.loads(shell.to_str())
 
 
+def _marks_apart(text: str, first: int, end: int) -> Iterator[Span]:
+    """A stretch without white space, cut before and after each punctuation mark."""
+    for at in range(first, end):
+        if text[at] in punctuation or category(text[at]).startswith("P"):
+            if first < at:
+                yield first, at
+            yield at, at + 1
+            first = at + 1
+    if first < end:
+        yield first, end
+
+
 def _joined(text: str, end: int, stop: int) -> int:
     """The end of a word with the marks that normalisation has merged into its last letter, and so left out of its span."""
     while end < stop and (category(text[end]).startswith("M") or MERGING.match(text[end])):
@@ -236,40 +259,3 @@ def _refusal(kind: str, numbered: Iterable[tuple[int, object]]) -> RequestError:
                 "read the data as UTF-8, or replace that character"
             )
     return RequestError(f"the {kind}s given are no sequence of strings")
-
-
-def _from_vocabulary(path: Path) -> Tokenizer:
-    """BERT's tokenizer from its vocab.txt, with the settings of tokenizer_config.json if there is one."""
-    settings_path = path.with_name("tokenizer_config.json")
-    try:
-        settings: Json = json.loads(settings_path.read_text("utf-8")) if settings_path.is_file() else {}
-    except ValueError as error:
-        raise BackboneError(f"tokenizer_config.json beside it is not JSON ({error}); fetch it again") from None
-    name = settings.get("tokenizer_class") or BERT_LIKE[0]
-    if name.removesuffix("Fast") not in BERT_LIKE:
-        raise BackboneError(f"vocab.txt of a {name} does not say how to split words; {REBUILD}")
-    if path.with_name("added_tokens.json").is_file():
-        raise BackboneError(f"vocab.txt lacks the tokens of added_tokens.json beside it; {REBUILD}")
-    with path.open(encoding="utf-8") as lines:
-        vocabulary = {line.rstrip("\n"): at for at, line in enumerate(lines)}
-    named = {role: settings.get(role) or usual for role, usual in BERT_SPECIAL.items()}
-    special = {role: token["content"] if isinstance(token, dict) else token for role, token in named.items()}
-    missing = [special[role] for role in ("unk_token", "cls_token", "sep_token") if special[role] not in vocabulary]
-    if missing:
-        raise BackboneError(f"the vocabulary lacks the special tokens {missing}; expected BERT's, one token per line")
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=special["unk_token"], max_input_chars_per_word=100))
-    tokenizer.normalizer = normalizers.BertNormalizer(
-        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
-        strip_accents=settings.get("strip_accents"),
-        lowercase=settings.get("do_lower_case", True),
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    cls, sep = special["cls_token"], special["sep_token"]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{cls}:0 $A:0 {sep}:0",
-        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
-        special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])],
-    )
-    tokenizer.decoder = decoders.WordPiece(prefix="##")
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special.values() if token in vocabulary])
-    return tokenizer

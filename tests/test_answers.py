@@ -1,6 +1,7 @@
 """Answers: what a request must hold for each kind, and what logits become; entities give back exactly the text's own characters."""
 
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -192,8 +193,25 @@ def test_every_predicted_span_gives_back_exactly_the_text_slice_by_character_off
         assert done <= first < end <= len(sentence), "in order, not empty, without overlap"
         assert entity["word"] == sentence[first:end] == sentence[first:end].strip()
         done = end
-    chosen = [TAGS[i] for i in answer.argmax(-1).tolist()]
-    assert [e["entity_group"] for e in said["entities"]] == [kind for kind, _, _ in spans(chosen)]
+    if all(before[1] < after[0] for before, after in pairwise(question.offset)):  # each unit is a word
+        chosen = [TAGS[i] for i in answer.argmax(-1).tolist()]
+        assert [e["entity_group"] for e in said["entities"]] == [kind for kind, _, _ in spans(chosen)]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "tags", "found"),
+    [
+        ("error E-4012 since", ["O", "B-LOC", "O", "O", "O"], ["E-4012"]),  # E - 4012: the first unit answers for the word
+        ("version 3.2, please", ["O", "B-LOC", "I-LOC", "I-LOC", "O", "O"], ["3.2"]),  # 3 . 2 ,
+        ("in Paris.", ["O", "B-LOC", "O"], ["Paris"]),
+        ("the U.S.", ["O", "B-LOC", "I-LOC", "I-LOC", "I-LOC"], ["U.S."]),
+        ('met "Ann"', ["O", "O", "B-PER", "O"], ["Ann"]),
+        ("(Rome) Bonn", ["O", "B-LOC", "O", "B-LOC"], ["Rome", "Bonn"]),
+    ],
+)
+def test_a_word_of_raw_text_is_what_stands_together_less_the_marks_that_are_tagged_outside(sentence, tags, found) -> None:
+    question = ask({"text": sentence}, Reading("tag", TAGS, 64), False, ours("bert"))
+    assert [entity["word"] for entity in say(one_hot(tags), question)["entities"]] == found
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -26,6 +26,7 @@ from softcue.readers import Data, Record, read_data
 from softcue.settings import preset
 from softcue.splits import select
 from tests.tiny import tiny_hf
+from tests.tiny_base import tiny_base
 from tests.tokenizer_cases import stored
 
 CLASSES = {"good": ("fine", "brown", "day"), "bad": ("lazy", "quick", "dog")}
@@ -209,13 +210,13 @@ def test_majority_is_the_best_answer_without_reading() -> None:
         return Data(kind, {"train": records * 10, "test": records}, labels, False, "d", metrics)
 
     classify = [Record(text="a", label=label) for label in ("x", "y", "y", "z", "y")]
-    assert majority(data("classify", classify, ("x", "y", "z"), ("accuracy",)), 0) == {"accuracy": 0.6}
+    assert majority(data("classify", classify, ("x", "y", "z"), ("accuracy",)), 0, tiny_base().text) == {"accuracy": 0.6}
     choice = [Record(text="a", choices=("p", "q", "r")[: 2 + i % 2], label=min(i, 1)) for i in range(4)]
-    assert majority(data("choice", choice, (), ("accuracy",)), 0) == {"accuracy": 0.75}
+    assert majority(data("choice", choice, (), ("accuracy",)), 0, tiny_base().text) == {"accuracy": 0.75}
     tag = [Record(tokens=("a", "b"), tags=("B-X", "O"))]
-    assert majority(data("tag", tag, ("O", "B-X"), ("f1",)), 0) == {"f1": 0.0}
+    assert majority(data("tag", tag, ("O", "B-X"), ("f1",)), 0, tiny_base().text) == {"f1": 0.0}
     score = [Record(text="a", label=float(i)) for i in range(5)]
-    assert majority(data("score", score, (), ("pearson",)), 0) == {"pearson": 0.0}
+    assert majority(data("score", score, (), ("pearson",)), 0, tiny_base().text) == {"pearson": 0.0}
 
 
 def test_a_subset_is_named_before_everything_else(rows: Path, base: Base, tmp_path: Path) -> None:

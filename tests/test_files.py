@@ -307,3 +307,11 @@ def test_reading_refuses_pipes_devices_folders_and_large_files_without_waiting(t
     with pytest.raises(AdapterError, match="No such file"):
         read_bytes(tmp_path / "none", AdapterError)
     assert read_bytes(tmp_path / "large", AdapterError, 11) == b"x" * 11
+
+
+def test_a_key_written_twice_among_a_hundred_thousand_is_found_at_once():
+    header = json.dumps({f"key {i}": 0 for i in range(100_000)})
+    began = time.perf_counter()
+    with pytest.raises(ValueError, match="'key 99999' twice"):
+        parse_json((header[:-1] + ', "key 99999": 2}').encode())
+    assert time.perf_counter() - began < 5

@@ -19,7 +19,7 @@ LEVELS = (
     ("entities", "files", "options", "parallel", "recipes"),
     ("batch", "checkpoint"),
     ("layout", "protocol", "template"),
-    ("distance", "kernels", "spread"),
+    ("distance", "kernels", "spread", "vocabulary"),
     ("flash",),
     ("attention", "mixture", "settings"),
     ("cues", "encoder", "heads", "metrics", "optim"),

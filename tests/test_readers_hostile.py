@@ -2,6 +2,7 @@
 
 import random
 import re
+import time
 import tracemalloc
 
 import pytest
@@ -174,3 +175,12 @@ def test_memory_is_bounded_by_what_is_kept_of_a_file(tmp_path):
     tracemalloc.stop()
     assert len(records) == 1000 and path.stat().st_size > 20e6 and peak < 2e6
     assert records[0].label is records[-1].label and records[0].extra is records[-1].extra
+
+
+def test_a_table_of_a_hundred_thousand_columns_with_one_name_twice_is_refused_at_once(tmp_path):
+    names = [f"c{i}" for i in range(100_000)]
+    (tmp_path / "wide.csv").write_text(",".join([*names, "c7"]) + "\n" + ",".join("x" * 100_001) + "\n")
+    began = time.perf_counter()
+    with pytest.raises(RequestError, match="the header names 'c7' twice"):
+        read_data(tmp_path / "wide.csv")
+    assert time.perf_counter() - began < 5

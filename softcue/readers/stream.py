@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -118,9 +119,9 @@ def _table(path: Path, problems: Problems, **dialect: Any) -> Stream:
             continue
         if header is None:
             header = cells
-            double = sorted({name for name in header if header.count(name) > 1})
-            if double:
-                problems.add(where, f"the header names {short(double[0])} twice; give every column its own name")
+            double = min((name for name, count in Counter(header).items() if count > 1), default=None)
+            if double is not None:
+                problems.add(where, f"the header names {short(double)} twice; give every column its own name")
                 return
         elif len(cells) != len(header):
             problems.add(where, f"{len(cells)} columns; the header has {len(header)}")
