@@ -13,8 +13,8 @@ from typing import Any
 
 from softcue.errors import RequestError, SoftcueError
 
-MARKER = "adapter_config.json"  # a folder that holds it is ours to replace
 LIMIT = 16 * 2**20  # bytes; no JSON that we read is larger
+Check = Callable[[Path], None]  # raises RequestError for a folder with something in it that is not ours to replace
 
 
 def check_file(path: str | Path) -> Path:
@@ -48,10 +48,28 @@ def write_file(path: str | Path, data: bytes | Iterable[bytes | memoryview]) -> 
     return path
 
 
-def write_folder(folder: str | Path, fill: Callable[[Path], None]) -> Path:
+def check_folder(folder: str | Path, check: Check) -> Path:
+    """What write_folder will replace, resolved; refuses before any work what it would refuse after. Raises RequestError."""
+    folder = resolve(folder)
+    try:
+        with _locked(folder.parent, shared=True):
+            _check_replaced(folder, check)
+        nearest = next(place for place in folder.parents if os.path.exists(place))
+    except OSError as error:
+        raise RequestError(f"cannot write {folder}: {_reason(error)}") from error
+    if not os.access(nearest, os.W_OK | os.X_OK) or not nearest.is_dir():
+        reason = "cannot be written to" if nearest.is_dir() else "is a file; expected a folder"
+        raise RequestError(f"cannot write {folder}: {nearest} {reason}")
+    longest = max(len(os.fsencode(name)) for name in (*folder.parts, _sibling(folder, "writing").name))
+    if longest > os.pathconf(nearest, "PC_NAME_MAX"):
+        raise RequestError(f"cannot write {folder}: File name too long; give a shorter one")
+    return folder
+
+
+def write_folder(folder: str | Path, fill: Callable[[Path], None], check: Check) -> Path:
     """Let `fill` write a new folder beside `folder`, sync it, and swap the two by rename. Raises RequestError.
 
-    A folder that is not empty and holds no adapter_config.json is refused. `fill` must not save or load a sibling.
+    check: refuses a folder with something in it that must not be lost. `fill` must not save or load a sibling.
     """
     folder = resolve(folder)
     try:
@@ -59,8 +77,7 @@ def write_folder(folder: str | Path, fill: Callable[[Path], None]) -> Path:
         with _locked(folder.parent, shared=False) as held:
             if held:
                 _repair(folder)
-            _refuse_foreign(folder)
-            _fill_then_swap(_sibling(folder, "writing"), folder, fill)
+            _fill_then_swap(_sibling(folder, "writing"), folder, fill, check)
     except OSError as error:
         raise RequestError(f"cannot write {folder}: {_reason(error)}; nothing half-written is left") from error
     return folder
@@ -208,13 +225,12 @@ def _repair(folder: Path) -> None:
     _remove(_sibling(folder, "writing"))
 
 
-def _refuse_foreign(folder: Path) -> None:
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise RequestError(f"{folder} is a file; expected a folder, or nothing, to write in its place")
-    if any(folder.iterdir()) and not (folder / MARKER).is_file():
-        raise RequestError(f"{folder} is a folder that holds something else than an adapter (no {MARKER}); give another or empty it")
+def _check_replaced(folder: Path, check: Check) -> None:
+    if os.path.exists(folder) and (os.path.ismount(folder) or not folder.is_dir()):
+        what = "mount point, which cannot be replaced" if folder.is_dir() else "file"
+        raise RequestError(f"{folder} is a {what}; expected a folder, or nothing, to write in its place")
+    if os.path.exists(folder):
+        check(folder)
 
 
 def _write_then_swap(new: Path, path: Path, parts: Iterable[bytes | memoryview]) -> None:
@@ -231,7 +247,7 @@ def _write_then_swap(new: Path, path: Path, parts: Iterable[bytes | memoryview])
     _sync(path.parent)
 
 
-def _fill_then_swap(new: Path, folder: Path, fill: Callable[[Path], None]) -> None:
+def _fill_then_swap(new: Path, folder: Path, fill: Callable[[Path], None], check: Check) -> None:
     os.mkdir(new)
     try:
         fill(new)
@@ -239,6 +255,7 @@ def _fill_then_swap(new: Path, folder: Path, fill: Callable[[Path], None]) -> No
             for name in names:
                 _sync(Path(place, name))
             _sync(Path(place))
+        _check_replaced(folder, check)  # last of all: filling takes time
         _swap(new, folder)
     except BaseException:
         _remove(new)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from softcue.adapter import OWN_ENCODER, Adapter
+from softcue.adapter import OWN_ENCODER, Adapter, refuse_foreign
 from softcue.base import Base
 from softcue.checkpoint import Checkpoints, Saved
 from softcue.conditions import identity
@@ -47,7 +47,7 @@ class Checkpoint:
             saved = Base(replace(self.base.backbone, folder=into / OWN_ENCODER), self.base.text)
             replace(self.adapter, fingerprint=saved.fingerprint).write(into)
 
-        return write_folder(folder, fill)
+        return write_folder(folder, fill, refuse_foreign)
 
 
 def train_full(job: Job, base: Base, report: Report = lambda prepared, run: None, checkpoints: Checkpoints | None = None) -> Checkpoint:

@@ -1,7 +1,6 @@
 """What the commands print: tables for people, JSON for machines."""
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -12,12 +11,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from softcue.adapter import Adapter
+from softcue.adapter import Adapter, check_place
 from softcue.compare_table import cells, notes
 from softcue.cues import Cue
 from softcue.encoder.load import BACKBONES, FAMILIES
 from softcue.errors import RequestError
-from softcue.files import MARKER, resolve, write_file
+from softcue.files import resolve, write_file
 from softcue.full import METHOD as FULL
 from softcue.full import Checkpoint
 from softcue.metrics import report_table
@@ -30,15 +29,18 @@ BERT_BASE_TOTAL = 109_482_240  # bert-base-uncased, encoder and pooler
 SWEPT = 10  # points of a sweep that are shown
 
 
-def check_out(out: Path) -> None:
-    """Refuse a place that saving would refuse later, before any work is done."""
-    resolved = resolve(out)
-    nearest = next(place for place in (resolved, *resolved.parents) if place.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        reason = "cannot be written to" if nearest.is_dir() else "is a file"
-        raise RequestError(f"--out {out}: {nearest} {reason}; expected a folder to save the adapter in")
-    if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
-        raise RequestError(f"--out {out} is a folder that holds something else than an adapter; give another or empty it")
+def check_out(out: Path, *beside: Path | None) -> None:
+    """Refuse a place that saving would refuse later, before any work is done.
+
+    beside: folders that the run fills before it saves (logs, checkpoints); in `out` they would be in the way.
+    """
+    try:
+        place = check_place(out)
+    except RequestError as error:
+        raise RequestError(f"--out {out}: {error}") from error
+    for other in beside:
+        if other is not None and resolve(other).is_relative_to(place):
+            raise RequestError(f"--out {out} is a folder for the adapter alone, and {other} is in it; give another for one of them")
 
 
 def trained(adapter: Adapter | Checkpoint, out: Path, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from softcue.adapter import Adapter, lift, seat_in
+from softcue.adapter import Adapter, lift, refuse_foreign, seat_in
 from softcue.adapter.store import HEADER, TENSORS
 from softcue.cues import Cue
 from softcue.errors import AdapterError, RequestError
@@ -80,7 +80,7 @@ def test_a_fine_tuned_checkpoint_holds_both_files_beside_its_own(tmp_path):
         (into / "config.json").write_text("{}")
         adapter.write(into)
 
-    folder = write_folder(tmp_path / "full", fill)
+    folder = write_folder(tmp_path / "full", fill, refuse_foreign)
     assert same(Adapter.load(folder), adapter)
 
 

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from softcue.errors import AdapterError, RequestError
-from softcue.files import MARKER, parse_json, read_bytes, read_json, reading, recover, write_file, write_folder
+from softcue.files import check_folder, parse_json, read_bytes, read_json, reading, recover, write_file, write_folder
 
 ROOT = Path(__file__).resolve().parents[1]
+MARKER = "adapter_config.json"
 CALLS = ("replace", "fsync", "open", "mkdir")
 
 
@@ -31,6 +32,12 @@ def filler(text: str) -> Callable[[Path], None]:
         write_file(into / "deep" / "twin", text.encode())
 
     return fill
+
+
+def guard(folder: Path) -> None:
+    """Refuses a folder that holds what no filler wrote."""
+    if set(names(folder)) - {MARKER, "deep"}:
+        raise RequestError(f"{folder} holds something else")
 
 
 def content(folder: Path) -> str:
@@ -71,12 +78,12 @@ def test_a_folder_is_old_or_new_whichever_call_fails(tmp_path, existing, lasting
         folder = tmp_path / str(first) / "rte"
         folder.parent.mkdir()
         if existing:
-            write_folder(folder, filler("old"))
+            write_folder(folder, filler("old"), guard)
         refusal = ""
         with pytest.MonkeyPatch.context() as patch:
             faults = Faults(patch, first, lasting)
             try:
-                write_folder(folder, filler("new"))
+                write_folder(folder, filler("new"), guard)
             except RequestError as error:
                 refusal = str(error)
         reached = faults.calls >= first
@@ -89,7 +96,7 @@ def test_a_folder_is_old_or_new_whichever_call_fails(tmp_path, existing, lasting
             assert left == ({"old"} if existing else set()) or (lasting and left == {"new"}), f"call {first}"  # not even undone
         else:
             assert content(folder) == "new"
-        write_folder(folder, filler("next"))
+        write_folder(folder, filler("next"), guard)
         assert content(folder) == "next"
         assert names(folder.parent) == ["rte"]
     assert first > 8
@@ -115,12 +122,12 @@ def test_a_file_is_old_or_new_whichever_call_fails(tmp_path, lasting):
 
 
 def test_a_write_beyond_the_size_limit_leaves_the_old_folder(tmp_path):
-    folder = write_folder(tmp_path / "rte", filler("old"))
+    folder = write_folder(tmp_path / "rte", filler("old"), guard)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
         with pytest.raises(RequestError, match="File too large; nothing half-written is left"):
-            write_folder(folder, filler("x" * 100_000))
+            write_folder(folder, filler("x" * 100_000), guard)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert content(folder) == "old"
@@ -128,14 +135,14 @@ def test_a_write_beyond_the_size_limit_leaves_the_old_folder(tmp_path):
 
 
 def test_an_error_of_fill_itself_passes_and_leaves_the_old_folder(tmp_path):
-    folder = write_folder(tmp_path / "rte", filler("old"))
+    folder = write_folder(tmp_path / "rte", filler("old"), guard)
 
     def fill(into: Path) -> None:
         (into / MARKER).write_text("half")
         raise AdapterError("refused")
 
     with pytest.raises(AdapterError, match="refused"):
-        write_folder(folder, fill)
+        write_folder(folder, fill, guard)
     assert content(folder) == "old"
     assert names(tmp_path) == ["rte"]
 
@@ -171,20 +178,20 @@ def test_folders_that_are_not_ours_are_refused_and_untouched(tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
     (tmp_path / "note").write_text("a file")
-    with pytest.raises(RequestError, match="holds something else than an adapter"):
-        write_folder(tmp_path / "thesis", filler("new"))
+    with pytest.raises(RequestError, match="holds something else"):
+        write_folder(tmp_path / "thesis", filler("new"), guard)
     with pytest.raises(RequestError, match="is a file"):
-        write_folder(tmp_path / "note", filler("new"))
+        write_folder(tmp_path / "note", filler("new"), guard)
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
     assert names(tmp_path) == ["note", "thesis"]
     (tmp_path / "empty").mkdir()
-    assert content(write_folder(tmp_path / "empty", filler("new"))) == "new"
+    assert content(write_folder(tmp_path / "empty", filler("new"), guard)) == "new"
 
 
 def test_a_link_keeps_pointing_to_the_folder_that_was_replaced(tmp_path):
-    write_folder(tmp_path / "real", filler("old"))
+    write_folder(tmp_path / "real", filler("old"), guard)
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    write_folder(tmp_path / "link", filler("new"))
+    write_folder(tmp_path / "link", filler("new"), guard)
     assert (tmp_path / "link").is_symlink()
     assert content(tmp_path / "real") == "new"
 
@@ -199,20 +206,45 @@ def test_paths_that_cannot_be_written_are_one_clear_line(tmp_path):
     with pytest.raises(RequestError, match="No such file or directory"):
         write_file(tmp_path / "none" / "x", b"x")
     with pytest.raises(RequestError, match="NUL"):
-        write_folder("a\0b", filler("x"))
+        write_folder("a\0b", filler("x"), guard)
     with pytest.raises(RequestError, match="File name too long"):
-        write_folder(tmp_path / ("x" * 300), filler("x"))
+        write_folder(tmp_path / ("x" * 300), filler("x"), guard)
+
+
+def test_what_writing_a_folder_would_refuse_is_refused_before_and_nothing_is_made(tmp_path, monkeypatch):
+    (tmp_path / "note").write_text("a file")
+    (tmp_path / "rte").mkdir()
+    (tmp_path / "rte" / "thesis").touch()
+    for place, said in (
+        (tmp_path / "note", "is a file; expected a folder"),
+        (tmp_path / "note" / "below" / "rte", "note is a file; expected a folder"),
+        (tmp_path / "rte", "holds something else"),
+        (tmp_path / ("x" * 300), "File name too long"),
+        (tmp_path / ("x" * 245), "File name too long"),  # with what is put around it while it is written
+        (tmp_path / ("x" * 300) / "rte", "File name too long"),
+        ("a\0b", "NUL"),
+    ):
+        with pytest.raises(RequestError, match=said):
+            check_folder(place, guard)
+    assert check_folder(tmp_path / "new" / "deep", guard) == tmp_path / "new" / "deep"
+    monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)  # as a user who is not root finds a folder of another
+    with pytest.raises(RequestError, match=f"{tmp_path} cannot be written to"):
+        check_folder(tmp_path / "new", guard)
+    monkeypatch.setattr(os.path, "ismount", lambda place: place == tmp_path)
+    with pytest.raises(RequestError, match="mount point, which cannot be replaced"):
+        check_folder(tmp_path, guard)
+    assert names(tmp_path) == ["note", "rte"]
 
 
 def test_a_reader_never_sees_half_a_swap(tmp_path):
-    folder = write_folder(tmp_path / "rte", filler("0"))
+    folder = write_folder(tmp_path / "rte", filler("0"), guard)
     stop = threading.Event()
 
     def write() -> None:
         for i in range(1, 1000):
             if stop.is_set():
                 return
-            write_folder(folder, filler(str(i)))
+            write_folder(folder, filler(str(i)), guard)
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -235,7 +267,7 @@ def fill(into):
     (into / "deep" / "twin").write_text(text)
 for i in range(int(sys.argv[2]), 10**9):
     text = f"{i} " * 20_000
-    write_folder(sys.argv[1], fill)
+    write_folder(sys.argv[1], fill, lambda folder: None)
     print(i, flush=True)
 """
 

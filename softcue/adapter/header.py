@@ -105,9 +105,14 @@ def check_values(values: dict[str, Any]) -> None:
         raise AdapterError("; ".join(wrong))
 
 
+def is_ours(header: Any) -> bool:
+    """Whether softcue wrote this header, of whatever version."""
+    return isinstance(header, dict) and header.get("library_name") == "softcue"
+
+
 def _check_frame(header: Any) -> None:
     """Which program and format this is: said before any other difference."""
-    if not isinstance(header, dict) or header.get("library_name") != "softcue":
+    if not is_ours(header):
         kind = header.get("peft_type") if isinstance(header, dict) else None
         other = f" (PEFT's, of type {kind[:40]!r}?)" if isinstance(kind, str) else ""
         raise AdapterError(f"is not a softcue adapter{other}; expected a folder that softcue wrote")

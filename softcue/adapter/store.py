@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from softcue.adapter.folder import HEADER, TENSORS, refuse_foreign
 from softcue.adapter.header import CONFIG_LIMIT, header_bytes, parse_header
 from softcue.adapter.tensors import WIDTH, check_tensors, digest, read_tensors, to_bytes
 from softcue.adapter.values import brief
 from softcue.cues import Cue
 from softcue.errors import AdapterError, RequestError
-from softcue.files import MARKER, open_regular, read_bytes, reading, write_folder
+from softcue.files import open_regular, read_bytes, reading, write_folder
 from softcue.heads import Head
 from softcue.protocol import Dims
 
-HEADER, TENSORS = MARKER, "adapter_model.safetensors"
 HEADER_HASH = "adapter_config_sha256"  # in the safetensors file's metadata, so that files of two adapters are not mixed up
 
 
@@ -56,12 +56,12 @@ class Adapter:
     head: Mapping[str, Tensor] = not_kept()
 
     def save(self, folder: str | Path) -> Path:
-        """Write the adapter's folder, whole or not at all; replaces an older adapter there.
+        """Write the adapter's folder, whole or not at all; replaces an older adapter there, and nothing else.
 
         Raises AdapterError where load would refuse it, RequestError where the folder cannot be written.
         """
         files = self._files(str(folder))
-        return write_folder(folder, lambda into: _write(into, files))
+        return write_folder(folder, lambda into: _write(into, files), refuse_foreign)
 
     def write(self, into: Path) -> None:
         """Write the adapter's two files into the folder that a write_folder is filling."""

@@ -115,7 +115,7 @@ def train(
     with one_voice():
         load_plugins(plugin)
         arguments = train_arguments(recipe, {**given, "settings": parse_settings(settings or [])})
-        show.check_out(out)
+        show.check_out(out, checkpoint, log)
         checkpoints = open_checkpoints(checkpoint, every, resume, show.progress)
         trackers = open_trackers(log, track or []) if leads() else []
         with training_progress(quiet=as_json) as report:

@@ -50,6 +50,7 @@ TOKENIZER = (
     "spiece.model",
 )
 POOLING = "1_Pooling/config.json"  # how sentence-transformers says what it pools
+SAVED = ("config.json", FILES[0], *TOKENIZER, POOLING)  # what a checkpoint of ours may hold
 HUB_ID = re.compile(r"(?=.{1,96}$)[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
