@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import re
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from softcue.files import clear_unfinished, write_file
 
 EVERY = 200  # steps
 KEPT = 2  # files
+NAME = re.compile(r"checkpoint-\d{10}\.safetensors")
 TYPES = {torch.float32: "F32", torch.int64: "I64", torch.uint8: "U8"}
 
 
@@ -69,6 +72,7 @@ class Checkpoints:
             ) from error
         if files and not self.resume:
             raise RequestError(f"{self.folder} holds checkpoints of an earlier run; resume it (--resume), or give another folder")
+        refuse_foreign(files)
         for file in reversed(files):
             try:
                 metadata, saved = read(file)
@@ -79,7 +83,9 @@ class Checkpoints:
             self.step = metadata["step"]
             return saved
         if files:
-            raise RequestError(f"every checkpoint in {self.folder} is damaged; remove the folder to start from nothing")
+            raise RequestError(
+                f"every checkpoint in {self.folder} is damaged; remove {', '.join(file.name for file in files)} to start anew"
+            )
         return None
 
     def due(self) -> bool:
@@ -95,7 +101,7 @@ class Checkpoints:
             old.unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("checkpoint-*.safetensors"))
+        return sorted(file for file in self.folder.iterdir() if NAME.fullmatch(file.name) and file.is_file())
 
     def _check(self, file: Path, theirs: Any) -> None:
         """Refuse another run's checkpoint; the message names the first differences."""
@@ -137,6 +143,14 @@ def read(file: Path) -> tuple[dict[str, Any], Saved]:
         raise ValueError("its contents are not those that were written")
     header = json.loads(metadata["header"])
     return header, Saved(tensors, header["state"])
+
+
+def refuse_foreign(files: Sequence[Path]) -> None:
+    """RequestError for whole safetensors files of another program: they would be removed as old checkpoints."""
+    for file in files:
+        with suppress(SafetensorError, OSError), safe_open(file, "pt") as opened:
+            if not {"header", "sha256"} <= set(opened.metadata() or {}):
+                raise RequestError(f"{file} was not written by softcue; give another folder for the checkpoints, or move it away")
 
 
 def digest(tensors: Mapping[str, Tensor], header: str) -> str:

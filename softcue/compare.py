@@ -23,6 +23,7 @@ from softcue.full import Checkpoint, train_full
 from softcue.job import LIMIT, Job, method_class, read_as
 from softcue.prepare import Reading
 from softcue.readers import Data, Record
+from softcue.results import check_results
 from softcue.settings import TRAINING, own_settings, preset
 from softcue.splits import select
 from softcue.tasks import open_data
@@ -31,6 +32,7 @@ from softcue.training import Report, train_jobs
 
 MAJORITY, PROBE = "majority", "probe"  # the rows that every table has
 NAME = "compare"  # of the files with the table
+FILES, KEYS = (f"{NAME}.json", f"{NAME}.csv", f"{NAME}.md"), ("encoder_parameters", "table", "cells")  # and what the first holds
 OWN = tuple(
     f"training.{name}" for name in ("rate", "head_rate", "warmup", "decay", "clip", "schedule", "backbone_dropout")
 )  # presets differ in them by method
@@ -82,14 +84,14 @@ def compare(
     wanted = list(dict.fromkeys([PROBE, *(method for method in methods if method != MAJORITY)]))
     if seeds < 1:
         raise RequestError(f"{seeds} seeds came; expected at least 1")
-    shares = share_out(wanted, settings or {})
+    shares, folder = share_out(wanted, settings or {}), Path(out)
+    check_results(folder, FILES, KEYS)
     if not isinstance(data, Data):
         cap = None if rows is None else {"train": rows}
         data = open_data(data, kind=kind, columns=columns, data_root=data_root(root), limit=cap)
     base = backbone if isinstance(backbone, Base) else open_base(backbone, precision, device)
     jobs = [plan(data, method, shares[method], seed, pooling, limit) for seed in range(seeds) for method in wanted]
     made_with = conditions(jobs, base)
-    folder = Path(out)
     found = read_cells(folder)
     check_cells(found, {f"{job.method}-{job.seed}": made for job, made in zip(jobs, made_with, strict=True)}, folder)
     cells = []
@@ -103,9 +105,8 @@ def compare(
             say(f"{cell.method} seed {cell.seed}: {data.metric} {cell.scores[data.metric]:.4f}, found in {folder}")
         cells.append(cell)
     result = assemble(data, base, jobs, cells)
-    write_file(folder / f"{NAME}.json", json.dumps(result, indent=2, ensure_ascii=False).encode())
-    write_file(folder / f"{NAME}.csv", as_csv(result).encode())
-    write_file(folder / f"{NAME}.md", as_markdown(result).encode())
+    for name, text in zip(FILES, (json.dumps(result, indent=2, ensure_ascii=False), as_csv(result), as_markdown(result)), strict=True):
+        write_file(folder / name, text.encode())
     return result
 
 

@@ -16,9 +16,11 @@ from softcue.files import write_file
 from softcue.full import Checkpoint
 from softcue.progress import training_progress
 from softcue.readers import Data, read_data
+from softcue.results import check_results
 from softcue.show import check_out
 
 SEED = 0
+TABLE, KEYS = "quickstart.json", ("rows", "answers", "seconds")  # what is written at the end, and what it holds
 # the whole encoder learns faster and costs more, and this one is small; the others take 10 epochs at their own rate
 SETTINGS = {"full": {"epochs": 4, "rate": 2e-4}}
 
@@ -60,6 +62,7 @@ def quickstart(
     began = time.monotonic()
     for stage in STAGES:
         check_out(out / stage.task)
+    check_results(out, [TABLE], KEYS)
     base = open_base(backbone)
     say(f"one frozen encoder: {backbone}, {sum(p.numel() for p in base.backbone.encoder.parameters()):,} numbers")
     rows = []
@@ -77,7 +80,7 @@ def quickstart(
         told = " | ".join(" ".join(v) if isinstance(v, list) else v for v in stage.request.values())
         say(f"  {stage.task}: {told}\n    -> {json.dumps(brief(answer), ensure_ascii=False)}")
     result = {"rows": rows, "answers": answers, "seconds": time.monotonic() - began}
-    write_file(out / "quickstart.json", json.dumps(result, indent=2).encode())
+    write_file(out / TABLE, json.dumps(result, indent=2).encode())
     say(f"adapters in {out}/, done in {result['seconds']:.0f} s")
     return result
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from softcue.adapter import check_place
 from softcue.api import data_root
 from softcue.base import Base, open_base
 from softcue.errors import RequestError
@@ -18,6 +19,7 @@ from softcue.predict import reading_of, seat_adapters
 from softcue.prepare import make_items
 from softcue.rayrun import on_ray
 from softcue.readers import Data
+from softcue.results import check_results
 from softcue.search import Budget, halve, here, read_budget, search
 from softcue.splits import select
 from softcue.sweep_memory import Memory
@@ -28,6 +30,7 @@ from softcue.tasks import open_data
 from softcue.trials import Result, Terms, Watch, device_of, ranked
 
 NAME = "sweep"  # of the files with the results
+FILES, KEYS = (f"{NAME}.json", f"{NAME}.csv", f"{NAME}.png"), ("rungs", "together", "runs")  # and what the first holds
 BEST, GROUPS = "best", "groups"  # folders: the winner's adapter, and what is finished
 
 
@@ -71,8 +74,13 @@ def sweep(
         check_points(points, one.kind)
         for warning in one.warnings:
             say(f"warning: {one.name}: {warning}")
+    folder = Path(out)
+    best = {one.name: folder / BEST if len(opened) == 1 else folder / BEST / file_name(one.name) for one in opened}
+    check_results(folder, FILES, KEYS)
+    for winner_folder in best.values():
+        check_place(winner_folder)
     base = backbone if isinstance(backbone, Base) else open_base(backbone, precision, device)
-    folder, began, watch, place = Path(out), time.monotonic(), watch or Watch(), device_of(base)
+    began, watch, place = time.monotonic(), watch or Watch(), device_of(base)
     with nullcontext((here(terms, base, watch), 1)) if ray is None else on_ray(ray, terms, base, methods) as (runner, width):
         kept = Memory(folder / GROUPS, terms, base, runner, say)
         if halving:
@@ -81,11 +89,12 @@ def sweep(
             rungs = [search(points, range(seeds), terms, place, kept, watch)]
     winners = [_winner(one, rungs, base) for one in opened]
     for winner in winners:
-        winner.adapter.save(folder / BEST if len(winners) == 1 else folder / BEST / file_name(winner.data))
+        winner.adapter.save(best[winner.data])
     result = {**assemble(rungs, winners, terms, base), "halving": halving, "budget": budget, "seconds": time.monotonic() - began}
-    write_file(folder / f"{NAME}.json", json.dumps(result, indent=2, ensure_ascii=False).encode())
-    write_file(folder / f"{NAME}.csv", as_csv(result).encode())
-    plot(result, folder / f"{NAME}.png", say)
+    table, lines, picture = (folder / name for name in FILES)
+    write_file(table, json.dumps(result, indent=2, ensure_ascii=False).encode())
+    write_file(lines, as_csv(result).encode())
+    plot(result, picture, say)
     return result
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from softcue import __version__
-from softcue.adapter import Adapter
+from softcue.adapter import Adapter, check_place
 from softcue.base import Base
 from softcue.conditions import digest_of
 from softcue.errors import RequestError, SoftcueError
@@ -48,6 +48,7 @@ class Memory:
             found = self.read(name, group)
             if found is None:
                 absent.append(number)
+                self.check_places(name, group)
             else:
                 yield number, found
         for at, result in self.runner([groups[number] for number in absent]):
@@ -58,6 +59,11 @@ class Memory:
         """A hash over everything that determines the group's scores."""
         conditions = {**self.common, "trials": [self._conditions(trial) for trial in group]}
         return hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()[:32]
+
+    def check_places(self, name: str, group: Group) -> None:
+        """Refuse, before a group is trained, folders of its adapters that saving would refuse after."""
+        for number in range(len({trial.data for trial in group})):
+            check_place(self.folder / f"{name}-{number}")
 
     def _conditions(self, trial: Trial) -> dict[str, Any]:
         method = method_class(trial.point.method)

@@ -13,6 +13,7 @@ from softcue.loop import Run
 from softcue.training import Report
 
 PROJECT = "softcue"  # what our runs are filed under
+BEGINNING = b'{"event": "start", '  # of every log.jsonl of ours
 
 
 class Tracker(Protocol):
@@ -37,7 +38,10 @@ class JsonLines:
             folder.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab+") as file:
                 file.seek(0)
-                file.truncate(file.read().rfind(b"\n") + 1)  # a line that a full disk cut short
+                data = file.read()
+                if data[: len(BEGINNING)] != BEGINNING[: len(data)]:
+                    raise RequestError(f"{self.path} is not a log that softcue wrote; give another folder for the log, or move it away")
+                file.truncate(data.rfind(b"\n") + 1)  # a line that a full disk cut short
         except OSError as error:
             raise RequestError(f"--log {folder} cannot be written to: {error.strerror}; give a folder for the log") from error
 
@@ -56,7 +60,7 @@ class JsonLines:
     def _write(self, entry: Mapping[str, Any]) -> None:
         line = json.dumps({**entry, "seconds": round(time.monotonic() - self.began, 3)}, ensure_ascii=False) + "\n"
         try:
-            with self.path.open("a", encoding="utf-8") as file:
+            with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(line)
         except OSError as error:
             raise RequestError(f"cannot write {self.path}: {error.strerror}") from error

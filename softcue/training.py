@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from softcue.adapter import Adapter, lift
+from softcue.adapter import Adapter, check_place, lift
 from softcue.base import Base
 from softcue.checkpoint import Checkpoints, Saved
 from softcue.conditions import identity
@@ -74,6 +74,8 @@ def train_jobs(
         raise RequestError(f"{seats} seats came; expected at least 1")
     made_with = {} if checkpoints is None else {"seats": seats, "jobs": identity(jobs, base)}
     saved = None if checkpoints is None else checkpoints.open(made_with)
+    for place in [] if checkpoints is None else [_place(checkpoints, number) for number in range(len(jobs))]:
+        check_place(place)
     adapters: dict[int, Adapter] = {}
     if checkpoints is not None and saved is not None:
         adapters = {number: Adapter.load(_place(checkpoints, number)) for number in saved.state["finished"]}
@@ -87,16 +89,16 @@ def train_jobs(
         finished(number, adapter)
 
     groups = groups_of(jobs, base)
-    for place, group in enumerate(groups):
-        if saved is not None and place < saved.state["group"]:
+    for at, group in enumerate(groups):
+        if saved is not None and at < saved.state["group"]:
             continue
 
-        def keep(make: Callable[[], Saved], place: int = place) -> None:
+        def keep(make: Callable[[], Saved], at: int = at) -> None:
             if checkpoints is not None and checkpoints.due():
                 made = make()
-                checkpoints.write(Saved(made.tensors, {**made.state, "group": place, "finished": list(adapters)}))
+                checkpoints.write(Saved(made.tensors, {**made.state, "group": at, "finished": list(adapters)}))
 
-        here = saved if saved is not None and place == saved.state["group"] else None
+        here = saved if saved is not None and at == saved.state["group"] else None
         train_group(group, base, report, seats, note, here, keep)
     lost = [prepared for group in groups for number, prepared in group.items() if number not in adapters]
     if lost:

@@ -151,7 +151,7 @@ def test_a_damaged_newest_checkpoint_is_told_of_and_the_one_before_it_is_used(
 def test_where_every_checkpoint_is_damaged_the_run_is_refused(backbone: str, stopped: Path, tmp_path: Path) -> None:
     for file in stopped.glob("checkpoint-*"):
         file.write_bytes(b"")
-    with pytest.raises(RequestError, match=r"every checkpoint in .* is damaged; remove the folder"):
+    with pytest.raises(RequestError, match=r"every checkpoint in .* is damaged; remove checkpoint-0"):
         resumed(backbone, stopped, tmp_path / "out", [])
 
 

@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = (
     ("errors",),
     ("entities", "files", "options", "parallel", "recipes"),
-    ("batch", "checkpoint"),
+    ("batch", "checkpoint", "results"),
     ("layout", "protocol", "template"),
     ("distance", "kernels", "spread", "vocabulary"),
     ("flash",),
