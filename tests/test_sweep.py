@@ -131,7 +131,7 @@ def test_what_does_not_go_together_is_refused_in_one_line(tmp_path: Path, given:
 def test_a_place_that_cannot_be_written_to_is_refused_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     counted = Counted()
-    with pytest.raises(RequestError, match=r"--out .*file"):
+    with pytest.raises(RequestError, match=r"file is a file; expected a folder"):
         quick(tmp_path / "file", watch=counted)
     assert not counted.steps
 
