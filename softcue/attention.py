@@ -9,10 +9,11 @@ from torch.nn import functional as F
 
 from softcue import flash
 from softcue.distance import ByDistance
+from softcue.dropout import keep
 from softcue.kernels import takes
 from softcue.kernels.attention import attend_ragged
 from softcue.layout import Bucket, Layout, Watch
-from softcue.protocol import Prefix, keep
+from softcue.protocol import Prefix
 from softcue.spread import Collect, Spread, to_batch, to_buckets
 
 SHORT = 32  # rows of an example alone up to which torch's fused kernel is the quicker one, forward only

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from softcue.batch import Batch, Reads, sent
-from softcue.protocol import dropout, per_seat
+from softcue.dropout import dropout
+from softcue.protocol import per_seat
 
 POOLINGS = ("cls", "mean", "pooler")
 IGNORED = -100  # a word without a label that train knows

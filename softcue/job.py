@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from softcue.adapter.header import SIZE_LIMIT
 from softcue.adapter.values import largest
@@ -17,12 +18,14 @@ from softcue.heads import POOLINGS, Head
 from softcue.prepare import Item, Read, Reading, continued, remembering
 from softcue.protocol import Facts
 from softcue.readers.records import Data, Record
+from softcue.row_sizes import row_sizes
 from softcue.settings import Training, preset, preset_config
 from softcue.splits import Selection, select
 from softcue.text import Text
 
 LIMIT = 128  # tokens, as in the published recipes
 MEASURED = 256  # training examples on which attention is measured
+SIZED = 32  # training examples on which the sizes of rows are measured, which differ little from text to text
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Prepared:
     training: Training
     items: list[Item]  # of the training rows
     cue: Cue  # one seat, initialised by the job's seed
+    units: Mapping[str, Tensor]  # of the cue's parameters by name, as Cue.units says
     head: Head
     read: Read  # records to items
 
@@ -104,15 +108,24 @@ def prepare(job: Job, base: Base, read: Read | None = None) -> Prepared:
     doubled = base.text.slots(True).count("sep") > 2
     facts = Facts(encoder.dims, slots, lambda: attention_mass(encoder, examples, len(slots)), doubled)
     config = method.settle(make_config(method, job.data.kind, job.settings), facts)
+    units = method.units(config, lambda: row_sizes(encoder, examples[:SIZED], len(slots)))
     with seeded(job.seed):
         cue = method(encoder.dims, config)
+        in_units(cue, units)
         head = Head.registry[job.data.kind](encoder.dims.hidden, [max(1, len(reading.labels))], pooling, training.head_dropout)
     room = encoder.spec.positions - max(cue.shift, cue.reserve)
     if room < reading.limit:
         check_room(room, len(slots))
         reading = replace(reading, limit=room)
         items = read(selection.train, reading)
-    return Prepared(job, selection, reading, training, items, cue, head, read)
+    return Prepared(job, selection, reading, training, items, cue, units, head, read)
+
+
+@torch.no_grad()
+def in_units(cue: Cue, units: Mapping[str, Tensor]) -> None:
+    """The cue's initial numbers, each in what it is measured in."""
+    for name, unit in units.items():
+        cue.get_parameter(name).mul_(unit)
 
 
 def check_room(limit: int, special: int) -> None:

@@ -33,6 +33,7 @@ class Run:
     score: Callable[[], float]  # on the selection rows; higher is better
     seed: int
     rows: int  # that select
+    units: Sequence[Tensor | None] = ()  # of each parameter's numbers in its seat: they learn at this part of the rate
     step: int = 0
     highest: float = float("-inf")  # score so far
     best: float = float("-inf")  # score of the step that is kept: the latest that is as good as the highest, or near enough
@@ -167,6 +168,8 @@ class Loop:
         self.model, self.seats, self.parameters, self.ranks = model, len(model.places), model.tuned(), ranks
         self.runs = {run.seat: run for run in runs}
         self.optimizer = SeatAdamW(self.parameters, self.seats, model.rate_shares())
+        for run in runs:
+            self.optimizer.measure(run.seat, run.units)
 
     def step(self, live: Sequence[Run], precision: Precision) -> Tensor:
         """One forward for all live runs, and one update; (A,) the losses."""
@@ -190,6 +193,7 @@ class Loop:
         following = ended(run)
         if following is not None:
             self.runs[run.seat] = following
+            self.optimizer.measure(run.seat, following.units)
 
     def saved(self) -> Saved:
         """All that the next step depends on, but for the jobs themselves."""

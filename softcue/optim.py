@@ -27,6 +27,7 @@ class SeatAdamW:
         self.steps = torch.zeros(seats, device=self.parameters[0].device)  # per seat, so that a seat reused for the next job starts afresh
         self.first = [torch.zeros_like(p) for p in self.parameters]
         self.second = [torch.zeros_like(p) for p in self.parameters]
+        self.units: dict[int, Tensor] = {}  # by parameter's number: (A, ..) what part of the rate each of its numbers learns at
         self.dense: dict[int, Tensor] = {}  # by parameter's number: where a sparse gradient is laid out, zeros between steps
 
     @torch.no_grad()
@@ -52,6 +53,15 @@ class SeatAdamW:
             p.grad = None
         return norm
 
+    def measure(self, seat: int, units: Sequence[Tensor | None]) -> None:
+        """Let a seat's numbers learn at a part of the rate: one for each parameter, None for all of it."""
+        for i, unit in enumerate(units):
+            if unit is not None and i not in self.units:
+                self.units[i] = torch.ones_like(self.parameters[i])
+        for i, kept in self.units.items():
+            own = units[i] if i < len(units) else None
+            kept[seat] = 1.0 if own is None else own
+
     def _gradient(self, number: int, parameter: nn.Parameter) -> Tensor:
         """A parameter's gradient; of a few rows in memory that is kept, for a vocabulary's worth of fresh zeros costs more than a layer."""
         grad = parameter.grad
@@ -74,6 +84,7 @@ class SeatAdamW:
         if rate == 0:
             return
         shares = [head if share is None else share for share in self.shares]
+        earlier = {i: self.parameters[i].clone() for i in self.units}
         for share in dict.fromkeys(shares):  # a head with the whole rate goes with the rest in one call
             own = [i for i, other in enumerate(shares) if other == share]
             parameters, gradients, first, second = ([of[i] for i in own] for of in (self.parameters, grads, self.first, self.second))
@@ -83,18 +94,20 @@ class SeatAdamW:
                 fused=True, grad_scale=(1 / shrink).view(()), amsgrad=False, beta1=self.betas[0], beta2=self.betas[1],
                 lr=rate * share, weight_decay=decay, eps=self.eps, maximize=False,
             )  # fmt: skip
+        for i, numbers in earlier.items():
+            self.parameters[i].copy_(numbers.lerp(self.parameters[i], self.units[i]))
 
     def _many(self, grads: Sequence[Tensor], rate: Tensor, decay: Tensor, head: Tensor, shrink: Tensor) -> None:
         age = self.steps.clamp(min=1)
         beta1, beta2 = self.betas
-        for p, g, m, v, share in zip(self.parameters, grads, self.first, self.second, self.shares, strict=True):
-            own = rate * (head if share is None else share)
+        for i, (p, g, m, v, share) in enumerate(zip(self.parameters, grads, self.first, self.second, self.shares, strict=True)):
+            own = _wide(rate * (head if share is None else share), p) * self.units.get(i, 1.0)
             g = g * _wide(shrink, g)
             m.lerp_(g, 1 - beta1)
             v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
             root = (v / _wide(1 - beta2**age, v)).sqrt_().add_(self.eps)
-            p.mul_(_wide(1 - own * decay, p))
-            p.sub_(m / root * _wide(own / (1 - beta1**age), p))
+            p.mul_(1 - own * _wide(decay, p))
+            p.sub_(m / root * (own / _wide(1 - beta1**age, p)))
 
     @torch.no_grad()
     def reset(self, seat: int) -> None:

@@ -206,7 +206,10 @@ def make_run(model: Model, seat: int, prepared: Prepared, precision: Precision =
         with precision():
             return evaluate(model, seat, items, records, prepared.reading, data)[data.metric]
 
-    return Run(seat, prepared.items, prepared.training, score, prepared.job.seed, len(records))
+    cue = model.mixture.cue_of(seat)
+    units = {id(cue.get_parameter(name)): unit for name, unit in prepared.units.items()}
+    own = [units.get(id(parameter)) for parameter in model.tuned()]
+    return Run(seat, prepared.items, prepared.training, score, prepared.job.seed, len(records), own)
 
 
 def finish(model: Model, run: Run, prepared: Prepared, base: Base) -> Adapter:

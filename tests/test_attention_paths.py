@@ -7,8 +7,9 @@ from torch import Tensor
 from softcue.attention import Sight, _Mix
 from softcue.batch import Batch, Reads, pack
 from softcue.cues import Cue
+from softcue.dropout import drop, dropout, keep
 from softcue.layout import Bucket, Layout
-from softcue.protocol import Facts, drop, dropout, keep
+from softcue.protocol import Facts
 from softcue.spread import Collect, Spread, to_batch, to_buckets
 from tests.tiny import random_examples, tiny_encoder
 

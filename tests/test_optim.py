@@ -162,3 +162,34 @@ def test_a_gradient_of_few_rows_gives_what_the_whole_one_gives(clip: float) -> N
             optimizer.step(torch.tensor([1e-2]), torch.tensor([0.1]), torch.tensor([clip]))
         torch.testing.assert_close(tables[0], tables[1], atol=1e-7, rtol=0)
     assert not optimizers[0].dense[0].any()
+
+
+@pytest.mark.parametrize("seats", [1, 3])
+def test_numbers_with_a_unit_move_as_those_of_torch_multiplied_by_it(seats: int) -> None:
+    """x = unit * y, where torch trains y: AdamW's steps do not depend on the size of its gradients."""
+    units = [torch.tensor([0.25, 1.0, 2.0, 0.5]).unsqueeze(-1), None, torch.full((2, 3, 2), 0.125)]
+    ours = parameters(seats)
+    optimizer = SeatAdamW(ours, seats)
+    optimizer.measure(0, units)
+    theirs = [nn.Parameter(p.detach()[0] / (1.0 if unit is None else unit)) for p, unit in zip(ours, units, strict=True)]
+    untouched = [nn.Parameter(p.detach()[-1].clone()) for p in ours]
+    peers = [torch.optim.AdamW(numbers, lr=1e-2, weight_decay=0.0) for numbers in (theirs, untouched)]
+    for step in range(10):
+        for own, other, last, gradient in zip(ours, theirs, untouched, gradients(step), strict=True):
+            own.grad, other.grad, last.grad = gradient[:seats].clone(), gradient[0].clone(), gradient[seats - 1].clone()
+        optimizer.step(*(torch.full((seats,), value) for value in (1e-2, 0.0, float("inf"))))
+        for peer in peers:
+            peer.step()
+    for own, other, last, unit in zip(ours, theirs, untouched, units, strict=True):
+        torch.testing.assert_close(own[0], other * (1.0 if unit is None else unit), rtol=1e-5, atol=1e-5)
+        if seats > 1:
+            torch.testing.assert_close(own[-1], last, rtol=1e-5, atol=1e-5)
+
+
+def test_the_next_job_of_a_seat_has_its_own_units() -> None:
+    ours = parameters(2)
+    optimizer = SeatAdamW(ours, 2)
+    optimizer.measure(1, [torch.tensor(0.5), None, None])
+    optimizer.measure(1, [None, None, torch.tensor(0.25)])
+    assert [float(optimizer.units[i][1].mean()) for i in (0, 2)] == [1.0, 0.25]
+    assert all(bool((unit[0] == 1).all()) for unit in optimizer.units.values())

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from softcue.batch import sent
+from softcue.dropout import drop
 from softcue.options import Options, per_seat_setting, setting
-from softcue.protocol import Context, Cue, Dims, Prefix, copies, drop, of_layer, per_seat
+from softcue.protocol import Context, Cue, Dims, Prefix, copies, of_layer, per_seat
 
 
 @dataclass(frozen=True)

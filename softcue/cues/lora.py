@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from softcue.batch import Runs
+from softcue.dropout import drop
 from softcue.kernels.thin import fits, plus_thin
 from softcue.options import Options, per_seat_setting, setting
-from softcue.protocol import Context, Cue, Dims, drop, per_seat
+from softcue.protocol import Context, Cue, Dims, per_seat
 
 SITES = ("query", "key", "value", "out", "up")  # `down` is left out: in gated families its input has no name in Dims
 

@@ -1,5 +1,6 @@
 """PASTA: a vector added to each special token at the input of every layer (Yang, Huang, Zhou and Chen, 2023)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -7,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from softcue.batch import Batch, sent
+from softcue.dropout import drop
 from softcue.errors import RequestError
 from softcue.options import Options, per_seat_setting, setting
-from softcue.protocol import Context, Cue, Dims, Facts, copies, drop, layered
+from softcue.protocol import Context, Cue, Dims, Facts, copies, layered, unit_of
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,13 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
     def count(cls, dims: Dims, config: PastaConfig) -> int:
         """V * L * D"""
         return (max(vector_of_slot(config)) + 1) * dims.layers * dims.hidden
+
+    @classmethod
+    def units(cls, config: PastaConfig, sizes: Callable[[], Tensor]) -> dict[str, Tensor]:
+        """A vector is measured in the size of the rows that it is added to; one for several slots in their mean."""
+        size, vectors = sizes(), vector_of_slot(config)
+        own = [[slot for slot, vector in enumerate(vectors) if vector == number] for number in range(max(vectors) + 1)]
+        return {"delta": torch.stack([unit_of(size[:, slots].mean(1)) for slots in own], 1).unsqueeze(-1)}  # (L, V, 1)
 
     def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
         """(N, D) -> (N, D)"""

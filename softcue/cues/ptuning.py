@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from softcue.dropout import drop
 from softcue.options import Options, per_seat_setting, setting
-from softcue.protocol import Context, Cue, Dims, Prefix, copies, drop, of_layer, per_seat
+from softcue.protocol import Context, Cue, Dims, Prefix, copies, of_layer, per_seat
 
 
 @dataclass(frozen=True)

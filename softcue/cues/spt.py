@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from softcue.dropout import drop
 from softcue.options import Options, per_seat_setting, setting
-from softcue.protocol import Context, Cue, Dims, Prefix, copies, drop, of_layer
+from softcue.protocol import Context, Cue, Dims, Prefix, copies, of_layer
 
 
 @dataclass(frozen=True)

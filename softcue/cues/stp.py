@@ -1,6 +1,6 @@
 """STP, special token prompts: PASTA's vectors in chosen layers only (Yan et al., 2025; a reconstruction, only the abstract is public)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from softcue.batch import Batch
+from softcue.dropout import drop
 from softcue.errors import RequestError
 from softcue.options import Options, per_seat_setting, setting
-from softcue.protocol import Context, Cue, Dims, Facts, drop, layered
+from softcue.protocol import Context, Cue, Dims, Facts, layered, unit_of
 
 Place = tuple[tuple[int, ...], ...]  # (L, S) number of the vector that a layer adds to a slot, -1 for none
 
@@ -92,6 +93,12 @@ class Stp(Cue, method="stp", config=StpConfig):
     def count(cls, dims: Dims, config: StpConfig) -> int:
         """V * D: a vector for each layer that prompts [CLS], and for each separator of each layer that prompts separators."""
         return vectors(settled(config)) * dims.hidden
+
+    @classmethod
+    def units(cls, config: StpConfig, sizes: Callable[[], Tensor]) -> dict[str, Tensor]:
+        """As PASTA's: a vector is measured in the size of the rows that it is added to."""
+        size, place = sizes(), torch.tensor(settled(config))
+        return {"delta": torch.stack([unit_of(size[place == vector].mean()) for vector in range(vectors(config.place))]).unsqueeze(-1)}
 
     def configure(self, seat: int, config: StpConfig) -> None:
         """Set the plan and the per-seat settings of `seat`."""

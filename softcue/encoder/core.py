@@ -11,12 +11,13 @@ from torch.nn import functional as F
 
 from softcue.attention import Bias, attend, attend_once
 from softcue.batch import Batch, Reads
+from softcue.dropout import dropout, keep
 from softcue.encoder.frozen import Half, finish, project
 from softcue.encoder.linear import ACTIVATIONS, FUSED, Linear, longer
 from softcue.errors import BatchError
 from softcue.kernels.norm import add_norm, fits
 from softcue.layout import Layout, Watch
-from softcue.protocol import Context, Cue, Dims, Prefix, dropout, keep
+from softcue.protocol import Context, Cue, Dims, Prefix
 
 INPUTS = frozenset(("query", "key", "value"))  # maps before a layer's attention
 OUTPUTS = frozenset(("out", "up", "down", "norm1", "norm2"))  # and after it, in all families but for norm1, which pre-norm ones have before
