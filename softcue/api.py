@@ -26,6 +26,7 @@ from softcue.settings import split_settings
 from softcue.tasks import open_data
 from softcue.trackers import Tracker, following
 from softcue.training import Report, train_jobs
+from softcue.unlearnt import noticing
 
 SEEDS = 2**63
 ROOT = "SOFTCUE_DATA"  # environment variable: where benchmarks and named data sets are looked for first
@@ -91,7 +92,7 @@ def train(
     config = {"data": data.name, "backbone": base.backbone.name, **dict(flat({"job": identity([job], base)[0]}))} if trackers else {}
     for tracker in trackers:
         tracker.start(config)
-    follow = following(trackers, report)
+    follow = noticing(say, following(trackers, report))
     trained = train_full(job, base, follow, checkpoints) if method == FULL else train_jobs([job], base, follow, checkpoints=checkpoints)[0]
     for tracker in trackers:
         tracker.finish(trained.scores)

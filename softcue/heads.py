@@ -1,5 +1,7 @@
 """Heads: hidden states to logits and per-example losses; axis 0 of every parameter is the seat axis."""
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -79,6 +81,17 @@ class Head(nn.Module):
         losses = F.cross_entropy(logits, target, reduction="none", ignore_index=IGNORED)
         return losses, (target != IGNORED).float()
 
+    @classmethod
+    def blind_loss(cls, questions: Sequence[Sequence[Any]]) -> float:
+        """The least mean loss of an answer that is the same for all questions; questions: the targets of each one's examples."""
+        counts = torch.tensor(list(Counter(cls.labels(questions)).values()), dtype=torch.float64)
+        return float(torch.special.entr(counts / counts.sum()).sum())
+
+    @staticmethod
+    def labels(questions: Sequence[Sequence[Any]]) -> list[int]:
+        """The class numbers among targets that are learnt."""
+        return [target for targets in questions for target in targets if target != IGNORED]
+
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
         """(number of the question, its answer on the host) for each: (C,) probabilities unless the head says otherwise."""
         return list(zip(batch.groups, logits.softmax(-1).cpu(), strict=True))
@@ -99,6 +112,11 @@ class ScoreHead(Head, kind="score"):
         """Squared error."""
         return (logits - target.float()).square(), torch.ones_like(logits)
 
+    @classmethod
+    def blind_loss(cls, questions: Sequence[Sequence[Any]]) -> float:
+        """The variance."""
+        return float(torch.tensor([targets[0] for targets in questions], dtype=torch.float64).var(correction=0))
+
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
         """() standardised scores."""
         return list(zip(batch.groups, logits.cpu(), strict=True))
@@ -115,6 +133,11 @@ class ChoiceHead(Head, kind="choice"):
         """Cross-entropy over the choices of each question, booked on the right one."""
         right = target.float()
         return -within_groups(logits, batch.group, 1 + max(batch.groups)) * right, right
+
+    @classmethod
+    def blind_loss(cls, questions: Sequence[Sequence[Any]]) -> float:
+        """That of equal chances for the choices of each question."""
+        return sum(math.log(len(targets)) for targets in questions) / len(questions)
 
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
         """(choices,) probabilities, in the order in which the choices were asked."""
@@ -145,6 +168,11 @@ class TokenHead(Head, kind="tag"):
     def forward(self, hidden: Tensor, batch: Batch, pooled: Tensor | None) -> Tensor:
         """(N, D) -> (W, C)"""
         return self.linear(hidden.index_select(0, batch.word).float(), batch.seat[self.owner(batch)], batch.word_runs)
+
+    @staticmethod
+    def labels(questions: Sequence[Sequence[Any]]) -> list[int]:
+        """Those of all words."""
+        return [tag for targets in questions for tags in targets for tag in tags if tag != IGNORED]
 
     @staticmethod
     def owner(batch: Batch) -> Tensor:

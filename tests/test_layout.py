@@ -28,7 +28,7 @@ LEVELS = (
     ("answers", "compare_table", "evaluation", "job", "plugins"),
     ("conditions", "loop", "predict"),
     ("bank", "training"),
-    ("full", "inspect", "progress", "sweep_space", "trackers"),
+    ("full", "inspect", "progress", "sweep_space", "trackers", "unlearnt"),
     ("sweep_plot", "trials"),
     ("search", "sweep_live", "sweep_table"),
     ("auto", "rayrun", "sweep_memory"),
