@@ -1,6 +1,6 @@
 """Predictor: adapters of any methods over one encoder, any mix of them in one forward."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
@@ -92,13 +92,20 @@ class Predictor:
             raise RequestError(f"{where} (adapter '{name}'): {error}") from error
 
 
-def score_raw_text(predictor: Predictor, name: str, records: Sequence[Record]) -> dict[str, float]:
-    """Entity precision, recall and F1 by character offsets, where a tagger is given the rows' texts (tokens joined by one space)."""
+def score_raw_text(
+    predictor: Predictor, name: str, records: Sequence[Record], gap: Callable[[str], str] = lambda word: " "
+) -> dict[str, float]:
+    """Entity precision, recall and F1 by character offsets, where a tagger is given the rows' texts instead of their tokens.
+
+    gap: what stands before a token in the text, but for the first.
+    """
     found, gold = set[tuple[Any, ...]](), set[tuple[Any, ...]]()
-    answers = predictor([{"adapter": name, "text": " ".join(record.tokens), "where": record.where} for record in records])
-    for row, (answer, record) in enumerate(zip(answers, records, strict=True)):
-        first = [0, *accumulate(len(word) + 1 for word in record.tokens)]
-        gold.update((row, kind, first[a], first[b] - 1) for kind, a, b in spans(record.tags))
+    parts = [[(gap(word) if place else "") + word for place, word in enumerate(record.tokens)] for record in records]
+    requests = [{"adapter": name, "text": "".join(own), "where": record.where} for own, record in zip(parts, records, strict=True)]
+    for row, (answer, record, own) in enumerate(zip(predictor(requests), records, parts, strict=True)):
+        end = list(accumulate(map(len, own)))
+        start = [last - len(word) for last, word in zip(end, record.tokens, strict=True)]
+        gold.update((row, kind, start[a], end[b - 1]) for kind, a, b in spans(record.tags))
         found.update((row, e["entity_group"], e["start"], e["end"]) for e in answer["entities"])
     right = len(found & gold)
     precision, recall = right / max(1, len(found)), right / max(1, len(gold))

@@ -35,7 +35,6 @@ class Stage:
     request: dict[str, Any]  # an example for the mixed batch
 
 
-WORDS = ["Maria", "Lopez", "still", "gets", "error", "E-4012", "in", "Northwind", "Sync", "3.2", "since", "Monday", "."]
 STAGES = (
     Stage(
         "intent", "pasta", "accuracy", {"text": "I was charged twice for my subscription this month, can I have one of the payments back?"}
@@ -47,7 +46,7 @@ STAGES = (
         "accuracy",
         {"text": "The app closes as soon as I open a report.", "text_pair": "Opening any report makes the program crash at once."},
     ),
-    Stage("entities", "ptuning", "f1", {"tokens": WORDS}),
+    Stage("entities", "ptuning", "f1", {"text": "Maria Lopez still gets error E-4012 in Northwind Sync 3.2 since Monday."}),
 )
 BASELINES = ("probe", "full")
 

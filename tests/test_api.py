@@ -225,3 +225,16 @@ def test_questions_are_a_text_a_pair_or_a_file_with_its_lines(tmp_path: Path) ->
 def test_a_question_is_either_typed_or_in_a_file(texts: list[str], named: bool, told: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=told):
         api.questions(texts, tmp_path / "in.jsonl" if named else None)
+
+
+def test_a_tagger_is_scored_on_raw_text_too() -> None:
+    """Words with marks inside are one token in the rows and several units in raw text; what was learnt must serve both."""
+    data = tiny_data("tag")
+    words = [[f"{word}-red" if tag == "B-PER" else word for word, tag in zip(r.tokens, r.tags, strict=True)] for r in data.splits["train"]]
+    rows = [replace(record, tokens=tuple(own)) for record, own in zip(data.splits["train"], words, strict=True)]
+    same = replace(data, splits=dict.fromkeys(data.splits, rows))
+    adapter = quick(same, method="lora", settings={"epochs": 40, "rate": 2e-2})
+    result = api.evaluate(adapter, same, backbone=tiny_base())
+    assert result["scores"]["f1"] > 0.5
+    assert result["raw_text"]["f1"] == pytest.approx(result["scores"]["f1"], abs=0.02)
+    assert "raw_text" not in api.evaluate(quick(tiny_data()), tiny_data(), backbone=tiny_base())

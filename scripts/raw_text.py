@@ -1,0 +1,93 @@
+"""Measures taggers with the rows' tokens and with raw text, and writes docs/tagging.md.
+
+    python -m scripts.raw_text --data-root DATA             # hours; the same command goes on after a kill
+
+Each adapter is trained with its preset on at most 2,000 rows, and asked for the test rows three times: with their tokens, with the
+tokens joined by spaces, and so joined but with no space before . , ; : ! and ?. Results go to a JSON, run by run.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from statistics import mean, pstdev
+from typing import Any
+
+from benchmarks.common import machine, table
+from scripts.check_presets import OPTIONS, RESULTS, ROWS
+from softcue.api import evaluate, train
+from softcue.base import Base, open_base
+from softcue.errors import SoftcueError
+from softcue.files import read_json, write_file
+from softcue.predict import Predictor, score_raw_text
+from softcue.quickstart import helpdesk
+from softcue.readers import Data
+from softcue.tasks import open_data
+
+SETS = ("helpdesk", "conll04", "conll2003", "wnut17", "gum")
+METHODS = ("pasta", "spt", "ptuning")
+SEEDS = range(3)
+MARKS = frozenset(".,;:!?")
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "tagging.md"
+HEAD = """# Tagging: tokens and raw text
+
+A tagger is learnt and asked on the same units, so that its quality does not depend on who splits the text. Entity F1 on the test
+rows, by character offsets, mean and deviation over seeds: where the rows' tokens are given, where they are joined by spaces,
+and where no space stands before . , ; : ! and ?. At most 2,000 training rows, presets, MiniLM.
+`python -m scripts.raw_text --data-root DATA` writes this page.
+"""
+
+
+def main() -> None:
+    """Read the command line, train and ask, write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data-root", type=Path, required=True, help="folder with a folder for each data set")
+    parser.add_argument("--out", type=Path, default=RESULTS.parent / "raw_text.json", help="file to write")
+    given = parser.parse_args()
+    runs: list[dict[str, Any]] = read_json(given.out, SoftcueError)["runs"] if given.out.exists() else []
+    done = {(run["set"], run["method"], run["seed"]) for run in runs}
+    try:
+        base = open_base("minilm")
+        for seed, name, method in product(SEEDS, SETS, METHODS):
+            if (name, method, seed) in done:
+                continue
+            data = helpdesk("entities") if name == "helpdesk" else open_data(name, data_root=given.data_root, limit={"train": ROWS})
+            began = time.monotonic()
+            scores = measure(data, method, seed, base)
+            told = {"seconds": time.monotonic() - began, "commit": machine(OPTIONS)["commit"]}
+            runs.append({"set": name, "method": method, "seed": seed, "rows": len(data.splits["train"]), **scores, **told})
+            write_file(given.out, json.dumps({"runs": runs}, indent=1).encode())
+            write_file(PAGE, page(runs).encode())
+            print(f"{name} {method} {seed}: {scores}", flush=True)
+    except SoftcueError as error:
+        sys.exit(f"raw_text: {error}")
+
+
+def measure(data: Data, method: str, seed: int, base: Base) -> dict[str, float]:
+    """F1 of one adapter, asked in three ways."""
+    adapter = train(data, backbone=base, method=method, seed=seed)
+    result = evaluate(adapter, data, backbone=base)
+    natural = score_raw_text(Predictor(base, {"own": adapter}), "own", data.splits["test"], lambda word: "" if word in MARKS else " ")
+    return {"tokens": result["scores"]["f1"], "joined": result["raw_text"]["f1"], "natural": natural["f1"]}
+
+
+def page(runs: Sequence[Mapping[str, Any]]) -> str:
+    """The table of what there is so far."""
+    rows = []
+    for name, method in product(SETS, METHODS):
+        own = [run for run in runs if (run["set"], run["method"]) == (name, method)]
+        if own:
+            scores = {
+                way: f"{mean(run[way] for run in own):.3f} +- {pstdev(run[way] for run in own):.3f}"
+                for way in ("tokens", "joined", "natural")
+            }
+            worst = min(mean(run[way] - run["tokens"] for run in own) for way in ("joined", "natural"))
+            rows.append({"data": name, "method": method, "seeds": len(own), **scores, "raw text's loss": f"{-worst:.3f}"})
+    return f"{HEAD}\n{table(rows)}\n"
+
+
+if __name__ == "__main__":
+    main()
