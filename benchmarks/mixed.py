@@ -8,8 +8,8 @@ from peft import LoraConfig
 
 from benchmarks import ours, peers
 from benchmarks.common import Options, alternate, read_options, write
+from softcue.answering.evaluation import pack_items
 from softcue.base import Base
-from softcue.evaluation import pack_items
 from softcue.protocol import Silent
 
 METHODS = ("pasta", "stp", "spt", "apt", "ptuning", "prompt", "gpc", "lora")

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
+from softcue.answering.evaluation import pack_items, run
 from softcue.base import Base, best_dtype, open_base
 from softcue.cues import Cue
 from softcue.encoder.load import load_encoder
-from softcue.evaluation import pack_items, run
 from softcue.heads import Head
-from softcue.loop import seat_losses
 from softcue.model import Model
-from softcue.optim import SeatAdamW
-from softcue.prepare import Item, Reading, make_items
 from softcue.protocol import Facts
-from softcue.settings import preset
+from softcue.readers.items import Item, Reading, make_items
 from softcue.tasks import open_data
+from softcue.training.loop import seat_losses
+from softcue.training.optim import SeatAdamW
+from softcue.training.settings import preset
 
 LIMIT = 128  # tokens, as in the published recipes
 BATCH = 32
@@ -113,7 +113,7 @@ def model_of(base: Base, method: str, work: Workload, pooling: str, adapters: in
 
 
 def training(base: Base, method: str, work: Workload, pooling: str = "pooler") -> Step:
-    """A function that takes one optimiser step a batch, as softcue.loop does; "full" unfreezes a copy of the encoder."""
+    """A function that takes one optimiser step a batch, as softcue.training.loop does; "full" unfreezes a copy of the encoder."""
     if method == "full":
         encoder = backbone_copy(base)
         model = model_of(Base(replace(base.backbone, encoder=encoder), base.text), "probe", work, pooling)

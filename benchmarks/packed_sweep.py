@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import read_options, write
-from softcue.api import data_root
-from softcue.tasks import open_data
+from softcue.tasks import data_root, open_data
 
 RATES, SEEDS, ROWS, TARGET = (5e-3, 1e-2, 2e-2, 4e-2), 5, 2_000, {"cpu": 0.75, "cuda": 0.2}
 QUICK_RATES, QUICK_SEEDS, QUICK_ROWS = (1e-2, 2e-2), 2, 200

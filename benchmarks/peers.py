@@ -14,7 +14,7 @@ from benchmarks.common import precision
 from benchmarks.ours import Workload, random_checkpoint
 from softcue.encoder.load import find_minilm
 from softcue.heads import IGNORED
-from softcue.prepare import Item
+from softcue.readers.items import Item
 
 PREFIX, RANK = 16, 8
 

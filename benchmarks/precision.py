@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.common import read_options, write
-from softcue.api import data_root
 from softcue.base import open_base
-from softcue.job import Job, Prepared
-from softcue.loop import Run
-from softcue.tasks import open_data
-from softcue.training import train_jobs
+from softcue.tasks import data_root, open_data
+from softcue.training.job import Job, Prepared
+from softcue.training.jobs import train_jobs
+from softcue.training.loop import Run
 
 TASKS, SEEDS, ROWS, EPOCHS = ("sst2", "conll04", "stsb"), 3, 1_000, 4
 QUICK_ROWS, QUICK_EPOCHS = 64, 1

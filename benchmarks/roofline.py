@@ -7,13 +7,13 @@ import torch
 
 from benchmarks import ours
 from benchmarks.common import Options, alternate, read_options, write
+from softcue.answering.evaluation import ROWS
+from softcue.answering.evaluation import batches as token_batches
+from softcue.attention.layout import Layout
 from softcue.base import Base
 from softcue.batch import pack
 from softcue.encoder.linear import Linear
-from softcue.evaluation import ROWS
-from softcue.evaluation import batches as token_batches
-from softcue.layout import Layout
-from softcue.prepare import Item
+from softcue.readers.items import Item
 
 RUNS = (("minilm", "sst2"), ("minilm", "mrpc"), ("minilm", "atis_intent"), ("bert-base", "sst2"))
 

@@ -21,19 +21,19 @@ import torch
 from benchmarks.common import Options, machine
 from scripts.find_presets import HELD_BACK
 from softcue.base import Base, open_base
-from softcue.compare import MAJORITY, majority
-from softcue.compare_table import Row, summary
-from softcue.conditions import identity
 from softcue.errors import SoftcueError
 from softcue.files import read_json, write_file
-from softcue.full import METHOD as FULL
-from softcue.full import train_full
-from softcue.job import Job
 from softcue.readers import Data
-from softcue.settings import preset, preset_config
-from softcue.splits import select
+from softcue.readers.splits import select
+from softcue.studies.compare import MAJORITY, majority
+from softcue.studies.compare_table import Row, summary
 from softcue.tasks import open_data
-from softcue.training import train_jobs
+from softcue.training.conditions import identity
+from softcue.training.full import METHOD as FULL
+from softcue.training.full import train_full
+from softcue.training.job import Job
+from softcue.training.jobs import train_jobs
+from softcue.training.settings import preset, preset_config
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "presets"
 METHODS = ("probe", "pasta", "stp", "spt", "gpc", "apt", "ptuning", "lora", FULL)

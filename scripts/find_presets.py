@@ -24,10 +24,10 @@ from softcue import __version__
 from softcue.base import Base, open_base
 from softcue.errors import SoftcueError
 from softcue.files import read_json, write_file
-from softcue.settings import SMALL, preset
-from softcue.sweep import sweep
-from softcue.sweep_live import sweep_board
-from softcue.sweep_table import file_name
+from softcue.studies.live import sweep_board
+from softcue.studies.sweep import sweep
+from softcue.studies.table import file_name
+from softcue.training.settings import SMALL, preset
 
 DEVELOPMENT: dict[str, dict[str, tuple[str, ...]]] = {  # by kind and size; sets of long texts are left out, for their hours
     "classify": {"large": ("sst2", "atis_intent"), "small": ("sst2",)},

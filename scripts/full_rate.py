@@ -8,9 +8,9 @@ from scripts.check_presets import RESULTS
 from scripts.find_presets import SIZES
 from softcue.base import open_base
 from softcue.files import write_file
-from softcue.full import METHOD, train_full
-from softcue.job import Job
 from softcue.tasks import open_data
+from softcue.training.full import METHOD, train_full
+from softcue.training.job import Job
 
 SETS, RATES = ("sst2", "atis_intent", "stsb"), (5e-5, 1.5e-4, 4.5e-4)
 RESULT = RESULTS / "full_rate.json"

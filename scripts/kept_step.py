@@ -16,17 +16,17 @@ from pathlib import Path
 
 from benchmarks.common import machine
 from scripts.check_presets import OPTIONS, RESULTS, ROWS
+from softcue.answering.evaluation import evaluate
 from softcue.base import Base, open_base
 from softcue.errors import SoftcueError
-from softcue.evaluation import evaluate
 from softcue.files import read_json, write_file
-from softcue.job import Job, Prepared, prepare, seeded
-from softcue.loop import Run, fit
 from softcue.model import Model
-from softcue.prepare import remembering
 from softcue.readers import Data
+from softcue.readers.items import remembering
 from softcue.tasks import open_data
-from softcue.training import open_seats, start
+from softcue.training.job import Job, Prepared, prepare, seeded
+from softcue.training.jobs import open_seats, start
+from softcue.training.loop import Run, fit
 
 TRIED = (  # data set, training rows at most, methods, seeds
     ("sst2", 400, ("pasta", "spt"), 3),

@@ -60,14 +60,14 @@ TAIL = """## What makes it fast
 
 Where those were not built, and for DeBERTa, whose logits add more than a number for each distance:
 
-- `softcue/layout.py`: rows lie end to end, and attention takes them in buckets of similar length instead of padding them to the longest;
-  the buckets come in few sizes, so that new batches need few new kernels.
-- `softcue/spread.py`: the way back of every gather is a gather too, where torch would add into zeros.
-- `softcue/attention.py`, `_Mix`: attention's backward is written by hand; without a way back `Sight.glance` is shorter still.
+- `softcue/attention/layout.py`: rows lie end to end, and attention takes them in buckets of similar length instead of padding them
+  to the longest; the buckets come in few sizes, so that new batches need few new kernels.
+- `softcue/attention/spread.py`: the way back of every gather is a gather too, where torch would add into zeros.
+- `softcue/attention/attend.py`, `_Mix`: attention's backward is written by hand; without a way back `Sight.glance` is shorter still.
 
 And everywhere:
 
-- `softcue/protocol.py`, `keep`: dropout compares 8 random bits a number as integers.
+- `softcue/kernels/dropout.py`, `keep`: dropout compares 8 random bits a number as integers.
 - `softcue/encoder/core.py`: of the last layer only the rows that the head reads are computed: [CLS], or each word's first token.
 - `softcue/encoder/linear.py`: in bfloat16 frozen weights are laid out once as the processor's kernels read them.
 - `softcue/batch.py`: a batch is cut from one tensor, which is made and moved as a whole.
@@ -76,7 +76,8 @@ And everywhere:
   gradients of residuals.
 - `softcue/encoder/memory.py`: freed memory is kept, and not returned to the system after every layer.
 - `softcue/model.py`, `Model.serve`: a served cue is held in the encoder's precision, so that a forward converts nothing.
-- `softcue/optim.py`, `softcue/encoder/core.py`: full fine-tuning has torch's fused AdamW, and gradients of the words that occur alone.
+- `softcue/training/optim.py`, `softcue/encoder/core.py`: full fine-tuning has torch's fused AdamW, and gradients of the words
+  that occur alone.
 """
 CASES = {"training": "task", "inference": "task", "roofline": "task", "mixed": "side", "memory": "backbone", "packed_sweep": "device"}
 

@@ -22,12 +22,12 @@ from scripts.check_presets import OPTIONS, RESULTS, ROWS, train
 from softcue.base import Base, open_base
 from softcue.errors import SoftcueError
 from softcue.files import read_json, write_file
-from softcue.full import METHOD as FULL
-from softcue.job import Job, method_class
 from softcue.readers import Data
 from softcue.readers.records import Record
-from softcue.settings import split_settings
 from softcue.tasks import open_data
+from softcue.training.full import METHOD as FULL
+from softcue.training.job import Job, method_class
+from softcue.training.settings import split_settings
 
 Settings = Mapping[str, Any]
 LORA: tuple[tuple[str, Settings], ...] = (("lora", {"rate": 0.004, "head_rate": 1.0}), ("lora", {"rate": 0.009, "head_rate": 1.0}))

@@ -9,10 +9,10 @@ from benchmarks.common import table
 from scripts.check_presets import METHODS, RESULTS
 from scripts.find_presets import HELD_BACK
 from scripts.presets_evidence import ROOT, epochs, found_rates, full_rates, kept_steps, shown, studies
-from softcue.compare import MAJORITY, PROBE
 from softcue.files import write_file
-from softcue.full import METHOD as FULL
-from softcue.settings import preset, preset_config
+from softcue.studies.compare import MAJORITY, PROBE
+from softcue.training.full import METHOD as FULL
+from softcue.training.settings import preset, preset_config
 
 LEARNT = 0.05  # full fine-tuning this far above the majority: the set can be learnt at this size
 NEAR = 0.02  # how far the best of BEST may stay behind full fine-tuning

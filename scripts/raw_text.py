@@ -18,12 +18,12 @@ from typing import Any
 
 from benchmarks.common import machine, table
 from scripts.check_presets import OPTIONS, RESULTS, ROWS
+from softcue.answering.predict import Predictor, score_raw_text
 from softcue.api import evaluate, train
 from softcue.base import Base, open_base
+from softcue.cli.tour import helpdesk
 from softcue.errors import SoftcueError
 from softcue.files import read_json, write_file
-from softcue.predict import Predictor, score_raw_text
-from softcue.quickstart import helpdesk
 from softcue.readers import Data
 from softcue.tasks import open_data
 

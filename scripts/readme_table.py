@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from softcue.quickstart import table
+from softcue.cli.tour import table
 
 BEGIN, END = "<!-- quickstart:begin -->", "<!-- quickstart:end -->"
 ROOT = Path(__file__).resolve().parent.parent

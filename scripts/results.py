@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from softcue.compare_table import as_markdown
+
 from softcue.files import write_file
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -7,38 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from softcue.adapter import OWN_ENCODER, Adapter
-from softcue.auto import choose_rate
+from softcue.answering.evaluation import decide, gold, judge, run
+from softcue.answering.predict import Predictor, reading_of, score_raw_text
 from softcue.base import Base, open_base
-from softcue.checkpoint import Checkpoints, flat
-from softcue.conditions import identity
 from softcue.errors import BackboneError, RequestError
-from softcue.evaluation import decide, gold, judge, run
-from softcue.full import METHOD as FULL
-from softcue.full import Checkpoint, train_full
-from softcue.job import LIMIT, Job, method_class
-from softcue.metrics import report as score_report
-from softcue.parallel import own_device, refuse_ranks
-from softcue.predict import Predictor, reading_of, score_raw_text
-from softcue.prepare import Reading, make_items
 from softcue.readers import Data, Problems
+from softcue.readers.items import Reading, make_items
 from softcue.readers.stream import json_rows
-from softcue.settings import split_settings
-from softcue.tasks import open_data
-from softcue.trackers import Tracker, following
-from softcue.training import Report, train_jobs
-from softcue.unlearnt import noticing
+from softcue.scoring.metrics import report as score_report
+from softcue.studies.auto import choose_rate
+from softcue.tasks import data_root, open_data
+from softcue.training.checkpoint import Checkpoints, flat
+from softcue.training.conditions import identity
+from softcue.training.full import METHOD as FULL
+from softcue.training.full import Checkpoint, train_full
+from softcue.training.job import LIMIT, Job, method_class
+from softcue.training.jobs import Report, train_jobs
+from softcue.training.parallel import own_device, refuse_ranks
+from softcue.training.settings import split_settings
+from softcue.training.trackers import Tracker, following
+from softcue.training.unlearnt import noticing
 
 SEEDS = 2**63
-ROOT = "SOFTCUE_DATA"  # environment variable: where benchmarks and named data sets are looked for first
-
-
-def data_root(given: str | Path | None) -> Path | None:
-    """The data root: as given, or from the environment."""
-    root = given or os.environ.get(ROOT)
-    if root is not None and not os.path.isdir(root):
-        named = "" if given else f" (the variable {ROOT} names it)"
-        raise RequestError(f"the data root {root} is not a folder{named}; give the folder that holds the data sets' folders")
-    return None if root is None else Path(root)
 
 
 def train(

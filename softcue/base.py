@@ -9,7 +9,7 @@ import torch
 from softcue.encoder.linear import multiplies_in_bfloat16
 from softcue.encoder.load import Backbone, load_encoder
 from softcue.errors import RequestError
-from softcue.text import Text
+from softcue.text.tokens import Text
 
 
 @dataclass(frozen=True)

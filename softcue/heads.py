@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from softcue.batch import Batch, Reads, sent
-from softcue.dropout import dropout
+from softcue.kernels.dropout import dropout
 from softcue.protocol import per_seat
 
 POOLINGS = ("cls", "mean", "pooler")

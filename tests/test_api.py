@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from softcue import api
+from softcue import api, tasks
 from softcue.adapter import Adapter
 from softcue.errors import AdapterError, BackboneError, RequestError
-from softcue.full import Checkpoint
 from softcue.readers import Data
 from softcue.readers.records import Record
-from tests.test_predict import random_adapter, same
+from softcue.training.full import Checkpoint
+from tests.answering.test_predict import random_adapter, same
 from tests.tiny_base import base_folder, tiny_base, tiny_data
 
 QUICK = {"epochs": 2, "rate": 1e-2}
@@ -166,11 +166,11 @@ def test_an_unknown_method_is_answered_with_the_known_ones() -> None:
 
 
 def test_the_data_root_comes_from_the_environment_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(api.ROOT, raising=False)
+    monkeypatch.delenv(tasks.ROOT, raising=False)
     assert api.data_root(None) is None
-    monkeypatch.setenv(api.ROOT, str(tmp_path))
+    monkeypatch.setenv(tasks.ROOT, str(tmp_path))
     assert api.data_root(None) == tmp_path
-    monkeypatch.setenv(api.ROOT, str(tmp_path / "gone"))
+    monkeypatch.setenv(tasks.ROOT, str(tmp_path / "gone"))
     with pytest.raises(RequestError, match=r"gone is not a folder \(the variable SOFTCUE_DATA names it\)"):
         api.data_root(None)
     assert api.data_root(tmp_path) == tmp_path, "what is given stands over the environment"

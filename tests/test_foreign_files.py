@@ -6,19 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from softcue import loop, quickstart
 from softcue.adapter import Adapter
-from softcue.checkpoint import Checkpoints
+from softcue.cli import tour as quickstart
 from softcue.errors import RequestError
-from softcue.job import Job
-from softcue.results import check_results
-from softcue.trackers import open_trackers
-from softcue.training import train_jobs
-from tests.kill_cases import contents
-from tests.shell import Shell, make_place, make_shell, train  # noqa: F401  (fixtures)
-from tests.sweep_cases import quick
-from tests.test_adapter_folder import PEFT, others_folder
+from softcue.studies.results import check_results
+from softcue.training import loop
+from softcue.training.checkpoint import Checkpoints
+from softcue.training.job import Job
+from softcue.training.jobs import train_jobs
+from softcue.training.trackers import open_trackers
+from tests.adapter.test_adapter_folder import PEFT, others_folder
+from tests.cli.shell import Shell, make_place, make_shell, train  # noqa: F401  (fixtures)
+from tests.studies.sweep_cases import quick
 from tests.tiny_base import base_folder, tiny_base, tiny_data
+from tests.training.kill_cases import contents
 
 QUICK = ("--backbone", "backbone", "--precision", "float32", "--set", "epochs=1")
 COMPARE = ("compare", "data/classify", "--methods", "probe", "--seeds", "1", *QUICK)

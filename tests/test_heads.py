@@ -9,9 +9,9 @@ from torch import Tensor
 
 from softcue.batch import Batch, Example, pack
 from softcue.heads import IGNORED, ChoiceHead, ClassHead, Head, ScoreHead, TokenHead, pool, within_groups
-from softcue.loop import seat_losses
 from softcue.model import Model, Output, Part
 from softcue.protocol import Cue
+from softcue.training.loop import seat_losses
 from tests.contract.cases import randomise, settled
 from tests.tiny import random_examples, tiny_encoder
 

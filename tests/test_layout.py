@@ -13,29 +13,21 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "softcue"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# A module imports only from lines above its own; neighbours on a line do not know each other. A folder is one name.
+# A room is a folder, or a module beside the folders. It imports only from lines above its own; neighbours do not know each other.
 LEVELS = (
     ("errors",),
-    ("entities", "files", "options", "parallel", "recipes"),
-    ("batch", "checkpoint", "results"),
-    ("dropout", "layout", "protocol", "template"),
-    ("distance", "kernels", "spread", "vocabulary"),
-    ("flash",),
-    ("attention", "mixture", "settings"),
-    ("cues", "encoder", "heads", "metrics", "optim"),
-    ("attention_mass", "model", "readers", "row_sizes", "text"),
-    ("adapter", "base", "prepare", "splits", "tasks"),
-    ("answers", "compare_table", "evaluation", "job", "plugins"),
-    ("conditions", "loop", "predict"),
-    ("bank", "training"),
-    ("full", "inspect", "progress", "sweep_space", "trackers", "unlearnt"),
-    ("sweep_plot", "trials"),
-    ("search", "sweep_live", "sweep_table"),
-    ("auto", "rayrun", "sweep_memory"),
-    ("api", "serve", "show"),
-    ("compare", "quickstart", "sweep"),
+    ("batch", "files", "options", "scoring"),
+    ("kernels", "protocol", "text"),
+    ("attention", "cues", "heads", "mixture"),
+    ("encoder", "readers"),
+    ("adapter", "base", "model", "tasks"),
+    ("answering", "plugins"),
+    ("training",),
+    ("studies",),
+    ("api",),
     ("cli",),
 )
+MODULES_BESIDE = 14  # modules beside the folders, at most
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 EXEMPT = ("__init__", "__main__", "__version__")  # of the package itself: all they do is to point at other modules
 SLOW_TO_IMPORT = ("torch", "numpy", "scipy", "sklearn", "transformers", "tokenizers", "huggingface_hub", "datasets", "matplotlib")
@@ -97,16 +89,23 @@ def test_a_module_imports_only_from_levels_above_its_own(path: Path) -> None:
     assert not violations(part, tree_of(path), path.relative_to(PACKAGE.parent).parts[:-1])
 
 
+def test_the_package_is_rooms_and_few_modules_beside_them() -> None:
+    beside = [path.name for path in PACKAGE.glob("*.py")]
+    assert len(beside) <= MODULES_BESIDE, beside
+    rooms = {part_of(path) for path in MODULES} - set(EXEMPT)
+    assert rooms == set(LEVEL), "LEVELS in tests/test_layout.py names the rooms that there are, and no others"
+
+
 @pytest.mark.parametrize(
     ("importer", "source"),
     [
         ("batch", "from softcue.model import Model"),
-        ("model", "import softcue.text"),
+        ("text", "import softcue.model"),
         ("heads", "from softcue import cues"),
         ("cues", "from ..heads import Head"),
         ("errors", "from . import batch"),
         ("text", "from softcue.novelty import thing"),
-        ("optim", "def late():\n    from softcue.training import train"),
+        ("readers", "def late():\n    from softcue.training import jobs"),
     ],
 )
 def test_the_import_check_sees_a_planted_violation(importer: str, source: str) -> None:
@@ -141,7 +140,7 @@ def test_nothing_asks_hasattr_and_nothing_is_pickled(path: Path) -> None:
 
 def registered() -> dict[str, set[Path]]:
     """Every method and family name, with the files that may ask for it."""
-    names: dict[str, set[Path]] = {"full": {PACKAGE / "full.py"}}
+    names: dict[str, set[Path]] = {"full": {PACKAGE / "training" / "full.py"}}
     for path in [*PACKAGE.glob("cues/*.py"), *PACKAGE.glob("encoder/*.py")]:
         for node in ast.walk(tree_of(path)):
             keywords = [*node.keywords] if isinstance(node, ast.ClassDef | ast.Call) else []

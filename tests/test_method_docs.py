@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from softcue.protocol import Cue, Dims
-from tests.cue_cases import SIZES
-from tests.test_cue_counts import DOUBLED_PAIR, GRID, PAIR, SINGLE, config, stp
+from tests.cues.cue_cases import SIZES
+from tests.cues.test_cue_counts import DOUBLED_PAIR, GRID, PAIR, SINGLE, config, stp
 
 PAGES = Path(__file__).parents[1] / "docs" / "methods"
 ODD = Dims(layers=5, hidden=24, heads=3, embed=14, ff=50, pooler=True, embed_norm=24)

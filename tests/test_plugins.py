@@ -23,7 +23,7 @@ from softcue.plugins import load_plugin
 from softcue.tasks import all_tasks, find
 from softcue.tasks import base as tasks
 from tests.contract import test_contract as contract
-from tests.test_compare import run_cli, tiny_backbone
+from tests.studies.test_compare import run_cli, tiny_backbone
 
 PAGE = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text(encoding="utf-8")
 METHOD, TASK, USE = re.findall(r"^```python\n(.+?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)

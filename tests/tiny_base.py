@@ -12,8 +12,8 @@ from typing import Any
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from softcue.base import Base, open_base
-from softcue.metrics import metrics_of
 from softcue.readers.records import Data, Record
+from softcue.scoring.metrics import metrics_of
 from tests.tiny import TINY, VOCABULARY, tiny_folder
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

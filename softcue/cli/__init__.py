@@ -104,12 +104,13 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train an adapter on DATA, score it on rows that chose nothing, and save it."""
-    from softcue import api, show
-    from softcue.checkpoint import open_checkpoints
-    from softcue.parallel import leads, one_voice
-    from softcue.progress import training_progress
-    from softcue.recipes import train_arguments
-    from softcue.trackers import open_trackers
+    from softcue import api
+    from softcue.cli import show
+    from softcue.training.checkpoint import open_checkpoints
+    from softcue.training.parallel import leads, one_voice
+    from softcue.training.progress import training_progress
+    from softcue.training.recipes import train_arguments
+    from softcue.training.trackers import open_trackers
 
     given = {"data": data, "method": method, "backbone": backbone, "seed": seed, "pooling": pooling, "limit": limit}
     with one_voice():
@@ -154,9 +155,9 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Train several methods with several seeds under equal budgets, and write one table."""
-    from softcue import show
-    from softcue.compare import compare as run
-    from softcue.progress import training_progress
+    from softcue.cli import show
+    from softcue.studies.compare import compare as run
+    from softcue.training.progress import training_progress
 
     load_plugins(plugin)
     names = [name.strip() for name in methods.split(",") if name.strip()]
@@ -192,7 +193,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score an adapter on one split of DATA."""
-    from softcue import api, show
+    from softcue import api
+    from softcue.cli import show
 
     load_plugins(plugin)
     result = api.evaluate(
@@ -214,7 +216,8 @@ def predict(
     device: Device = "cpu",
 ) -> None:
     """Answer a text, or every line of a file, as one JSON object each."""
-    from softcue import api, show
+    from softcue import api
+    from softcue.cli import show
     from softcue.files import check_file
 
     load_plugins(plugin)
@@ -227,7 +230,7 @@ def predict(
 @app.command(epilog="Example: softcue methods")
 def methods(plugin: Plugins = None, as_json: Json = False) -> None:
     """List the tuning methods, with their settings and what an adapter costs on bert-base."""
-    from softcue import show
+    from softcue.cli import show
 
     load_plugins(plugin)
     show.methods(as_json)
@@ -236,16 +239,17 @@ def methods(plugin: Plugins = None, as_json: Json = False) -> None:
 @app.command(epilog="Example: softcue tasks --data-root data")
 def tasks(data_root: Root = None, plugin: Plugins = None, as_json: Json = False) -> None:
     """List the benchmarks, their metrics, and which of them are under the data root."""
-    from softcue import api, show
+    from softcue.cli import show
+    from softcue.tasks import data_root as find_root
 
     load_plugins(plugin)
-    show.tasks(api.data_root(data_root), as_json)
+    show.tasks(find_root(data_root), as_json)
 
 
 @app.command(epilog="Example: softcue backbones")
 def backbones(as_json: Json = False) -> None:
     """List the encoder families and the aliases of backbones."""
-    from softcue import show
+    from softcue.cli import show
 
     show.backbones(as_json)
 
@@ -253,7 +257,7 @@ def backbones(as_json: Json = False) -> None:
 @app.command(epilog="Example: softcue info adapters/trec")
 def info(adapter: Annotated[Path, typer.Argument(help="The adapter's folder.")], plugin: Plugins = None, as_json: Json = False) -> None:
     """Show what an adapter is, what it was trained on, and its scores."""
-    from softcue import show
+    from softcue.cli import show
 
     load_plugins(plugin)
     show.info(adapter, as_json)
@@ -266,7 +270,7 @@ def quickstart(
     as_json: Json = False,
 ) -> None:
     """The main job end to end on bundled data: train, compare, save, reload, and answer a mixed batch."""
-    from softcue.quickstart import quickstart as run
+    from softcue.cli.tour import quickstart as run
 
     result = run(out, backbone)
     if as_json:

@@ -74,10 +74,10 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Train many points at once over one encoder, and save the best adapter."""
-    from softcue import show
-    from softcue.sweep import sweep as run
-    from softcue.sweep_live import sweep_board
-    from softcue.sweep_space import read_grid, read_ranges
+    from softcue.cli import show
+    from softcue.studies.live import sweep_board
+    from softcue.studies.space import read_grid, read_ranges
+    from softcue.studies.sweep import sweep as run
 
     load_plugins(plugin)
     names = [name.strip() for name in method.split(",") if name.strip()]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from softcue.batch import Runs
-from softcue.dropout import drop
+from softcue.kernels.dropout import drop
 from softcue.kernels.thin import fits, plus_thin
 from softcue.options import Options, per_seat_setting, setting
 from softcue.protocol import Context, Cue, Dims, per_seat

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from softcue.batch import Batch, sent
-from softcue.dropout import drop
 from softcue.errors import RequestError
+from softcue.kernels.dropout import drop
 from softcue.options import Options, per_seat_setting, setting
 from softcue.protocol import Context, Cue, Dims, Facts, copies, layered, unit_of
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from softcue.dropout import drop
+from softcue.kernels.dropout import drop
 from softcue.options import Options, per_seat_setting, setting
 from softcue.protocol import Context, Cue, Dims, Prefix, copies, of_layer, per_seat
 

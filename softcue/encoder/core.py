@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from softcue.attention import Bias, attend, attend_once
+from softcue.attention.attend import Bias, attend, attend_once
+from softcue.attention.layout import Layout, Watch
 from softcue.batch import Batch, Reads
-from softcue.dropout import dropout, keep
 from softcue.encoder.frozen import Half, finish, project
 from softcue.encoder.linear import ACTIVATIONS, FUSED, Linear, longer
 from softcue.errors import BatchError
+from softcue.kernels.dropout import dropout, keep
 from softcue.kernels.norm import add_norm, fits
-from softcue.layout import Layout, Watch
 from softcue.protocol import Context, Cue, Dims, Prefix
 
 INPUTS = frozenset(("query", "key", "value"))  # maps before a layer's attention

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from softcue.attention import Bias
+from softcue.attention.attend import Bias
+from softcue.attention.layout import Bucket, Layout
 from softcue.batch import Batch, sent
 from softcue.encoder.bert import LAYER
 from softcue.encoder.core import Edit, Embed, Encoder, Layer, Spec, affine
 from softcue.encoder.family import HEADS, Family, Settings, activation, flag, integer, must_be, read_spec
 from softcue.encoder.linear import ACTIVATIONS, Linear
 from softcue.errors import BackboneError
-from softcue.layout import Bucket, Layout
 from softcue.protocol import Prefix
 
 TERMS = ("c2p", "p2c")

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from softcue.attention import attend
+from softcue.attention.attend import attend
+from softcue.attention.distance import ByDistance, distances
+from softcue.attention.layout import Layout
 from softcue.batch import Batch
-from softcue.distance import ByDistance, distances
 from softcue.encoder.core import Edit, Embed, Encoder, Halves, Spec, affine, edit_qkv
 from softcue.encoder.family import HEADS, Family, Settings, activation, flag, integer, must_be, number, read_spec
 from softcue.encoder.linear import ACTIVATIONS, Linear
 from softcue.errors import BackboneError
-from softcue.layout import Layout
 from softcue.protocol import Prefix
 
 GLOBAL, LOCAL = "full_attention", "sliding_attention"

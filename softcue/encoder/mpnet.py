@@ -5,13 +5,13 @@ import math
 import torch
 from torch import Tensor, nn
 
+from softcue.attention.distance import ByDistance, distances
+from softcue.attention.layout import Layout
 from softcue.batch import Batch
-from softcue.distance import ByDistance, distances
 from softcue.encoder.bert import EMBED
 from softcue.encoder.core import Embed, Encoder, Layer, Spec
 from softcue.encoder.family import Family, Settings, must_be, read_spec
 from softcue.encoder.linear import Linear
-from softcue.layout import Layout
 
 BUCKETS, FARTHEST = 32, 128  # transformers computes with 32 whatever the config says; distances beyond 128 share a bucket
 

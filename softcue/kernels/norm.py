@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from softcue.dropout import keep
 from softcue.kernels import Norm, address, call, kind_of, new_seed, takes
+from softcue.kernels.dropout import keep
 
 
 class Found(NamedTuple):

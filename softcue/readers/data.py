@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from softcue.errors import RequestError
-from softcue.metrics import metrics_of
 from softcue.readers.hub import Hub, load_hub
 from softcue.readers.parse import Parser, settle
 from softcue.readers.records import SPLITS, Data, Problems, Record, Shape
 from softcue.readers.stream import FORMATS, NAMELESS, UNTYPED
+from softcue.scoring.metrics import metrics_of
 
 SPLIT_NAMES = {"train": ("train",), "dev": ("dev", "validation", "valid", "val"), "test": ("test",)}
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from softcue.entities import Scheme, is_tag, to_iob2
 from softcue.errors import RequestError
 from softcue.readers.records import Problems, Record, Row, Shape, short
+from softcue.scoring.entities import Scheme, is_tag, to_iob2
 
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)

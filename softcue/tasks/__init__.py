@@ -12,7 +12,9 @@ from softcue.tasks.ner import NER
 from softcue.tasks.other import OTHER
 from softcue.tasks.superglue import SUPERGLUE
 
-__all__ = ["Task", "all_tasks", "find", "forget", "inputs_of", "open_data", "present", "register"]
+__all__ = ["ROOT", "Task", "all_tasks", "data_root", "find", "forget", "inputs_of", "open_data", "present", "register"]
+
+ROOT = "SOFTCUE_DATA"  # environment variable: where benchmarks and named data sets are looked for first
 
 for _task in (*GLUE, *SUPERGLUE, *NER, *OTHER):
     register(_task)
@@ -48,3 +50,12 @@ def open_data(
     if named and root is not None and os.path.isdir(root / name):
         return read_folder(root / name, Shape(kind, columns or {}), name=name, seed=seed, limit=limit, splits=splits)
     return read_data(where, kind=kind, columns=columns, seed=seed, limit=limit, splits=splits)
+
+
+def data_root(given: str | Path | None) -> Path | None:
+    """Give the data root: as given, or from the environment. Raises RequestError where it is no folder."""
+    root = given or os.environ.get(ROOT)
+    if root is not None and not os.path.isdir(root):
+        named = "" if given else f" (the variable {ROOT} names it)"
+        raise RequestError(f"the data root {root} is not a folder{named}; give the folder that holds the data sets' folders")
+    return None if root is None else Path(root)

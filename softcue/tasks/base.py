@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from softcue.errors import RequestError
-from softcue.metrics import METRICS
 from softcue.readers import KINDS, SPLITS, Data, Hub, Row, Shape, Template, read_folder, read_hub
+from softcue.scoring.metrics import METRICS
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from softcue.attention import KERNELS
+from softcue.attention.attend import KERNELS
 from softcue.heads import ClassHead
-from softcue.loop import seat_losses
 from softcue.model import Model
-from softcue.optim import SeatAdamW
 from softcue.protocol import Cue
+from softcue.training.loop import seat_losses
+from softcue.training.optim import SeatAdamW
 from tests.contract.cases import GRID, METHODS, SEATS, case, logits, make_model, settled
 from tests.tiny import random_examples, tiny_encoder
 

@@ -15,13 +15,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from softcue.heads import Head
-from softcue.loop import Loop, Run
 from softcue.model import Model, Place
-from softcue.parallel import ALONE
-from softcue.prepare import Item
 from softcue.protocol import Cue
-from softcue.settings import Training
-from softcue.text import Encoded
+from softcue.readers.items import Item
+from softcue.text.tokens import Encoded
+from softcue.training.loop import Loop, Run
+from softcue.training.parallel import ALONE
+from softcue.training.settings import Training
 from tests.contract.cases import FAMILIES, GRID, LENGTHS, METHODS, settled
 from tests.tiny import random_examples, tiny_encoder
 

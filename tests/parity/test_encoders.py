@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
-from softcue.attention import KERNELS
+from softcue.attention.attend import KERNELS
+from softcue.attention.layout import Layout
 from softcue.batch import Example, pack
 from softcue.encoder.core import Encoder
 from softcue.encoder.deberta import DebertaLayer
 from softcue.encoder.load import load_encoder
 from softcue.encoder.modernbert import ModernbertEncoder, ModernbertLayer
-from softcue.layout import Layout
 from softcue.protocol import Context, Cue, Prefix
 from tests.tiny import TINY, Nothing, padded, random_examples, real_rows, tiny_encoder, tiny_hf
 

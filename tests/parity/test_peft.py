@@ -10,7 +10,7 @@ from torch import Tensor
 
 from softcue.batch import Example
 from softcue.protocol import Cue
-from tests.cue_cases import FAMILIES, build, case, close, differ, forward, text
+from tests.cues.cue_cases import FAMILIES, build, case, close, differ, forward, text
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # PEFT's, on transformers 5
 

@@ -1,0 +1,1 @@
+"""Answering: any mix of adapters in one forward, logits to answers and scores."""

@@ -1,0 +1,152 @@
+"""Requests to items and logits to answers, for each kind of task."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from softcue.errors import RequestError
+from softcue.readers.items import Item, Reading, make_items
+from softcue.readers.records import Record
+from softcue.scoring.entities import spans, to_iob2
+from softcue.text.tokens import Text
+
+OPENING = frozenset("([{<\"'`\u2018\u201c\u201e\u00ab\u00bf\u00a1")  # marks that may stand in front of a word without a space
+CLOSING = frozenset(".,;:!?)]}>\"'`\u2019\u201d\u00bb\u2026%")  # marks that may follow one
+INPUTS = ("text", "text_pair", "choices", "tokens")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request, ready for the encoder, with what its answer needs."""
+
+    item: Item
+    record: Record
+    reading: Reading
+    text: str
+    offset: tuple[tuple[int, int], ...] = ()  # of each word in `text` (tagging)
+
+
+def ask(request: Mapping[str, Any], reading: Reading, pair: bool, text: Text) -> Question:
+    """A request as one item. Raises RequestError where its fields do not fit the adapter's kind."""
+    record, raw, offset = READ[reading.kind](request, pair, text)
+    return Question(make_items([record], text, reading)[0], record, reading, raw, offset)
+
+
+def say(answer: Tensor, question: Question) -> dict[str, Any]:
+    """An answer as JSON-ready values."""
+    return SAY[question.reading.kind](answer, question)
+
+
+Read = tuple[Record, str, tuple[tuple[int, int], ...]]
+
+
+def _inputs(request: Mapping[str, Any], wanted: Sequence[str]) -> None:
+    """Exactly the wanted inputs, as they should be."""
+    given = [name for name in INPUTS if request.get(name) is not None]
+    if set(given) != set(wanted):
+        raise RequestError(f"gives {', '.join(given) or 'no input'}; expected {' and '.join(wanted)}")
+    for name in wanted:
+        value = request[name]
+        if name in ("text", "text_pair"):
+            if not isinstance(value, str) or not value.strip():
+                raise RequestError(f"{name} is {value!r:.60}; expected a text that is not empty")
+        elif not (isinstance(value, list | tuple) and value and all(isinstance(v, str) and v.strip() for v in value)):
+            raise RequestError(f"{name} is {value!r:.60}; expected a list of texts, none of them empty")
+
+
+def _read_text(request: Mapping[str, Any], pair: bool, text: Text) -> Read:
+    _inputs(request, ("text", "text_pair") if pair else ("text",))
+    return Record(text=request["text"], pair=request.get("text_pair")), request["text"], ()
+
+
+def _read_choice(request: Mapping[str, Any], pair: bool, text: Text) -> Read:
+    _inputs(request, ("text", "choices"))
+    return Record(text=request["text"], choices=tuple(request["choices"])), request["text"], ()
+
+
+def _read_words(request: Mapping[str, Any], pair: bool, text: Text) -> Read:
+    """Given tokens stand in their text with a space between; a raw text is split by the tokenizer's own pre-tokenizer."""
+    if request.get("tokens") is None:
+        _inputs(request, ("text",))
+        raw = request["text"]
+        offset = tuple(text.split_words(raw))
+        if not offset:
+            raise RequestError(f"text is {raw!r:.60}, which the tokenizer finds no word in")
+    else:
+        _inputs(request, ("tokens",))
+        raw, at, spots = " ".join(request["tokens"]), 0, []
+        for word in request["tokens"]:
+            spots.append((at, at + len(word)))
+            at += len(word) + 1
+        offset = tuple(spots)
+    return Record(text=request.get("text"), tokens=tuple(raw[a:b] for a, b in offset)), raw, offset
+
+
+def _say_label(answer: Tensor, question: Question) -> dict[str, Any]:
+    labels = question.reading.labels
+    chances = dict(zip(labels, answer[: len(labels)].tolist(), strict=True))
+    best = max(chances, key=lambda label: chances[label])
+    return {"label": best, "score": chances[best], "scores": chances}
+
+
+def _say_value(answer: Tensor, question: Question) -> dict[str, Any]:
+    return {"value": float(answer) * question.reading.spread + question.reading.centre}
+
+
+def _say_choice(answer: Tensor, question: Question) -> dict[str, Any]:
+    return {"choice": int(answer.argmax()), "scores": answer.tolist()}
+
+
+def _say_entities(answer: Tensor, question: Question) -> dict[str, Any]:
+    """Entities as the Hugging Face token-classification pipeline gives them; score: mean probability of the words' tags."""
+    labels = question.reading.labels
+    chance, best = answer[:, : len(labels)].max(-1)
+    given = question.record.text is None  # of a raw text's units the caller knows nothing
+    words = [(word, word + 1) for word in range(len(best))]
+    if not given:
+        words = raw_words(question, [labels[i] == "O" for i in best.tolist()])
+    firsts = [first for first, _ in words]  # a word is answered by its first unit, as it is where words are given
+    tags = to_iob2([labels[i] for i in best[firsts].tolist()])
+    entities = []
+    for kind, first, end in spans(tags):
+        a, b = question.offset[words[first][0]][0], question.offset[words[end - 1][1] - 1][1]
+        score = float(chance[firsts[first:end]].mean())
+        entities.append({"entity_group": kind, "score": score, "word": question.text[a:b], "start": a, "end": b})
+    return {"entities": entities, "tags": list(tags)} if given else {"entities": entities}
+
+
+def raw_words(question: Question, outside: Sequence[bool]) -> list[tuple[int, int]]:
+    """The units (first, one past the last) of each word of a raw text: what stands together, less the marks at its ends that are no part.
+
+    outside: for each unit whether its own tag is "O". Training gives a mark inside a word the word's tag, as in "U.S.", and a mark
+    that was a word of its own most often "O", as in "Monday ."; so a mark at the end that is tagged "O" is cut off.
+    """
+    offset, text = question.offset, question.text
+    starts = [unit for unit in range(len(offset)) if unit == 0 or offset[unit - 1][1] < offset[unit][0]]
+    words: list[tuple[int, int]] = []
+    for first, end in zip(starts, (*starts[1:], len(offset)), strict=True):
+        stop = end
+        while stop - first > 1 and outside[stop - 1] and text[slice(*offset[stop - 1])] in CLOSING:
+            stop -= 1
+        while stop - first > 1 and outside[first] and text[slice(*offset[first])] in OPENING:
+            words.append((first, first + 1))
+            first += 1
+        words.append((first, stop))
+        words += [(unit, unit + 1) for unit in range(stop, end)]
+    return words
+
+
+READ: dict[str, Callable[[Mapping[str, Any], bool, Text], Read]] = {
+    "classify": _read_text,
+    "score": _read_text,
+    "choice": _read_choice,
+    "tag": _read_words,
+}
+SAY: dict[str, Callable[[Tensor, Question], dict[str, Any]]] = {
+    "classify": _say_label,
+    "score": _say_value,
+    "choice": _say_choice,
+    "tag": _say_entities,
+}

@@ -1,0 +1,97 @@
+"""Running a model over items, in batches by a budget of rows, and turning logits into answers and scores."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softcue.batch import Batch
+from softcue.model import Model
+from softcue.readers.items import Item, Reading
+from softcue.readers.records import Data, Record
+from softcue.scoring.metrics import scores
+
+ROWS = 4096  # budget of rows in one forward
+
+
+def batches(items: Sequence[Item], budget: int) -> Iterator[list[int]]:
+    """Item numbers in batches of similar length and at most `budget` rows (or one item)."""
+    order = sorted(range(len(items)), key=lambda i: -items[i].rows)
+    batch: list[int] = []
+    rows = 0
+    for i in order:
+        if batch and rows + items[i].rows > budget:
+            yield batch
+            batch, rows = [], 0
+        batch.append(i)
+        rows += items[i].rows
+    if batch:
+        yield batch
+
+
+@torch.inference_mode()
+def run(model: Model, items: Sequence[Item], seats: Sequence[int], budget: int = ROWS) -> list[Tensor]:
+    """What the heads make of each item, on the host: (C,) probabilities, () a score, (choices,) probabilities, (words, C) probabilities.
+
+    Any mix of seats in one forward; the model is put in evaluation mode and left in the mode it was found in.
+    """
+    modes = model.training, model.encoder.training
+    if any(modes):  # walking all modules takes as long as a layer does for one short text
+        model.eval()
+    results: list[Tensor] = [torch.empty(0)] * len(items)
+    for numbers in batches(items, budget):
+        batch = pack_items(model, [items[i] for i in numbers], [seats[i] for i in numbers])
+        for part in model(batch).parts:
+            for local, answer in part.head.answers(part.logits, part.batch):
+                keep = items[numbers[local]].keep
+                results[numbers[local]] = answer if keep is None else answer[list(keep)]
+    if any(modes):
+        model.train(modes[0])
+        model.encoder.train(modes[1])
+    return results
+
+
+def pack_items(model: Model, items: Sequence[Item], seats: Sequence[int]) -> Batch:
+    """One batch of the items' examples; the choices of one question share its number as group."""
+    flat = [(example, seat, i) for i, (item, seat) in enumerate(zip(items, seats, strict=True)) for example in item.examples]
+    examples, example_seats, group = zip(*flat, strict=True)
+    return model.pack(examples, example_seats, group)
+
+
+def decide(answer: Tensor, reading: Reading) -> Any:
+    """An answer as the metrics want it: a label, a number, the chosen index, or one tag per word."""
+    if reading.kind == "score":
+        return float(answer) * reading.spread + reading.centre
+    if reading.kind == "choice":
+        return int(answer.argmax())
+    if reading.kind == "classify":
+        return reading.labels[int(answer[: len(reading.labels)].argmax())]
+    return [reading.labels[i] for i in answer[:, : len(reading.labels)].argmax(-1).tolist()]
+
+
+def gold(record: Record, kind: str) -> Any:
+    """What the record says the answer is."""
+    return list(record.tags) if kind == "tag" else record.label
+
+
+def judge(answers: Sequence[Tensor], records: Sequence[Record], reading: Reading, data: Data) -> dict[str, float]:
+    """The data set's metrics of some answers."""
+    predicted = [decide(answer, reading) for answer in answers]
+    truth = [gold(record, reading.kind) for record in records]
+    positive = reading.labels.index(data.positive) if data.positive in reading.labels else None
+    return scores(
+        reading.kind,
+        data.metrics,
+        truth,
+        predicted,
+        groups=[record.group for record in records],
+        positive=data.positive,
+        confidence=None if positive is None else [float(answer[positive]) for answer in answers],
+        extra=[record.extra for record in records],
+    )
+
+
+def evaluate(model: Model, seat: int, items: Sequence[Item], records: Sequence[Record], reading: Reading, data: Data) -> dict[str, float]:
+    """The data set's metrics on `records`, answered by `seat`."""
+    return judge(run(model, items, [seat] * len(items)), records, reading, data)

@@ -1,0 +1,74 @@
+"""Attention of rows as they lie on CUDA: torch's flash attention, with each example's prefix in front of its own keys and values."""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from softcue.attention.layout import Layout
+from softcue.attention.spread import Reorder
+from softcue.protocol import Prefix
+
+WIDEST = 256  # numbers of a head, of which the kernel wants a multiple of STEP
+STEP = 8
+
+
+def takes(rows: Tensor, prefix: Prefix | None) -> bool:
+    """Whether it can be done so: in 16 bits, on a GPU that has the kernel, with logits towards the prefix that are products alone."""
+    if rows.device.type != "cuda" or rows.dtype not in (torch.bfloat16, torch.float16):
+        return False
+    return (prefix is None or prefix.plain) and rows.shape[-1] <= WIDEST and rows.shape[-1] % STEP == 0 and _is_there(rows.device)
+
+
+@cache
+def _is_there(device: torch.device) -> bool:
+    return torch.backends.cuda.is_flash_attention_available() and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def attend_flash(
+    query: Tensor | None,  # (B, H, K) of the one row of each example that is read; None: every row's, which stands in front of its key
+    rows: Tensor,  # (N, 3, H, K) query, key and value of each row, or (N, 2, H, K) without the query
+    layout: Layout,
+    prefix: Prefix | None,
+    scale: float,
+    rate: float,  # of dropout of attention probabilities
+) -> Tensor:  # (M, H * K)
+    """Let every query look at its own example's prefix and rows."""
+    batch, count = layout.batch, 0 if prefix is None else prefix.key.shape[1]
+    key_starts = layout.starts_int32 if prefix is None else layout.in_front(count).starts
+    if query is None:
+        starts, longest = layout.starts_int32, batch.longest
+    else:
+        starts, longest = torch.arange(len(query) + 1, dtype=torch.int32, device=rows.device), 1
+    if prefix is not None:
+        own, rows = rows.split([rows.shape[1] - 2, 2], dim=1)
+        query = own.squeeze(1) if query is None else query
+        rows = _fronted(rows, layout, prefix)
+    query, key, value = rows.unbind(1) if query is None else (query, *rows.unbind(1))
+    return varlen(query, key, value, starts, key_starts, longest, batch.longest + count, scale, rate).flatten(1)
+
+
+def _fronted(rows: Tensor, layout: Layout, prefix: Prefix) -> Tensor:
+    """(N, 2, H, K) -> (B * P + N, 2, H, K): keys and values of each example's prefix and rows, one example after another."""
+    front = torch.stack(prefix[:2], dim=2).flatten(0, 1).to(rows.dtype)
+    keys = layout.in_front(prefix.key.shape[1])
+    joined: Tensor = Reorder.apply(torch.cat([front, rows]), keys.there, keys.back)
+    return joined
+
+
+def varlen(
+    query: Tensor,  # (M, H, K)
+    key: Tensor,  # (L, H, K)
+    value: Tensor,
+    starts: Tensor,  # (B + 1,) int32: the first query of each example, and one past the last
+    key_starts: Tensor,
+    longest: int,  # queries of an example
+    key_longest: int,
+    scale: float,
+    rate: float,
+) -> Tensor:  # (M, H, K)
+    """torch's kernel, which torch.nn.attention.varlen has too, but without dropout."""
+    made: tuple[Tensor, ...] = torch.ops.aten._flash_attention_forward(
+        query, key, value, starts, key_starts, longest, key_longest, rate, False, False, scale=scale
+    )
+    return made[0]

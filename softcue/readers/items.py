@@ -1,0 +1,139 @@
+"""Records to items: token ids and targets, as one adapter's header says they are to be made."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+from softcue.batch import Example
+from softcue.heads import IGNORED
+from softcue.readers.records import Record
+from softcue.text.tokens import Encoded, Text
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How an adapter reads its input; recorded in its header."""
+
+    kind: str
+    labels: tuple[str, ...]
+    limit: int  # longest example in tokens
+    centre: float = 0.0  # score heads learn (value - centre) / spread
+    spread: float = 1.0
+
+
+@dataclass(frozen=True)
+class Item:
+    """One record, ready to be packed: one example, one per choice, or one per window of a text too long to tag at once."""
+
+    encoded: tuple[Encoded, ...]
+    targets: tuple[Any, ...]  # one per example, as the head of its kind wants them; what train lacks is IGNORED
+    keep: tuple[int, ...] | None = None  # which of all windows' units, end to end, answer for the record's words; None: all
+
+    @property
+    def examples(self) -> tuple[Example, ...]:
+        """What pack() takes."""
+        return tuple(encoded.example for encoded in self.encoded)
+
+    @property
+    def rows(self) -> int:
+        """Tokens of all its examples."""
+        return sum(len(encoded.example.token) for encoded in self.encoded)
+
+    @property
+    def dropped(self) -> int:
+        """Tokens lost to truncation; what one window leaves out, another shows."""
+        windows = self.keep is not None and len(self.encoded) > 1
+        return 0 if windows else sum(encoded.dropped for encoded in self.encoded)
+
+
+def make_items(records: Sequence[Record], text: Text, reading: Reading) -> list[Item]:
+    """Tokenise records and number their labels."""
+    if reading.kind == "tag":
+        number = _numbers(reading.labels)
+        return [_tagged(record, text, reading.limit, number) for record in records]
+    pairs = [pair for record in records for pair in _pairs(record)]
+    encoded = iter(text.encode_many(pairs, reading.limit))
+    return [Item(tuple(next(encoded) for _ in _pairs(r)), _targets(r, reading)) for r in records]
+
+
+Read = Callable[[Sequence[Record], Reading], list[Item]]
+
+
+def remembering(text: Text) -> Read:
+    """make_items for one tokenizer, done once for the same records read in the same way: a hundred jobs share their items."""
+    known: dict[Any, tuple[Sequence[Record], list[Item]]] = {}  # the records are kept, so that their ids stay theirs
+
+    def read(records: Sequence[Record], reading: Reading) -> list[Item]:
+        key = tuple(map(id, records)), reading
+        if key not in known:
+            known[key] = records, make_items(records, text, reading)
+        return known[key][1]
+
+    return read
+
+
+def continued(tag: str) -> str:
+    """The tag of the later units of a word that has `tag`."""
+    return tag if tag == "O" else "I-" + tag[2:]
+
+
+def _tagged(record: Record, text: Text, limit: int, number: Mapping[str, int]) -> Item:
+    """The units of its words as windows that overlap; each unit is learnt and answered in the window that shows most around it.
+
+    Words that were given are answered by their first unit; a raw text's words are its units.
+    """
+    given = record.text is None
+    words = [text.units(word) if given else (word,) for word in record.tokens]
+    units = [unit for word in words for unit in word]
+    tags = [IGNORED] * len(units)
+    if record.tags:
+        named = [continued(tag) if i else tag for word, tag in zip(words, record.tags, strict=True) for i in range(len(word))]
+        tags = [number.get(tag, IGNORED) for tag in named]
+    asked = [0, *accumulate(len(word) for word in words)][:-1]  # the first unit of each word
+    first = text.encode_words(units, limit)
+    if not first.dropped_words:
+        return Item((first,), (tags,), tuple(asked) if len(asked) < len(units) else None)
+    windows = [(0, first), *_windows(units, text, limit, first)]
+    spans = [(start, start + len(encoded.example.word)) for start, encoded in windows]
+    owner = [max(range(len(spans)), key=lambda w: _margin(unit, spans[w], len(tags))) for unit in range(len(tags))]
+    targets = [[tags[i] if owner[i] == w else IGNORED for i in range(*span)] for w, span in enumerate(spans)]
+    offsets = [0, *accumulate(b - a for a, b in spans)]
+    keep = tuple(offsets[owner[unit]] + unit - spans[owner[unit]][0] for unit in asked)
+    return Item(tuple(encoded for _, encoded in windows), tuple(targets), keep)
+
+
+def _windows(words: Sequence[str], text: Text, limit: int, window: Encoded) -> Iterator[tuple[int, Encoded]]:
+    """The windows after the first, each with the number of its first word; a quarter of a window is seen twice."""
+    start, count = 0, len(window.example.word)
+    while start + count < len(words):
+        start += max(1, count - count // 4)
+        window = text.encode_words(words[start:], limit)
+        count = len(window.example.word)
+        yield start, window
+
+
+def _margin(word: int, span: tuple[int, int], count: int) -> int:
+    """Words of context on the poorer side, where the text's own ends do not count as poor; negative outside the window."""
+    before = count if span[0] == 0 else word - span[0]
+    after = count if span[1] == count else span[1] - 1 - word
+    return min(before, after) if span[0] <= word < span[1] else -1
+
+
+def _numbers(labels: Sequence[str]) -> Mapping[str, int]:
+    return {label: i for i, label in enumerate(labels)}
+
+
+def _pairs(record: Record) -> list[tuple[str, str | None]]:
+    """The texts that go through the encoder for one record."""
+    assert record.text is not None
+    return [(record.text, choice) for choice in record.choices] or [(record.text, record.pair)]
+
+
+def _targets(record: Record, reading: Reading) -> tuple[Any, ...]:
+    if reading.kind == "choice":
+        return tuple(int(i == record.label) for i in range(len(record.choices)))
+    if reading.kind == "score":
+        value = float(record.label) if record.label is not None else reading.centre
+        return ((value - reading.centre) / reading.spread,)
+    return (_numbers(reading.labels).get(str(record.label), IGNORED),)

@@ -1,0 +1,1 @@
+"""Scoring: entities from tags, and the metrics of every kind of task."""

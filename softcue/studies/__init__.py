@@ -1,0 +1,1 @@
+"""Studies: many runs at once - comparisons, sweeps and searches - with their tables and plots."""

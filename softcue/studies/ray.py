@@ -1,0 +1,122 @@
+"""Ray: groups of packed jobs as tasks of a cluster; a task whose worker is lost runs again, with the same numbers."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from softcue.base import Base, open_base
+from softcue.errors import RequestError
+from softcue.plugins import PREFIX, load_plugin
+from softcue.studies.search import Runner
+from softcue.studies.trials import Group, Result, Terms, device_of, run_group
+from softcue.training.job import method_class
+
+LOCAL = "local"  # instead of an address: a cluster of this machine alone, for as long as the sweep takes
+RETRIES = 8  # of a group whose worker was lost
+PATIENCE = 10.0  # seconds between two looks at whether the cluster still lives
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a worker comes to the driver's base."""
+
+    name: str
+    precision: str
+    device: str
+    fingerprint: str
+    threads: int  # as many as the driver has, so that sums are formed in the same order
+    plugins: tuple[str, ...]
+
+
+@contextmanager
+def on_ray(address: str, terms: Terms, base: Base, methods: Sequence[str]) -> Iterator[tuple[Runner, int]]:
+    """A runner whose groups are Ray tasks, and how many of them run at the same time.
+
+    Raises RequestError where Ray is not installed, no cluster answers, or none of its machines has room for a task.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise RequestError("ray is not installed; pip install 'softcue[ray]', or sweep without it") from error
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        ray.init(
+            None if address == LOCAL else address,
+            include_dashboard=False if address == LOCAL else None,
+            log_to_driver=False, logging_level=logging.ERROR, configure_logging=True,
+        )  # fmt: skip
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise RequestError(f"no Ray cluster at {address!r} ({str(error).splitlines()[0]}); expected host:port, auto, or local") from error
+    try:
+        opening = _opening(base, methods)
+        width, needs = _room([node["Resources"] for node in ray.nodes() if node["Alive"]], opening)
+        task = ray.remote(max_retries=RETRIES, **needs)(work)
+        shared = ray.put(terms), ray.put(opening)
+
+        def run(groups: Sequence[Group]) -> Iterator[tuple[int, Result]]:
+            waiting = {task.remote(group, *shared): number for number, group in enumerate(groups)}
+            while waiting:
+                done, _ = ray.wait(list(waiting), timeout=PATIENCE)
+                if not done and not any(node["Alive"] for node in ray.nodes()):
+                    raise RequestError("all machines of the Ray cluster are lost; what is finished is kept, the same command goes on")
+                for task_done in done:
+                    yield waiting.pop(task_done), _get(ray, task_done)
+
+        yield run, width
+    finally:
+        ray.shutdown()
+
+
+def work(group: Group, terms: Terms, opening: Opening) -> Result:
+    """What a worker does: open the base once, and train a group."""
+    torch.set_num_threads(opening.threads)
+    for plugin in opening.plugins:
+        load_plugin(plugin)
+    base = _base(opening.name, opening.precision, opening.device)
+    if base.fingerprint != opening.fingerprint:
+        raise RequestError(f"a worker's {opening.name} is another backbone than the driver's; give all machines the same folder")
+    return run_group(group, terms, base)
+
+
+@lru_cache(maxsize=1)
+def _base(name: str, precision: str, device: str) -> Base:
+    return open_base(name, precision, device)
+
+
+def _opening(base: Base, methods: Sequence[str]) -> Opening:
+    modules = [sys.modules[method_class(method).__module__] for method in methods]
+    plugins = tuple(dict.fromkeys(str(module.__file__) for module in modules if module.__name__.startswith(PREFIX)))
+    precision = str(next(base.backbone.encoder.parameters()).dtype).removeprefix("torch.")
+    return Opening(base.backbone.name, precision, device_of(base), base.fingerprint, torch.get_num_threads(), plugins)
+
+
+def _room(nodes: Sequence[dict[str, float]], opening: Opening) -> tuple[int, dict[str, Any]]:
+    """How many tasks the machines have room for, and what each task asks for."""
+    wanted = {"GPU": 1.0} if opening.device == "cuda" else {"CPU": float(opening.threads)}
+    width = sum(min(int(node.get(what, 0) // much) for what, much in wanted.items()) for node in nodes)
+    if width < 1:
+        (what, much), *_ = wanted.items()
+        raise RequestError(
+            f"no machine of the cluster has {much:g} {what}, as a task needs; start larger ones, or fewer threads (OMP_NUM_THREADS)"
+        )
+    return width, {"num_gpus": 1} if opening.device == "cuda" else {"num_cpus": opening.threads}
+
+
+def _get(ray: Any, done: Any) -> Result:
+    try:
+        result: Result = ray.get(done)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause if isinstance(error.cause, Exception) else error from None
+    except ray.exceptions.RayError as error:
+        reason = str(error).splitlines()[0]
+        raise RequestError(
+            f"a group's worker was lost {RETRIES + 1} times ({reason}); what is finished is kept, the same command goes on"
+        ) from error
+    return result

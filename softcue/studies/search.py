@@ -1,0 +1,149 @@
+"""Search: all points trained in full, or successive halving over them in rungs, under a budget of examples or of time."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from softcue.base import Base
+from softcue.errors import RequestError
+from softcue.readers.splits import select
+from softcue.studies.space import Point
+from softcue.studies.trials import Group, Result, Terms, Trial, Watch, group_trials, ranked, run_group, settled
+
+CUT = 3  # a third of the points goes on to the next rung
+SELECTED = 1_000  # selection rows of a halving's trials at most: a score's deviation is then 1.5 points
+STEPS = 20  # of a trial at least: below, not even warm-up ends
+TASTE = 8  # steps of the runs that measure speed, for a budget of time
+UNITS = {"s": 1, "m": 60, "h": 3600}
+
+Runner = Callable[[Sequence[Group]], Iterator[tuple[int, Result]]]  # trains groups; gives number and result as they are finished
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What all trials of a halving may take together: training examples, or seconds; neither: until the last rung trains in full."""
+
+    examples: int | None = None
+    seconds: float | None = None
+
+
+def read_budget(text: str) -> Budget:
+    """ "10m", "90s", "1.5h" or a number of examples. Raises RequestError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text.strip())
+    if found and float(found[1]) > 0:
+        return Budget(seconds=float(found[1]) * UNITS[found[2]])
+    digits = text.strip().replace("_", "")
+    if digits.isdecimal() and int(digits) > 0:
+        return Budget(examples=int(digits))
+    raise RequestError(f"budget {text!r} came; expected a time, as in 10m, 90s or 1.5h, or a number of training examples, as in 200_000")
+
+
+def here(terms: Terms, base: Base, watch: Watch) -> Runner:
+    """A runner that trains in this process, one group after the other."""
+
+    def run(groups: Sequence[Group]) -> Iterator[tuple[int, Result]]:
+        for number, group in enumerate(groups):
+            yield number, run_group(group, terms, base, watch.step)
+
+    return run
+
+
+def search(points: Sequence[Point], seeds: Sequence[int], terms: Terms, device: str, runner: Runner, watch: Watch) -> list[Result]:
+    """Train every point with every seed on every data set."""
+    trials = [Trial(point, name, seed) for name in terms.data for point in points for seed in seeds]
+    return _train(trials, 1, 1, terms, device, runner, watch)
+
+
+def halve(
+    points: Sequence[Point],
+    seeds: Sequence[int],
+    terms: Terms,
+    budget: Budget,
+    device: str,
+    runner: Runner,
+    watch: Watch,
+    width: int = 1,
+) -> list[list[Result]]:
+    """Successive halving (Jamieson and Talwalkar, 2016): the best third of each rung goes on, on each data set by itself.
+
+    A rung trains its points from the beginning with a whole schedule of its own, so that what is compared is what such a
+    training would give, and so that rungs and groups can be done anywhere and in any order. Returns the results by rung.
+    width: groups that the runner trains at the same time. A budget too small for a rung's shortest trials is exceeded.
+    """
+    fixed = sorted({name for point in points for name in point.settings if name in ("epochs",)})
+    if fixed:
+        raise RequestError(f"halving decides on {', '.join(fixed)} by its rungs and budget; leave it out, or sweep without halving")
+    sizes = rung_sizes(len(points))
+    left = {name: list(points) for name in terms.data}
+    done = [] if budget.seconds is None else [_taste(points, terms, device, runner, watch)]
+    spent = [result for results in done for result in results]
+    rungs: list[list[Result]] = []
+    for number in range(len(sizes)):
+        runs = sum(map(len, left.values())) * len(seeds)
+        each = _share(budget, number, sizes, runs, spent, width)
+        trials = [
+            _cut_to(Trial(point, name, seed), each, CUT ** (len(sizes) - 1 - number), terms)
+            for name, own in left.items()
+            for point in own
+            for seed in seeds
+        ]
+        results = _train(trials, number + 1, len(sizes), terms, device, runner, watch)
+        rungs.append(results)
+        spent += results
+        outcomes = [outcome for result in results for outcome in result.outcomes]
+        if number + 1 < len(sizes):
+            left = {name: ranked([o for o in outcomes if o.trial.data == name])[: sizes[number + 1]] for name in left}
+    return rungs
+
+
+def rung_sizes(points: int) -> list[int]:
+    """27 -> [27, 9, 3]: points by rung; the last has at most three, so that the winner is chosen among full trainings."""
+    sizes = [points]
+    while sizes[-1] > CUT:
+        sizes.append(-(-sizes[-1] // CUT))
+    return sizes
+
+
+def _train(trials: Sequence[Trial], number: int, count: int, terms: Terms, device: str, runner: Runner, watch: Watch) -> list[Result]:
+    groups = group_trials(trials, terms, device)
+    watch.rung(number, count, groups, terms)
+    by_number: dict[int, Result] = {}
+    for at, result in runner(groups):
+        watch.result(result)
+        by_number[at] = result
+    results = [by_number[at] for at in range(len(groups))]
+    if all(outcome.score is None for result in results for outcome in result.outcomes):
+        raise RequestError("training diverged at every point; lower the rates, or set clip")
+    return results
+
+
+def _share(budget: Budget, number: int, sizes: Sequence[int], runs: int, spent: Sequence[Result], width: int) -> float | None:
+    """Examples for each run of a rung; None: no budget says."""
+    rungs_left = len(sizes) - number
+    if budget.examples is not None:
+        return budget.examples / len(sizes) / runs
+    if budget.seconds is None:
+        return None
+    measured = spent[-1:] if number == 0 else spent[1:]  # the taste is cold: once there is better, it is left out
+    speed = width * sum(result.examples for result in measured) / sum(result.seconds for result in measured)
+    seconds = max(0.0, budget.seconds - sum(result.seconds for result in spent) / width)
+    return speed * seconds / rungs_left / runs
+
+
+def _cut_to(trial: Trial, examples: float | None, part: int, terms: Terms) -> Trial:
+    """The trial with as many epochs, or rows, as examples allow (None: a `part`-th of a full training), never more than a full one."""
+    rows = len(select(terms.data[trial.data], trial.seed, from_train=True).train)
+    training = settled(trial, terms)
+    full = training.epochs * rows
+    wanted = max(min(full, full / part if examples is None else examples), min(full, STEPS * training.batch))
+    if wanted < rows:
+        return Trial(trial.point, trial.data, trial.seed, 1, round(wanted), SELECTED)
+    return Trial(trial.point, trial.data, trial.seed, max(1, int(wanted / rows)), None, SELECTED)
+
+
+def _taste(points: Sequence[Point], terms: Terms, device: str, runner: Runner, watch: Watch) -> list[Result]:
+    """A few steps of the first group, to learn how fast they are."""
+    name = next(iter(terms.data))
+    trials = [Trial(point, name, 0) for point in points]
+    short = [Trial(t.point, t.data, t.seed, 1, TASTE * settled(t, terms).batch, STEPS) for t in trials]
+    return [result for _, result in runner(group_trials(short, terms, device)[:1])]

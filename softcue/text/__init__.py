@@ -1,0 +1,1 @@
+"""Text: what becomes token ids, with special tokens that are known."""

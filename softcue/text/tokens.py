@@ -1,0 +1,261 @@
+"""Text: a tokenizer's folder -> texts, pairs and words as token ids that know their special tokens, cut by one rule."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from operator import itemgetter
+from pathlib import Path
+from string import punctuation
+from typing import cast
+from unicodedata import category
+
+from tokenizers import Encoding, PreTokenizedString, Tokenizer, models, normalizers, pre_tokenizers
+
+from softcue.batch import Example
+from softcue.errors import BackboneError, RequestError
+from softcue.text.template import Json, Span, Template, read_templates
+from softcue.text.vocabulary import REBUILD, from_vocabulary
+
+MERGING = re.compile("[\u1160-\u11ff\uff9e\uff9f]")  # Hangul's vowels and finals, half-width katakana's marks: no "M" in Unicode
+REMEMBERED = 2**16  # words whose units are remembered
+CHUNK = 4096  # texts tokenised at once: the library's own record of a token is some hundred bytes
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One example, and how its tokens relate to the text that they were made from."""
+
+    example: Example
+    offset: tuple[Span, ...]  # of each token in its own text or word, (0, 0) for special tokens; may take in the space before
+    dropped: int  # tokens lost to truncation
+    dropped_words: int  # words of which no token is left
+    word_of: tuple[int, ...] = ()  # word of each token, -1 for special tokens; empty for texts that were not given as words
+
+
+class Text:
+    """A tokenizer and the length that its encoder reads; the only code that knows token ids."""
+
+    def __init__(self, tokenizer: Tokenizer, limit: int = 512) -> None:
+        """Takes the tokenizer over: its padding, truncation and post-processor are switched off.
+
+        limit: longest example in tokens, special ones included. Raises BackboneError for a tokenizer without a template.
+        """
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        stored = tokenizer.to_str()
+        self.limit = limit
+        self.digest = hashlib.sha256(stored.encode()).hexdigest()  # of the canonical JSON, however it was stored
+        single, self._pair = read_templates(_settings(tokenizer)["post_processor"])
+        if single is None:
+            raise BackboneError(
+                "the tokenizer has no template that inserts special tokens (post_processor in tokenizer.json); "
+                f"softcue reads its slots from there: save it again with one ({REBUILD})"
+            )
+        self._single = single
+        tokenizer.post_processor = None  # the template is laid out here, and ByteLevel's would bend the offsets
+        self._tokenizer = tokenizer
+        self._units: dict[str, tuple[str, ...]] = {}  # of words seen lately: a text repeats them
+
+    @classmethod
+    def load(cls, folder: Path | str, limit: int = 512) -> "Text":
+        """The tokenizer of `folder`: its tokenizer.json, or a BERT vocab.txt; BackboneError if neither is there and sound."""
+        folder = Path(folder)
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            path = folder / "vocab.txt"
+        if not path.is_file():
+            raise BackboneError(f"'{folder}' holds neither tokenizer.json nor vocab.txt; name a folder that does ({REBUILD})")
+        try:
+            tokenizer = Tokenizer.from_file(str(path)) if path.suffix == ".json" else from_vocabulary(path)
+            text = cls(tokenizer, limit)
+            text._tokenizer.encode("a \ue000")  # a tokenizer without its unknown token fails only when it needs it
+        except BackboneError as error:
+            raise BackboneError(f"'{path}': {error}") from None
+        except (KeyboardInterrupt, SystemExit, MemoryError):
+            raise
+        except BaseException as error:  # a panic inside the library is no Exception
+            raise BackboneError(f"'{path}' is not a sound tokenizer ({error}); fetch it again, or rebuild it: {REBUILD}") from None
+        return text
+
+    def slots(self, pair: bool) -> tuple[str, ...]:
+        """Roles of the special tokens that the template inserts, in reading order: ("cls", "sep") or ("cls", "sep", "sep")."""
+        return self._template(pair).slots
+
+    def encode(self, text: str, pair: str | None = None, limit: int | None = None) -> Encoded:
+        """One text, or a pair, as token ids; the same as encode_many of one."""
+        return self.encode_many([(text, pair)], limit)[0]
+
+    def encode_many(self, texts: Sequence[tuple[str, str | None]], limit: int | None = None) -> list[Encoded]:
+        """Texts, or pairs, as token ids; of a pair that exceeds the limit the longer text is cut first.
+
+        Raises RequestError for what is not a valid string, and for a limit that the template alone exceeds.
+        """
+        limit = self.limit if limit is None else limit
+        encoded: list[Encoded] = []
+        for at in range(0, len(texts), CHUNK):
+            chunk = texts[at : at + CHUNK]
+            flat = [text for pair in chunk for text in _given(pair)]
+            try:
+                encodings = iter(self._tokenizer.encode_batch(flat, add_special_tokens=False))
+            except TypeError:
+                raise _refusal("text", ((at + i, text) for i, pair in enumerate(chunk) for text in _given(pair))) from None
+            for _, second in chunk:
+                if second is None:
+                    encoded.append(_lay(self._template(False), limit, next(encodings)))
+                else:
+                    encoded.append(_lay(self._template(True), limit, next(encodings), next(encodings)))
+        return encoded
+
+    def encode_words(self, words: Sequence[str], limit: int | None = None) -> Encoded:
+        """A text that comes as words; `example.word` names the first token of every word that is not cut off.
+
+        A word that the tokenizer makes nothing of becomes its unknown token, so that labels stay with their words.
+        """
+        limit = self.limit if limit is None else limit
+        words = list(words)
+        try:
+            encoding = self._for_words.encode(words, is_pretokenized=True, add_special_tokens=False)
+        except TypeError:
+            raise _refusal("word", enumerate(words)) from None
+        word_of = cast("list[int]", encoding.word_ids)  # without special tokens, each has its word
+        ids, spans = encoding.ids, encoding.offsets
+        lost = set(range(len(words))).difference(word_of)
+        if lost:
+            unknown = [(at, self._unknown(words[at], at), (0, len(words[at]))) for at in lost]
+            rows = sorted([*zip(word_of, ids, spans, strict=True), *unknown], key=itemgetter(0))
+            word_of, ids, spans = (list(column) for column in zip(*rows, strict=True))
+        template = self._template(False)
+        (kept,) = template.keep(limit, [len(ids)])
+        example, offset = template.fill([(ids[:kept], spans[:kept])])
+        before, after = template.lead, template.size - template.lead
+        word_of = word_of[:kept]
+        firsts = tuple(i + before for i, word in enumerate(word_of) if not i or word != word_of[i - 1])
+        return Encoded(
+            Example(example.token, example.segment, example.special, firsts),
+            offset,
+            dropped=len(ids) - kept,
+            dropped_words=len(words) - len(firsts),
+            word_of=(*[-1] * before, *word_of, *[-1] * after),
+        )
+
+    def split_words(self, text: str) -> list[Span]:
+        """Where the units of a text stand: spans in order, none empty, none with white space.
+
+        A unit ends where the tokenizer's own pre-tokenizer ends a word, and before and after each punctuation mark, whatever the family:
+        tags are learnt and answered for the same units, whoever split the text.
+        """
+        tokenizer = self._tokenizer
+        try:
+            splits = PreTokenizedString(text)
+        except (TypeError, UnicodeEncodeError):
+            raise _refusal("text", [(0, text)]) from None
+        if tokenizer.normalizer is not None:
+            splits.normalize(tokenizer.normalizer.normalize)
+        if tokenizer.pre_tokenizer is not None:
+            tokenizer.pre_tokenizer.pre_tokenize(splits)
+        spans: list[Span] = []
+        done = 0  # one character can become several words (a fraction sign, normalised): the first has it
+        for _, (first, end), _ in splits.get_splits(offset_referential="original", offset_type="char"):
+            first = max(first, done)
+            for match in re.finditer(r"\S+", text[first:end]):
+                spans += _marks_apart(text, first + match.start(), first + match.end())
+            done = max(done, end)
+        stops = [*(first for first, _ in spans[1:]), len(text)]
+        return [(first, _joined(text, end, stop)) for (first, end), stop in zip(spans, stops, strict=False)]
+
+    def units(self, word: str) -> tuple[str, ...]:
+        """The units of one word of a text that came as words; a word that the tokenizer makes nothing of is one."""
+        if word not in self._units:
+            if len(self._units) >= REMEMBERED:
+                self._units.clear()
+            self._units[word] = tuple(word[first:end] for first, end in self.split_words(word)) or (word,)
+        return self._units[word]
+
+    def _template(self, pair: bool) -> Template:
+        if not pair:
+            return self._single
+        if self._pair is None:
+            raise BackboneError("the tokenizer has no template for pairs (post_processor in tokenizer.json); give single texts")
+        return self._pair
+
+    @cached_property
+    def _for_words(self) -> Tokenizer:
+        """Byte-level BPE tells words apart by the space in front of them, so each word needs one; others serve as they are."""
+        before = _settings(self._tokenizer)["pre_tokenizer"] or {"type": None}
+        steps = before.get("pretokenizers", [before])
+        if not any(step["type"] == "ByteLevel" and not step["add_prefix_space"] for step in steps):
+            return self._tokenizer
+        spaced = Tokenizer.from_str(self._tokenizer.to_str())
+        own = spaced.pre_tokenizer
+        if isinstance(own, pre_tokenizers.ByteLevel):
+            spaced.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=own.use_regex)
+        else:  # it would put the space before every piece that an earlier step has cut
+            first = [] if spaced.normalizer is None else [spaced.normalizer]
+            spaced.normalizer = normalizers.Sequence([*first, normalizers.Prepend(" ")])
+        return spaced
+
+    def _unknown(self, word: str, at: int) -> int:
+        model = self._tokenizer.model
+        own = model.unk_token if isinstance(model, models.WordPiece | models.BPE | models.WordLevel) else None
+        for name in (own, "[UNK]", "<unk>"):
+            token = None if name is None else self._tokenizer.token_to_id(name)
+            if token is not None:
+                return token
+        raise RequestError(f"word {at} ({word!r}) has no tokens and this tokenizer has no unknown token; remove the word")
+
+
+def _settings(tokenizer: Tokenizer) -> Json:
+    """What tokenizer.json says but for the vocabulary, which is slow to parse."""
+    shell = Tokenizer(models.BPE())
+    if tokenizer.pre_tokenizer is not None:
+        shell.pre_tokenizer = tokenizer.pre_tokenizer
+    if tokenizer.post_processor is not None:
+        shell.post_processor = tokenizer.post_processor
+    return json.loads(shell.to_str())
+
+
+def _marks_apart(text: str, first: int, end: int) -> Iterator[Span]:
+    """A stretch without white space, cut before and after each punctuation mark."""
+    for at in range(first, end):
+        if text[at] in punctuation or category(text[at]).startswith("P"):
+            if first < at:
+                yield first, at
+            yield at, at + 1
+            first = at + 1
+    if first < end:
+        yield first, end
+
+
+def _joined(text: str, end: int, stop: int) -> int:
+    """The end of a word with the marks that normalisation has merged into its last letter, and so left out of its span."""
+    while end < stop and (category(text[end]).startswith("M") or MERGING.match(text[end])):
+        end += 1
+    return end
+
+
+def _given(pair: tuple[str, str | None]) -> tuple[str, ...]:
+    first, second = pair
+    return (first,) if second is None else (first, second)
+
+
+def _lay(template: Template, limit: int, *encodings: Encoding) -> Encoded:
+    kept = template.keep(limit, [len(encoding) for encoding in encodings])
+    example, offset = template.fill([(e.ids[:n], e.offsets[:n]) for e, n in zip(encodings, kept, strict=True)])
+    return Encoded(example, offset, dropped=sum(map(len, encodings)) - sum(kept), dropped_words=0)
+
+
+def _refusal(kind: str, numbered: Iterable[tuple[int, object]]) -> RequestError:
+    """Which of the strings given the library could not take; it says only that one is wrong."""
+    for at, text in numbered:
+        if not isinstance(text, str):
+            return RequestError(f"{kind} {at} is {text!r} ({type(text).__name__}); expected a string")
+        half = next((i for i, letter in enumerate(text) if "\ud800" <= letter <= "\udfff"), None)
+        if half is not None:
+            return RequestError(
+                f"{kind} {at} holds half a character (U+{ord(text[half]):04X} at {half}); expected valid Unicode: "
+                "read the data as UTF-8, or replace that character"
+            )
+    return RequestError(f"the {kind}s given are no sequence of strings")

@@ -1,0 +1,91 @@
+"""Full fine-tuning: the encoder unfrozen with a head on it; a baseline that saves a whole checkpoint instead of an adapter."""
+
+import copy
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from softcue.adapter import OWN_ENCODER, Adapter, refuse_foreign
+from softcue.base import Base
+from softcue.encoder.load import save_checkpoint
+from softcue.errors import RequestError
+from softcue.files import write_folder
+from softcue.model import Model
+from softcue.training.checkpoint import Checkpoints, Saved
+from softcue.training.conditions import identity
+from softcue.training.job import Job, prepare, seeded
+from softcue.training.jobs import Report, diverged, finish, make_run
+from softcue.training.loop import fit
+from softcue.training.parallel import joined, leads, refuse_ranks
+from softcue.training.settings import preset
+
+METHOD = "full"  # not a cue: it has no file in cues/, one seat, and the bank refuses it
+HEAD_ONLY = "probe"  # what its adapter is, seen from the encoder that it brings along
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A fine-tuned encoder and the head that goes with it."""
+
+    adapter: Adapter
+    base: Base
+
+    @property
+    def scores(self) -> Mapping[str, Any]:
+        """As an adapter has them."""
+        return self.adapter.scores
+
+    def save(self, folder: str | Path) -> Path:
+        """The adapter's two files, and beside them a folder `encoder` with the Hugging Face checkpoint that they belong to."""
+
+        def fill(into: Path) -> None:
+            save_checkpoint(self.base.backbone.encoder, into / OWN_ENCODER, self.base.backbone.folder)
+            saved = Base(replace(self.base.backbone, folder=into / OWN_ENCODER), self.base.text)
+            replace(self.adapter, fingerprint=saved.fingerprint).write(into)
+
+        return write_folder(folder, fill, refuse_foreign)
+
+
+def train_full(job: Job, base: Base, report: Report = lambda prepared, run: None, checkpoints: Checkpoints | None = None) -> Checkpoint:
+    """Fine-tune a copy of the base's encoder: float32 weights, with autocast where the base is in bfloat16.
+
+    Under torchrun its processes share each step's batch; all end with the same numbers, and rank 0 alone has the scores.
+    Raises RequestError for settings, which it has none of, and DivergedError where it diverged before it was ever scored.
+    """
+    if job.settings:
+        raise RequestError(f"full fine-tuning has no settings; {', '.join(job.settings)} came")
+    if checkpoints is not None:
+        refuse_ranks("a run with checkpoints trains", "leave checkpoints (--checkpoint) out, or run it without torchrun")
+    frozen = base.backbone.encoder
+    low = next(frozen.parameters()).dtype == torch.bfloat16
+    encoder = copy.deepcopy(frozen).float().requires_grad_(True)
+    own = Base(replace(base.backbone, encoder=encoder), base.text)
+    prepared = prepare(replace(job, method=HEAD_ONLY), own)
+    prepared = replace(prepared, training=preset(METHOD, job.data.kind, len(prepared.items), job.training))
+    model = Model.single(encoder, prepared.cue, prepared.head)
+    model = model.to(model.device)
+
+    def precision() -> AbstractContextManager[Any]:
+        return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=low)
+
+    def keep(make: Callable[[], Saved]) -> None:
+        if checkpoints is not None and checkpoints.due():
+            checkpoints.write(make())
+
+    saved = None if checkpoints is None else checkpoints.open({"jobs": identity([job], base)})
+    run = make_run(model, 0, prepared, precision)
+    with joined(model.device) as ranks, seeded(job.seed + ranks.rank):  # dropout masks of its own for each rank
+        run.score = ranks.told(run.score, model.device)
+        fit(model, [run], precision, lambda run: report(prepared, run), saved=saved, keep=keep, ranks=ranks)
+    if not run.best_numbers:
+        raise diverged([(METHOD, prepared.training.rate)])
+    encoder.requires_grad_(False)
+    if not leads():  # rank 0 alone scores
+        prepared = replace(prepared, selection=replace(prepared.selection, report=[]))
+    with precision():
+        adapter = finish(model, run, prepared, own)
+    return Checkpoint(replace(adapter, tuned=METHOD, backbone=OWN_ENCODER), own)

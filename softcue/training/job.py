@@ -1,0 +1,159 @@
+"""Job: what to train, and everything about it that its data, its encoder and its seed decide."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softcue.adapter.header import SIZE_LIMIT
+from softcue.adapter.values import largest
+from softcue.base import Base
+from softcue.cues import Cue
+from softcue.encoder.attention_mass import attention_mass
+from softcue.encoder.row_sizes import row_sizes
+from softcue.errors import RequestError
+from softcue.heads import POOLINGS, Head
+from softcue.protocol import Facts
+from softcue.readers.items import Item, Read, Reading, continued, remembering
+from softcue.readers.records import Data, Record
+from softcue.readers.splits import Selection, select
+from softcue.text.tokens import Text
+from softcue.training.settings import Training, preset, preset_config
+
+LIMIT = 128  # tokens, as in the published recipes
+MEASURED = 256  # training examples on which attention is measured
+SIZED = 32  # training examples on which the sizes of rows are measured, which differ little from text to text
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train: a data set, a method with its settings, and a seed."""
+
+    data: Data
+    method: str = "pasta"
+    settings: Mapping[str, Any] = field(default_factory=dict)  # fields of the method's config
+    training: Mapping[str, Any] = field(default_factory=dict)  # fields of Training, over the method's preset
+    seed: int = 0
+    pooling: str | None = None  # None: the backbone's default
+    limit: int = LIMIT  # longest example in tokens; lowered where the encoder has no room for it
+    from_train: bool = False  # a tenth of train selects even where there is a dev split
+    selection: Selection | None = None  # rows that the caller has chosen; None: select() does
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job with everything settled that its data, its encoder and its seed decide."""
+
+    job: Job
+    selection: Selection
+    reading: Reading
+    training: Training
+    items: list[Item]  # of the training rows
+    cue: Cue  # one seat, initialised by the job's seed
+    units: Mapping[str, Tensor]  # of the cue's parameters by name, as Cue.units says
+    head: Head
+    read: Read  # records to items
+
+    @property
+    def shape(self) -> Any:
+        """Jobs of equal shape train in one loop."""
+        return self.job.method, type(self.cue).shape(self.cue.config), self.training.shape
+
+
+def method_class(method: str) -> type[Cue]:
+    """The class of a method; RequestError for an unknown one."""
+    if method not in Cue.registry:
+        raise RequestError(f"method {method!r} is unknown; expected one of {', '.join(sorted(Cue.registry))}")
+    return Cue.registry[method]
+
+
+def make_config(method: type[Cue], kind: str, settings: Mapping[str, Any]) -> Any:
+    """The method's config with its preset for the kind of data and the user's settings; RequestError names every wrong one."""
+    known = {f.name for f in fields(method.Config)}
+    wrong = sorted(set(settings) - known)
+    if wrong:
+        raise RequestError(f"{method.method} has no setting {', '.join(wrong)}; it has {', '.join(sorted(known)) or 'none'}")
+    config = method.Config(**{**preset_config(method.method, kind), **settings})
+    huge = [f.name for f in fields(config) if largest(getattr(config, f.name)) > SIZE_LIMIT]
+    if huge:
+        raise RequestError(f"{method.method}: {', '.join(huge)} is larger than any adapter holds; expected at most {SIZE_LIMIT:,}")
+    return config
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's generators set to `seed` inside, and put back after."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def prepare(job: Job, base: Base, read: Read | None = None) -> Prepared:
+    """Settle a job: splits, labels, config, initial numbers, limit, token ids.
+
+    read: what other jobs' items were read with, so that jobs over the same records share theirs.
+    """
+    read = read or remembering(base.text)
+    method, encoder, slots = method_class(job.method), base.backbone.encoder, base.text.slots(job.data.pair or job.data.kind == "choice")
+    selection = job.selection or select(job.data, job.seed, job.from_train)
+    pooling = choose_pooling(job.pooling, base)
+    reading = read_as(job.data, selection.train, min(job.limit, encoder.spec.positions), base.text)
+    training = preset(job.method, job.data.kind, len(selection.train), job.training)
+    check_room(reading.limit, len(slots))
+    items = read(selection.train, reading)
+    examples = [example for item in items[:MEASURED] for example in item.examples]
+    doubled = base.text.slots(True).count("sep") > 2
+    facts = Facts(encoder.dims, slots, lambda: attention_mass(encoder, examples, len(slots)), doubled)
+    config = method.settle(make_config(method, job.data.kind, job.settings), facts)
+    units = method.units(config, lambda: row_sizes(encoder, examples[:SIZED], len(slots)))
+    with seeded(job.seed):
+        cue = method(encoder.dims, config)
+        in_units(cue, units)
+        head = Head.registry[job.data.kind](encoder.dims.hidden, [max(1, len(reading.labels))], pooling, training.head_dropout)
+    room = encoder.spec.positions - max(cue.shift, cue.reserve)
+    if room < reading.limit:
+        check_room(room, len(slots))
+        reading = replace(reading, limit=room)
+        items = read(selection.train, reading)
+    return Prepared(job, selection, reading, training, items, cue, units, head, read)
+
+
+@torch.no_grad()
+def in_units(cue: Cue, units: Mapping[str, Tensor]) -> None:
+    """The cue's initial numbers, each in what it is measured in."""
+    for name, unit in units.items():
+        cue.get_parameter(name).mul_(unit)
+
+
+def check_room(limit: int, special: int) -> None:
+    """RequestError where no token of the text would be left."""
+    if limit <= special:
+        raise RequestError(
+            f"{limit} tokens are left for an example, and its {special} special tokens leave none for the text; "
+            "raise the limit, or shorten the prompt or prefix"
+        )
+
+
+def choose_pooling(pooling: str | None, base: Base) -> str:
+    """The asked-for pooling, or the backbone's default."""
+    allowed = [p for p in POOLINGS if p != "pooler" or base.backbone.encoder.pooler is not None]
+    pooling = pooling or base.backbone.pooling
+    if pooling not in allowed:
+        raise RequestError(f"pooling {pooling!r} is not to be had with {base.backbone.name}; expected one of {', '.join(allowed)}")
+    return pooling
+
+
+def read_as(data: Data, train: Sequence[Record], limit: int, text: Text) -> Reading:
+    """How the data set's records become token ids and targets; scores are standardised by their training rows."""
+    if data.kind in ("classify", "tag") and not data.labels:
+        raise RequestError(f"{data.name} names no labels; expected those of its training rows")
+    if data.kind == "tag":
+        split = {continued(tag) for r in train for word, tag in zip(r.tokens, r.tags, strict=True) if len(text.units(word)) > 1}
+        return Reading(data.kind, (*data.labels, *sorted(split - set(data.labels))), limit)
+    if data.kind != "score":
+        return Reading(data.kind, data.labels, limit)
+    values = torch.tensor([float(record.label) for record in train if record.label is not None], dtype=torch.float64)
+    return Reading(data.kind, (), limit, float(values.mean()), float(values.std(correction=0)) or 1.0)

@@ -1,0 +1,247 @@
+"""Training: one job or many at once over one frozen encoder, each of them as if it ran alone."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from softcue.adapter import Adapter, check_place, lift
+from softcue.answering.evaluation import evaluate
+from softcue.base import Base
+from softcue.errors import DivergedError, RequestError
+from softcue.heads import Head
+from softcue.model import Model, Place
+from softcue.readers.items import remembering
+from softcue.training.checkpoint import Checkpoints, Saved
+from softcue.training.conditions import identity
+from softcue.training.job import Job, Prepared, prepare, seeded
+from softcue.training.loop import Keep, Precision, Run, fit
+from softcue.training.parallel import refuse_ranks
+
+SEATS = 32  # of one loop; more save little time and cost memory
+FINISHED = "finished"  # folder of the adapters that a queue of jobs has trained so far, beside the checkpoints
+Report = Callable[[Prepared, Run], None]
+Finished = Callable[[int, Adapter], None]  # a job's number and what it gave
+
+
+@dataclass
+class Queue:
+    """Jobs of equal shape, some of them in seats."""
+
+    jobs: Mapping[int, Prepared]  # by number
+    waiting: list[int]  # numbers
+    sitting: dict[int, int] = field(default_factory=dict)  # seat -> number; who has ended keeps the seat until it is taken
+
+    def call(self, seat: int) -> Prepared:
+        """The next of those waiting takes the seat."""
+        self.sitting[seat] = self.waiting.pop(0)
+        return self.jobs[self.sitting[seat]]
+
+    def in_seat(self, seat: int) -> Prepared:
+        """Who sits there."""
+        return self.jobs[self.sitting[seat]]
+
+    def saved(self) -> Saved:
+        """Who sits where, and who waits."""
+        return Saved({}, {"sitting": list(self.sitting.items()), "waiting": self.waiting})
+
+    def load(self, saved: Saved) -> None:
+        """Go on from where saved() was asked for."""
+        self.sitting, self.waiting = dict(saved.state["sitting"]), saved.state["waiting"]
+
+
+def train_jobs(
+    jobs: Sequence[Job],
+    base: Base,
+    report: Report = lambda prepared, run: None,
+    seats: int = SEATS,
+    checkpoints: Checkpoints | None = None,
+    finished: Finished = lambda number, adapter: None,
+) -> list[Adapter]:
+    """Train all jobs, those of equal shape in one loop of at most `seats`; adapters come back in the jobs' order.
+
+    Each job has its own order of rows, learning rate, clipping, early stopping and best step, so that with dropout off
+    it gives the numbers that it gives alone; dropout masks come from one generator, seeded by the group's first job. A seat
+    whose job has ended goes to the next one. report: called after every step of a job; checkpoints: where a killed run goes on;
+    finished: called with a job's number as soon as it has its adapter. Raises RequestError: at once for what cannot be trained, and
+    as DivergedError, after all jobs are done, for those that diverged before they were ever scored.
+    """
+    refuse_ranks("adapters train", "run it without torchrun (full fine-tuning alone shares its batches)")
+    if seats < 1:
+        raise RequestError(f"{seats} seats came; expected at least 1")
+    made_with = {} if checkpoints is None else {"seats": seats, "jobs": identity(jobs, base)}
+    saved = None if checkpoints is None else checkpoints.open(made_with)
+    for place in [] if checkpoints is None else [_place(checkpoints, number) for number in range(len(jobs))]:
+        check_place(place)
+    adapters: dict[int, Adapter] = {}
+    if checkpoints is not None and saved is not None:
+        adapters = {number: Adapter.load(_place(checkpoints, number)) for number in saved.state["finished"]}
+        for number, adapter in adapters.items():
+            finished(number, adapter)
+
+    def note(number: int, adapter: Adapter) -> None:
+        adapters[number] = adapter
+        if checkpoints is not None:
+            adapter.save(_place(checkpoints, number))
+        finished(number, adapter)
+
+    groups = groups_of(jobs, base)
+    for at, group in enumerate(groups):
+        if saved is not None and at < saved.state["group"]:
+            continue
+
+        def keep(make: Callable[[], Saved], at: int = at) -> None:
+            if checkpoints is not None and checkpoints.due():
+                made = make()
+                checkpoints.write(Saved(made.tensors, {**made.state, "group": at, "finished": list(adapters)}))
+
+        here = saved if saved is not None and at == saved.state["group"] else None
+        train_group(group, base, report, seats, note, here, keep)
+    lost = [prepared for group in groups for number, prepared in group.items() if number not in adapters]
+    if lost:
+        raise diverged((prepared.job.method, prepared.training.rate) for prepared in lost)
+    return [adapters[number] for number in range(len(jobs))]
+
+
+def diverged(lost: Iterable[tuple[str, float]]) -> DivergedError:
+    """What to say of jobs, each a method and a rate, that diverged before they were ever scored."""
+    rates: dict[str, list[float]] = {}
+    for method, rate in lost:
+        rates.setdefault(method, []).append(rate)
+    told = "; ".join(
+        f"{len(own)} job{'s' * (len(own) > 1)} of {method} at rate {', '.join(f'{rate:g}' for rate in sorted(set(own)))}"
+        for method, own in rates.items()
+    )
+    return DivergedError(f"training diverged (the loss is not a finite number): {told}; lower the rate, or set clip")
+
+
+def groups_of(jobs: Sequence[Job], base: Base) -> list[dict[int, Prepared]]:
+    """Jobs by number, those of equal shape together; they share the token ids of rows that they read alike."""
+    read = remembering(base.text)
+    groups: dict[Any, dict[int, Prepared]] = {}
+    for number, job in enumerate(jobs):
+        prepared = prepare(job, base, read)
+        groups.setdefault(prepared.shape, {})[number] = prepared
+    return list(groups.values())
+
+
+def train_group(
+    group: Mapping[int, Prepared], base: Base, report: Report, seats: int, finished: Finished, saved: Saved | None, keep: Keep
+) -> None:
+    """Train jobs of equal shape, each on a seat of its own; a seat that comes free goes to the next job."""
+    queue = Queue(group, list(group))
+    if saved is not None:
+        queue.load(saved.part("queue"))
+    seed = next(iter(group.values())).job.seed
+    with seeded(seed):
+        model = open_seats(list(group.values()), base, min(seats, len(group)))
+    sitting = list(queue.sitting) or list(range(len(model.places)))
+    runs = [start(model, seat, queue.in_seat(seat) if saved is not None else queue.call(seat)) for seat in sitting]
+
+    def ended(run: Run) -> Run | None:
+        if run.best_numbers:
+            finished(queue.sitting[run.seat], finish(model, run, queue.in_seat(run.seat), base))
+        return start(model, run.seat, queue.call(run.seat)) if queue.waiting else None
+
+    with seeded(seed):
+        fit(
+            model,
+            runs,
+            report=lambda run: report(queue.in_seat(run.seat), run),
+            ended=ended,
+            saved=None if saved is None else saved.part("loop"),
+            keep=lambda make: keep(lambda: Saved.join({"loop": make(), "queue": queue.saved()})),
+        )
+
+
+def open_seats(group: Sequence[Prepared], base: Base, seats: int) -> Model:
+    """One model with empty seats that any job of the group can take; a head per (kind, pooling), with room for the most classes."""
+    encoder, first = base.backbone.encoder, group[0]
+    most: dict[tuple[str, str], int] = {}
+    for prepared in group:
+        sort = prepared.head.kind, prepared.head.pooling
+        most[sort] = max(most.get(sort, 1), int(prepared.head.classes[0]))
+    heads = [
+        Head.registry[kind](encoder.dims.hidden, [classes] * seats, pooling, first.head.dropout)
+        for (kind, pooling), classes in sorted(most.items())
+    ]
+    cue = type(first.cue)(encoder.dims, first.cue.config, seats)
+    model = Model(encoder, [cue], heads, [Place(0, seat, 0, seat) for seat in range(seats)])
+    return model.to(model.device)
+
+
+def start(model: Model, seat: int, prepared: Prepared) -> Run:
+    """Give the seat to a job, with the job's own initial numbers; nothing of whoever had it before is left."""
+    head, cue = prepared.head, model.mixture.cue_of(seat)
+    sort = head.kind, head.pooling
+    number = next(i for i in range(len(model.heads)) if (model.head(i).kind, model.head(i).pooling) == sort)
+    model.places = (*model.places[:seat], Place(0, seat, number, seat), *model.places[seat + 1 :])
+    cue.configure(seat, prepared.cue.config)
+    model.head(number).classes[seat] = head.classes[0]
+    with torch.no_grad():
+        for parameter in model.tuned():
+            parameter[seat] = 0  # also in heads that are not the job's, and in classes that it has not: a NaN there would spread
+    copy_seat(prepared.cue, cue, seat)
+    copy_seat(head, model.head(number), seat)
+    return make_run(model, seat, prepared)
+
+
+@torch.no_grad()
+def copy_seat(source: torch.nn.Module, target: torch.nn.Module, seat: int) -> None:
+    """The numbers of a module of one seat into one seat of a larger one (a head may have more classes than the source)."""
+    for (_, small), (_, large) in zip(source.named_parameters(), target.named_parameters(), strict=True):
+        own = large[seat]
+        own[: small.shape[1]].copy_(small[0]) if own.dim() else own.copy_(small[0])
+
+
+def make_run(model: Model, seat: int, prepared: Prepared, precision: Precision = nullcontext) -> Run:
+    """A job as the loop sees it: its items, its settings, and how it is scored on the selection rows."""
+    records, data = prepared.selection.select, prepared.job.data
+    items = prepared.read(records, prepared.reading)
+
+    def score() -> float:
+        with precision():
+            return evaluate(model, seat, items, records, prepared.reading, data)[data.metric]
+
+    cue = model.mixture.cue_of(seat)
+    units = {id(cue.get_parameter(name)): unit for name, unit in prepared.units.items()}
+    own = [units.get(id(parameter)) for parameter in model.tuned()]
+    return Run(seat, prepared.items, prepared.training, score, prepared.job.seed, len(records), own)
+
+
+def finish(model: Model, run: Run, prepared: Prepared, base: Base) -> Adapter:
+    """A trained seat as an adapter, scored on the rows that chose nothing, if there are any."""
+    job, reading, selection = prepared.job, prepared.reading, prepared.selection
+    items = prepared.read(selection.report, reading)
+    scores = evaluate(model, run.seat, items, selection.report, reading, job.data) if items else {}
+    place = model.places[run.seat]
+    cue_numbers, head_numbers = lift(model.mixture.cue_of(run.seat), place.cue_seat, model.head(place.head), place.head_seat)
+    return Adapter(
+        method=job.method,
+        config=prepared.cue.config,
+        dims=base.backbone.encoder.dims,
+        backbone=base.backbone.name,
+        fingerprint=base.fingerprint,
+        kind=reading.kind,
+        labels=reading.labels,
+        pooling=prepared.head.pooling,
+        pair=job.data.pair,
+        limit=reading.limit,
+        centre=reading.centre,
+        spread=reading.spread,
+        task=job.data.name,
+        subset=job.data.subset,
+        scores={**scores, "selection": run.best, "selection_step": run.best_step, "truncated": sum(item.dropped > 0 for item in items)},
+        measured=selection.measured,
+        seed=job.seed,
+        training=asdict(prepared.training),
+        cue=cue_numbers,
+        head=head_numbers,
+    )
+
+
+def _place(checkpoints: Checkpoints, number: int) -> Path:
+    return checkpoints.folder / FINISHED / f"{number:05}"

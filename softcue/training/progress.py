@@ -1,0 +1,80 @@
+"""How training goes, on standard error: a bar on a terminal, now and then a line elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from softcue.training.job import Prepared
+from softcue.training.jobs import Report
+from softcue.training.loop import Run
+
+PAUSE = 60  # seconds between lines
+
+
+@contextmanager
+def training_progress(quiet: bool = False) -> Iterator[Report]:
+    """Gives what train() calls after every step."""
+    if quiet:
+        yield lambda prepared, run: None
+    elif sys.stderr.isatty():
+        name, best = TextColumn("{task.description}"), TextColumn("{task.fields[best]}")
+        columns = name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), best
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            yield bars(progress)
+    else:
+        yield lines(tell)
+
+
+def tell(line: str) -> None:
+    """A line for the log of a run that nobody watches; at once, for it may be killed."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def bars(progress: Progress) -> Report:
+    """Draws a bar for each run."""
+    drawn: dict[tuple[str, str, int, int], TaskID] = {}
+
+    def report(prepared: Prepared, run: Run) -> None:
+        job = prepared.job
+        key = job.method, job.data.name, job.seed, run.seat
+        if key not in drawn:
+            drawn[key] = progress.add_task(_name(prepared), total=run.total, best="")
+        best = f"best {run.best:.4f}" if run.history else ""
+        progress.update(drawn[key], completed=run.total if run.done else run.step, best=best)
+
+    return report
+
+
+def lines(say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Report:
+    """Says at most every PAUSE seconds how the run goes that made a step just then."""
+    due = now_and_then(clock)
+
+    def report(prepared: Prepared, run: Run) -> None:
+        if not due():
+            return
+        best = f", best {prepared.job.data.metric} {run.best:.4f} (selection)" if run.history else ""
+        say(f"{_name(prepared)}: step {run.step:,} of {run.total:,}{best}")
+
+    return report
+
+
+def now_and_then(clock: Callable[[], float]) -> Callable[[], bool]:
+    """Gives what tells whether a line is due: PAUSE seconds after this, and after each that was."""
+    told = clock()
+
+    def due() -> bool:
+        nonlocal told
+        if clock() - told < PAUSE:
+            return False
+        told = clock()
+        return True
+
+    return due
+
+
+def _name(prepared: Prepared) -> str:
+    return f"{prepared.job.method} on {prepared.job.data.name}, seed {prepared.job.seed}"
