@@ -72,8 +72,9 @@ def study(data: Data, method: str, seeds: Sequence[int], base: Base) -> dict[str
     read = remembering(base.text)
     group = [prepare(Job(data, method, seed=seed, training={"patience": 0}, from_train=True), base, read) for seed in seeds]
     with seeded(0):
-        model = open_seats(group, base, len(group))
-        runs = [start(model, seat, prepared) for seat, prepared in enumerate(group)]
+        seating = open_seats(group, base, len(group))
+        model = seating.model
+        runs = [start(seating, seat, prepared) for seat, prepared in enumerate(group)]
         points: list[Points] = [[] for _ in runs]
         for run, prepared, own in zip(runs, group, points, strict=True):
             run.score = watched(run.score, model, run.seat, prepared, own)

@@ -25,11 +25,15 @@ class Mixture(Cue):
     def __init__(self, cues: Sequence[Cue], table: Sequence[tuple[int, int]]) -> None:
         nn.Module.__init__(self)  # it has no config and no seats of its own
         self.cues = nn.ModuleList(cues)
-        self.table = tuple(table)
+        self.table = list(table)
 
     def cue_of(self, seat: int) -> Cue:
         """The cue that serves `seat`; its reserve and shift are what pack() needs."""
-        cue = self.cues[self.table[seat][0]]
+        return self.cue(self.table[seat][0])
+
+    def cue(self, number: int) -> Cue:
+        """The cue of this number."""
+        cue = self.cues[number]
         assert isinstance(cue, Cue)
         return cue
 

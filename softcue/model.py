@@ -23,6 +23,9 @@ class Place(NamedTuple):
     head_seat: int
 
 
+VACANT = Place(-1, -1, -1, -1)  # of a seat that nobody has
+
+
 @dataclass(frozen=True)
 class Part:
     """What one head made of its examples."""
@@ -49,7 +52,14 @@ class Model(nn.Module):
         self.encoder = encoder
         self.mixture = Mixture(cues, [(place.cue, place.cue_seat) for place in places])
         self.heads = nn.ModuleList(heads)
-        self.places = tuple(places)
+        self.places = list(places)
+
+    def seat(self, number: int, place: Place) -> None:
+        """Let seat `number`, an old one or the next, be served by a place; VACANT: by none. Seats up to it are made."""
+        while number >= len(self.places):
+            self.places.append(VACANT)
+            self.mixture.table.append(VACANT[:2])
+        self.places[number], self.mixture.table[number] = place, (place.cue, place.cue_seat)
 
     @staticmethod
     def single(encoder: Encoder, cue: Cue, head: Head, adapters: int = 1) -> "Model":

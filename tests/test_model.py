@@ -84,7 +84,7 @@ def test_where_nothing_may_be_asked_a_mixed_batch_gets_the_same(kernel: str, mon
     model.encoder.kernel = kernel
     with torch.inference_mode():
         asked = answers(model, *request("bert"))
-        for module in ("mixture", "dropout"):
+        for module in ("mixture", "kernels.dropout"):
             monkeypatch.setattr(f"softcue.{module}.may_ask", lambda x: False)
         unasked = answers(model, *request("bert"))
     for question, answer in asked.items():

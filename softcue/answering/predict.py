@@ -6,14 +6,12 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from softcue.adapter import OWN_ENCODER, Adapter, seat_in
+from softcue.adapter import OWN_ENCODER, Adapter
 from softcue.answering.answers import INPUTS, Question, ask, say
 from softcue.answering.evaluation import ROWS, run
+from softcue.answering.seating import Seating
 from softcue.base import Base, open_base
-from softcue.cues import Cue
 from softcue.errors import AdapterError, RequestError
-from softcue.heads import Head
-from softcue.model import Model, Place
 from softcue.readers.items import Reading
 from softcue.readers.records import Record
 from softcue.scoring.entities import spans
@@ -31,16 +29,39 @@ class Predictor:
     ) -> None:
         """adapters: name -> folder or Adapter. Raises AdapterError for one of another backbone or a fine-tuned checkpoint."""
         self.base = backbone if isinstance(backbone, Base) else open_base(backbone, precision, device)
-        self.adapters = {name: a if isinstance(a, Adapter) else Adapter.load(a) for name, a in adapters.items()}
-        for name, adapter in self.adapters.items():
-            if adapter.backbone == OWN_ENCODER and adapter.fingerprint != self.base.fingerprint:
-                raise AdapterError(
-                    f"adapter {name!r} is the head of a fine-tuned checkpoint, which is its own backbone; "
-                    f"this is {self.base.backbone.name}: open the folder `encoder` beside it as the backbone"
-                )
-            adapter.check(name, self.base.backbone.name, self.base.fingerprint, self.base.backbone.encoder.dims)
-        self.seat = {name: seat for seat, name in enumerate(self.adapters)}
-        self.model = seat_adapters(self.base, list(self.adapters.values()))
+        self.adapters: dict[str, Adapter] = {}
+        self.seating = Seating(self.base.backbone.encoder, serves=True)
+        self.model = self.seating.model.eval()
+        loaded = {name: self._load(name, adapter) for name, adapter in adapters.items()}
+        self.seat = dict(zip(loaded, self.seating.add_all(list(loaded.values())), strict=True))
+        self.adapters.update(loaded)
+
+    def add(self, name: str, adapter: str | Path | Adapter) -> None:
+        """Answer for one adapter more, or for another under a name that is known. Raises AdapterError, with nothing changed."""
+        loaded = self._load(name, adapter)
+        if name in self.seat:
+            self.seating.replace(self.seat[name], loaded)
+        else:
+            self.seat[name] = self.seating.add(loaded)
+        self.adapters[name] = loaded
+
+    def remove(self, name: str) -> None:
+        """Answer for an adapter no longer. Raises RequestError for a name that is not known."""
+        if name not in self.adapters:
+            raise RequestError(f"adapter {name!r} is not there to be removed")
+        del self.adapters[name]
+        self.seating.remove(self.seat.pop(name))
+
+    def _load(self, name: str, adapter: str | Path | Adapter) -> Adapter:
+        """An adapter that this backbone can serve."""
+        loaded = adapter if isinstance(adapter, Adapter) else Adapter.load(adapter)
+        if loaded.backbone == OWN_ENCODER and loaded.fingerprint != self.base.fingerprint:
+            raise AdapterError(
+                f"adapter {name!r} is the head of a fine-tuned checkpoint, which is its own backbone; "
+                f"this is {self.base.backbone.name}: open the folder `encoder` beside it as the backbone"
+            )
+        loaded.check(name, self.base.backbone.name, self.base.fingerprint, self.base.backbone.encoder.dims)
+        return loaded
 
     def __call__(self, requests: Sequence[Mapping[str, Any]], budget: int = ROWS) -> list[dict[str, Any]]:
         """One answer per request, in order; budget: rows in one forward. Raises RequestError that names the request.
@@ -115,30 +136,3 @@ def score_raw_text(
 def reading_of(adapter: Adapter) -> Reading:
     """How an adapter reads its input."""
     return Reading(adapter.kind, adapter.labels, adapter.limit, adapter.centre, adapter.spread)
-
-
-def seat_adapters(base: Base, adapters: Sequence[Adapter]) -> Model:
-    """A model with a seat per adapter: one cue per (method, shape), one head per (kind, pooling)."""
-    cue_groups: dict[Any, list[Adapter]] = {}
-    head_groups: dict[Any, list[Adapter]] = {}
-    places: list[list[int]] = []  # cue, seat of the cue, head, seat of the head
-    for adapter in adapters:
-        places.append([])
-        for groups, key in (
-            (cue_groups, (adapter.method, Cue.registry[adapter.method].shape(adapter.config))),
-            (head_groups, (adapter.kind, adapter.pooling)),
-        ):
-            members = groups.setdefault(key, [])
-            places[-1] += [list(groups).index(key), len(members)]
-            members.append(adapter)
-    dims = base.backbone.encoder.dims
-    cues = [Cue.registry[method](dims, members[0].config, len(members)) for (method, _), members in cue_groups.items()]
-    heads = [
-        Head.registry[kind](dims.hidden, [max(1, len(a.labels)) for a in members], pooling)
-        for (kind, pooling), members in head_groups.items()
-    ]
-    model = Model(base.backbone.encoder, cues, heads, [Place(*place) for place in places])
-    for place, adapter in zip(model.places, adapters, strict=True):
-        seat_in(cues[place.cue], place.cue_seat, heads[place.head], place.head_seat, adapter)
-    model.serve()
-    return model.to(model.device).eval()

@@ -10,7 +10,8 @@ from typing import Any
 
 from softcue.adapter import check_place
 from softcue.answering.evaluation import evaluate
-from softcue.answering.predict import reading_of, seat_adapters
+from softcue.answering.predict import reading_of
+from softcue.answering.seating import seat_adapters
 from softcue.base import Base, open_base
 from softcue.errors import RequestError
 from softcue.files import write_file

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from softcue.adapter import Adapter, check_place, lift
 from softcue.answering.evaluation import evaluate
+from softcue.answering.seating import Seating
 from softcue.base import Base
 from softcue.errors import DivergedError, RequestError
-from softcue.heads import Head
-from softcue.model import Model, Place
+from softcue.model import Model
 from softcue.readers.items import remembering
 from softcue.training.checkpoint import Checkpoints, Saved
 from softcue.training.conditions import identity
@@ -135,16 +136,15 @@ def train_group(
     queue = Queue(group, list(group))
     if saved is not None:
         queue.load(saved.part("queue"))
-    seed = next(iter(group.values())).job.seed
-    with seeded(seed):
-        model = open_seats(list(group.values()), base, min(seats, len(group)))
-    sitting = list(queue.sitting) or list(range(len(model.places)))
-    runs = [start(model, seat, queue.in_seat(seat) if saved is not None else queue.call(seat)) for seat in sitting]
+    seed, count = next(iter(group.values())).job.seed, min(seats, len(group))
+    seating = open_seats(list(group.values()), base, count)
+    model, sitting = seating.model, list(queue.sitting) or list(range(count))
+    runs = [start(seating, seat, queue.in_seat(seat) if saved is not None else queue.call(seat)) for seat in sitting]
 
     def ended(run: Run) -> Run | None:
         if run.best_numbers:
             finished(queue.sitting[run.seat], finish(model, run, queue.in_seat(run.seat), base))
-        return start(model, run.seat, queue.call(run.seat)) if queue.waiting else None
+        return start(seating, run.seat, queue.call(run.seat)) if queue.waiting else None
 
     with seeded(seed):
         fit(
@@ -157,44 +157,38 @@ def train_group(
         )
 
 
-def open_seats(group: Sequence[Prepared], base: Base, seats: int) -> Model:
-    """One model with empty seats that any job of the group can take; a head per (kind, pooling), with room for the most classes."""
-    encoder, first = base.backbone.encoder, group[0]
-    most: dict[tuple[str, str], int] = {}
-    for prepared in group:
-        sort = prepared.head.kind, prepared.head.pooling
-        most[sort] = max(most.get(sort, 1), int(prepared.head.classes[0]))
-    heads = [
-        Head.registry[kind](encoder.dims.hidden, [classes] * seats, pooling, first.head.dropout)
-        for (kind, pooling), classes in sorted(most.items())
-    ]
-    cue = type(first.cue)(encoder.dims, first.cue.config, seats)
-    model = Model(encoder, [cue], heads, [Place(0, seat, 0, seat) for seat in range(seats)])
-    return model.to(model.device)
+def open_seats(group: Sequence[Prepared], base: Base, seats: int) -> Seating:
+    """Free seats that any job of the group can take; a head for each kind and pooling, with room for the most classes."""
+    first = group[0]
+    seating = Seating(base.backbone.encoder, first.head.dropout)
+    seating.reserve_cue(first.job.method, first.cue.config, seats)
+    for prepared in sorted(group, key=lambda one: (one.head.kind, one.head.pooling)):
+        seating.reserve_head(prepared.head.kind, prepared.head.pooling, int(prepared.head.classes[0]), seats)
+    return seating
 
 
-def start(model: Model, seat: int, prepared: Prepared) -> Run:
-    """Give the seat to a job, with the job's own initial numbers; nothing of whoever had it before is left."""
-    head, cue = prepared.head, model.mixture.cue_of(seat)
-    sort = head.kind, head.pooling
-    number = next(i for i in range(len(model.heads)) if (model.head(i).kind, model.head(i).pooling) == sort)
-    model.places = (*model.places[:seat], Place(0, seat, number, seat), *model.places[seat + 1 :])
-    cue.configure(seat, prepared.cue.config)
-    model.head(number).classes[seat] = head.classes[0]
-    with torch.no_grad():
-        for parameter in model.tuned():
-            parameter[seat] = 0  # also in heads that are not the job's, and in classes that it has not: a NaN there would spread
-    copy_seat(prepared.cue, cue, seat)
-    copy_seat(head, model.head(number), seat)
-    return make_run(model, seat, prepared)
+def start(seating: Seating, seat: int, prepared: Prepared) -> Run:
+    """Give the seat to a job, with the job's own initial numbers."""
+    cue, head = seat_numbers(prepared.cue), seat_numbers(prepared.head)
+    seating.take(seat, Beginning(prepared.job.method, prepared.cue.config, prepared.head.kind, prepared.head.pooling, cue, head))
+    return make_run(seating.model, seat, prepared)
 
 
-@torch.no_grad()
-def copy_seat(source: torch.nn.Module, target: torch.nn.Module, seat: int) -> None:
-    """The numbers of a module of one seat into one seat of a larger one (a head may have more classes than the source)."""
-    for (_, small), (_, large) in zip(source.named_parameters(), target.named_parameters(), strict=True):
-        own = large[seat]
-        own[: small.shape[1]].copy_(small[0]) if own.dim() else own.copy_(small[0])
+@dataclass(frozen=True)
+class Beginning:
+    """A job's initial numbers, as a seat takes them."""
+
+    method: str
+    config: Any
+    kind: str
+    pooling: str
+    cue: Mapping[str, Tensor]
+    head: Mapping[str, Tensor]
+
+
+def seat_numbers(module: torch.nn.Module) -> dict[str, Tensor]:
+    """The numbers of a module of one seat, by name."""
+    return {name: numbers[0] for name, numbers in module.state_dict().items()}
 
 
 def make_run(model: Model, seat: int, prepared: Prepared, precision: Precision = nullcontext) -> Run:

@@ -137,13 +137,14 @@ def test_a_queue_with_jobs_that_diverge_ends_the_same_when_it_is_resumed(stop: i
 
 def test_taking_a_seat_leaves_nothing_of_the_one_before_and_touches_no_other() -> None:
     group = [prepare(one, tiny_base()) for one in seven("lora")]
-    model = open_seats(group, tiny_base(), 2)
-    start(model, 1, group[1])
+    seating = open_seats(group, tiny_base(), 2)
+    model = seating.model
+    start(seating, 1, group[1])
     before = [parameter[1].clone() for parameter in model.tuned()]
     with torch.no_grad():
         for parameter in model.tuned():
             parameter[0] = torch.nan
-    start(model, 0, group[0])  # two labels, where the head has room for five
+    start(seating, 0, group[0])  # two labels, where the head has room for five
     assert all(torch.isfinite(parameter).all() for parameter in model.tuned())
     assert all(torch.equal(parameter[1], old) for parameter, old in zip(model.tuned(), before, strict=True))
     place = model.places[0]

@@ -1,0 +1,182 @@
+"""Seating: adapters in the seats of one model's cues and heads, where they come and go while it answers or trains."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from softcue.adapter import Adapter
+from softcue.adapter.seats import Tuned, lift, seat_in
+from softcue.base import Base
+from softcue.cues import Cue
+from softcue.encoder.core import Encoder
+from softcue.heads import Head
+from softcue.model import VACANT, Model, Place
+
+
+@dataclass
+class Slab:
+    """The seats of one cue or one head, whose tensors have them on axis 0."""
+
+    number: int  # of the cue or head in the model
+    size: int = 0
+    free: list[int] = field(default_factory=list)  # seats that nobody has, the next one last
+
+    def grow(self, size: int) -> None:
+        """Count seats up to `size`; the new ones are free."""
+        self.free = [*range(size - 1, self.size - 1, -1), *self.free]
+        self.size = size
+
+    def take(self, seat: int | None) -> int:
+        """Take a free seat, or the one that is asked for."""
+        if seat is None:
+            return self.free.pop()
+        self.free.remove(seat)
+        return seat
+
+
+class Seating:
+    """One cue for each method and shape, one head for each kind and pooling, and a seat in both for each adapter.
+
+    A slab that is full grows to twice its size, so that the thousandth adapter is added in the time of the tenth; nothing else
+    of the others is touched.
+    """
+
+    def __init__(self, encoder: Encoder, dropout: float = 0.1, serves: bool = False) -> None:
+        """dropout: the heads', in training; serves: numbers are held in the encoder's precision, and nothing is trained."""
+        self.model = Model(encoder, [], [], [])
+        self.dropout, self.serves = dropout, serves
+        self.cues: dict[Any, Slab] = {}  # by method and shape
+        self.heads: dict[tuple[str, str], Slab] = {}  # by kind and pooling
+        self.configs: dict[Place, Any] = {}  # of who sits there
+        self.vacant: list[int] = []  # seats of the model that were given up
+
+    def reserve_cue(self, method: str, config: Any, size: int) -> Slab:
+        """Give the cue of a method and shape at least `size` seats; who sits there keeps numbers and settings."""
+        slab = self.cues.setdefault((method, Cue.registry[method].shape(config)), Slab(len(self.model.mixture.cues)))
+        if slab.size < size:
+            cue = Cue.registry[method](self.model.encoder.dims, config, size)
+            if slab.size:
+                _copy(self.model.mixture.cue(slab.number), cue)
+            self._put(self.model.mixture.cues, slab.number, cue)
+            for place, own in self.configs.items():
+                if place.cue == slab.number:
+                    cue.configure(place.cue_seat, own)
+            slab.grow(size)
+        return slab
+
+    def reserve_head(self, kind: str, pooling: str, classes: int, size: int) -> Slab:
+        """Give the head of a kind and pooling at least `size` seats, and room for so many classes."""
+        slab = self.heads.setdefault((kind, pooling), Slab(len(self.model.heads)))
+        room = self.model.head(slab.number).bias.shape[1] if slab.size else 0
+        if slab.size < size or room < classes:
+            size, room = max(slab.size, size), max(room, classes)
+            head = Head.registry[kind](self.model.encoder.dims.hidden, [room] * size, pooling, self.dropout)
+            if slab.size:
+                _copy(self.model.head(slab.number), head)
+                head.classes[: slab.size] = self.model.head(slab.number).classes
+            self._put(self.model.heads, slab.number, head)
+            slab.grow(size)
+        return slab
+
+    def add(self, tuned: Tuned) -> int:
+        """Seat an adapter, and give the number of its seat. Raises AdapterError, with nothing changed for others, where it does not fit."""
+        place = self._find(tuned)
+        seat = self.vacant.pop() if self.vacant else len(self.model.places)
+        self.model.seat(seat, place)
+        return seat
+
+    def add_all(self, adapters: Sequence[Tuned]) -> list[int]:
+        """Seat many, for whom each slab grows once."""
+        asked: dict[Any, int] = {}
+        for one in adapters:
+            for key in ((one.method, Cue.registry[one.method].shape(one.config)), (one.kind, one.pooling)):
+                asked[key] = asked.get(key, 0) + 1
+        most: dict[Any, int] = {}
+        for one in adapters:
+            sort = one.kind, one.pooling
+            most[sort] = max(most.get(sort, 1), len(one.head["bias"]))
+            cue = one.method, Cue.registry[one.method].shape(one.config)
+            slab = self.cues.get(cue, Slab(0))
+            self.reserve_cue(one.method, one.config, slab.size - len(slab.free) + asked[cue])
+        for (kind, pooling), classes in most.items():
+            head = self.heads.get((kind, pooling), Slab(0))
+            self.reserve_head(kind, pooling, classes, head.size - len(head.free) + asked[kind, pooling])
+        return [self.add(one) for one in adapters]
+
+    def replace(self, seat: int, tuned: Tuned) -> None:
+        """Let another adapter answer from this seat on; until it sits, the one before does."""
+        place, before = self._find(tuned), self.model.places[seat]
+        self.model.seat(seat, place)
+        self._free(before)
+
+    def remove(self, seat: int) -> None:
+        """Free a seat, for whoever is added next."""
+        self._free(self.model.places[seat])
+        self.model.seat(seat, VACANT)
+        self.vacant.append(seat)
+
+    def take(self, seat: int, tuned: Tuned) -> None:
+        """Seat a job that trains in the same seat of its cue and its head, for the optimiser goes by seat.
+
+        Of whoever sat there before nothing is left, in any head: a NaN there would spread.
+        """
+        if seat < len(self.model.places) and self.model.places[seat] != VACANT:
+            self._free(self.model.places[seat])
+        with torch.no_grad():
+            for parameter in self.model.tuned():
+                parameter[seat] = 0
+        self.model.seat(seat, self._find(tuned, seat))
+
+    def lift(self, seat: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Copy a seat's numbers: (cue, head), float32 on the CPU."""
+        place = self.model.places[seat]
+        return lift(self.model.mixture.cue(place.cue), place.cue_seat, self.model.head(place.head), place.head_seat)
+
+    def _find(self, tuned: Tuned, seat: int | None = None) -> Place:
+        """A place with the adapter's numbers in it."""
+        cue = self.cues.get((tuned.method, Cue.registry[tuned.method].shape(tuned.config)), Slab(0))
+        head = self.heads.get((tuned.kind, tuned.pooling), Slab(0))
+        cue = self.reserve_cue(tuned.method, tuned.config, cue.size if cue.free else 2 * cue.size or 1)
+        head = self.reserve_head(tuned.kind, tuned.pooling, len(tuned.head["bias"]), head.size if head.free else 2 * head.size or 1)
+        place = Place(cue.number, cue.take(seat), head.number, head.take(seat))
+        try:
+            seat_in(self.model.mixture.cue(place.cue), place.cue_seat, self.model.head(place.head), place.head_seat, tuned)
+        except BaseException:
+            self._free(place)
+            raise
+        self.configs[place] = tuned.config
+        return place
+
+    def _free(self, place: Place) -> None:
+        self.configs.pop(place, None)
+        for slabs, number, seat in ((self.cues, place.cue, place.cue_seat), (self.heads, place.head, place.head_seat)):
+            next(slab for slab in slabs.values() if slab.number == number).free.append(seat)
+
+    def _put(self, modules: nn.ModuleList, number: int, module: nn.Module) -> None:
+        """Let a larger cue or head stand in the place of the smaller."""
+        module.to(self.model.device).train(self.model.training)
+        if number < len(modules):
+            modules[number] = module
+        else:
+            modules.append(module)
+        if self.serves:
+            self.model.serve()
+
+
+@torch.no_grad()
+def _copy(small: nn.Module, large: nn.Module) -> None:
+    """The numbers of all seats and classes that there are into a module with more of them."""
+    own = large.state_dict()
+    for name, tensor in small.state_dict().items():
+        own[name][tuple(slice(length) for length in tensor.shape)].copy_(tensor)
+
+
+def seat_adapters(base: Base, adapters: Sequence[Adapter]) -> Model:
+    """Give a model that answers with seat i for adapter i."""
+    seating = Seating(base.backbone.encoder, serves=True)
+    seating.model.eval()
+    seating.add_all(adapters)
+    return seating.model
