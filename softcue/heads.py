@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from softcue.batch import Batch, Reads, sent
 from softcue.kernels.dropout import dropout
-from softcue.protocol import per_seat
+from softcue.rows import per_seat
 
 POOLINGS = ("cls", "mean", "pooler")
 IGNORED = -100  # a word without a label that train knows

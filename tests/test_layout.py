@@ -18,6 +18,7 @@ LEVELS = (
     ("errors",),
     ("batch", "files", "options", "scoring"),
     ("kernels", "protocol", "text"),
+    ("rows",),
     ("attention", "cues", "heads", "mixture"),
     ("encoder", "readers"),
     ("adapter", "base", "model", "tasks"),

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from softcue.options import Options, setting
-from softcue.protocol import Context, Cue, Dims, copies, per_seat, read_rows, set_rows
+from softcue.protocol import Context, Cue, Dims
+from softcue.rows import copies, per_seat, read_rows, set_rows
 
 
 @dataclass(frozen=True)

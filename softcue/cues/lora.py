@@ -9,7 +9,8 @@ from softcue.batch import Runs
 from softcue.kernels.dropout import drop
 from softcue.kernels.thin import fits, plus_thin
 from softcue.options import Options, per_seat_setting, setting
-from softcue.protocol import Context, Cue, Dims, per_seat
+from softcue.protocol import Context, Cue, Dims
+from softcue.rows import per_seat
 
 SITES = ("query", "key", "value", "out", "up")  # `down` is left out: in gated families its input has no name in Dims
 

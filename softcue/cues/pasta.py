@@ -11,7 +11,8 @@ from softcue.batch import Batch, sent
 from softcue.errors import RequestError
 from softcue.kernels.dropout import drop
 from softcue.options import Options, per_seat_setting, setting
-from softcue.protocol import Context, Cue, Dims, Facts, copies, layered, unit_of
+from softcue.protocol import Context, Cue, Dims, Facts
+from softcue.rows import copies, layered, unit_of
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from softcue.options import Options, setting
-from softcue.protocol import Context, Cue, Dims, copies, set_rows
+from softcue.protocol import Context, Cue, Dims
+from softcue.rows import copies, set_rows
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from softcue.kernels.dropout import drop
 from softcue.options import Options, per_seat_setting, setting
-from softcue.protocol import Context, Cue, Dims, Prefix, copies, of_layer, per_seat
+from softcue.protocol import Context, Cue, Dims, Prefix
+from softcue.rows import copies, of_layer, per_seat
 
 
 @dataclass(frozen=True)

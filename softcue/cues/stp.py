@@ -11,7 +11,8 @@ from softcue.batch import Batch
 from softcue.errors import RequestError
 from softcue.kernels.dropout import drop
 from softcue.options import Options, per_seat_setting, setting
-from softcue.protocol import Context, Cue, Dims, Facts, layered, unit_of
+from softcue.protocol import Context, Cue, Dims, Facts
+from softcue.rows import layered, unit_of
 
 Place = tuple[tuple[int, ...], ...]  # (L, S) number of the vector that a layer adds to a slot, -1 for none
 

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from softcue.batch import Batch, Example, pack
 from softcue.encoder.core import Encoder
-from softcue.protocol import Context, Silent, read_rows
+from softcue.protocol import Context, Silent
+from softcue.rows import read_rows
 
 
 @torch.inference_mode()

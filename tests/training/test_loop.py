@@ -8,8 +8,9 @@ import torch
 from scripts.kept_step import kept
 from softcue.heads import ClassHead
 from softcue.model import Model
-from softcue.protocol import Cue, add_rows, read_rows
+from softcue.protocol import Cue
 from softcue.readers.items import Item, Reading, make_items
+from softcue.rows import add_rows, read_rows
 from softcue.training.loop import Run, by_length, fit, restore, snapshot
 from softcue.training.settings import Training
 from tests.contract.cases import randomise, settled
