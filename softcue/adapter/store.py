@@ -67,15 +67,23 @@ class Adapter:
         """Write the adapter's two files into the folder that a write_folder is filling."""
         _write(into, self._files(str(into)))
 
-    def _files(self, where: str) -> dict[str, bytes]:
+    def check_savable(self) -> None:
+        """Refuse what save would refuse: names, labels, sizes, settings, numbers. Raises AdapterError."""
+        with naming("the adapter could not be saved"):
+            self._check()
+
+    def _check(self) -> dict[str, Tensor]:
+        """The tensors of the file, checked with the header as load would check them."""
         tensors = {**{f"cue.{n}": t for n, t in self.cue.items()}, **{f"head.{n}": t for n, t in self.head.items()}}
+        values, _ = parse_header(Adapter, header_bytes(self, "0" * 64))
+        if values["config"] != self.config:
+            raise AdapterError(f"config is {self.config!r}; expected a {type(values['config']).__name__} that a file can hold")
+        check_tensors(tensors, shapes_of(values))
+        return tensors
+
+    def _files(self, where: str) -> dict[str, bytes]:
         with naming(f"the adapter cannot be saved in {where}"):
-            header = header_bytes(self, "0" * 64)
-            values, _ = parse_header(Adapter, header)  # refuse now what load would refuse later
-            if values["config"] != self.config:
-                raise AdapterError(f"config is {self.config!r}; expected a {type(values['config']).__name__} that a file can hold")
-            check_tensors(tensors, shapes_of(values))
-            header = header_bytes(self, digest(tensors))
+            header = header_bytes(self, digest(tensors := self._check()))
         return {HEADER: header, TENSORS: to_bytes(tensors, {HEADER_HASH: hashlib.sha256(header).hexdigest()})}
 
     @staticmethod

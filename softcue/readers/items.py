@@ -53,8 +53,8 @@ def make_items(records: Sequence[Record], text: Text, reading: Reading) -> list[
         number = _numbers(reading.labels)
         return [_tagged(record, text, reading.limit, number) for record in records]
     pairs = [pair for record in records for pair in _pairs(record)]
-    encoded = iter(text.encode_many(pairs, reading.limit))
-    return [Item(tuple(next(encoded) for _ in _pairs(r)), _targets(r, reading)) for r in records]
+    encoded, number = iter(text.encode_many(pairs, reading.limit)), _numbers(reading.labels)
+    return [Item(tuple(next(encoded) for _ in _pairs(r)), _targets(r, reading, number)) for r in records]
 
 
 Read = Callable[[Sequence[Record], Reading], list[Item]]
@@ -130,10 +130,10 @@ def _pairs(record: Record) -> list[tuple[str, str | None]]:
     return [(record.text, choice) for choice in record.choices] or [(record.text, record.pair)]
 
 
-def _targets(record: Record, reading: Reading) -> tuple[Any, ...]:
+def _targets(record: Record, reading: Reading, number: Mapping[str, int]) -> tuple[Any, ...]:
     if reading.kind == "choice":
         return tuple(int(i == record.label) for i in range(len(record.choices)))
     if reading.kind == "score":
         value = float(record.label) if record.label is not None else reading.centre
         return ((value - reading.centre) / reading.spread,)
-    return (_numbers(reading.labels).get(str(record.label), IGNORED),)
+    return (number.get(str(record.label), IGNORED),)

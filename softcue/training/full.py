@@ -18,7 +18,7 @@ from softcue.model import Model
 from softcue.training.checkpoint import Checkpoints, Saved
 from softcue.training.conditions import identity
 from softcue.training.job import Job, prepare, seeded
-from softcue.training.jobs import Report, diverged, finish, make_run
+from softcue.training.jobs import Report, diverged, finish, make_run, untrained
 from softcue.training.loop import fit
 from softcue.training.parallel import joined, leads, refuse_ranks
 from softcue.training.settings import preset
@@ -66,6 +66,7 @@ def train_full(job: Job, base: Base, report: Report = lambda prepared, run: None
     own = Base(replace(base.backbone, encoder=encoder), base.text)
     prepared = prepare(replace(job, method=HEAD_ONLY), own)
     prepared = replace(prepared, training=preset(METHOD, job.data.kind, len(prepared.items), job.training))
+    replace(untrained(prepared, own), tuned=METHOD, backbone=OWN_ENCODER).check_savable()  # rather now than after the last step
     model = Model.single(encoder, prepared.cue, prepared.head)
     model = model.to(model.device)
 

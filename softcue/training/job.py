@@ -1,5 +1,6 @@
 """Job: what to train, and everything about it that its data, its encoder and its seed decide."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softcue.adapter.header import SIZE_LIMIT
+from softcue.adapter.header import LABEL_LIMIT, SIZE_LIMIT
 from softcue.adapter.values import largest
 from softcue.base import Base
 from softcue.cues import Cue
@@ -150,10 +151,18 @@ def read_as(data: Data, train: Sequence[Record], limit: int, text: Text) -> Read
     """How the data set's records become token ids and targets; scores are standardised by their training rows."""
     if data.kind in ("classify", "tag") and not data.labels:
         raise RequestError(f"{data.name} names no labels; expected those of its training rows")
+    if len(data.labels) > LABEL_LIMIT:
+        raise RequestError(
+            f"{data.name} has {len(data.labels):,} labels; expected at most {LABEL_LIMIT:,}: is the label's column the right one?"
+        )
     if data.kind == "tag":
         split = {continued(tag) for r in train for word, tag in zip(r.tokens, r.tags, strict=True) if len(text.units(word)) > 1}
         return Reading(data.kind, (*data.labels, *sorted(split - set(data.labels))), limit)
     if data.kind != "score":
         return Reading(data.kind, data.labels, limit)
     values = torch.tensor([float(record.label) for record in train if record.label is not None], dtype=torch.float64)
-    return Reading(data.kind, (), limit, float(values.mean()), float(values.std(correction=0)) or 1.0)
+    centre, spread = float(values.mean()), float(values.std(correction=0)) or 1.0
+    if not (math.isfinite(centre) and math.isfinite(spread)):
+        largest_value = float(values.abs().max())
+        raise RequestError(f"{data.name} has scores up to {largest_value:g}; their spread is not a finite number: rescale them")
+    return Reading(data.kind, (), limit, centre, spread)

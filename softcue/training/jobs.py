@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,7 @@ def groups_of(jobs: Sequence[Job], base: Base) -> list[dict[int, Prepared]]:
     groups: dict[Any, dict[int, Prepared]] = {}
     for number, job in enumerate(jobs):
         prepared = prepare(job, base, read)
+        untrained(prepared, base).check_savable()  # rather now than after the last step
         groups.setdefault(prepared.shape, {})[number] = prepared
     return list(groups.values())
 
@@ -208,11 +209,20 @@ def make_run(model: Model, seat: int, prepared: Prepared, precision: Precision =
 
 def finish(model: Model, run: Run, prepared: Prepared, base: Base) -> Adapter:
     """A trained seat as an adapter, scored on the rows that chose nothing, if there are any."""
-    job, reading, selection = prepared.job, prepared.reading, prepared.selection
+    reading, selection = prepared.reading, prepared.selection
     items = prepared.read(selection.report, reading)
-    scores = evaluate(model, run.seat, items, selection.report, reading, job.data) if items else {}
+    scores = evaluate(model, run.seat, items, selection.report, reading, prepared.job.data) if items else {}
     place = model.places[run.seat]
-    cue_numbers, head_numbers = lift(model.mixture.cue_of(run.seat), place.cue_seat, model.head(place.head), place.head_seat)
+    cue, head = lift(model.mixture.cue_of(run.seat), place.cue_seat, model.head(place.head), place.head_seat)
+    truncated = sum(item.dropped > 0 for item in items)
+    scores = {**scores, "selection": run.best, "selection_step": run.best_step, "truncated": truncated}
+    return replace(untrained(prepared, base), scores=scores, cue=cue, head=head)
+
+
+def untrained(prepared: Prepared, base: Base) -> Adapter:
+    """The adapter that training is to give, with the initial numbers and no scores."""
+    job, reading = prepared.job, prepared.reading
+    cue, head = lift(prepared.cue, 0, prepared.head, 0)
     return Adapter(
         method=job.method,
         config=prepared.cue.config,
@@ -228,12 +238,12 @@ def finish(model: Model, run: Run, prepared: Prepared, base: Base) -> Adapter:
         spread=reading.spread,
         task=job.data.name,
         subset=job.data.subset,
-        scores={**scores, "selection": run.best, "selection_step": run.best_step, "truncated": sum(item.dropped > 0 for item in items)},
-        measured=selection.measured,
+        scores={},
+        measured=prepared.selection.measured,
         seed=job.seed,
         training=asdict(prepared.training),
-        cue=cue_numbers,
-        head=head_numbers,
+        cue=cue,
+        head=head,
     )
 
 
