@@ -171,8 +171,8 @@ def questions(texts: Sequence[str], file: Path | None) -> list[dict[str, Any]]:
 
 def open_predictor(adapter: str | Path | Adapter, backbone: str | Base | None, precision: str, device: str) -> tuple[Predictor, str]:
     """A predictor of one adapter, and its name in it."""
-    folder = None if isinstance(adapter, Adapter) else Path(adapter)
     loaded = adapter if isinstance(adapter, Adapter) else Adapter.load(adapter)
+    folder = None if isinstance(adapter, Adapter) else Path(adapter)
     base = backbone if isinstance(backbone, Base) else _open_named(backbone, loaded, folder, precision, device)
     name = loaded.task if folder is None else str(folder)
     return Predictor(base, {name: loaded}), name

@@ -8,7 +8,7 @@ import torch
 
 from softcue.encoder.linear import multiplies_in_bfloat16
 from softcue.encoder.load import Backbone, load_encoder
-from softcue.errors import RequestError
+from softcue.errors import BackboneError, RequestError
 from softcue.text.tokens import Text
 
 
@@ -32,7 +32,13 @@ def open_base(name: str, precision: str = "auto", device: str = "cpu") -> Base:
     """
     check_device(device)
     backbone = load_encoder(name, dtype_of(precision, device), device)
-    return Base(backbone, Text.load(backbone.folder, backbone.encoder.spec.positions))
+    text, rows = Text.load(backbone.folder, backbone.encoder.spec.positions), backbone.encoder.spec.vocabulary
+    if text.highest >= rows:
+        raise BackboneError(
+            f"backbone {name!r}: its tokenizer gives ids up to {text.highest:,}, and its encoder has {rows:,} word vectors "
+            f"(0 to {rows - 1:,}); the two are not of one model: fetch them again"
+        )
+    return Base(backbone, text)
 
 
 def dtype_of(precision: str, device: str = "cpu") -> torch.dtype:

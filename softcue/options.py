@@ -1,12 +1,14 @@
 """Options: what every method's config has in common - types, ranges and one message for all that is wrong."""
 
 import math
+import sys
 from dataclasses import field, fields
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from softcue.errors import RequestError
 
+LARGEST = 2**53  # of a whole number: beyond it not every one is a number with a fraction too
 NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", type(None): "nothing"}
 
 
@@ -34,10 +36,25 @@ class Options:
             object.__setattr__(self, f.name, value)  # frozen, and JSON and TOML have no tuples
             expected = _expected(value, hints[f.name], f.metadata.get("least"), f.metadata.get("below"))
             if expected:
-                wrong.append(f"{f.name} is {value!r}; expected {expected}")
+                wrong.append(f"{f.name} is {shortened(value)}; expected {expected}")
         wrong = wrong or self.problems()
         if wrong:
             raise RequestError(f"{type(self).__name__}: " + "; ".join(wrong))
+
+
+def is_finite(value: Any) -> bool:
+    """Whether it is a number, neither infinite nor too large for one with a fraction."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max  # a comparison: converting a whole number of 400 digits is an error
+
+
+def shortened(value: Any, most: int = 60) -> str:
+    """A value as a message shows it. Python refuses to write out whole numbers of thousands of digits."""
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        return f"a whole number of about {round(value.bit_length() * math.log10(2)):,} digits"
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _tuples(value: Any) -> Any:
@@ -48,6 +65,8 @@ def _expected(value: Any, hint: Any, least: float | None, below: float | None) -
     """What was expected instead of `value`, or None where it will do."""
     if not _fits(value, hint):
         return _say(hint)
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return f"a whole number up to {LARGEST:,}"
     if least is not None and value is not None and value < least:
         return f"at least {least:g}"
     if below is not None and value is not None and value >= below:
@@ -63,7 +82,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if get_origin(hint) is tuple:
         return isinstance(value, tuple) and all(_fits(v, get_args(hint)[0]) for v in value)
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return is_finite(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, hint)

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -89,6 +90,8 @@ class Adapter:
     @staticmethod
     def load(folder: str | Path) -> "Adapter":
         """Read an adapter's folder and check all of it. Raises AdapterError that names the folder and the file."""
+        if not isinstance(folder, str | os.PathLike):
+            raise AdapterError(f"{type(folder).__name__} came as an adapter; expected a folder's path")
         place = Path(folder)
         try:
             with reading(place):

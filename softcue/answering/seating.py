@@ -57,7 +57,8 @@ class Seating:
         """Give the cue of a method and shape at least `size` seats; who sits there keeps numbers and settings."""
         slab = self.cues.setdefault((method, Cue.registry[method].shape(config)), Slab(len(self.model.mixture.cues)))
         if slab.size < size:
-            cue = Cue.registry[method](self.model.encoder.dims, config, size)
+            with torch.random.fork_rng(devices=[]):  # its first numbers are nobody's, and the caller's generator stays as it is
+                cue = Cue.registry[method](self.model.encoder.dims, config, size)
             if slab.size:
                 _copy(self.model.mixture.cue(slab.number), cue)
             self._put(self.model.mixture.cues, slab.number, cue)
@@ -73,7 +74,8 @@ class Seating:
         room = self.model.head(slab.number).bias.shape[1] if slab.size else 0
         if slab.size < size or room < classes:
             size, room = max(slab.size, size), max(room, classes)
-            head = Head.registry[kind](self.model.encoder.dims.hidden, [room] * size, pooling, self.dropout)
+            with torch.random.fork_rng(devices=[]):
+                head = Head.registry[kind](self.model.encoder.dims.hidden, [room] * size, pooling, self.dropout)
             if slab.size:
                 _copy(self.model.head(slab.number), head)
                 head.classes[: slab.size] = self.model.head(slab.number).classes

@@ -72,6 +72,8 @@ class Backbone:
 
 def load_encoder(name: str | Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Backbone:
     """A frozen encoder in eval mode, from a folder, an alias of BACKBONES or a Hugging Face id. Raises BackboneError."""
+    if not isinstance(name, str | os.PathLike):
+        raise BackboneError(f"{type(name).__name__} came as a backbone; expected a folder, a Hugging Face id or an alias")
     folder = find(str(name))
     keep_freed_memory()
     try:

@@ -18,6 +18,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _FORMS = {"classify": "text", "score": "text", "choice": "choice", "tag": "tag"}
 _NEEDED = {"text": ("text", "label"), "choice": ("text", "choices", "label"), "tag": ("tokens", "tags")}
 _EMPTY: Mapping[str, Any] = {}
+FEW = 20  # different whole numbers written with a fraction, as in 1.0: they may well be classes
 _LARGEST = 1 << 53  # integers below it are the same as floats
 
 
@@ -189,6 +190,12 @@ def settle(splits: Mapping[str, list[Record]], parser: Parser) -> str:
                 parser.problems.add(record.where, f"label {short(record.label)} among labels that are {other}")
             return "classify"
         kind = "score" if seen[float] else "classify"
+        values = {float(record.label or 0) for records in splits.values() for record in records} if kind == "score" else {0.5}
+        if len(values) <= FEW and all(value.is_integer() for value in values):
+            named = ", ".join(f"{value:g}" for value in sorted(values)[:5]) + ", ..." * (len(values) > 5)
+            parser.warnings.append(
+                f"labels {named} are read as scores (kind score); if they are classes, say kind classify (--kind classify)"
+            )
     for records in splits.values():
         for at, record in enumerate(records):
             label = record.label

@@ -20,6 +20,7 @@ from softcue.readers.items import Reading
 from softcue.readers.splits import select
 from softcue.studies.compare_table import Row, as_csv, as_markdown, summary
 from softcue.studies.results import check_results
+from softcue.studies.space import check_seeds
 from softcue.tasks import data_root, open_data
 from softcue.text.tokens import Text
 from softcue.training.conditions import conditions
@@ -81,8 +82,7 @@ def compare(
     of every finished cell. A seeded tenth of train selects; test is reported, or dev where there is no test.
     """
     wanted = list(dict.fromkeys([PROBE, *(method for method in methods if method != MAJORITY)]))
-    if seeds < 1:
-        raise RequestError(f"{seeds} seeds came; expected at least 1")
+    check_seeds(seeds, len(wanted))
     shares, folder = share_out(wanted, settings or {}), Path(out)
     check_results(folder, FILES, KEYS)
     if not isinstance(data, Data):

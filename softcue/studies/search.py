@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from softcue.base import Base
 from softcue.errors import RequestError
+from softcue.options import shortened
 from softcue.readers.splits import select
 from softcue.studies.space import Point
 from softcue.studies.trials import Group, Result, Terms, Trial, Watch, group_trials, ranked, run_group, settled
@@ -29,13 +30,13 @@ class Budget:
 
 def read_budget(text: str) -> Budget:
     """ "10m", "90s", "1.5h" or a number of examples. Raises RequestError."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text.strip())
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*([smh])", text.strip())
     if found and float(found[1]) > 0:
         return Budget(seconds=float(found[1]) * UNITS[found[2]])
     digits = text.strip().replace("_", "")
-    if digits.isdecimal() and int(digits) > 0:
+    if digits.isdecimal() and len(digits) < 16 and int(digits) > 0:
         return Budget(examples=int(digits))
-    raise RequestError(f"budget {text!r} came; expected a time, as in 10m, 90s or 1.5h, or a number of training examples, as in 200_000")
+    raise RequestError(f"budget {shortened(text)} came; expected a time, as in 10m or 1.5h, or a number of examples, as in 200_000")
 
 
 def here(terms: Terms, base: Base, watch: Watch) -> Runner:

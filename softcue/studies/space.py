@@ -10,10 +10,13 @@ from itertools import product
 from typing import Any
 
 from softcue.errors import RequestError
+from softcue.options import is_finite
 from softcue.training.job import make_config, method_class
 from softcue.training.settings import TRAINING, own_settings, preset
 
 FACTORS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the preset's rate, where nobody says what to try
+MOST = 10_000  # points of a sweep
+MOST_SEEDS, MOST_RUNS = 1_000, 100_000  # of a sweep or a comparison
 SYNONYMS = {"lr": "rate"}  # on the command line only
 
 
@@ -95,6 +98,9 @@ def read_ranges(given: Sequence[str]) -> dict[str, Range]:
 def grid_points(methods: Sequence[str], grid: Mapping[str, Sequence[Any]], fixed: Mapping[str, Any]) -> list[Point]:
     """Every combination, for each method of what it has; `fixed` goes to all. Raises RequestError for what no method has."""
     taken = _taken(methods, [*fixed, *grid])
+    asked = sum(math.prod(len(values) for name, values in grid.items() if name in taken[method]) for method in methods)
+    if asked > MOST:
+        raise RequestError(f"the grid has {asked:,} points; expected at most {MOST:,}: draw some (--random N), or list fewer values")
     points = []
     for method in methods:
         names = [name for name in grid if name in taken[method]]
@@ -111,7 +117,10 @@ def random_points(
     if both:
         raise RequestError(f"{', '.join(both)} came as a grid and as a range; expected one of them")
     taken = _taken(methods, [*fixed, *grid, *ranges])
-    points = []
+    if draws * len(methods) > MOST:
+        raise RequestError(f"random {draws:,} came for {len(methods)} methods; expected at most {MOST:,} points in all")
+    points: list[Point] = []
+    known: set[str] = set()
     for method, number in product(methods, range(draws)):
         settings = {name: value for name, value in fixed.items() if name in taken[method]}
         for name in (*grid, *ranges):
@@ -119,7 +128,8 @@ def random_points(
             if name in taken[method]:
                 settings[name] = ranges[name].draw(chance) if name in ranges else chance.choice(grid[name])
         point = Point(method, settings)
-        points += [] if point in points else [point]
+        known.add(point.key)
+        points += [point] if len(known) > len(points) else []
     return points
 
 
@@ -134,6 +144,14 @@ def check_points(points: Sequence[Point], kind: str) -> None:
     for point in points:
         make_config(method_class(point.method), kind, point.own)
         preset(point.method, kind, 1, point.training)
+
+
+def check_seeds(seeds: int, runs: int) -> None:
+    """Refuse so many seeds, or so many runs with each, that nobody can want them. Raises RequestError."""
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise RequestError(f"{seeds:,} seeds came; expected 1 to {MOST_SEEDS:,}")
+    if seeds * runs > MOST_RUNS:
+        raise RequestError(f"{seeds:,} seeds of {runs:,} runs are {seeds * runs:,}; expected at most {MOST_RUNS:,} in all")
 
 
 def told(value: Any) -> str:
@@ -155,7 +173,7 @@ def _named(item: str, flag: str, example: str) -> tuple[str, str]:
 
 def _number(word: str) -> int | float | None:
     value = _value(word)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
+    return value if is_finite(value) else None
 
 
 def _value(word: str) -> Any:

@@ -23,7 +23,7 @@ from softcue.studies.plot import plot
 from softcue.studies.ray import on_ray
 from softcue.studies.results import check_results
 from softcue.studies.search import Budget, halve, here, read_budget, search
-from softcue.studies.space import Point, Range, check_points, grid_points, random_points, usual_rates
+from softcue.studies.space import Point, Range, check_points, check_seeds, grid_points, random_points, usual_rates
 from softcue.studies.table import Winner, as_csv, assemble, file_name
 from softcue.studies.trials import Result, Terms, Watch, device_of, ranked
 from softcue.tasks import data_root, open_data
@@ -65,11 +65,13 @@ def sweep(
     halving, as read_budget takes it; rows: cap on training rows; ray: address of a cluster, or "local". Raises SoftcueError.
     """
     grid, ranges, settings = grid or {}, ranges or {}, settings or {}
-    _check(data, methods, ranges, draws, halving, budget, seeds)
+    _check(data, methods, ranges, draws, halving, budget)
+    check_seeds(seeds, len(methods))
     allowance = Budget() if budget is None else read_budget(budget)
     cap = None if rows is None else {"train": rows}
     opened = [d if isinstance(d, Data) else open_data(d, kind=kind, data_root=data_root(root), limit=cap) for d in data]
     terms, points = _terms(opened, pooling, limit), _points(methods, grid, ranges, draws, settings, opened[0])
+    check_seeds(seeds, len(points) * len(opened))
     for one in opened:
         check_points(points, one.kind)
         for warning in one.warnings:
@@ -105,13 +107,12 @@ def _check(
     draws: int | None,
     halving: bool,
     budget: str | None,
-    seeds: int,
 ) -> None:
     """Refuse flags that do not go together."""
     wrong = {
         "no data came; expected a data set or several": not data,
+        f"{data!r:.60} came as data; expected a list of data sets": isinstance(data, str),
         "no method came; expected one or several, as in pasta,spt": not methods,
-        f"{seeds} seeds came; expected at least 1": seeds < 1,
         f"random {draws} came; expected how many points to draw, at least 1": draws is not None and draws < 1,
         "ranges came without a number of draws; say how many with random (--random N), or give a grid": bool(ranges) and draws is None,
         "a budget came without halving; a sweep without halving trains every point in full": budget is not None and not halving,

@@ -35,6 +35,8 @@ def open_data(
     A benchmark's name means the benchmark, whatever folders stand in the working directory: "./rte" is the folder. A
     benchmark is found under `data_root` first and on the hub second. Raises RequestError.
     """
+    if not isinstance(where, str | os.PathLike):
+        raise RequestError(f"{type(where).__name__} came as data; expected a path, a benchmark's name or hf:ID, or what open_data gives")
     name = str(where)
     if data_root is not None and not os.path.isdir(data_root):
         raise RequestError(f"the data root {data_root} is not a folder; expected one with a folder for each data set")

@@ -80,6 +80,11 @@ class Text:
             raise BackboneError(f"'{path}' is not a sound tokenizer ({error}); fetch it again, or rebuild it: {REBUILD}") from None
         return text
 
+    @property
+    def highest(self) -> int:
+        """The largest token id that it may give."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+
     def slots(self, pair: bool) -> tuple[str, ...]:
         """Roles of the special tokens that the template inserts, in reading order: ("cls", "sep") or ("cls", "sep", "sep")."""
         return self._template(pair).slots
