@@ -129,6 +129,11 @@ class Cue(nn.Module):
         """
         return {}
 
+    @classmethod
+    def rate_share(cls, dims: Dims) -> float:
+        """The part of the preset's rate that an encoder of this size wants; a rate that somebody gives is taken as it is."""
+        return 1.0
+
     def rate_shares(self) -> dict[str, float]:
         """Parameters, by name, that learn at a share of the job's rate, and the share."""
         return {}

@@ -113,8 +113,10 @@ def run_group(group: Group, terms: Terms, base: Base, report: Report = lambda pr
 def _outcome(trial: Trial, job: Job, adapter: Adapter | None) -> Outcome:
     rows = len(job.selection.train) if job.selection else 0
     training = preset(job.method, job.data.kind, rows, job.training)
-    score, step = (None, 0) if adapter is None else (adapter.scores["selection"], adapter.scores["selection_step"])
-    return Outcome(trial, score, step, training.rate, training.epochs, rows)
+    if adapter is None:
+        return Outcome(trial, None, 0, training.rate, training.epochs, rows)
+    score, step = adapter.scores["selection"], adapter.scores["selection_step"]
+    return Outcome(trial, score, step, adapter.training["rate"], training.epochs, rows)
 
 
 def make_job(trial: Trial, terms: Terms) -> Job:

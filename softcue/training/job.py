@@ -103,13 +103,15 @@ def prepare(job: Job, base: Base, read: Read | None = None) -> Prepared:
     pooling = choose_pooling(job.pooling, base)
     reading = read_as(job.data, selection.train, min(job.limit, encoder.spec.positions), base.text)
     training = preset(job.method, job.data.kind, len(selection.train), job.training)
+    if "rate" not in job.training:
+        training = replace(training, rate=training.rate * method.rate_share(encoder.dims))
     check_room(reading.limit, len(slots))
     items = read(selection.train, reading)
     examples = [example for item in items[:MEASURED] for example in item.examples]
     doubled = base.text.slots(True).count("sep") > 2
     facts = Facts(encoder.dims, slots, lambda: attention_mass(encoder, examples, len(slots)), doubled)
     config = method.settle(make_config(method, job.data.kind, job.settings), facts)
-    units = method.units(config, lambda: row_sizes(encoder, examples[:SIZED], len(slots)))
+    units = method.units(config, lambda: row_sizes(encoder, examples[:SIZED], len(slots))) if training.units else {}
     with seeded(job.seed):
         cue = method(encoder.dims, config)
         in_units(cue, units)

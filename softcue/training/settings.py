@@ -29,6 +29,7 @@ class Training(Options):
     patience: int = setting(8, least=0)  # evaluations without a better one before the job stops; 0 never stops
     tolerance: float = setting(0.0, least=0)  # the step that is kept: the latest at most so many standard errors below the best score
     group_by_length: bool = False  # batches of texts of similar length: about a seventh more texts a second, and a less random order
+    units: bool = True  # PASTA's and STP's vectors are measured in the size of the rows that they are added to; false: as published
     backbone_dropout: bool = True  # the frozen backbone's own dropout while training, as published
     head_dropout: float = setting(0.1, least=0, below=1)  # before the head's linear map, as published
 
