@@ -1,4 +1,9 @@
-"""The error tree: one root, and one child for each thing of the user's that can be wrong."""
+"""The error tree: one root, and one child for each thing of the user's that can be wrong; and text of others made visible."""
+
+import re
+
+# Control characters but for tab and newline, and those that turn the direction of text: they steer whoever shows them.
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class SoftcueError(Exception):
@@ -23,3 +28,16 @@ class RequestError(SoftcueError):
 
 class DivergedError(RequestError):
     """Training whose loss was no finite number before it was ever scored."""
+
+
+def visible(text: object) -> str:
+    """Show what would steer a terminal as escapes, as in \\u001b, so that text from files and requests can be printed.
+
+    Tabs and newlines stay. What is JSON stays the same JSON.
+    """
+    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", str(text))
+
+
+def one_line(text: object) -> str:
+    """Show text as `visible` does, on one line."""
+    return visible(text).replace("\n", "\\n")

@@ -30,7 +30,7 @@ from softcue.cli.flags import (
     parse_settings,
 )
 from softcue.cli.sweep import SweepCommand, sweep
-from softcue.errors import SoftcueError
+from softcue.errors import SoftcueError, visible
 
 app = typer.Typer(
     help="Tune a frozen Transformer encoder through its tokens, and serve any mix of tasks from that one encoder.",
@@ -55,7 +55,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except SoftcueError as error:
-        print(f"softcue: {error}", file=sys.stderr)
+        print(f"softcue: {visible(error)}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
         from softcue.plugins import fault
@@ -63,7 +63,7 @@ def main() -> None:
         told = fault(error) or (str(error) if isinstance(error, OSError) else None)
         if told is None:
             raise
-        print(f"softcue: {told}", file=sys.stderr)
+        print(f"softcue: {visible(told)}", file=sys.stderr)
         sys.exit(2)
 
 

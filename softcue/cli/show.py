@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from rich.console import Console
@@ -14,7 +14,7 @@ from rich.table import Table
 from softcue.adapter import Adapter, check_place
 from softcue.cues import Cue
 from softcue.encoder.load import BACKBONES, FAMILIES
-from softcue.errors import RequestError
+from softcue.errors import RequestError, one_line, visible
 from softcue.files import resolve, write_file
 from softcue.protocol import Dims, Facts
 from softcue.scoring.metrics import report_table
@@ -50,7 +50,7 @@ def trained(adapter: Adapter | Checkpoint, out: Path, as_json: bool) -> None:
     if as_json:
         _json(result)
         return
-    print(f"saved {out}: {header.method if header.tuned == 'cue' else header.tuned} on {header.task}, {size_line(header)}")
+    _say(f"saved {out}: {header.method if header.tuned == 'cue' else header.tuned} on {header.task}, {size_line(header)}")
     _scores(header)
 
 
@@ -60,22 +60,22 @@ def evaluated(result: Mapping[str, Any], as_json: bool) -> None:
         _json(result)
         return
     for warning in result["warnings"]:
-        print(f"warning: {warning}", file=sys.stderr)
+        _say(f"warning: {warning}", file=sys.stderr)
     subset = f" - a SUBSET: {result['subset']}" if result["subset"] else ""
-    print(f"{result['split']}, {result['rows']} rows{subset}")
-    print("  ".join(f"{name} {value:.4f}" for name, value in result["scores"].items()))
+    _say(f"{result['split']}, {result['rows']} rows{subset}")
+    _say("  ".join(f"{name} {value:.4f}" for name, value in result["scores"].items()))
     if "raw_text" in result:
-        print("raw text instead of tokens: " + "  ".join(f"{name} {value:.4f}" for name, value in result["raw_text"].items()))
+        _say("raw text instead of tokens: " + "  ".join(f"{name} {value:.4f}" for name, value in result["raw_text"].items()))
     if result["truncated"]:
-        print(f"{result['truncated']} rows were truncated")
-    print(report_table(result["report"]))
+        _say(f"{result['truncated']} rows were truncated")
+    print(visible(report_table(result["report"])))
 
 
 def answers(given: Sequence[Mapping[str, Any]], out: Path | None) -> None:
     """One JSON object a line, to a file or to standard output."""
     lines = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in given)
     if out is None:
-        sys.stdout.write(lines)
+        sys.stdout.write(visible(lines))
     else:
         write_file(out, lines.encode())
 
@@ -97,7 +97,7 @@ def methods(as_json: bool) -> None:
         return
     table = Table("method", "about", "numbers", "share", "settings (--set NAME=VALUE)", show_lines=True)
     for row in rows:
-        settled = ", ".join(f"{k}={v}" for k, v in row["settings"].items())
+        settled = one_line(", ".join(f"{k}={v}" for k, v in row["settings"].items()))
         table.add_row(row["method"], row["about"], f"{row['numbers']:,}", f"{row['share']:.3%}", settled)
     _print(table)
 
@@ -114,13 +114,13 @@ def tasks(root: Path | None, as_json: bool) -> None:
     table = Table("task", "kind", "metrics", "found")
     for task, folder in found:
         place = str(folder) if folder else "on the hub" if task.hub else "absent"
-        table.add_row(task.name, task.kind, ", ".join(task.metrics), place)
+        table.add_row(*map(one_line, (task.name, task.kind, ", ".join(task.metrics), place)))
     _print(table)
 
 
 def progress(line: str) -> None:
     """A line on what is going on, out of the way of results."""
-    print(line, file=sys.stderr)
+    _say(line, file=sys.stderr)
 
 
 def compared(result: Mapping[str, Any], as_json: bool) -> None:
@@ -130,10 +130,10 @@ def compared(result: Mapping[str, Any], as_json: bool) -> None:
         return
     table = Table("method", *result["metrics"], "parameters", "of the encoder", "adapter KB", "seconds")
     for row in result["table"]:
-        table.add_row(*cells(row, result["metrics"]))
+        table.add_row(*map(one_line, cells(row, result["metrics"])))
     _print(table)
     for note in notes(result):
-        print(f"- {note.replace('**', '')}")
+        _say(f"- {note.replace('**', '')}")
 
 
 def swept(result: Mapping[str, Any], out: Path, as_json: bool) -> None:
@@ -147,15 +147,15 @@ def swept(result: Mapping[str, Any], out: Path, as_json: bool) -> None:
             score = "diverged" if row["mean"] is None else f"{row['mean']:.4f}"
             deviation = "" if row["deviation"] is None else f" ± {row['deviation']:.4f}"
             point = str(Point(row["method"], row["settings"]))
-            table.add_row(point, str(row["rung"]), str(row["epochs"]), f"{row['rows']:,}", score + deviation)
+            table.add_row(one_line(point), str(row["rung"]), str(row["epochs"]), f"{row['rows']:,}", score + deviation)
         best, subset = own["best"], f" - a SUBSET: {own['subset']}" if own["subset"] else ""
-        print(f"{own['data']}{subset}, the best of {len(own['table'])} points:")
+        _say(f"{own['data']}{subset}, the best of {len(own['table'])} points:")
         _print(table)
         told = "  ".join(f"{k} {v:.4f}" for k, v in best["scores"].items() if isinstance(v, float))
-        print(f"{Point(best['method'], best['settings'])}, seed {best['seed']}: {told} ({best['measured']})")
+        _say(f"{Point(best['method'], best['settings'])}, seed {best['seed']}: {told} ({best['measured']})")
     for row in result["together"][:1]:
-        print(f"on the average of all data sets: {Point(row['method'], row['settings'])}, {row['mean']:.4f} (selection)")
-    print(f"saved {out}/best; all runs are in {out}/sweep.json and {out}/sweep.csv")
+        _say(f"on the average of all data sets: {Point(row['method'], row['settings'])}, {row['mean']:.4f} (selection)")
+    _say(f"saved {out}/best; all runs are in {out}/sweep.json and {out}/sweep.csv")
 
 
 def backbones(as_json: bool) -> None:
@@ -164,8 +164,8 @@ def backbones(as_json: bool) -> None:
         _json({"aliases": BACKBONES, "families": sorted(FAMILIES)})
         return
     for alias, about in BACKBONES.items():
-        print(f"{alias}: {about}")
-    print(f"families (a folder with config.json and safetensors, or a Hugging Face id): {', '.join(sorted(FAMILIES))}")
+        _say(f"{alias}: {about}")
+    _say(f"families (a folder with config.json and safetensors, or a Hugging Face id): {', '.join(sorted(FAMILIES))}")
 
 
 def info(folder: Path, as_json: bool) -> None:
@@ -176,12 +176,12 @@ def info(folder: Path, as_json: bool) -> None:
         return
     reads = {"tag": "words", "choice": "a text and its choices"}.get(adapter.kind, "pairs of texts" if adapter.pair else "single texts")
     what = f"{adapter.method} for {adapter.backbone}" if adapter.tuned == "cue" else "a fine-tuned checkpoint, its own backbone"
-    print(f"{folder}: {what} ({adapter.dims.layers} layers, width {adapter.dims.hidden})")
-    print(f"reads {reads}, at most {adapter.limit} tokens; answers {adapter.kind}; pooling {adapter.pooling}")
+    _say(f"{folder}: {what} ({adapter.dims.layers} layers, width {adapter.dims.hidden})")
+    _say(f"reads {reads}, at most {adapter.limit} tokens; answers {adapter.kind}; pooling {adapter.pooling}")
     if adapter.labels:
-        print(f"{len(adapter.labels)} labels: {', '.join(adapter.labels[:20])}{' ...' if len(adapter.labels) > 20 else ''}")
-    print(f"settings: {', '.join(f'{k}={v}' for k, v in asdict(adapter.config).items()) or 'none'}")
-    print(f"trained on {adapter.task} with seed {adapter.seed}; {size_line(adapter)}")
+        _say(f"{len(adapter.labels)} labels: {', '.join(adapter.labels[:20])}{' ...' if len(adapter.labels) > 20 else ''}")
+    _say(f"settings: {', '.join(f'{k}={v}' for k, v in asdict(adapter.config).items()) or 'none'}")
+    _say(f"trained on {adapter.task} with seed {adapter.seed}; {size_line(adapter)}")
     _scores(adapter)
 
 
@@ -215,15 +215,20 @@ def _header(adapter: Adapter) -> dict[str, Any]:
 
 def _scores(adapter: Adapter) -> None:
     subset = f" - a SUBSET: {adapter.subset}" if adapter.subset else ""
-    print(
+    _say(
         f"{adapter.measured}{subset}: "
         + "  ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in adapter.scores.items())
     )
 
 
 def _json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(visible(json.dumps(value, indent=2, ensure_ascii=False)))
 
 
 def _print(table: Table) -> None:
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False).print(table)
+
+
+def _say(line: str, file: TextIO | None = None) -> None:
+    """Print one line."""
+    print(one_line(line), file=file)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from softcue.errors import RequestError
+from softcue.errors import RequestError, one_line
 from softcue.scoring.entities import Span, spans, split_tag
 
 BINS = 15  # of the calibration error (Guo et al., 2017)
@@ -282,9 +282,10 @@ def report_table(result: Mapping[str, Any]) -> str:
     """A report as text: one line for each label, then the scores."""
     lines = []
     if "per_label" in result:
-        width = max(len("label"), *map(len, result["per_label"])) if result["per_label"] else len("label")
+        width = max(len("label"), *(len(one_line(name)) for name in result["per_label"])) if result["per_label"] else len("label")
         lines.append(f"{'label':<{width}}  precision  recall      f1  support")
-        for label, row in result["per_label"].items():
+        for name, row in result["per_label"].items():
+            label = one_line(name)
             lines.append(f"{label:<{width}}  {row['precision']:9.4f}  {row['recall']:6.4f}  {row['f1']:6.4f}  {row['support']:7,}")
     values = {**result["scores"], **{name: result[name] for name in ("mean_absolute_error", "root_mean_square_error") if name in result}}
     if "calibration" in result:

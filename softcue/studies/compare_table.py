@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
+from softcue.errors import one_line
+
 
 @dataclass(frozen=True)
 class Row:
@@ -47,7 +49,7 @@ def as_markdown(result: Mapping[str, Any]) -> str:
     head = ["method", *result["metrics"], "parameters", "of the encoder", "adapter KB", "seconds"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     lines += [f"| {' | '.join(cells(row, result['metrics']))} |" for row in result["table"]]
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes(result)), ""])
+    return "\n".join([*lines, "", *(f"- {one_line(note)}" for note in notes(result)), ""])
 
 
 def cells(row: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from softcue.errors import one_line
 from softcue.studies.trials import Group, Outcome, Result, Terms, Watch
 from softcue.training.job import Prepared
 from softcue.training.loop import Run
@@ -71,7 +72,7 @@ class Board(Watch):
     def __rich__(self) -> Table:
         table = Table("data", "point", "seed", "score", title=self.title(), title_justify="left")
         for row in self.best():
-            table.add_row(*row)
+            table.add_row(*map(one_line, row))
         return table
 
 
@@ -112,7 +113,7 @@ def sweep_board(quiet: bool = False) -> Iterator[Watch]:
         yield Lines(tell)
         return
     board = Board()
-    with Live(get_renderable=board.__rich__, console=Console(stderr=True), refresh_per_second=2, transient=True):
+    with Live(get_renderable=board.__rich__, console=Console(stderr=True, markup=False), refresh_per_second=2, transient=True):
         yield board
 
 

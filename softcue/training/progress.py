@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from softcue.errors import one_line
 from softcue.training.job import Prepared
 from softcue.training.jobs import Report
 from softcue.training.loop import Run
@@ -21,7 +22,7 @@ def training_progress(quiet: bool = False) -> Iterator[Report]:
     if quiet:
         yield lambda prepared, run: None
     elif sys.stderr.isatty():
-        name, best = TextColumn("{task.description}"), TextColumn("{task.fields[best]}")
+        name, best = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[best]}"))
         columns = name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), best
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             yield bars(progress)
@@ -31,7 +32,7 @@ def training_progress(quiet: bool = False) -> Iterator[Report]:
 
 def tell(line: str) -> None:
     """A line for the log of a run that nobody watches; at once, for it may be killed."""
-    print(line, file=sys.stderr, flush=True)
+    print(one_line(line), file=sys.stderr, flush=True)
 
 
 def bars(progress: Progress) -> Report:
@@ -77,4 +78,4 @@ def now_and_then(clock: Callable[[], float]) -> Callable[[], bool]:
 
 
 def _name(prepared: Prepared) -> str:
-    return f"{prepared.job.method} on {prepared.job.data.name}, seed {prepared.job.seed}"
+    return one_line(f"{prepared.job.method} on {prepared.job.data.name}, seed {prepared.job.seed}")
