@@ -8,7 +8,7 @@ from typing import Any
 
 from softcue.adapter import OWN_ENCODER, Adapter
 from softcue.answering.evaluation import decide, gold, judge, run
-from softcue.answering.predict import Predictor, reading_of, score_raw_text
+from softcue.answering.predict import Predictor, check_requests, reading_of, score_raw_text
 from softcue.base import Base, open_base
 from softcue.errors import BackboneError, RequestError
 from softcue.readers import Data, Problems
@@ -147,8 +147,9 @@ def predict(
     device: str = "cpu",
 ) -> list[dict[str, Any]]:
     """Answers of one adapter, in order; requests as Predictor takes them, without "adapter". Raises SoftcueError."""
+    check_requests(requests)
     predictor, name = open_predictor(adapter, backbone, precision, device)
-    return predictor([{**request, "adapter": name} for request in requests])
+    return predictor([{**request, "adapter": name} if isinstance(request, Mapping) else request for request in requests])
 
 
 def questions(texts: Sequence[str], file: Path | None) -> list[dict[str, Any]]:

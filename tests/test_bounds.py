@@ -9,6 +9,7 @@ import pytest
 
 from softcue import api
 from softcue.adapter import Adapter
+from softcue.answering.predict import Predictor
 from softcue.base import open_base
 from softcue.errors import BackboneError, SoftcueError
 from softcue.studies.compare import compare
@@ -16,6 +17,8 @@ from softcue.studies.search import read_budget
 from softcue.studies.space import grid_points, random_points, read_grid, read_ranges
 from softcue.studies.sweep import sweep
 from softcue.tasks import open_data
+from softcue.training.job import Job
+from softcue.training.jobs import train_jobs
 from tests.studies.test_compare import run_cli
 from tests.tiny_base import base_folder, tiny_base, tiny_data
 
@@ -28,6 +31,10 @@ def small(**changes: Any) -> Callable[[Path], Any]:
     return lambda out: sweep([tiny_data()], ["pasta"], out, **{"backbone": tiny_base(), **changes})
 
 
+def probe() -> Adapter:
+    return train_jobs([Job(tiny_data(), "probe", training={"epochs": 1})], tiny_base())[0]
+
+
 REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "seeds of a sweep": (small(seeds=10**9), "1,000,000,000 seeds came; expected 1 to 1,000"),
     "seeds of a comparison": (lambda out: compare(tiny_data(), ["pasta"], out, seeds=10**9, backbone=tiny_base()), "1,000,000,000 seeds"),
@@ -35,6 +42,14 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a grid of 40^5 points": (small(grid=GRID), "the grid has 102,400,000 points; expected at most 10,000"),
     "runs in all": (small(grid={"rate": FORTY, "dropout": FORTY}, seeds=900), "are 1,440,000; expected at most 100,000"),
     "one string for a list": (lambda out: sweep("trec", ["pasta"], out, backbone=tiny_base()), "expected a list of data sets"),
+    "one path for a list": (lambda out: sweep(Path("trec"), ["pasta"], out, backbone=tiny_base()), "PosixPath came as data"),  # type: ignore[arg-type]
+    "one data set for a list": (lambda out: sweep(tiny_data(), ["pasta"], out, backbone=tiny_base()), "Data came as data"),  # type: ignore[arg-type]
+    "one row for a list": (lambda out: sweep({"text": "a"}, ["pasta"], out, backbone=tiny_base()), "dict came as data"),  # type: ignore[arg-type]
+    "requests as one text": (lambda out: api.predict(out, "an owl"), "str came as requests; expected a list"),  # type: ignore[arg-type]
+    "requests as one request": (lambda out: api.predict(out, {"text": "a"}), "dict came as requests"),  # type: ignore[arg-type]
+    "requests as nothing": (lambda out: api.predict(out, None), "NoneType came as requests"),  # type: ignore[arg-type]
+    "a predictor of one text": (lambda out: Predictor(tiny_base(), {})("an owl"), "str came as requests"),  # type: ignore[arg-type]
+    "a request that is a number": (lambda out: api.predict(probe(), [7], backbone=tiny_base()), "request 0 is 7"),  # type: ignore[list-item]
     "train on a list": (lambda out: api.train([{"text": "a"}], backbone=tiny_base()), "list came as data; expected a path"),  # type: ignore[arg-type]
     "train on a number": (lambda out: api.train(7, backbone=tiny_base()), "int came as data"),  # type: ignore[arg-type]
     "data as bytes": (lambda out: open_data(b"x"), "bytes came as data"),  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 """Predictor: adapters of any methods over one encoder, any mix of them in one forward."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
@@ -69,6 +69,7 @@ class Predictor:
         A request in the published fields of the adapter's benchmark goes through the benchmark's template.
         classify: label, score, scores; score: value; choice: choice, scores; tag: entities (and tags, for given tokens).
         """
+        check_requests(requests)
         answers: list[dict[str, Any]] = []
         for questions in self._read_ahead(requests):
             seats = [self.seat[request["adapter"]] for request in requests[len(answers) : len(answers) + len(questions)]]
@@ -111,6 +112,12 @@ class Predictor:
         except RequestError as error:
             where = request.get("where", f"request {number}")
             raise RequestError(f"{where} (adapter '{name}'): {error}") from error
+
+
+def check_requests(requests: Any) -> None:
+    """Refuse what is no list of requests, one request alone among it. Raises RequestError."""
+    if isinstance(requests, str | bytes | Mapping) or not isinstance(requests, Iterable):
+        raise RequestError(f"{type(requests).__name__} came as requests; expected a list of objects, as in [{{'text': ...}}]")
 
 
 def score_raw_text(

@@ -25,9 +25,10 @@ from softcue.studies.results import check_results
 from softcue.studies.search import Budget, halve, here, read_budget, search
 from softcue.studies.space import Point, Range, check_points, check_seeds, grid_points, random_points, usual_rates
 from softcue.studies.table import Winner, as_csv, assemble, file_name
-from softcue.studies.trials import Result, Terms, Watch, device_of, ranked
+from softcue.studies.trials import Result, Terms, Trial, Watch, device_of, make_job, ranked
 from softcue.tasks import data_root, open_data
 from softcue.training.job import LIMIT, method_class
+from softcue.training.jobs import groups_of
 
 NAME = "sweep"  # of the files with the results
 FILES, KEYS = (f"{NAME}.json", f"{NAME}.csv", f"{NAME}.png"), ("rungs", "together", "runs")  # and what the first holds
@@ -82,6 +83,7 @@ def sweep(
     for winner_folder in best.values():
         check_place(winner_folder)
     base = backbone if isinstance(backbone, Base) else open_base(backbone, precision, device)
+    groups_of([make_job(Trial(points[0], one.name, 0), terms) for one in opened], base)  # a later group's data are refused now too
     began, watch, place = time.monotonic(), watch or Watch(), device_of(base)
     with nullcontext((here(terms, base, watch), 1)) if ray is None else on_ray(ray, terms, base, methods) as (runner, width):
         kept = Memory(folder / GROUPS, terms, base, runner, say)
@@ -111,7 +113,7 @@ def _check(
     """Refuse flags that do not go together."""
     wrong = {
         "no data came; expected a data set or several": not data,
-        f"{data!r:.60} came as data; expected a list of data sets": isinstance(data, str),
+        f"{type(data).__name__} came as data; expected a list of data sets": bool(data) and not isinstance(data, list | tuple),
         "no method came; expected one or several, as in pasta,spt": not methods,
         f"random {draws} came; expected how many points to draw, at least 1": draws is not None and draws < 1,
         "ranges came without a number of draws; say how many with random (--random N), or give a grid": bool(ranges) and draws is None,

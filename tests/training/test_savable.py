@@ -15,9 +15,21 @@ from softcue.readers import Data
 from softcue.readers.records import Record
 from softcue.studies.compare import compare
 from softcue.studies.sweep import sweep
-from softcue.training.job import Job
+from softcue.studies.trials import Watch
+from softcue.training.job import Job, Prepared
 from softcue.training.jobs import train_jobs
+from softcue.training.loop import Run
 from tests.tiny_base import tiny_base, tiny_data
+
+QUICK: dict[str, Any] = {"grid": {"rate": [1e-2]}, "settings": {"epochs": 1}}
+
+
+class Counting(Watch):
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def step(self, prepared: Prepared, run: Run) -> None:
+        self.steps += 1
 
 
 def labelled(labels: tuple[str, ...]) -> Data:
@@ -56,6 +68,17 @@ def test_it_is_refused_before_the_first_step(fault: str, trainer: str, tmp_path:
     with pytest.raises(SoftcueError, match=reason):
         TRAINERS[trainer](made(), tmp_path / "out", lambda prepared, run: steps.append(run.step))
     assert not steps
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("fault", sorted(BAD))
+def test_a_sweep_refuses_the_data_of_a_later_group_before_its_first_step(fault: str, tmp_path: Path) -> None:
+    """Nine seeds of two data sets are more than share a loop."""
+    made, reason = BAD[fault]
+    watch = Counting()
+    with pytest.raises(SoftcueError, match=reason):
+        sweep([replace(tiny_data(), name="sound"), made()], ["probe"], tmp_path, seeds=9, backbone=tiny_base(), watch=watch, **QUICK)
+    assert not watch.steps
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
