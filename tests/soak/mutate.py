@@ -106,7 +106,7 @@ def header(data: bytes, chance: random.Random) -> bytes:
         return data
     (length,) = struct.unpack("<Q", data[:8])
     if chance.random() < 0.5 or length > len(data):
-        return struct.pack("<Q", chance.choice((0, 1, length + 1, 2**63, 2**64 - 1))) + data[8:]
+        return struct.pack("<Q", chance.choice((0, 1, min(length + 1, 2**64 - 1), 2**63, 2**64 - 1))) + data[8:]
     changed = values(data[8 : 8 + length], chance)
     return struct.pack("<Q", len(changed)) + changed + data[8 + length :]
 
