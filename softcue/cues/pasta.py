@@ -6,13 +6,14 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from softcue.batch import Batch, sent
 from softcue.errors import RequestError
 from softcue.kernels.dropout import drop
 from softcue.options import Options, per_seat_setting, setting
 from softcue.protocol import Context, Cue, Dims, Facts
-from softcue.rows import copies, layered, unit_of
+from softcue.rows import USUAL_SIZE, copies, layered, unit_of
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
     def units(cls, config: PastaConfig, sizes: Callable[[], Tensor]) -> dict[str, Tensor]:
         """A vector is measured in the size of the rows that it is added to; one for several slots in their mean."""
         size, vectors = sizes(), vector_of_slot(config)
+        size = F.pad(size, (0, len(vectors) - size.shape[1]), value=USUAL_SIZE)  # more slots were asked for than the task has
         own = [[slot for slot, vector in enumerate(vectors) if vector == number] for number in range(max(vectors) + 1)]
         return {"delta": torch.stack([unit_of(size[:, slots].mean(1)) for slots in own], 1).unsqueeze(-1)}  # (L, V, 1)
 

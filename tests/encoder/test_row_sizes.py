@@ -69,3 +69,7 @@ def test_stp_measures_a_vector_in_the_size_of_its_rows() -> None:
 def test_an_encoder_whose_rows_are_as_large_as_minilms_has_the_unit_one() -> None:
     """Of every layer on CoLA, MRPC and CoNLL-2003: the presets' evidence stays as it is."""
     assert units("pasta", torch.tensor([[0.34, 0.54], [0.40, 0.35]]), slots=2).eq(1).all()
+
+
+def test_slots_that_the_task_lacks_have_the_unit_one() -> None:
+    assert units("pasta", SIZES[:, :2], slots=3).tolist() == [[1, 0.25, 1], [2, 1, 1]]
