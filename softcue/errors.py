@@ -41,3 +41,9 @@ def visible(text: object) -> str:
 def one_line(text: object) -> str:
     """Show text as `visible` does, on one line."""
     return visible(text).replace("\n", "\\n")
+
+
+def short(value: object) -> str:
+    """`value` for a message: quoted, and cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -6,7 +6,7 @@ from dataclasses import field, fields
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from softcue.errors import RequestError
+from softcue.errors import RequestError, short
 
 LARGEST = 2**53  # of a whole number: beyond it not every one is a number with a fraction too
 NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", type(None): "nothing"}
@@ -49,12 +49,11 @@ def is_finite(value: Any) -> bool:
     return abs(value) <= sys.float_info.max  # a comparison: converting a whole number of 400 digits is an error
 
 
-def shortened(value: Any, most: int = 60) -> str:
-    """A value as a message shows it. Python refuses to write out whole numbers of thousands of digits."""
+def shortened(value: Any) -> str:
+    """A setting's value as a message shows it. Python refuses to write out whole numbers of thousands of digits."""
     if isinstance(value, int) and abs(value) > sys.float_info.max:
         return f"a whole number of about {round(value.bit_length() * math.log10(2)):,} digits"
-    text = repr(value)
-    return text if len(text) <= most else f"{text[:most]}..."
+    return short(value)
 
 
 def _tuples(value: Any) -> Any:

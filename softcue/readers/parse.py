@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from softcue.errors import RequestError
-from softcue.readers.records import Problems, Record, Row, Shape, short
+from softcue.errors import RequestError, short
+from softcue.readers.records import Problems, Record, Row, Shape
 from softcue.scoring.entities import Scheme, is_tag, to_iob2
 
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)

@@ -88,9 +88,3 @@ class Problems:
             rest = self.count - len(self.first)
             tail = [f"and {rest:,} more"] if rest else []
             raise RequestError("\n  ".join([f"{source}: {self.count:,} problems; correct these lines", *self.first, *tail]))
-
-
-def short(value: object) -> str:
-    """`value` for a message: quoted, and cut where it is long."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from softcue.errors import RequestError
-from softcue.readers.records import Problems, Row, short
+from softcue.errors import RequestError, short
+from softcue.readers.records import Problems, Row
 
 LONGEST = 1 << 26  # bytes of a line or a quoted field; beyond it the file is not the text that it claims to be
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
