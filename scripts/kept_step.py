@@ -74,7 +74,7 @@ def study(data: Data, method: str, seeds: Sequence[int], base: Base) -> dict[str
     with seeded(0):
         seating = open_seats(group, base, len(group))
         model = seating.model
-        runs = [start(seating, seat, prepared) for seat, prepared in enumerate(group)]
+        runs = [start(seating, seat, prepared, base) for seat, prepared in enumerate(group)]
         points: list[Points] = [[] for _ in runs]
         for run, prepared, own in zip(runs, group, points, strict=True):
             run.score = watched(run.score, model, run.seat, prepared, own)

@@ -1,42 +1,14 @@
 """In and out of seats: a trained seat's numbers as tensors of their own, and an adapter's numbers into a free seat."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from softcue.adapter.store import Adapter
 from softcue.errors import AdapterError
 from softcue.heads import Head
 from softcue.protocol import Cue
-
-
-class Tuned(Protocol):
-    """What sits in a seat: an adapter, or a job that begins."""
-
-    @property
-    def method(self) -> str:
-        """The cue's method."""
-
-    @property
-    def config(self) -> Any:
-        """The method's settings."""
-
-    @property
-    def kind(self) -> str:
-        """The head's kind."""
-
-    @property
-    def pooling(self) -> str:
-        """The head's pooling."""
-
-    @property
-    def cue(self) -> Mapping[str, Tensor]:
-        """The cue's numbers by name, without the seat axis."""
-
-    @property
-    def head(self) -> Mapping[str, Tensor]:
-        """The head's numbers by name, without the seat axis."""
 
 
 def lift(cue: Cue, cue_seat: int, head: Head, head_seat: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -47,26 +19,26 @@ def lift(cue: Cue, cue_seat: int, head: Head, head_seat: int) -> tuple[dict[str,
 
 
 @torch.no_grad()
-def seat_in(cue: Cue, cue_seat: int, head: Head, head_seat: int, tuned: Tuned) -> None:
+def seat_in(cue: Cue, cue_seat: int, head: Head, head_seat: int, adapter: Adapter) -> None:
     """Copy an adapter's numbers and per-seat settings into a seat of a cue and of a head; other seats are left alone.
 
     A head with more classes takes the adapter's rows first and leaves the others masked. Raises AdapterError, with both
     seats untouched, where the method, kind, pooling or shapes differ.
     """
-    came = (tuned.method, tuned.kind, tuned.pooling)
+    came = (adapter.method, adapter.kind, adapter.pooling)
     expected = (cue.method, head.kind, head.pooling)
     if came != expected:
         raise AdapterError(f"the adapter is for {' / '.join(came)}; these seats are for {' / '.join(expected)}")
     cue_seats = {name: tensor[cue_seat] for name, tensor in cue.state_dict().items()}
-    classes = len(tuned.head["bias"])
+    classes = len(adapter.head["bias"])
     if classes > head.bias.shape[1]:
         raise AdapterError(f"the adapter has {classes} classes; the head has room for {head.bias.shape[1]}")
     head_seats = {name: tensor[head_seat, :classes] for name, tensor in head.state_dict().items()}
-    _fits("cue", tuned.cue, cue_seats)
-    _fits("head", tuned.head, head_seats)
-    cue.configure(cue_seat, tuned.config)
+    _fits("cue", adapter.cue, cue_seats)
+    _fits("head", adapter.head, head_seats)
+    cue.configure(cue_seat, adapter.config)
     head.classes[head_seat] = classes
-    for seats, numbers in ((cue_seats, tuned.cue), (head_seats, tuned.head)):
+    for seats, numbers in ((cue_seats, adapter.cue), (head_seats, adapter.head)):
         for name, tensor in seats.items():
             tensor.copy_(numbers[name])
 

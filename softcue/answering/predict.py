@@ -29,12 +29,10 @@ class Predictor:
     ) -> None:
         """adapters: name -> folder or Adapter. Raises AdapterError for one of another backbone or a fine-tuned checkpoint."""
         self.base = backbone if isinstance(backbone, Base) else open_base(backbone, precision, device)
-        self.adapters: dict[str, Adapter] = {}
+        self.adapters = {name: self._load(name, adapter) for name, adapter in adapters.items()}
         self.seating = Seating(self.base.backbone.encoder, serves=True)
         self.model = self.seating.model.eval()
-        loaded = {name: self._load(name, adapter) for name, adapter in adapters.items()}
-        self.seat = dict(zip(loaded, self.seating.add_all(list(loaded.values())), strict=True))
-        self.adapters.update(loaded)
+        self.seat = dict(zip(self.adapters, self.seating.add_all(list(self.adapters.values())), strict=True))
 
     def add(self, name: str, adapter: str | Path | Adapter) -> None:
         """Answer for one adapter more, or for another under a name that is known. Raises AdapterError, with nothing changed."""

@@ -1,5 +1,6 @@
 """Seating: adapters in the seats of one model's cues and heads, where they come and go while it answers or trains."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from softcue.adapter import Adapter
-from softcue.adapter.seats import Tuned, lift, seat_in
+from softcue.adapter import Adapter, lift, seat_in
 from softcue.base import Base
 from softcue.cues import Cue
 from softcue.encoder.core import Encoder
@@ -23,6 +23,11 @@ class Slab:
     number: int  # of the cue or head in the model
     size: int = 0
     free: list[int] = field(default_factory=list)  # seats that nobody has, the next one last
+
+    @property
+    def taken(self) -> int:
+        """How many seats somebody has."""
+        return self.size - len(self.free)
 
     def grow(self, size: int) -> None:
         """Count seats up to `size`; the new ones are free."""
@@ -55,7 +60,7 @@ class Seating:
 
     def reserve_cue(self, method: str, config: Any, size: int) -> Slab:
         """Give the cue of a method and shape at least `size` seats; who sits there keeps numbers and settings."""
-        slab = self.cues.setdefault((method, Cue.registry[method].shape(config)), Slab(len(self.model.mixture.cues)))
+        slab = self.cues.setdefault(shape_of(method, config), Slab(len(self.model.mixture.cues)))
         if slab.size < size:
             with torch.random.fork_rng(devices=[]):  # its first numbers are nobody's, and the caller's generator stays as it is
                 cue = Cue.registry[method](self.model.encoder.dims, config, size)
@@ -83,34 +88,29 @@ class Seating:
             slab.grow(size)
         return slab
 
-    def add(self, tuned: Tuned) -> int:
+    def add(self, adapter: Adapter) -> int:
         """Seat an adapter, and give the number of its seat. Raises AdapterError, with nothing changed for others, where it does not fit."""
-        place = self._find(tuned)
+        place = self._find(adapter)
         seat = self.vacant.pop() if self.vacant else len(self.model.places)
         self.model.seat(seat, place)
         return seat
 
-    def add_all(self, adapters: Sequence[Tuned]) -> list[int]:
+    def add_all(self, adapters: Sequence[Adapter]) -> list[int]:
         """Seat many, for whom each slab grows once."""
-        asked: dict[Any, int] = {}
+        cues = Counter(shape_of(one.method, one.config) for one in adapters)
+        heads = Counter((one.kind, one.pooling) for one in adapters)
+        classes: dict[tuple[str, str], int] = {}  # the most of each head
         for one in adapters:
-            for key in ((one.method, Cue.registry[one.method].shape(one.config)), (one.kind, one.pooling)):
-                asked[key] = asked.get(key, 0) + 1
-        most: dict[Any, int] = {}
+            classes[one.kind, one.pooling] = max(classes.get((one.kind, one.pooling), 1), len(one.head["bias"]))
         for one in adapters:
-            sort = one.kind, one.pooling
-            most[sort] = max(most.get(sort, 1), len(one.head["bias"]))
-            cue = one.method, Cue.registry[one.method].shape(one.config)
-            slab = self.cues.get(cue, Slab(0))
-            self.reserve_cue(one.method, one.config, slab.size - len(slab.free) + asked[cue])
-        for (kind, pooling), classes in most.items():
-            head = self.heads.get((kind, pooling), Slab(0))
-            self.reserve_head(kind, pooling, classes, head.size - len(head.free) + asked[kind, pooling])
+            shape, sort = shape_of(one.method, one.config), (one.kind, one.pooling)
+            self.reserve_cue(one.method, one.config, self.cues.get(shape, Slab(0)).taken + cues[shape])
+            self.reserve_head(*sort, classes[sort], self.heads.get(sort, Slab(0)).taken + heads[sort])
         return [self.add(one) for one in adapters]
 
-    def replace(self, seat: int, tuned: Tuned) -> None:
+    def replace(self, seat: int, adapter: Adapter) -> None:
         """Let another adapter answer from this seat on; until it sits, the one before does."""
-        place, before = self._find(tuned), self.model.places[seat]
+        place, before = self._find(adapter), self.model.places[seat]
         self.model.seat(seat, place)
         self._free(before)
 
@@ -120,7 +120,7 @@ class Seating:
         self.model.seat(seat, VACANT)
         self.vacant.append(seat)
 
-    def take(self, seat: int, tuned: Tuned) -> None:
+    def take(self, seat: int, adapter: Adapter) -> None:
         """Seat a job that trains in the same seat of its cue and its head, for the optimiser goes by seat.
 
         Of whoever sat there before nothing is left, in any head: a NaN there would spread.
@@ -130,26 +130,25 @@ class Seating:
         with torch.no_grad():
             for parameter in self.model.tuned():
                 parameter[seat] = 0
-        self.model.seat(seat, self._find(tuned, seat))
+        self.model.seat(seat, self._find(adapter, seat))
 
     def lift(self, seat: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Copy a seat's numbers: (cue, head), float32 on the CPU."""
-        place = self.model.places[seat]
-        return lift(self.model.mixture.cue(place.cue), place.cue_seat, self.model.head(place.head), place.head_seat)
+        return lift_seat(self.model, seat)
 
-    def _find(self, tuned: Tuned, seat: int | None = None) -> Place:
+    def _find(self, adapter: Adapter, seat: int | None = None) -> Place:
         """A place with the adapter's numbers in it."""
-        cue = self.cues.get((tuned.method, Cue.registry[tuned.method].shape(tuned.config)), Slab(0))
-        head = self.heads.get((tuned.kind, tuned.pooling), Slab(0))
-        cue = self.reserve_cue(tuned.method, tuned.config, cue.size if cue.free else 2 * cue.size or 1)
-        head = self.reserve_head(tuned.kind, tuned.pooling, len(tuned.head["bias"]), head.size if head.free else 2 * head.size or 1)
+        cue = self.cues.get(shape_of(adapter.method, adapter.config), Slab(0))
+        head = self.heads.get((adapter.kind, adapter.pooling), Slab(0))
+        cue = self.reserve_cue(adapter.method, adapter.config, cue.size if cue.free else 2 * cue.size or 1)
+        head = self.reserve_head(adapter.kind, adapter.pooling, len(adapter.head["bias"]), head.size if head.free else 2 * head.size or 1)
         place = Place(cue.number, cue.take(seat), head.number, head.take(seat))
         try:
-            seat_in(self.model.mixture.cue(place.cue), place.cue_seat, self.model.head(place.head), place.head_seat, tuned)
+            seat_in(self.model.mixture.cue(place.cue), place.cue_seat, self.model.head(place.head), place.head_seat, adapter)
         except BaseException:
             self._free(place)
             raise
-        self.configs[place] = tuned.config
+        self.configs[place] = adapter.config
         return place
 
     def _free(self, place: Place) -> None:
@@ -174,6 +173,17 @@ def _copy(small: nn.Module, large: nn.Module) -> None:
     own = large.state_dict()
     for name, tensor in small.state_dict().items():
         own[name][tuple(slice(length) for length in tensor.shape)].copy_(tensor)
+
+
+def shape_of(method: str, config: Any) -> tuple[str, Any]:
+    """What adapters that share a cue have in common."""
+    return method, Cue.registry[method].shape(config)
+
+
+def lift_seat(model: Model, seat: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Copy the numbers of a model's seat: (cue, head), float32 on the CPU."""
+    place = model.places[seat]
+    return lift(model.mixture.cue(place.cue), place.cue_seat, model.head(place.head), place.head_seat)
 
 
 def seat_adapters(base: Base, adapters: Sequence[Adapter]) -> Model:

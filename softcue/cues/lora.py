@@ -12,7 +12,7 @@ from softcue.options import Options, per_seat_setting, setting
 from softcue.protocol import Context, Cue, Dims
 from softcue.rows import per_seat
 
-USUAL_SIZE = 6 * 384  # layers times width of MiniLM, on which the preset was found
+MINILM = 6 * 384  # layers times width of MiniLM, on which the preset was found
 SITES = ("query", "key", "value", "out", "up")  # `down` is left out: in gated families its input has no name in Dims
 
 
@@ -53,7 +53,7 @@ class Lora(Cue, method="lora", config=LoraConfig):
     @classmethod
     def rate_share(cls, dims: Dims) -> float:
         """A matrix's rate falls with the numbers that it sums over (Yang et al., 2021, "Tensor Programs V"), and with layers."""
-        return min(1.0, USUAL_SIZE / (dims.layers * dims.hidden))
+        return min(1.0, MINILM / (dims.layers * dims.hidden))
 
     def edited(self, ctx: Context) -> frozenset[str]:
         """The config's sites."""

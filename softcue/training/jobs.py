@@ -6,12 +6,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from softcue.adapter import Adapter, check_place, lift
 from softcue.answering.evaluation import evaluate
-from softcue.answering.seating import Seating
+from softcue.answering.seating import Seating, lift_seat
 from softcue.base import Base
 from softcue.errors import DivergedError, RequestError
 from softcue.model import Model
@@ -140,12 +137,12 @@ def train_group(
     seed, count = next(iter(group.values())).job.seed, min(seats, len(group))
     seating = open_seats(list(group.values()), base, count)
     model, sitting = seating.model, list(queue.sitting) or list(range(count))
-    runs = [start(seating, seat, queue.in_seat(seat) if saved is not None else queue.call(seat)) for seat in sitting]
+    runs = [start(seating, seat, queue.in_seat(seat) if saved is not None else queue.call(seat), base) for seat in sitting]
 
     def ended(run: Run) -> Run | None:
         if run.best_numbers:
             finished(queue.sitting[run.seat], finish(model, run, queue.in_seat(run.seat), base))
-        return start(seating, run.seat, queue.call(run.seat)) if queue.waiting else None
+        return start(seating, run.seat, queue.call(run.seat), base) if queue.waiting else None
 
     with seeded(seed):
         fit(
@@ -168,28 +165,10 @@ def open_seats(group: Sequence[Prepared], base: Base, seats: int) -> Seating:
     return seating
 
 
-def start(seating: Seating, seat: int, prepared: Prepared) -> Run:
+def start(seating: Seating, seat: int, prepared: Prepared, base: Base) -> Run:
     """Give the seat to a job, with the job's own initial numbers."""
-    cue, head = seat_numbers(prepared.cue), seat_numbers(prepared.head)
-    seating.take(seat, Beginning(prepared.job.method, prepared.cue.config, prepared.head.kind, prepared.head.pooling, cue, head))
+    seating.take(seat, untrained(prepared, base))
     return make_run(seating.model, seat, prepared)
-
-
-@dataclass(frozen=True)
-class Beginning:
-    """A job's initial numbers, as a seat takes them."""
-
-    method: str
-    config: Any
-    kind: str
-    pooling: str
-    cue: Mapping[str, Tensor]
-    head: Mapping[str, Tensor]
-
-
-def seat_numbers(module: torch.nn.Module) -> dict[str, Tensor]:
-    """The numbers of a module of one seat, by name."""
-    return {name: numbers[0] for name, numbers in module.state_dict().items()}
 
 
 def make_run(model: Model, seat: int, prepared: Prepared, precision: Precision = nullcontext) -> Run:
@@ -212,8 +191,7 @@ def finish(model: Model, run: Run, prepared: Prepared, base: Base) -> Adapter:
     reading, selection = prepared.reading, prepared.selection
     items = prepared.read(selection.report, reading)
     scores = evaluate(model, run.seat, items, selection.report, reading, prepared.job.data) if items else {}
-    place = model.places[run.seat]
-    cue, head = lift(model.mixture.cue_of(run.seat), place.cue_seat, model.head(place.head), place.head_seat)
+    cue, head = lift_seat(model, run.seat)
     truncated = sum(item.dropped > 0 for item in items)
     scores = {**scores, "selection": run.best, "selection_step": run.best_step, "truncated": truncated}
     return replace(untrained(prepared, base), scores=scores, cue=cue, head=head)

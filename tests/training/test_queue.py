@@ -139,12 +139,12 @@ def test_taking_a_seat_leaves_nothing_of_the_one_before_and_touches_no_other() -
     group = [prepare(one, tiny_base()) for one in seven("lora")]
     seating = open_seats(group, tiny_base(), 2)
     model = seating.model
-    start(seating, 1, group[1])
+    start(seating, 1, group[1], tiny_base())
     before = [parameter[1].clone() for parameter in model.tuned()]
     with torch.no_grad():
         for parameter in model.tuned():
             parameter[0] = torch.nan
-    start(seating, 0, group[0])  # two labels, where the head has room for five
+    start(seating, 0, group[0], tiny_base())  # two labels, where the head has room for five
     assert all(torch.isfinite(parameter).all() for parameter in model.tuned())
     assert all(torch.equal(parameter[1], old) for parameter, old in zip(model.tuned(), before, strict=True))
     place = model.places[0]
