@@ -354,7 +354,7 @@ def test_a_build_with_vectors_of_the_other_width_does_all_this_too(tmp_path: Pat
     build = tmp_path / "kernels.so"
     arguments = [*narrow["extra-compile-args"], *width, "-fPIC", "-shared", *narrow["sources"], "-o", str(build)]
     subprocess.run([compiler, *arguments], cwd=root, check=True)
-    own = [str(root / "tests" / name) for name in ("test_kernels.py", "test_attention.py")]
+    own = [str(root / "tests" / name) for name in ("kernels/test_kernels.py", "attention/test_attention.py")]
     words = f"""
         import ctypes, pytest, softcue.kernels
         build = ctypes.CDLL({str(build)!r})
