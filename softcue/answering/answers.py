@@ -14,6 +14,7 @@ from softcue.text.tokens import Text
 
 OPENING = frozenset("([{<\"'`\u2018\u201c\u201e\u00ab\u00bf\u00a1")  # marks that may stand in front of a word without a space
 CLOSING = frozenset(".,;:!?)]}>\"'`\u2019\u201d\u00bb\u2026%")  # marks that may follow one
+APART = frozenset(".,")  # marks that no writer puts a space before, as some do before ? and !
 INPUTS = ("text", "text_pair", "choices", "tokens")
 
 
@@ -121,9 +122,12 @@ def raw_words(question: Question, outside: Sequence[bool]) -> list[tuple[int, in
     """The units (first, one past the last) of each word of a raw text: what stands together, less the marks at its ends that are no part.
 
     outside: for each unit whether its own tag is "O". Training gives a mark inside a word the word's tag, as in "U.S.", and a mark
-    that was a word of its own most often "O", as in "Monday ."; so a mark at the end that is tagged "O" is cut off.
+    that was a word of its own most often "O", as in "Monday ."; so a mark at the end that is tagged "O" is cut off. A text in which a stop
+    or a comma stands alone, as in "Monday .", is split already: what stands together there is one word, as in the tokens before it.
     """
     offset, text = question.offset, question.text
+    if is_split(text):
+        outside = [False] * len(offset)
     starts = [unit for unit in range(len(offset)) if unit == 0 or offset[unit - 1][1] < offset[unit][0]]
     words: list[tuple[int, int]] = []
     for first, end in zip(starts, (*starts[1:], len(offset)), strict=True):
@@ -136,6 +140,11 @@ def raw_words(question: Question, outside: Sequence[bool]) -> list[tuple[int, in
         words.append((first, stop))
         words += [(unit, unit + 1) for unit in range(stop, end)]
     return words
+
+
+def is_split(text: str) -> bool:
+    """Whether a program has split the text into words: a full stop or a comma stands alone, as in "on Monday ." or "yes , but"."""
+    return any(word in APART for word in text.split()[1:])
 
 
 READ: dict[str, Callable[[Mapping[str, Any], bool, Text], Read]] = {

@@ -207,6 +207,8 @@ def test_every_predicted_span_gives_back_exactly_the_text_slice_by_character_off
         ("the U.S.", ["O", "B-LOC", "I-LOC", "I-LOC", "I-LOC"], ["U.S."]),
         ('met "Ann"', ["O", "O", "B-PER", "O"], ["Ann"]),
         ("(Rome) Bonn", ["O", "B-LOC", "O", "B-LOC"], ["Rome", "Bonn"]),
+        ("Wash. , Rome.", ["B-LOC", "O", "O", "B-LOC", "O"], ["Wash.", "Rome."]),  # split already: the comma stands alone
+        ("Rome. Qui ?", ["B-LOC", "O", "O", "O"], ["Rome"]),  # as the French write
     ],
 )
 def test_a_word_of_raw_text_is_what_stands_together_less_the_marks_that_are_tagged_outside(sentence, tags, found) -> None:
