@@ -1,1 +1,3 @@
-"""Benchmarks: softcue beside transformers and PEFT, alternating in one process; `python -m benchmarks` runs them all."""
+"""Benchmarks: softcue beside transformers and PEFT, alternating in one process; `python -m
+benchmarks` runs them all.
+"""

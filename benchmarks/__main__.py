@@ -1,7 +1,31 @@
 """`python -m benchmarks`: all of them, one after the other, with the options of each."""
 
-from benchmarks import fresh, inference, kernels, memory, mixed, packed_sweep, precision, roofline, scaling, shares, training
+from benchmarks import (
+    fresh,
+    inference,
+    kernels,
+    memory,
+    mixed,
+    packed_sweep,
+    precision,
+    roofline,
+    scaling,
+    shares,
+    training,
+)
 
-for benchmark in (training, fresh, inference, mixed, packed_sweep, scaling, roofline, shares, kernels, memory, precision):
+for benchmark in (
+    training,
+    fresh,
+    inference,
+    mixed,
+    packed_sweep,
+    scaling,
+    roofline,
+    shares,
+    kernels,
+    memory,
+    precision,
+):
     print(f"## {benchmark.__name__.rpartition('.')[2]}: {benchmark.__doc__}", flush=True)
     benchmark.main()

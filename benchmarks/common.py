@@ -40,7 +40,9 @@ class Options:
 
     @property
     def kind(self) -> str:
-        """What the device is best at, which says what ratios can be: results of one kind lie in a folder of their own."""
+        """What the device is best at, which says what ratios can be: results of one kind lie in
+        a folder of their own.
+        """
         return "cuda" if self.device == "cuda" else precision(self.device)
 
 
@@ -49,13 +51,20 @@ def precision(device: str) -> str:
     return str(best_dtype(device)).removeprefix("torch.")
 
 
-def read_options(description: str, arguments: Sequence[str] | None, devices: Sequence[str] = ("cpu", "cuda")) -> Options:
+def read_options(
+    description: str, arguments: Sequence[str] | None, devices: Sequence[str] = ("cpu", "cuda")
+) -> Options:
     """Parse a benchmark's command line and set torch's threads."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--device", choices=devices, default="cpu")
     parser.add_argument("--quick", action="store_true", help="fewer rows and sides, about a minute")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: process time, for a shared machine (with --threads 1)")
+    parser.add_argument(
+        "--clock",
+        choices=CLOCKS,
+        default="wall",
+        help="cpu: process time, for a shared machine (with --threads 1)",
+    )
     parser.add_argument("--repeat", type=int, default=7, help="rounds of each side")
     given = parser.parse_args(arguments)
     try:
@@ -91,23 +100,33 @@ class Times:
 
 
 def alternate(sides: Mapping[str, Turn], options: Options) -> dict[str, Times]:
-    """Time all sides in turn, round by round, after one round that does not count; every other round runs backwards."""
-    return _rounds({name: partial(_clocked, run, options.clock) for name, run in sides.items()}, options.repeat)
+    """Time all sides in turn, round by round, after one round that does not count; every other
+    round runs backwards.
+    """
+    return _rounds(
+        {name: partial(_clocked, run, options.clock) for name, run in sides.items()}, options.repeat
+    )
 
 
 def paired(makers: Mapping[tuple[str, ...], Maker], options: Options) -> dict[str, Times]:
     """As `alternate`, with sides made and run in processes of their own, of which one works at a time.
 
-    torch keeps what it made ready for a thousand shapes of products; sides in one process would push out each other's. A maker makes
-    the sides of one process, whose names are its key. It travels by name: a function of a module, or functools.partial of one.
+    torch keeps what it made ready for a thousand shapes of products; sides in one process would push out each
+    other's. A maker makes the sides of one process, whose names are its key. It travels by name: a function
+    of a module, or functools.partial of one.
     """
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["benchmarks.ours", "benchmarks.peers"])
     with ExitStack() as stack:
         sides: dict[str, Callable[[], float]] = {}
         for names, make in makers.items():
-            process = stack.enter_context(ProcessPoolExecutor(1, processes, _open_sides, (make, options.threads)))
-            sides |= {name: partial(_turn_elsewhere, process, number, options.clock) for number, name in enumerate(names)}
+            process = stack.enter_context(
+                ProcessPoolExecutor(1, processes, _open_sides, (make, options.threads))
+            )
+            sides |= {
+                name: partial(_turn_elsewhere, process, number, options.clock)
+                for number, name in enumerate(names)
+            }
         return _rounds(sides, options.repeat)
 
 
@@ -184,10 +203,15 @@ def _git(*words: str) -> str:
 
 
 def write(name: str, rows: Sequence[Mapping[str, Any]], options: Options) -> None:
-    """Print the table, and keep rows and machine in results/<kind>/<name>.json (quick runs under a name of their own)."""
+    """Print the table, and keep rows and machine in results/<kind>/<name>.json (quick runs
+    under a name of their own).
+    """
     file = RESULTS / options.kind / f"{name}{'-quick' if options.quick else ''}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"benchmark": name, "machine": machine(options), "rows": list(rows)}, indent=2) + "\n", encoding="utf-8")
+    file.write_text(
+        json.dumps({"benchmark": name, "machine": machine(options), "rows": list(rows)}, indent=2) + "\n",
+        encoding="utf-8",
+    )
     print(table(rows))
     print(f"-> {options.kind}/{file.name}\n", flush=True)
 
@@ -196,7 +220,12 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as Markdown; columns in the order in which they first appear."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    return "\n".join([*lines, *("| " + " | ".join(_cell(row.get(column, "")) for column in columns) + " |" for row in rows)])
+    return "\n".join(
+        [
+            *lines,
+            *("| " + " | ".join(_cell(row.get(column, "")) for column in columns) + " |" for row in rows),
+        ]
+    )
 
 
 def _cell(value: Any) -> str:

@@ -1,4 +1,5 @@
-"""Fresh batches: what a training step costs on batches that were never seen, beside batches that come again and again.
+"""Fresh batches: what a training step costs on batches that were never seen, beside batches
+that come again and again.
 
 Libraries keep what they made ready for the shapes that they saw; an epoch brings new shapes all the time.
 """
@@ -14,14 +15,20 @@ SIDES: dict[str, Callable[[ours.Workload, str], ours.Step]] = {
     "pasta": lambda work, device: ours.training(ours.backbone("minilm", device), "pasta", work),
     "lora": lambda work, device: ours.training(ours.backbone("minilm", device), "lora", work),
     "full": lambda work, device: ours.training(ours.backbone("minilm", device), "full", work),
-    "prefix, best": lambda work, device: peers.training(peers.open_peer("minilm", "prefix", work, device), best=True),
-    "full, best": lambda work, device: peers.training(peers.open_peer("minilm", "full", work, device), best=True),
+    "prefix, best": lambda work, device: peers.training(
+        peers.open_peer("minilm", "prefix", work, device), best=True
+    ),
+    "full, best": lambda work, device: peers.training(
+        peers.open_peer("minilm", "full", work, device), best=True
+    ),
 }
 AGAIN = 8  # batches that come again
 
 
 def measure(side: str, work: ours.Workload, options: Options) -> dict[str, Any]:
-    """Steps on a batch that comes again and on a new one in turn; times are for each token, for batches differ in size."""
+    """Steps on a batch that comes again and on a new one in turn; times are for each token, for
+    batches differ in size.
+    """
     clock, step, batches = CLOCKS[options.clock], SIDES[side](work, options.device), work.random
     known, fresh = batches[:AGAIN], batches[AGAIN:]
     for _ in range(3):

@@ -1,4 +1,6 @@
-"""What softcue/kernels is worth: training steps, batches and texts one at a time, with it and as they are where it was not built."""
+"""What softcue/kernels is worth: training steps, batches and texts one at a time, with it and
+as they are where it was not built.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -43,10 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = read_options(__doc__, arguments, devices=("cpu",))
     if library() is None:
         raise SystemExit(
-            "softcue/kernels was not built here: it takes a C++ compiler at installation, and a processor with AVX2 or AVX-512"
+            "softcue/kernels was not built here: it takes a C++ compiler at installation, and a processor "
+            "with AVX2 or AVX-512"
         )
     tasks, methods = QUICK if options.quick else RUNS
-    write("kernels", [row for task in tasks for method in methods for row in measure(task, method, options)], options)
+    write(
+        "kernels",
+        [row for task in tasks for method in methods for row in measure(task, method, options)],
+        options,
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,15 @@ import torch
 from benchmarks import ours, peers
 from benchmarks.common import Options, read_options, write
 
-SIDES = ("softcue pasta", "softcue apt", "softcue lora", "softcue full", "peers prefix", "peers lora", "peers full")
+SIDES = (
+    "softcue pasta",
+    "softcue apt",
+    "softcue lora",
+    "softcue full",
+    "peers prefix",
+    "peers lora",
+    "peers full",
+)
 STEPS = 4
 
 
@@ -36,8 +44,23 @@ def child(whose: str, method: str, size: str, device: str, best: bool) -> None:
 
 def measure(side: str, size: str, best: bool, options: Options) -> float:
     """MB of one side."""
-    words = [sys.executable, "-m", "benchmarks.memory", "--child", *side.split(), size, options.device, str(int(best))]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": str(options.threads)})
+    words = [
+        sys.executable,
+        "-m",
+        "benchmarks.memory",
+        "--child",
+        *side.split(),
+        size,
+        options.device,
+        str(int(best)),
+    ]
+    done = subprocess.run(
+        words,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": str(options.threads)},
+    )
     if done.returncode:
         raise SystemExit(f"{side}: {done.stderr.strip().splitlines()[-1]}")
     return float(done.stdout.split()[-1])
@@ -59,7 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             used = full if side == "peers full" else measure(side, size, False, options)
             rows.append({"backbone": size, "side": side, "MB": used, "x transformers full": used / full})
         used = measure("peers full", size, True, options)
-        rows.append({"backbone": size, "side": "peers full, best", "MB": used, "x transformers full": used / full})
+        rows.append(
+            {"backbone": size, "side": "peers full, best", "MB": used, "x transformers full": used / full}
+        )
     write("memory", rows, options)
 
 

@@ -1,4 +1,6 @@
-"""Many tasks in one batch: softcue's methods against its own bare encoder on the same rows, and PEFT's two ways of doing it."""
+"""Many tasks in one batch: softcue's methods against its own bare encoder on the same rows, and
+PEFT's two ways of doing it.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -40,7 +42,9 @@ def peft_sides(device: str, work: ours.Workload, tasks: int) -> dict[str, Callab
     """PEFT with one LoRA per task: adapter_names in one batch, or a switch between batches of one task."""
     model = peers.open_peer("minilm", "lora", work, device)
     names = ["default", *(f"task{i}" for i in range(1, tasks))]
-    config = LoraConfig(task_type="SEQ_CLS", r=peers.RANK, lora_alpha=2 * peers.RANK, target_modules=["query", "value"])
+    config = LoraConfig(
+        task_type="SEQ_CLS", r=peers.RANK, lora_alpha=2 * peers.RANK, target_modules=["query", "value"]
+    )
     for name in names[1:]:
         model.add_adapter(name, config)
     model.to(device).eval()
@@ -77,13 +81,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for method in METHODS:
         for tasks in counts:
             taken, bare = times[f"{method} {tasks}"], times[f"bare {method} {tasks}"]
-            row = {"side": method, "tasks": tasks, "ms": 1e3 * taken.median / FORWARDS, "spread": taken.spread}
+            row = {
+                "side": method,
+                "tasks": tasks,
+                "ms": 1e3 * taken.median / FORWARDS,
+                "spread": taken.spread,
+            }
             rows.append({**row, "x bare encoder": taken.over(bare)})
     for way in ("adapter_names", "switching"):
         for tasks in counts:
             taken = times[f"PEFT {way} {tasks}"]
             ratio = FORWARDS * taken.over(times[f"lora {tasks}"])
-            rows.append({"side": f"PEFT {way}", "tasks": tasks, "ms": 1e3 * taken.median, "spread": taken.spread, "x softcue LoRA": ratio})
+            rows.append(
+                {
+                    "side": f"PEFT {way}",
+                    "tasks": tasks,
+                    "ms": 1e3 * taken.median,
+                    "spread": taken.spread,
+                    "x softcue LoRA": ratio,
+                }
+            )
     write("mixed", rows, options)
 
 

@@ -55,8 +55,13 @@ class Workload:
         return [ordered[at : at + BATCH] for at in range(0, len(ordered), BATCH)]
 
     def parts(self, count: int, size: int) -> "list[Workload]":
-        """The same task in `count` parts of `size` items one after another, from the start again where they end."""
-        return [replace(self, items=[self.items[(i * size + j) % len(self.items)] for j in range(size)]) for i in range(count)]
+        """The same task in `count` parts of `size` items one after another, from the start
+        again where they end.
+        """
+        return [
+            replace(self, items=[self.items[(i * size + j) % len(self.items)] for j in range(size)])
+            for i in range(count)
+        ]
 
     @property
     def rows(self) -> int:
@@ -66,7 +71,9 @@ class Workload:
 
 @cache
 def backbone(size: str, device: str = "cpu") -> Base:
-    """MiniLM, or a model of bert-base's or roberta-large's sizes with random weights behind MiniLM's tokenizer."""
+    """MiniLM, or a model of bert-base's or roberta-large's sizes with random weights behind
+    MiniLM's tokenizer.
+    """
     base = open_base("minilm", device=device)
     if size == "minilm":
         return base
@@ -79,11 +86,18 @@ def random_checkpoint(size: str) -> Path:
     folder = Path(tempfile.gettempdir()) / f"softcue-benchmark-{size}"
     if not (folder / "model.safetensors").is_file():
         torch.manual_seed(0)
-        large: dict[str, Any] = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+        large: dict[str, Any] = {
+            "hidden_size": 1024,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 16,
+            "intermediate_size": 4096,
+        }
         model = (
             BertModel(BertConfig())
             if size == "bert-base"
-            else RobertaModel(RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, **large))
+            else RobertaModel(
+                RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, **large)
+            )
         )
         model.save_pretrained(folder)
     return folder
@@ -96,11 +110,15 @@ def workload(task: str, examples: int) -> Workload:
     if root is None:
         raise SystemExit("set SOFTCUE_DATA to the folder that holds sst2, mrpc, conll2003 and atis_intent")
     data = open_data(task, data_root=Path(root), limit={"train": examples}, splits=("train",))
-    items = make_items(data.splits["train"][:examples], backbone("minilm").text, Reading(data.kind, data.labels, LIMIT))
+    items = make_items(
+        data.splits["train"][:examples], backbone("minilm").text, Reading(data.kind, data.labels, LIMIT)
+    )
     return Workload(task, data.kind, data.labels, data.pair, items)
 
 
-def model_of(base: Base, method: str, work: Workload, pooling: str, adapters: int = 1, **settings: Any) -> Model:
+def model_of(
+    base: Base, method: str, work: Workload, pooling: str, adapters: int = 1, **settings: Any
+) -> Model:
     """A fresh model of one method; pooling "pooler" is what transformers' own classifiers compute."""
     torch.manual_seed(0)
     encoder, slots = base.backbone.encoder, base.text.slots(work.pair)
@@ -113,7 +131,9 @@ def model_of(base: Base, method: str, work: Workload, pooling: str, adapters: in
 
 
 def training(base: Base, method: str, work: Workload, pooling: str = "pooler") -> Step:
-    """A function that takes one optimiser step a batch, as softcue.training.loop does; "full" unfreezes a copy of the encoder."""
+    """A function that takes one optimiser step a batch, as softcue.training.loop does; "full"
+    unfreezes a copy of the encoder.
+    """
     if method == "full":
         encoder = backbone_copy(base)
         model = model_of(Base(replace(base.backbone, encoder=encoder), base.text), "probe", work, pooling)
@@ -128,8 +148,14 @@ def training(base: Base, method: str, work: Workload, pooling: str = "pooler") -
         model.train()
         for items in batches:
             batch = pack_items(model, items, [0] * len(items))
-            with torch.autocast(model.device.type, torch.bfloat16) if method == "full" and half else nullcontext():
-                losses = seat_losses(model(batch), [target for item in items for target in item.targets], batch.seat, 1)
+            with (
+                torch.autocast(model.device.type, torch.bfloat16)
+                if method == "full" and half
+                else nullcontext()
+            ):
+                losses = seat_losses(
+                    model(batch), [target for item in items for target in item.targets], batch.seat, 1
+                )
             losses.sum().backward()
             optimizer.step(rate, decay, clip, head)
 
@@ -144,14 +170,18 @@ def backbone_copy(base: Base) -> Any:
     return copy.requires_grad_(True)
 
 
-def serving(base: Base, method: str, work: Workload, pooling: str, adapters: int = 1, **settings: Any) -> Model:
+def serving(
+    base: Base, method: str, work: Workload, pooling: str, adapters: int = 1, **settings: Any
+) -> Model:
     """A model as Predictor makes it."""
     model = model_of(base, method, work, pooling, adapters, **settings).eval()
     model.serve()
     return model
 
 
-def prediction(base: Base, method: str, work: Workload, pooling: str = "pooler") -> Callable[[Sequence[Item]], list[Tensor]]:
+def prediction(
+    base: Base, method: str, work: Workload, pooling: str = "pooler"
+) -> Callable[[Sequence[Item]], list[Tensor]]:
     """A function that answers items as Predictor does, in batches of its own choice."""
     model = serving(base, method, work, pooling)
     return lambda items: run(model, items, [0] * len(items))

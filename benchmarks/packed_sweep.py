@@ -1,4 +1,6 @@
-"""Twenty PASTA runs on 2,000 rows of sst2: one packed `softcue sweep` against twenty `softcue train` one after another (one round)."""
+"""Twenty PASTA runs on 2,000 rows of sst2: one packed `softcue sweep` against twenty `softcue
+train` one after another (one round).
+"""
 
 import json
 import os
@@ -50,13 +52,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         place = Path(folder)
         (place / "rows").mkdir()
         write_rows(place / "rows", rows)
-        shared = [str(place / "rows"), "--method", "pasta", "--device", options.device, *(["--set", "epochs=2"] if options.quick else [])]
+        shared = [
+            str(place / "rows"),
+            "--method",
+            "pasta",
+            "--device",
+            options.device,
+            *(["--set", "epochs=2"] if options.quick else []),
+        ]
         grid = "rate=" + ",".join(map(str, rates))
-        packed = seconds(["sweep", *shared, "--grid", grid, "--seeds", str(seeds), "--out", str(place / "sweep")], options.threads)
+        packed = seconds(
+            ["sweep", *shared, "--grid", grid, "--seeds", str(seeds), "--out", str(place / "sweep")],
+            options.threads,
+        )
         apart = 0.0
         for rate, seed in product(rates, range(seeds)):
             out = str(place / f"{rate}-{seed}")
-            apart += seconds(["train", *shared, "--set", f"rate={rate}", "--seed", str(seed), "--out", out], options.threads)
+            apart += seconds(
+                ["train", *shared, "--set", f"rate={rate}", "--seed", str(seed), "--out", out],
+                options.threads,
+            )
     result: list[dict[str, Any]] = [
         {
             "runs": len(rates) * seeds,

@@ -1,4 +1,6 @@
-"""The peers' side: transformers and PEFT on the same token ids, as people run them by default and at their best."""
+"""The peers' side: transformers and PEFT on the same token ids, as people run them by default
+and at their best.
+"""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -19,7 +21,9 @@ from softcue.readers.items import Item
 PREFIX, RANK = 16, 8
 
 
-def open_peer(size: str, method: str, work: Workload, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+def open_peer(
+    size: str, method: str, work: Workload, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> Any:
     """A classifier of transformers, with PEFT's adapter unless the method is "full"."""
     folder = find_minilm() if size == "minilm" else random_checkpoint(size)
     torch.manual_seed(0)
@@ -30,7 +34,9 @@ def open_peer(size: str, method: str, work: Workload, device: str = "cpu", dtype
     if method == "prefix":
         return get_peft_model(model, PrefixTuningConfig(task_type=task, num_virtual_tokens=PREFIX))
     if method == "lora":
-        return get_peft_model(model, LoraConfig(task_type=task, r=RANK, lora_alpha=2 * RANK, target_modules=["query", "value"]))
+        return get_peft_model(
+            model, LoraConfig(task_type=task, r=RANK, lora_alpha=2 * RANK, target_modules=["query", "value"])
+        )
     return model
 
 
@@ -43,7 +49,9 @@ def collate(items: Sequence[Item], segments: bool = True, targets: bool = True) 
         "attention_mask": pad_sequence([torch.ones_like(row) for row in token], batch_first=True),
     }
     if segments:
-        batch["token_type_ids"] = pad_sequence([torch.tensor(example.segment) for example in examples], batch_first=True)
+        batch["token_type_ids"] = pad_sequence(
+            [torch.tensor(example.segment) for example in examples], batch_first=True
+        )
     if targets and isinstance(items[0].targets[0], int):
         batch["labels"] = torch.tensor([item.targets[0] for item in items])
     elif targets:
@@ -59,9 +67,12 @@ def there(batch: dict[str, Tensor], device: str) -> dict[str, Tensor]:
 
 
 def training(model: Any, best: bool) -> Callable[[Sequence[Sequence[Item]]], None]:
-    """A function that takes one step a batch: AdamW and a clipped norm, as Trainer does; best: bf16 autocast, given units for it."""
+    """A function that takes one step a batch: AdamW and a clipped norm, as Trainer does; best:
+    bf16 autocast, given units for it.
+    """
     tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(tuned, lr=1e-4, weight_decay=0.0, fused=True)  # the default of transformers' Trainer
+    # the default of transformers' Trainer
+    optimizer = torch.optim.AdamW(tuned, lr=1e-4, weight_decay=0.0, fused=True)
     segments = model.config.type_vocab_size > 1
     device = model.device.type
     half = best and precision(device) == "bfloat16"  # without units bf16 is many times slower than float32
@@ -86,6 +97,9 @@ def prediction(model: Any) -> Callable[[Sequence[Sequence[Item]]], list[Tensor]]
 
     @torch.inference_mode()
     def answers(batches: Sequence[Sequence[Item]]) -> list[Tensor]:
-        return [model(**there(collate(items, segments, targets=False), device)).logits.float().softmax(-1) for items in batches]
+        return [
+            model(**there(collate(items, segments, targets=False), device)).logits.float().softmax(-1)
+            for items in batches
+        ]
 
     return answers

@@ -1,4 +1,6 @@
-"""bfloat16 beside float32: last losses and scores of PASTA, three seeds on three data sets; quality, not time."""
+"""bfloat16 beside float32: last losses and scores of PASTA, three seeds on three data sets;
+quality, not time.
+"""
 
 import statistics
 from collections.abc import Sequence
@@ -25,11 +27,25 @@ def measure(task: str, device: str, precision: str, rows: int, epochs: int) -> d
             losses[prepared.job.seed] = run.history[-1]["loss"]
 
     training = {"epochs": epochs, "patience": 0}
-    adapters = train_jobs([Job(data, "pasta", {}, training, seed) for seed in range(SEEDS)], open_base("minilm", precision, device), note)
+    adapters = train_jobs(
+        [Job(data, "pasta", {}, training, seed) for seed in range(SEEDS)],
+        open_base("minilm", precision, device),
+        note,
+    )
     scores = [adapter.scores[data.metric] for adapter in adapters]
-    row: dict[str, Any] = {"task": task, "precision": precision, "rows": rows, "epochs": epochs, "metric": data.metric}
+    row: dict[str, Any] = {
+        "task": task,
+        "precision": precision,
+        "rows": rows,
+        "epochs": epochs,
+        "metric": data.metric,
+    }
     for name, values in (("loss", list(losses.values())), ("score", scores)):
-        row |= {name: statistics.mean(values), f"{name}, deviation": statistics.stdev(values), f"{name}, by seed": values}
+        row |= {
+            name: statistics.mean(values),
+            f"{name}, deviation": statistics.stdev(values),
+            f"{name}, by seed": values,
+        }
     return row
 
 
@@ -41,10 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows, epochs = (QUICK_ROWS, QUICK_EPOCHS) if options.quick else (ROWS, EPOCHS)
     found = []
     for task in TASKS:
-        exact, low = (measure(task, options.device, precision, rows, epochs) for precision in ("float32", "bfloat16"))
+        exact, low = (
+            measure(task, options.device, precision, rows, epochs) for precision in ("float32", "bfloat16")
+        )
         for name in ("loss", "score"):
             spread = max(exact[f"{name}, deviation"], low[f"{name}, deviation"])
-            low[f"{name}, from float32"] = (low[name] - exact[name]) / spread if spread else 0.0  # in deviations
+            # in deviations
+            low[f"{name}, from float32"] = (low[name] - exact[name]) / spread if spread else 0.0
         found += [exact, low]
     write("precision", found, options)
 

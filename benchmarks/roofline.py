@@ -1,4 +1,6 @@
-"""The roofline: the encoder's matrix products alone, and the fraction of their speed that training and inference reach."""
+"""The roofline: the encoder's matrix products alone, and the fraction of their speed that
+training and inference reach.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,12 +21,21 @@ RUNS = (("minilm", "sst2"), ("minilm", "mrpc"), ("minilm", "atis_intent"), ("ber
 
 
 def products(base: Base, batches: Sequence[Sequence[Item]], backward: bool) -> Callable[[], None]:
-    """Every matrix product of every layer on the batches' rows: linear maps, and attention's in the encoder's own buckets."""
-    maps = [module for layer in base.backbone.encoder.layers for module in layer.modules() if isinstance(module, Linear)]
+    """Every matrix product of every layer on the batches' rows: linear maps, and attention's in
+    the encoder's own buckets.
+    """
+    maps = [
+        module
+        for layer in base.backbone.encoder.layers
+        for module in layer.modules()
+        if isinstance(module, Linear)
+    ]
     dims, dtype, device = base.backbone.encoder.dims, maps[0].weight.dtype, maps[0].weight.device
     counts = [sum(item.rows for item in batch) for batch in batches]
     widths = {width for linear in maps for width in linear.weight.shape}
-    operand = {(rows, width): torch.randn(rows, width).to(device, dtype) for rows in counts for width in widths}
+    operand = {
+        (rows, width): torch.randn(rows, width).to(device, dtype) for rows in counts for width in widths
+    }
     layouts = [Layout(pack([item.examples[0] for item in batch])) for batch in batches]
     shapes = [(len(bucket.row), bucket.row.shape[1]) for layout in layouts for bucket in layout.buckets]
     wide = {(b, t): torch.randn(b, dims.heads, t, dims.head).to(device, dtype) for b, t in shapes}
@@ -35,7 +46,8 @@ def products(base: Base, batches: Sequence[Sequence[Item]], backward: bool) -> C
         for rows in counts:
             for linear in maps:
                 outputs, inputs = linear.weight.shape
-                linear(operand[rows, inputs])  # laid out beforehand, as in the encoder: the quickest product there is
+                # laid out beforehand, as in the encoder: the quickest product there is
+                linear(operand[rows, inputs])
                 if backward:
                     linear.back(operand[rows, outputs])
         for shape in shapes * dims.layers:
@@ -47,11 +59,14 @@ def products(base: Base, batches: Sequence[Sequence[Item]], backward: bool) -> C
 
 
 def measure(size: str, task: str, options: Options) -> list[dict[str, Any]]:
-    """PASTA's training and inference beside their products; mean pooling, which reads every row of the last layer."""
+    """PASTA's training and inference beside their products; mean pooling, which reads every row
+    of the last layer.
+    """
     work = ours.workload(task, 2 * ours.BATCH if options.quick or size != "minilm" else 8 * ours.BATCH)
     base, batches = ours.backbone(size, options.device), work.random
     train, answer = ours.training(base, "pasta", work, "mean"), ours.prediction(base, "pasta", work, "mean")
-    budgeted = [[work.items[i] for i in numbers] for numbers in token_batches(work.items, ROWS)]  # as inference forms them
+    # as inference forms them
+    budgeted = [[work.items[i] for i in numbers] for numbers in token_batches(work.items, ROWS)]
     sides = {
         "training": lambda: train(batches),
         "its products": products(base, batches, True),

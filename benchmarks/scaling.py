@@ -16,10 +16,16 @@ PREFIXES = (4, 16, 64, 128)
 ADAPTERS = (1, 10, 100, 1000, 10_000)
 
 
-def forward(base: Base, work: ours.Workload, method: str, sizes: dict[str, int], settings: dict[str, Any]) -> Callable[[], Any]:
+def forward(
+    base: Base, work: ours.Workload, method: str, sizes: dict[str, int], settings: dict[str, Any]
+) -> Callable[[], Any]:
     """A forward over `batch` texts of `length` tokens, spread over all adapters."""
     model = ours.serving(base, method, work, "mean", sizes.get("adapters", 1), **settings)
-    length, batch, adapters = min(sizes["length"], 512 - model.mixture.cue_of(0).shift), sizes["batch"], sizes.get("adapters", 1)
+    length, batch, adapters = (
+        min(sizes["length"], 512 - model.mixture.cue_of(0).shift),
+        sizes["batch"],
+        sizes.get("adapters", 1),
+    )
     generator = torch.Generator().manual_seed(0)
     token = torch.randint(1000, 30000, (batch, length), generator=generator).tolist()
     examples = [Example(row, [0] * length, (0, length - 1)) for row in token]
@@ -59,7 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 taken = times[str(value)]
                 ms, rows_in = 1e3 * taken.median, texts * given["length"]
                 rows.append(
-                    {"method": method, "axis": axis, "value": value, "ms": ms, "us a token": 1e3 * ms / rows_in, "spread": taken.spread}
+                    {
+                        "method": method,
+                        "axis": axis,
+                        "value": value,
+                        "ms": ms,
+                        "us a token": 1e3 * ms / rows_in,
+                        "spread": taken.spread,
+                    }
                 )
     write("scaling", rows, options)
 

@@ -1,9 +1,10 @@
-"""Training examples per second: softcue's methods against PEFT and transformers, by default and at their best.
+"""Training examples per second: softcue's methods against PEFT and transformers, by default and
+at their best.
 
-Each pair takes the same batches: random ones against the default, texts of similar length together (our group_by_length)
-against the best. Each method has a process of its own, as in use. Every round has batches of its own, as an epoch has; before the
-rounds come some that do not count, for what the first hundred batches make torch keep (memory, kernels for shapes) is no cost of
-an epoch.
+Each pair takes the same batches: random ones against the default, texts of similar length together (our
+group_by_length) against the best. Each method has a process of its own, as in use. Every round has batches of
+its own, as an epoch has; before the rounds come some that do not count, for what the first hundred batches
+make torch keep (memory, kernels for shapes) is no cost of an epoch.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,15 @@ from typing import Any
 from benchmarks import ours, peers
 from benchmarks.common import Options, Turn, in_turn, paired, read_options, write
 
-RIVAL = {"pasta": "prefix", "stp": "prefix", "spt": "prefix", "apt": "prefix", "ptuning": "prefix", "lora": "lora", "full": "full"}
+RIVAL = {
+    "pasta": "prefix",
+    "stp": "prefix",
+    "spt": "prefix",
+    "apt": "prefix",
+    "ptuning": "prefix",
+    "lora": "lora",
+    "full": "full",
+}
 RUNS = (  # backbone, task, methods
     ("minilm", "sst2", ("pasta", "spt", "apt", "lora", "full")),
     ("minilm", "mrpc", ("pasta", "spt", "apt", "lora", "full")),
@@ -21,7 +30,10 @@ RUNS = (  # backbone, task, methods
     ("minilm", "atis_intent", ("pasta",)),
     ("bert-base", "sst2", ("pasta", "full")),
 )
-LARGE = (("bert-base", "sst2", ("pasta", "spt", "apt", "lora", "full")), ("roberta-large", "sst2", ("pasta", "spt", "apt", "lora", "full")))
+LARGE = (
+    ("bert-base", "sst2", ("pasta", "spt", "apt", "lora", "full")),
+    ("roberta-large", "sst2", ("pasta", "spt", "apt", "lora", "full")),
+)
 BEFORE = {
     "bfloat16": 8,
     "float32": 1,
@@ -60,25 +72,43 @@ def measure(size: str, task: str, methods: Sequence[str], options: Options) -> l
         if side in own:
             rival, alike = RIVAL[own[side][1]], times[f"{side}, by length"]
             row |= {"by length, examples/s": examples / alike.median, "rival": rival}
-            row |= {"x default": times[f"{rival}, default"].over(taken), "x best": times[f"{rival}, best"].over(alike)}
+            row |= {
+                "x default": times[f"{rival}, default"].over(taken),
+                "x best": times[f"{rival}, best"].over(alike),
+            }
             row["x full default"] = times["full, default"].over(taken)
         rows.append(row)
     return rows
 
 
-def open_own(size: str, method: str, pooling: str, device: str, task: str, examples: int, before: int, count: int) -> tuple[Turn, Turn]:
-    """Our steps on `count` parts of the task, those that do not count behind them: batches as they come, and by length."""
+def open_own(
+    size: str, method: str, pooling: str, device: str, task: str, examples: int, before: int, count: int
+) -> tuple[Turn, Turn]:
+    """Our steps on `count` parts of the task, those that do not count behind them: batches as
+    they come, and by length.
+    """
     work = ours.workload(task, examples * count)
-    run, parts = ours.training(ours.backbone(size, device), method, work, pooling), work.parts(count, examples)
-    return open_side(run, [part.random for part in parts], before), open_side(run, [part.sorted for part in parts], before)
+    run, parts = (
+        ours.training(ours.backbone(size, device), method, work, pooling),
+        work.parts(count, examples),
+    )
+    return open_side(run, [part.random for part in parts], before), open_side(
+        run, [part.sorted for part in parts], before
+    )
 
 
-def open_rival(size: str, rival: str, device: str, task: str, examples: int, before: int, count: int) -> tuple[Turn, Turn]:
+def open_rival(
+    size: str, rival: str, device: str, task: str, examples: int, before: int, count: int
+) -> tuple[Turn, Turn]:
     """A rival's steps on the same parts: by default, and at its best."""
     work = ours.workload(task, examples * count)
-    default, best = (peers.training(peers.open_peer(size, rival, work, device), best) for best in (False, True))
+    default, best = (
+        peers.training(peers.open_peer(size, rival, work, device), best) for best in (False, True)
+    )
     parts = work.parts(count, examples)
-    return in_turn(default, [part.random for part in parts[before:]]), open_side(best, [part.sorted for part in parts], before)
+    return in_turn(default, [part.random for part in parts[before:]]), open_side(
+        best, [part.sorted for part in parts], before
+    )
 
 
 def open_side(run: ours.Step, parts: Sequence[ours.Batches], before: int) -> Turn:

@@ -1,10 +1,12 @@
-"""Checks the shipped presets on data sets that no preset was chosen on: every method as `softcue train` runs it with no flags.
+"""Checks the shipped presets on data sets that no preset was chosen on: every method as
+`softcue train` runs it with no flags.
 
     python -m scripts.check_presets --data-root DATA            # hours; the same command goes on after a kill
     python -m scripts.check_presets --data-root DATA --sets cola,gum --methods pasta,full
 
-At most 2,000 training rows, three seeds (packed in one loop), a tenth of train selects, and the rows reported choose nothing.
-Writes a JSON for each data set to OUT; `python -m scripts.presets_page` makes docs/presets.md of them.
+At most 2,000 training rows, three seeds (packed in one loop), a tenth of train selects, and the rows reported
+choose nothing. Writes a JSON for each data set to OUT; `python -m scripts.presets_page` makes docs/presets.md
+of them.
 """
 
 import argparse
@@ -46,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, train, write."""
     sets = [name for names in HELD_BACK.values() for name in names]
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data-root", type=Path, required=True, help="folder with a folder for each data set")
+    parser.add_argument(
+        "--data-root", type=Path, required=True, help="folder with a folder for each data set"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of a JSON for each data set")
     parser.add_argument("--sets", default=",".join(sets), help="names with commas between")
     parser.add_argument("--methods", default=",".join(METHODS), help="names with commas between")
@@ -59,7 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         base = open_base(given.backbone)
         for name in given.sets.split(","):
             data = open_data(name, data_root=given.data_root, limit={"train": given.rows})
-            check(data, given.methods.split(","), range(given.seeds), base, given.out / f"{name}-{given.rows}.json")
+            check(
+                data,
+                given.methods.split(","),
+                range(given.seeds),
+                base,
+                given.out / f"{name}-{given.rows}.json",
+            )
     except SoftcueError as error:
         sys.exit(f"check_presets: {error}")
 
@@ -68,7 +78,10 @@ def check(data: Data, methods: Sequence[str], seeds: Sequence[int], base: Base, 
     """Train and score what `file` does not hold yet, and write it after each method."""
     selection = select(data, 0, from_train=True)
     held = read_json(file, SoftcueError)["table"] if file.exists() else {}
-    table = {MAJORITY: summary(Row(MAJORITY, [majority(data, seed, base.text) for seed in seeds]), data.metrics), **held}
+    table = {
+        MAJORITY: summary(Row(MAJORITY, [majority(data, seed, base.text) for seed in seeds]), data.metrics),
+        **held,
+    }
     for method in methods:
         jobs = [Job(data, method, seed=seed, from_train=True) for seed in seeds]
         made_with = hashlib.sha256(json.dumps(identity(jobs, base)).encode()).hexdigest()
@@ -78,7 +91,10 @@ def check(data: Data, methods: Sequence[str], seeds: Sequence[int], base: Base, 
         scores = train(jobs, base)
         here, settled = machine(OPTIONS), preset(method, data.kind, len(selection.train), {})
         table[method] = {
-            **summary(Row(method, [{name: float(own[name]) for name in data.metrics} for own in scores]), data.metrics),
+            **summary(
+                Row(method, [{name: float(own[name]) for name in data.metrics} for own in scores]),
+                data.metrics,
+            ),
             "config": preset_config(method, data.kind),
             "rate": settled.rate,
             "head_rate": settled.head_rate,
@@ -89,12 +105,19 @@ def check(data: Data, methods: Sequence[str], seeds: Sequence[int], base: Base, 
             "made_with": made_with,
         }
         told = table[method]["scores"][data.metric]
-        print(f"{data.name} {method}: {data.metric} {told['mean']:.4f}, {table[method]['seconds']:.0f} s", flush=True)
+        print(
+            f"{data.name} {method}: {data.metric} {told['mean']:.4f}, {table[method]['seconds']:.0f} s",
+            flush=True,
+        )
         result = {
             "data": data.name,
             "kind": data.kind,
             "metrics": list(data.metrics),
-            "rows": {"train": len(selection.train), "selection": len(selection.select), "reported": len(selection.report)},
+            "rows": {
+                "train": len(selection.train),
+                "selection": len(selection.select),
+                "reported": len(selection.report),
+            },
             "measured": selection.measured,
             "machine": here,
             "table": {name: table[name] for name in (MAJORITY, *METHODS) if name in table},

@@ -1,11 +1,14 @@
-"""Finds the learning rate of each method's preset, by kind and size of data, with packed sweeps over a development half of the data sets.
+"""Finds the learning rate of each method's preset, by kind and size of data, with packed sweeps
+over a development half of the data sets.
 
-    python scripts/find_presets.py --data-root DATA --out found            # hours; the same command goes on after a kill
-    python scripts/find_presets.py --data-root DATA --out found --quick    # minutes; shows that it works, finds nothing
+    python scripts/find_presets.py --data-root DATA --out found            # hours; the same command goes on
+    after a kill
+    python scripts/find_presets.py --data-root DATA --out found --quick    # minutes; shows that it works,
+    finds nothing
 
-Writes OUT/presets.toml and OUT/presets.json (commands and every score), which can take the places of the two files in softcue/. What
-softcue/presets.json has of other methods and kinds stays. The sets of HELD_BACK are for checking what was found
-(scripts/check_presets.py), and are never read here.
+Writes OUT/presets.toml and OUT/presets.json (commands and every score), which can take the places of the two
+files in softcue/. What softcue/presets.json has of other methods and kinds stays. The sets of HELD_BACK are
+for checking what was found (scripts/check_presets.py), and are never read here.
 """
 
 import argparse
@@ -29,10 +32,12 @@ from softcue.studies.sweep import sweep
 from softcue.studies.table import file_name
 from softcue.training.settings import SMALL, preset
 
-DEVELOPMENT: dict[str, dict[str, tuple[str, ...]]] = {  # by kind and size; sets of long texts are left out, for their hours
+# by kind and size; sets of long texts are left out, for their hours
+DEVELOPMENT: dict[str, dict[str, tuple[str, ...]]] = {
     "classify": {"large": ("sst2", "atis_intent"), "small": ("sst2",)},
     "tag": {"large": ("mit_movie", "atis_slots"), "small": ("conll04",)},
-    "score": {"large": ("stsb",), "small": ("stsb",)},  # the only one of its kind: found here, it cannot be checked on another
+    # the only one of its kind: found here, it cannot be checked on another
+    "score": {"large": ("stsb",), "small": ("stsb",)},
     "choice": {"small": ("copa_mc",)},  # likewise
 }
 HELD_BACK = {"classify": ("cola", "qqp", "clinc150"), "tag": ("conll2003", "wnut17", "gum")}
@@ -49,8 +54,12 @@ NOISE = {"large": 0.01, "small": 0.03}  # differences that one seed on 200 or 40
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, find, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data-root", type=Path, required=True, help="folder with a folder for each data set")
-    parser.add_argument("--out", type=Path, required=True, help="folder of what is found, and of finished runs")
+    parser.add_argument(
+        "--data-root", type=Path, required=True, help="folder with a folder for each data set"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of what is found, and of finished runs"
+    )
     parser.add_argument("--backbone", default="minilm")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--methods", default=",".join(METHODS), help="names with commas between")
@@ -60,9 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     unknown = sorted(set(given.kinds.split(",")) - set(DEVELOPMENT))
     if unknown:
-        sys.exit(f"find_presets: kind {', '.join(unknown)} is unknown; expected some of {', '.join(DEVELOPMENT)}")
+        sys.exit(
+            f"find_presets: kind {', '.join(unknown)} is unknown; expected some of {', '.join(DEVELOPMENT)}"
+        )
     told = {str(given.data_root): "DATA", str(given.out): "FOUND"}
-    command = shlex.join(["python", "scripts/find_presets.py", *(told.get(word, word) for word in arguments or sys.argv[1:])])
+    command = shlex.join(
+        ["python", "scripts/find_presets.py", *(told.get(word, word) for word in arguments or sys.argv[1:])]
+    )
     try:
         base, found = open_base(given.backbone, given.precision), earlier(given.out)
         for method in given.methods.split(","):
@@ -70,7 +83,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for size, (rows, epochs) in (QUICK if given.quick else SIZES).items():
                     sets = DEVELOPMENT[kind].get(size, ())[: 1 if given.quick else None]
                     if sets:
-                        one = find(method, kind, size, sets, rows, epochs, given.seeds, base, given.data_root, given.out)
+                        one = find(
+                            method,
+                            kind,
+                            size,
+                            sets,
+                            rows,
+                            epochs,
+                            given.seeds,
+                            base,
+                            given.data_root,
+                            given.out,
+                        )
                         found[method, kind, size] = {**one, "command": command}
                         save(found, base, given.out)
     except SoftcueError as error:
@@ -81,13 +105,28 @@ def earlier(out: Path) -> dict[Key, dict[str, Any]]:
     """What OUT, or else what is shipped, has already."""
     shipped = Path(str(files("softcue").joinpath("presets.json")))
     file = out / "presets.json" if (out / "presets.json").exists() else shipped
-    return {(one["method"], one["kind"], one["size"]): one for one in read_json(file, SoftcueError)["found"]} if file.exists() else {}
+    return (
+        {(one["method"], one["kind"], one["size"]): one for one in read_json(file, SoftcueError)["found"]}
+        if file.exists()
+        else {}
+    )
 
 
 def find(
-    method: str, kind: str, size: str, sets: Sequence[str], rows: int, epochs: int, seeds: int, base: Base, root: Path, out: Path
+    method: str,
+    kind: str,
+    size: str,
+    sets: Sequence[str],
+    rows: int,
+    epochs: int,
+    seeds: int,
+    base: Base,
+    root: Path,
+    out: Path,
 ) -> dict[str, Any]:
-    """The best rate over `sets`, and the scores of all that were tried; where the best is an end, some beyond it are tried too."""
+    """The best rate over `sets`, and the scores of all that were tried; where the best is an
+    end, some beyond it are tried too.
+    """
     usual = preset(method, "", rows, {}).rate  # the method's own, whatever its tables by kind say
     rates = [float(f"{usual * factor:.4g}") for factor in FACTORS]
     scores: dict[float, dict[str, float]] = {}
@@ -95,24 +134,52 @@ def find(
         place = out / "sweeps" / file_name(f"{method}-{kind}-{size}-from-{rates[0]:g}")
         with sweep_board() as watch:
             result = sweep(
-                list(sets), [method], place, grid={"rate": rates}, seeds=seeds, backbone=base, settings={"epochs": epochs, "patience": 0},
-                root=root, rows=rows, watch=watch, say=lambda line: print(line, file=sys.stderr),
-            )  # fmt: skip
+                list(sets),
+                [method],
+                place,
+                grid={"rate": rates},
+                seeds=seeds,
+                backbone=base,
+                settings={"epochs": epochs, "patience": 0},
+                root=root,
+                rows=rows,
+                watch=watch,
+                say=lambda line: print(line, file=sys.stderr),
+            )
         for own in result["data"]:
             for row in own["table"]:
-                scores.setdefault(row["rate"], {})[own["data"]] = float("-inf") if row["mean"] is None else row["mean"]
+                scores.setdefault(row["rate"], {})[own["data"]] = (
+                    float("-inf") if row["mean"] is None else row["mean"]
+                )
         rates = beyond(scores)
     best = best_rate(scores, usual, NOISE[size])
-    print(f"{method} {kind} {size}: rate {best:g}, {mean(scores[best].values()):.4f} on {', '.join(sets)}", flush=True)
+    print(
+        f"{method} {kind} {size}: rate {best:g}, {mean(scores[best].values()):.4f} on {', '.join(sets)}",
+        flush=True,
+    )
     table = [
-        {"rate": rate, "mean": finite(mean(by_set.values())), "by_set": {k: finite(v) for k, v in by_set.items()}}
+        {
+            "rate": rate,
+            "mean": finite(mean(by_set.values())),
+            "by_set": {k: finite(v) for k, v in by_set.items()},
+        }
         for rate, by_set in sorted(scores.items())
     ]
-    return {"method": method, "kind": kind, "size": size, "rows": rows, "epochs": epochs, "rate": best, "tried": table}
+    return {
+        "method": method,
+        "kind": kind,
+        "size": size,
+        "rows": rows,
+        "epochs": epochs,
+        "rate": best,
+        "tried": table,
+    }
 
 
 def best_rate(scores: Mapping[float, Mapping[str, float]], usual: float, noise: float) -> float:
-    """Of those whose mean over data sets is the best or within `noise` of it, the one nearest to the usual rate."""
+    """Of those whose mean over data sets is the best or within `noise` of it, the one nearest
+    to the usual rate.
+    """
     means = {rate: mean(by_set.values()) for rate, by_set in scores.items()}
     good = [rate for rate in sorted(means) if means[rate] >= max(means.values()) - noise]
     return min(good, key=lambda rate: round(abs(math.log(rate / usual)), 6))
@@ -124,7 +191,11 @@ def beyond(scores: Mapping[float, Mapping[str, float]]) -> list[float]:
     best = max(tried, key=lambda rate: mean(scores[rate].values()))
     if len(tried) > len(FACTORS):  # more than a first round
         return []
-    return [float(f"{best * step:.4g}") for step, end in ((BEYOND, tried[-1]), (1 / BEYOND, tried[0])) if best == end]
+    return [
+        float(f"{best * step:.4g}")
+        for step, end in ((BEYOND, tried[-1]), (1 / BEYOND, tried[0]))
+        if best == end
+    ]
 
 
 def finite(value: float) -> float | None:
@@ -147,7 +218,8 @@ def save(found: Mapping[Key, Mapping[str, Any]], base: Base, out: Path) -> None:
 
 
 def with_tables(shipped: str, found: Sequence[Mapping[str, Any]], backbone: str) -> str:
-    """presets.toml with a table for each (method, kind), and one for small data below it, in place of those found before.
+    """presets.toml with a table for each (method, kind), and one for small data below it, in
+    place of those found before.
 
     A table keeps what this script does not find: `head_rate`, `examples` and `length`.
     """
@@ -163,7 +235,11 @@ def with_tables(shipped: str, found: Sequence[Mapping[str, Any]], backbone: str)
                 lines += ["", f"[{name}]", f"rate = {rates[method, kind, size]:g}"]
                 if size == "large":
                     own_table = before.get(method, {}).get(kind, {})
-                    lines += [f"{kept} = {own_table[kept]:_}" for kept in ("head_rate", "examples", "length") if kept in own_table]
+                    lines += [
+                        f"{kept} = {own_table[kept]:_}"
+                        for kept in ("head_rate", "examples", "length")
+                        if kept in own_table
+                    ]
     made = "\n".join([own, "", *lines, ""])
     for (method, kind, size), rate in rates.items():
         assert _rate_of(made, method, kind, size) == rate

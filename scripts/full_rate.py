@@ -1,4 +1,6 @@
-"""Tries learning rates of full fine-tuning on development sets, for its preset: python -m scripts.full_rate --data-root DATA"""
+"""Tries learning rates of full fine-tuning on development sets, for its preset: python -m
+scripts.full_rate --data-root DATA
+"""
 
 import argparse
 import json
@@ -19,7 +21,9 @@ RESULT = RESULTS / "full_rate.json"
 def main() -> None:
     """One seed, a tenth of train selects; each run is a training of its own."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data-root", type=Path, required=True, help="folder with a folder for each data set")
+    parser.add_argument(
+        "--data-root", type=Path, required=True, help="folder with a folder for each data set"
+    )
     given = parser.parse_args()
     base, (rows, epochs) = open_base("minilm"), SIZES["large"]
     table = []

@@ -1,6 +1,7 @@
 """Writes the bundled help-desk set: messages with an intent, an urgency, duplicate pairs and entities.
 
-Run `python scripts/make_helpdesk.py` to write softcue/data/helpdesk again; the same templates give the same bytes.
+Run `python scripts/make_helpdesk.py` to write softcue/data/helpdesk again; the same templates give the same
+bytes.
 """
 
 import json
@@ -28,7 +29,15 @@ POINTS = {
     "tone": (-0.3, 0.0, 0.5),
 }
 NOISE = 0.25  # deviation of the urgency, in points: two people would not agree to the decimal
-TAGS = {"PRODUCT": "PRODUCT", "PERSON": "PERSON", "DATE": "DATE", "WHEN": "DATE", "VERSION": "VERSION", "ERROR": "ERROR", "ORDER": "ORDER"}
+TAGS = {
+    "PRODUCT": "PRODUCT",
+    "PERSON": "PERSON",
+    "DATE": "DATE",
+    "WHEN": "DATE",
+    "VERSION": "VERSION",
+    "ERROR": "ERROR",
+    "ORDER": "ORDER",
+}
 
 Fillers = Mapping[str, list[str]]
 Record = dict[str, Any]
@@ -63,7 +72,10 @@ def mistype(word: str, draw: random.Random) -> str:
 
 def roughen(text: str, draw: random.Random) -> str:
     """The text as people type it: some slips, now and then no capitals or no apostrophes."""
-    words = [mistype(word, draw) if word.isalpha() and len(word) > 4 and draw.random() < 0.02 else word for word in text.split(" ")]
+    words = [
+        mistype(word, draw) if word.isalpha() and len(word) > 4 and draw.random() < 0.02 else word
+        for word in text.split(" ")
+    ]
     text = " ".join(words)
     if draw.random() < 0.12:
         text = text.lower()
@@ -72,7 +84,9 @@ def roughen(text: str, draw: random.Random) -> str:
 
 def frame(parts: list[str], slots: Record, draw: random.Random) -> str:
     """Sentences between a greeting and a closing, either of which may be empty."""
-    opener, closer = (fill(draw.choice(slots["frame"][name]), slots["fillers"], draw) for name in ("opener", "closer"))
+    opener, closer = (
+        fill(draw.choice(slots["frame"][name]), slots["fillers"], draw) for name in ("opener", "closer")
+    )
     return roughen(" ".join(part for part in (opener, *parts, closer) if part), draw)
 
 
@@ -91,7 +105,9 @@ def intent(split: str, draw: random.Random) -> Iterator[Record]:
 
 
 def urgency(split: str, draw: random.Random) -> Iterator[Record]:
-    """A problem and the facts that say how urgent it is; the label is the sum of the facts' points, from 0 to 10."""
+    """A problem and the facts that say how urgent it is; the label is the sum of the facts'
+    points, from 0 to 10.
+    """
     table, slots = load("urgency"), load("slots")
     while True:
         facts, score = [], 0.6
@@ -110,11 +126,19 @@ def urgency(split: str, draw: random.Random) -> Iterator[Record]:
 
 
 def duplicates(split: str, draw: random.Random) -> Iterator[Record]:
-    """Two messages about one issue, or about two issues; half of the latter share their subject and many words."""
+    """Two messages about one issue, or about two issues; half of the latter share their subject
+    and many words.
+    """
     groups, slots = load("duplicates")[split], load("slots")
     same = [pair for group in groups for issue in group for pair in combinations(issue, 2)]
     near = [(a, b) for group in groups for one, two in combinations(group, 2) for a in one for b in two]
-    far = [(a, b) for one, two in combinations(groups, 2) for first in one for second in two for a, b in zip(first, second, strict=True)]
+    far = [
+        (a, b)
+        for one, two in combinations(groups, 2)
+        for first in one
+        for second in two
+        for a, b in zip(first, second, strict=True)
+    ]
     for pairs in (same, near, far):
         draw.shuffle(pairs)
     for turn in range(sys.maxsize):
@@ -139,7 +163,10 @@ def entities(split: str, draw: random.Random) -> Iterator[Record]:
             for at, piece in enumerate(_slot.split(choose(template, draw))):
                 words = _token.findall(piece) if at % 2 == 0 else draw.choice(fillers[piece]).split(" ")
                 marked = at % 2 == 1 and piece in TAGS
-                tokens += [mistype(word, draw) if at % 2 == 0 and len(word) > 5 and draw.random() < 0.02 else word for word in words]
+                tokens += [
+                    mistype(word, draw) if at % 2 == 0 and len(word) > 5 and draw.random() < 0.02 else word
+                    for word in words
+                ]
                 tags += [f"{'I' if i else 'B'}-{TAGS[piece]}" if marked else "O" for i in range(len(words))]
         if draw.random() < 0.12:
             tokens = [token.lower() for token in tokens]
@@ -172,7 +199,10 @@ def write(folder: Path) -> None:
     for task, sizes in SIZES.items():
         (folder / task).mkdir(parents=True, exist_ok=True)
         for split in sizes:
-            lines = [json.dumps(record, ensure_ascii=False, separators=(", ", ": ")) + "\n" for record in records(task, split)]
+            lines = [
+                json.dumps(record, ensure_ascii=False, separators=(", ", ": ")) + "\n"
+                for record in records(task, split)
+            ]
             (folder / task / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")
 
 

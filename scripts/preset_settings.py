@@ -1,10 +1,13 @@
-"""Tries settings that no sweep over rates finds - prefix length, the head's part of the rate, LoRA's rate for tags - on development sets.
+"""Tries settings that no sweep over rates finds - prefix length, the head's part of the rate,
+LoRA's rate for tags - on development sets.
 
-    python -m scripts.preset_settings --data-root DATA            # hours; the same command goes on after a kill
+    python -m scripts.preset_settings --data-root DATA            # hours; the same command goes on after a
+    kill
 
-At most 2,000 training rows (sst2_small: 400), the preset's number of examples, a tenth of train selects the step. What is compared
-is the score of the test rows, which in a development set are free to choose with, and are up to ten times as many as select. Writes a
-JSON to OUT; `python -m scripts.presets_page` shows it. The step with the best score is kept (`tolerance` 0), as it was when this began.
+At most 2,000 training rows (sst2_small: 400), the preset's number of examples, a tenth of train selects the
+step. What is compared is the score of the test rows, which in a development set are free to choose with, and
+are up to ten times as many as select. Writes a JSON to OUT; `python -m scripts.presets_page` shows it. The
+step with the best score is kept (`tolerance` 0), as it was when this began.
 """
 
 import argparse
@@ -30,7 +33,10 @@ from softcue.training.job import Job, method_class
 from softcue.training.settings import split_settings
 
 Settings = Mapping[str, Any]
-LORA: tuple[tuple[str, Settings], ...] = (("lora", {"rate": 0.004, "head_rate": 1.0}), ("lora", {"rate": 0.009, "head_rate": 1.0}))
+LORA: tuple[tuple[str, Settings], ...] = (
+    ("lora", {"rate": 0.004, "head_rate": 1.0}),
+    ("lora", {"rate": 0.009, "head_rate": 1.0}),
+)
 TAGS: tuple[tuple[str, Settings], ...] = (
     (FULL, {}),
     ("spt", {"length": 16, "rate": 0.09, "head_rate": 1.0}),
@@ -66,20 +72,33 @@ KEPT = "Other"  # the one type that is left of the tags in "sparse": most senten
 def main() -> None:
     """Read the command line, train, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data-root", type=Path, required=True, help="folder with a folder for each data set")
-    parser.add_argument("--out", type=Path, default=RESULTS / "settings", help="folder of a JSON for each data set")
+    parser.add_argument(
+        "--data-root", type=Path, required=True, help="folder with a folder for each data set"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS / "settings", help="folder of a JSON for each data set"
+    )
     parser.add_argument("--sets", default=",".join(TRIED), help="names with commas between")
     given = parser.parse_args()
     unknown = sorted(set(given.sets.split(",")) - set(TRIED))
     if unknown:
-        sys.exit(f"preset_settings: {', '.join(unknown)} is not a set to choose with; expected some of {', '.join(TRIED)}")
+        sys.exit(
+            f"preset_settings: {', '.join(unknown)} is not a set to choose with; expected some of "
+            f"{', '.join(TRIED)}"
+        )
     given.out.mkdir(parents=True, exist_ok=True)
     try:
         base = open_base("minilm")
         for name in given.sets.split(","):
             source, rows, seeds, tried = TRIED[name]
             data = open_data(source, data_root=given.data_root, limit={"train": rows})
-            study(sparse(data, KEPT) if name == "sparse" else data, tried, seeds, base, given.out / f"{name}.json")
+            study(
+                sparse(data, KEPT) if name == "sparse" else data,
+                tried,
+                seeds,
+                base,
+                given.out / f"{name}.json",
+            )
     except SoftcueError as error:
         sys.exit(f"preset_settings: {error}")
 
@@ -104,12 +123,30 @@ def study(data: Data, tried: Sequence[tuple[str, Settings]], seeds: int, base: B
         began = time.monotonic()
         own, training = split_settings(None if method == FULL else method_class(method), settings)
         training = {"tolerance": 0.0, **training}
-        scores = train([Job(data, method, own, training, seed, from_train=True) for seed in range(seeds)], base)
+        scores = train(
+            [Job(data, method, own, training, seed, from_train=True) for seed in range(seeds)], base
+        )
         found = [float(own[data.metric]) for own in scores]
         commit = machine(OPTIONS)["commit"]
-        runs.append({"method": method, "settings": dict(settings), "scores": found, "seconds": time.monotonic() - began, "commit": commit})
-        write_file(file, json.dumps({"metric": data.metric, "rows": len(data.splits["train"]), "runs": runs}, indent=1).encode())
-        print(f"{data.name} {method} {settings}: {data.metric} {mean(found):.4f}, {runs[-1]['seconds']:.0f} s", flush=True)
+        runs.append(
+            {
+                "method": method,
+                "settings": dict(settings),
+                "scores": found,
+                "seconds": time.monotonic() - began,
+                "commit": commit,
+            }
+        )
+        write_file(
+            file,
+            json.dumps(
+                {"metric": data.metric, "rows": len(data.splits["train"]), "runs": runs}, indent=1
+            ).encode(),
+        )
+        print(
+            f"{data.name} {method} {settings}: {data.metric} {mean(found):.4f}, {runs[-1]['seconds']:.0f} s",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""What stands behind the presets: tables of all that was tried on development sets, for scripts/presets_page.py."""
+"""What stands behind the presets: tables of all that was tried on development sets, for
+scripts/presets_page.py.
+"""
 
 import csv
 import json
@@ -11,7 +13,11 @@ from scripts.check_presets import METHODS, RESULTS
 from scripts.find_presets import DEVELOPMENT, SIZES
 
 ROOT = RESULTS.parent.parent.parent
-RECONSTRUCTED = {"stp": "stp (reconstruction)", "gpc": "gpc (reconstruction)", "apt": "apt (gates reconstructed)"}
+RECONSTRUCTED = {
+    "stp": "stp (reconstruction)",
+    "gpc": "gpc (reconstruction)",
+    "apt": "apt (gates reconstructed)",
+}
 SWEPT = ("epochs", "rate", "batch")  # columns of a sweep's table that a command names
 
 
@@ -27,11 +33,24 @@ def found_rates() -> str:
     for one in evidence["found"]:
         means = ["diverged" if row["mean"] is None else f"{row['mean']:.3f}" for row in one["tried"]]
         tried = [f"{row['rate']:g}: {told}" for row, told in zip(one["tried"], means, strict=True)]
-        told = [f"**{text}**" if row["rate"] == one["rate"] else text for text, row in zip(tried, one["tried"], strict=True)]
+        told = [
+            f"**{text}**" if row["rate"] == one["rate"] else text
+            for text, row in zip(tried, one["tried"], strict=True)
+        ]
         rows.append(
-            {"method": one["method"], "kind": one["kind"], "size": one["size"], "rate": f"{one['rate']:g}", "scores": ", ".join(told)}
+            {
+                "method": one["method"],
+                "kind": one["kind"],
+                "size": one["size"],
+                "rate": f"{one['rate']:g}",
+                "scores": ", ".join(told),
+            }
         )
-    sets = "; ".join(f"{kind} on {', '.join(names)} ({size})" for kind, sizes in DEVELOPMENT.items() for size, names in sizes.items())
+    sets = "; ".join(
+        f"{kind} on {', '.join(names)} ({size})"
+        for kind, sizes in DEVELOPMENT.items()
+        for size, names in sizes.items()
+    )
     commands = "\n".join(dict.fromkeys(one["command"] for one in evidence["found"]))
     large, small = SIZES["large"], SIZES["small"]
     return f"""## Rates
@@ -40,14 +59,15 @@ def found_rates() -> str:
 {commands}
 ```
 
-One seed, a tenth of train selects, the whole rate for the head. Development sets: {sets}; large is {large[0]:,} rows and {large[1]} epochs,
-small {small[0]} rows and {small[1]} epochs. Scores are means over the sets of what selects. Where scores differ by no more than
-one seed on so few rows can show (0.01, small: 0.03) the rate nearest to the method's usual one is taken.
+One seed, a tenth of train selects, the whole rate for the head. Development sets: {sets}; large is
+{large[0]:,} rows and {large[1]} epochs, small {small[0]} rows and {small[1]} epochs. Scores are means over
+the sets of what selects. Where scores differ by no more than one seed on so few rows can show (0.01, small:
+0.03) the rate nearest to the method's usual one is taken.
 
-Of the rates for tags those of APT and LoRA are not the ones found here, but what the last section tried with longer prefixes and more
-examples. The rates found for small data are **not shipped**: they were searched with a third of the examples that a preset sees and 40
-selection rows, and on the help desk's tasks some did worse than the usual rate. Until they are searched again, small data takes
-the rates of large.
+Of the rates for tags those of APT and LoRA are not the ones found here, but what the last section tried with
+longer prefixes and more examples. The rates found for small data are **not shipped**: they were searched with
+a third of the examples that a preset sees and 40 selection rows, and on the help desk's tasks some did worse
+than the usual rate. Until they are searched again, small data takes the rates of large.
 
 {table(rows)}
 """
@@ -65,8 +85,8 @@ def full_rates() -> str:
 python -m scripts.full_rate --data-root DATA
 ```
 
-Its rate was chosen on development sets too, for a weak rival proves nothing: {SIZES["large"][0]:,} rows, {SIZES["large"][1]} epochs,
-one seed, score of what selects.
+Its rate was chosen on development sets too, for a weak rival proves nothing: {SIZES["large"][0]:,} rows,
+{SIZES["large"][1]} epochs, one seed, score of what selects.
 
 {table(list(by_rate.values()))}
 """
@@ -78,16 +98,19 @@ def epochs() -> str:
     sets = list(dict.fromkeys(run["data"] for run in runs))
     by_epochs: dict[str, dict[str, Any]] = {}
     for run in runs:
-        by_epochs.setdefault(run["epochs"], {"epochs": run["epochs"]})[run["data"]] = f"{float(run['selection']):.3f}"
+        by_epochs.setdefault(run["epochs"], {"epochs": run["epochs"]})[run["data"]] = (
+            f"{float(run['selection']):.3f}"
+        )
     commands, tags = tag_epochs()
     return f"""## Epochs
 
 ```text
-softcue sweep {" ".join(sets)} --method pasta --grid epochs={",".join(by_epochs)} --grid rate=2e-2 --rows 2000 --out epochs
+softcue sweep {" ".join(sets)} --method pasta \\
+    --grid epochs={",".join(by_epochs)} --grid rate=2e-2 --rows 2000 --out epochs
 ```
 
-One seed, score of what selects. A preset sees 16,000 examples in all, and no row less than 4 or more than 30 times: of 2,000 rows
-that is 8 epochs.
+One seed, score of what selects. A preset sees 16,000 examples in all, and no row less than 4 or more than 30
+times: of 2,000 rows that is 8 epochs.
 
 {table(list(by_epochs.values()))}
 
@@ -97,8 +120,8 @@ Tags take longer, above all with prefixes in every layer:
 {commands}
 ```
 
-One seed, f1 of mit_movie's 200 rows that select. Methods that gain more than one seed on so few rows can show (0.03) see 40,000
-examples of tags by preset.
+One seed, f1 of mit_movie's 200 rows that select. Methods that gain more than one seed on so few rows can show
+(0.03) see 40,000 examples of tags by preset.
 
 {tags}
 """
@@ -115,7 +138,11 @@ def tag_epochs() -> tuple[str, str]:
     commands, rows = [], []
     for file in sorted((RESULTS / "tag_epochs").glob("*.csv"), key=lambda file: METHODS.index(file.stem)):
         runs = runs_in(file)
-        grids = " ".join(f"--grid {name}={','.join(dict.fromkeys(run[name] for run in runs))}" for name in SWEPT if name in runs[0])
+        grids = " ".join(
+            f"--grid {name}={','.join(dict.fromkeys(run[name] for run in runs))}"
+            for name in SWEPT
+            if name in runs[0]
+        )
         commands.append(f"softcue sweep mit_movie --method {file.stem} {grids} --rows 2000 --out OUT")
         by_point: dict[str, dict[str, Any]] = {}
         for run in runs:
@@ -133,21 +160,22 @@ def studies() -> str:
 python -m scripts.preset_settings --data-root DATA
 ```
 
-Scores of test rows of development sets, which are free to choose with, after the preset's number of examples; one score for
-each seed. `head_rate` is the head's part of the rate. What is blank was not run, and a method whose `head_rate` was not tried
-keeps 1.
+Scores of test rows of development sets, which are free to choose with, after the preset's number of examples;
+one score for each seed. `head_rate` is the head's part of the rate. What is blank was not run, and a method
+whose `head_rate` was not tried keeps 1.
 
-Tags (f1; mit_movie: 1,953 rows, conll04: 288 rows). `sparse` is conll04 with the tags of one type alone, so that most
-sentences have none. It was made after a first look at wnut17, where LoRA with a rate of 0.009, the best of the search above,
-had found nothing with two seeds of three. 60 epochs are two (conll04) and three times (mit_movie) what the preset gives: they gain one or
-two points, and the preset keeps its number until the sets that chose nothing are measured with more. Neither other dropout nor decay gains
-what one seed can show.
+Tags (f1; mit_movie: 1,953 rows, conll04: 288 rows). `sparse` is conll04 with the tags of one type alone, so
+that most sentences have none. It was made after a first look at wnut17, where LoRA with a rate of 0.009, the
+best of the search above, had found nothing with two seeds of three. 60 epochs are two (conll04) and three
+times (mit_movie) what the preset gives: they gain one or two points, and the preset keeps its number until
+the sets that chose nothing are measured with more. Neither other dropout nor decay gains what one seed can
+show.
 
 {tried("f1")}
 
-Labels (accuracy; atis_intent: 893 rows, sst2: 1,821 rows). A part of the rate for the head was first tried after a look at cola, on
-rows of its train that no held-back score uses; what was taken for labels was taken on these sets. For tags it made no difference that
-one seed can show.
+Labels (accuracy; atis_intent: 893 rows, sst2: 1,821 rows). A part of the rate for the head was first tried
+after a look at cola, on rows of its train that no held-back score uses; what was taken for labels was taken
+on these sets. For tags it made no difference that one seed can show.
 
 {tried("accuracy")}
 """
@@ -158,7 +186,11 @@ def kept_steps() -> str:
     rows = []
     for run in json.loads((RESULTS / "kept_step.json").read_text(encoding="utf-8"))["runs"]:
         means = {rule: f"{mean(scores):.3f}" for rule, scores in run["scores"].items()}
-        told = {"set": f"{run['set']}, {run['rows']:,} rows", "selection rows": run["selection"], "method": shown(run["method"])}
+        told = {
+            "set": f"{run['set']}, {run['rows']:,} rows",
+            "selection rows": run["selection"],
+            "method": shown(run["method"]),
+        }
         rows.append({**told, "seeds": len(run["points"]), **means})
     return f"""## Which step is kept
 
@@ -166,11 +198,12 @@ def kept_steps() -> str:
 python -m scripts.kept_step --data-root DATA
 ```
 
-Every run goes to its end; each rule is then applied to its scores on the rows that select. Shown is the mean over seeds of what the step
-that the rule keeps scores on at most 300 test rows of development sets, which are free to choose with. `best` is the step with the best
-score, `tolerance` the latest that is at most so many standard errors below it, `last` the last step; with a tolerance a run stops after 8
-evaluations that are further below. What was shipped before is `best, patience 8`. Below 1,000 training rows the preset is now tolerance 1;
-above it stays 0 until the sets that chose nothing are measured again.
+Every run goes to its end; each rule is then applied to its scores on the rows that select. Shown is the mean
+over seeds of what the step that the rule keeps scores on at most 300 test rows of development sets, which are
+free to choose with. `best` is the step with the best score, `tolerance` the latest that is at most so many
+standard errors below it, `last` the last step; with a tolerance a run stops after 8 evaluations that are
+further below. What was shipped before is `best, patience 8`. Below 1,000 training rows the preset is now
+tolerance 1; above it stays 0 until the sets that chose nothing are measured again.
 
 {table(rows)}
 """
@@ -183,7 +216,9 @@ def tried(metric: str) -> str:
         study = json.loads(file.read_text(encoding="utf-8"))
         for run in study["runs"] if study["metric"] == metric else ():
             told = ", ".join(f"{key} {value:g}" for key, value in run["settings"].items()) or "as shipped"
-            row = by_point.setdefault(f"{run['method']} {told}", {"method": shown(run["method"]), "settings": told})
+            row = by_point.setdefault(
+                f"{run['method']} {told}", {"method": shown(run["method"]), "settings": told}
+            )
             row[f"{file.stem}, {study['rows']:,} rows"] = ", ".join(f"{score:.3f}" for score in run["scores"])
     order = list(map(shown, METHODS))
     return table(sorted(by_point.values(), key=lambda row: order.index(row["method"])))

@@ -1,4 +1,6 @@
-"""Write docs/presets.md from softcue/presets.json and what check_presets.py measured: python -m scripts.presets_page"""
+"""Write docs/presets.md from softcue/presets.json and what check_presets.py measured: python -m
+scripts.presets_page
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,15 +21,20 @@ NEAR = 0.02  # how far the best of BEST may stay behind full fine-tuning
 BEST = ("pasta", "spt", "apt")
 HEAD = """# Presets
 
-`softcue train` without hyper-parameters takes them from `softcue/presets.toml`; this page is what stands behind that file, on
-the one frozen MiniLM encoder. `python -m scripts.presets_page` writes it from `softcue/presets.json` and `benchmarks/results/presets`.
+`softcue train` without hyper-parameters takes them from `softcue/presets.toml`; this page is what stands
+behind that file, on the one frozen MiniLM encoder. `python -m scripts.presets_page` writes it from
+`softcue/presets.json` and `benchmarks/results/presets`.
 """
 
 
 def checked() -> list[dict[str, Any]]:
-    """Results of the held-back sets, in the order of HELD_BACK, smaller runs of a set after its larger one."""
+    """Results of the held-back sets, in the order of HELD_BACK, smaller runs of a set after its
+    larger one.
+    """
     names = [name for sets in HELD_BACK.values() for name in sets]
-    found = [as_shipped(json.loads(file.read_text(encoding="utf-8"))) for file in sorted(RESULTS.glob("*-*.json"))]
+    found = [
+        as_shipped(json.loads(file.read_text(encoding="utf-8"))) for file in sorted(RESULTS.glob("*-*.json"))
+    ]
     order = {name: place for place, name in enumerate(names)}
     return sorted(found, key=lambda result: (order[short(result)], -result["rows"]["train"]))
 
@@ -36,12 +43,22 @@ def as_shipped(result: dict[str, Any]) -> dict[str, Any]:
     """Without what was measured with settings that are no longer the preset's."""
 
     def current(method: str, own: Mapping[str, Any]) -> bool:
-        settled, config = preset(method, result["kind"], result["rows"]["train"], {}), preset_config(method, result["kind"])
+        settled, config = (
+            preset(method, result["kind"], result["rows"]["train"], {}),
+            preset_config(method, result["kind"]),
+        )
         rates = own["rate"], own.get("head_rate", 1.0)  # absent, here and below: from before there was one
         measured = *rates, own["epochs"], own.get("tolerance", 0.0), own.get("config", {})
         return measured == (settled.rate, settled.head_rate, settled.epochs, settled.tolerance, config)
 
-    return {**result, "table": {method: own for method, own in result["table"].items() if method == MAJORITY or current(method, own)}}
+    return {
+        **result,
+        "table": {
+            method: own
+            for method, own in result["table"].items()
+            if method == MAJORITY or current(method, own)
+        },
+    }
 
 
 def short(result: Mapping[str, Any]) -> str:
@@ -75,43 +92,61 @@ def held_back(results: Sequence[Mapping[str, Any]]) -> str:
         there = [score(result, method) for result in results if method in result["table"]]
         row["mean"] = f"{mean(there):.4f}" if len(there) == len(results) else "-"
         rows.append(row)
-    metrics = "; ".join(f"{short(result)}: {result['metrics'][0]}, {result['rows']['reported']:,} rows" for result in results)
+    metrics = "; ".join(
+        f"{short(result)}: {result['metrics'][0]}, {result['rows']['reported']:,} rows" for result in results
+    )
     machine = results[0]["machine"]
-    commits = ", ".join(sorted({own["commit"] for result in results for own in result["table"].values() if "commit" in own}))
-    missing = [name for sets in HELD_BACK.values() for name in sets if name not in {short(result) for result in results}]
+    commits = ", ".join(
+        sorted({own["commit"] for result in results for own in result["table"].values() if "commit" in own})
+    )
+    missing = [
+        name
+        for sets in HELD_BACK.values()
+        for name in sets
+        if name not in {short(result) for result in results}
+    ]
     return f"""## On sets that chose nothing
 
 ```text
 python -m scripts.check_presets --data-root DATA
 ```
 
-Every method as `softcue train` runs it with no flags, three seeds, mean ± sample deviation. At most 2,000 training
-rows; a tenth of them selects; reported rows ({metrics}) choose nothing. Measured at commit {commits} on
-{machine["processor"]}, torch {machine["torch"]}. Not measured yet: {", ".join(missing) or "no set"}, and what has a dash.
+Every method as `softcue train` runs it with no flags, three seeds, mean ± sample deviation. At most 2,000
+training rows; a tenth of them selects; reported rows ({metrics}) choose nothing. Measured at commit {commits}
+on {machine["processor"]}, torch {machine["torch"]}. Not measured yet: {", ".join(missing) or "no set"}, and
+what has a dash.
 
 {table(rows)}
 
-Two rates were settled again after a first look at clinc150 had shown STP's and LoRA's below the probe: on development sets alone,
-STP's by three seeds instead of one, LoRA's as the best of those tried instead of the usual one. LoRA's rate for tags was settled again
-after wnut17 had shown that it could find nothing at all, and prefixes for tags were made longer after gum and conll2003 had shown them
-behind full fine-tuning; the head's part of the rate was settled for labels after cola had shown some methods below the probe. All of
-them on development sets alone, as the last section tells.
+Two rates were settled again after a first look at clinc150 had shown STP's and LoRA's below the probe: on
+development sets alone, STP's by three seeds instead of one, LoRA's as the best of those tried instead of the
+usual one. LoRA's rate for tags was settled again after wnut17 had shown that it could find nothing at all,
+and prefixes for tags were made longer after gum and conll2003 had shown them behind full fine-tuning; the
+head's part of the rate was settled for labels after cola had shown some methods below the probe. All of them
+on development sets alone, as the last section tells.
 """
 
 
 def verdicts(results: Sequence[Mapping[str, Any]]) -> str:
-    """What should hold, and whether it does, on the sets that full fine-tuning and the probe were measured on."""
+    """What should hold, and whether it does, on the sets that full fine-tuning and the probe
+    were measured on.
+    """
     whole = [result for result in results if {FULL, PROBE} <= set(result["table"])]
     if not whole:
         return "## What that says\n\nNothing yet: no set has full fine-tuning and the probe.\n"
     learnt = [result for result in whole if score(result, FULL) - score(result, MAJORITY) >= LEARNT]
-    lines = [f"Learnable at this size (full fine-tuning at least {100 * LEARNT:.0f} points above the majority): {names(learnt)}."]
+    lines = [
+        f"Learnable at this size (full fine-tuning at least {100 * LEARNT:.0f} points above the "
+        f"majority): {names(learnt)}."
+    ]
     for method in METHODS:
         own = [result for result in whole if method in result["table"]]
         if method in (PROBE, FULL) or not own:
             continue
         gain = mean(score(result, method) - score(result, PROBE) for result in own)
-        below = [result for result in own if result in learnt and score(result, method) <= score(result, PROBE)]
+        below = [
+            result for result in own if result in learnt and score(result, method) <= score(result, PROBE)
+        ]
         told = f"not above it on {names(below)}" if below else "above it on each learnable set"
         if len(own) < len(whole):
             told += f" ({len(own)} of {len(whole)} sets measured)"
@@ -125,7 +160,10 @@ def verdicts(results: Sequence[Mapping[str, Any]]) -> str:
         told = f"{100 * behind:.1f} points behind" if behind > 0 else f"{-100 * behind:.1f} points ahead of"
         missed = "" if behind <= NEAR else f" (more than the {100 * NEAR:.0f} that were wanted)"
         absent = "".join(f"; {method} is not measured yet" for method in BEST if method not in measured)
-        lines.append(f"{title(result)}: the best of PASTA, SPT and APT is {best}, {told} full fine-tuning{missed}{absent}.")
+        lines.append(
+            f"{title(result)}: the best of PASTA, SPT and APT is {best}, {told} full "
+            f"fine-tuning{missed}{absent}."
+        )
     return "## What that says\n\n" + "\n".join(f"- {line}" for line in lines) + "\n"
 
 
@@ -135,13 +173,18 @@ def given_up(results: Sequence[Mapping[str, Any]]) -> str:
     for file in sorted((RESULTS / "given_up").glob("*.json")):
         result = json.loads(file.read_text(encoding="utf-8"))
         for method, own in result["table"].items():
-            told = {"method": shown(method), "set": title(result), f"head_rate {own['head_rate']:g}": spread(result, own)}
+            told = {
+                "method": shown(method),
+                "set": title(result),
+                f"head_rate {own['head_rate']:g}": spread(result, own),
+            }
             rows.append({**told, "as shipped": spread(result, shipped[title(result)][method])})
     return f"""## Given up
 
-PASTA's and APT's head had a tenth of the rate for labels until two held-back sets had been scored with it, and has the published whole
-again. PASTA fell below the probe on clinc150: 150 labels ask more of the head than the 21 of the development sets can show. APT's gain
-on the development sets is no more than its seeds differ by.
+PASTA's and APT's head had a tenth of the rate for labels until two held-back sets had been scored with it,
+and has the published whole again. PASTA fell below the probe on clinc150: 150 labels ask more of the head
+than the 21 of the development sets can show. APT's gain on the development sets is no more than its seeds
+differ by.
 
 {table(rows)}
 """

@@ -2,8 +2,9 @@
 
     python -m scripts.raw_text --data-root DATA             # hours; the same command goes on after a kill
 
-Each adapter is trained with its preset on at most 2,000 rows, and asked for the test rows three times: with their tokens, with the
-tokens joined by spaces, and so joined but with no space before . , ; : ! and ?. Results go to a JSON, run by run.
+Each adapter is trained with its preset on at most 2,000 rows, and asked for the test rows three times: with
+their tokens, with the tokens joined by spaces, and so joined but with no space before . , ; : ! and ?.
+Results go to a JSON, run by run.
 """
 
 import argparse
@@ -34,17 +35,19 @@ MARKS = frozenset(".,;:!?")
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "tagging.md"
 HEAD = """# Tagging: tokens and raw text
 
-A tagger is learnt and asked on the same units, so that its quality does not depend on who splits the text. Entity F1 on the test
-rows, by character offsets, mean and deviation over seeds: where the rows' tokens are given, where they are joined by spaces,
-and where no space stands before . , ; : ! and ?. At most 2,000 training rows, presets, MiniLM.
-`python -m scripts.raw_text --data-root DATA` writes this page.
+A tagger is learnt and asked on the same units, so that its quality does not depend on who splits the text.
+Entity F1 on the test rows, by character offsets, mean and deviation over seeds: where the rows' tokens are
+given, where they are joined by spaces, and where no space stands before . , ; : ! and ?. At most 2,000
+training rows, presets, MiniLM. `python -m scripts.raw_text --data-root DATA` writes this page.
 """
 
 
 def main() -> None:
     """Read the command line, train and ask, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data-root", type=Path, required=True, help="folder with a folder for each data set")
+    parser.add_argument(
+        "--data-root", type=Path, required=True, help="folder with a folder for each data set"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS.parent / "raw_text.json", help="file to write")
     given = parser.parse_args()
     runs: list[dict[str, Any]] = read_json(given.out, SoftcueError)["runs"] if given.out.exists() else []
@@ -54,11 +57,24 @@ def main() -> None:
         for seed, name, method in product(SEEDS, SETS, METHODS):
             if (name, method, seed) in done:
                 continue
-            data = helpdesk("entities") if name == "helpdesk" else open_data(name, data_root=given.data_root, limit={"train": ROWS})
+            data = (
+                helpdesk("entities")
+                if name == "helpdesk"
+                else open_data(name, data_root=given.data_root, limit={"train": ROWS})
+            )
             began = time.monotonic()
             scores = measure(data, method, seed, base)
             told = {"seconds": time.monotonic() - began, "commit": machine(OPTIONS)["commit"]}
-            runs.append({"set": name, "method": method, "seed": seed, "rows": len(data.splits["train"]), **scores, **told})
+            runs.append(
+                {
+                    "set": name,
+                    "method": method,
+                    "seed": seed,
+                    "rows": len(data.splits["train"]),
+                    **scores,
+                    **told,
+                }
+            )
             write_file(given.out, json.dumps({"runs": runs}, indent=1).encode())
             write_file(PAGE, page(runs).encode())
             print(f"{name} {method} {seed}: {scores}", flush=True)
@@ -70,7 +86,12 @@ def measure(data: Data, method: str, seed: int, base: Base) -> dict[str, float]:
     """F1 of one adapter, asked in three ways."""
     adapter = train(data, backbone=base, method=method, seed=seed)
     result = evaluate(adapter, data, backbone=base)
-    natural = score_raw_text(Predictor(base, {"own": adapter}), "own", data.splits["test"], lambda word: "" if word in MARKS else " ")
+    natural = score_raw_text(
+        Predictor(base, {"own": adapter}),
+        "own",
+        data.splits["test"],
+        lambda word: "" if word in MARKS else " ",
+    )
     return {"tokens": result["scores"]["f1"], "joined": result["raw_text"]["f1"], "natural": natural["f1"]}
 
 
@@ -85,7 +106,15 @@ def page(runs: Sequence[Mapping[str, Any]]) -> str:
                 for way in ("tokens", "joined", "natural")
             }
             worst = min(mean(run[way] - run["tokens"] for run in own) for way in ("joined", "natural"))
-            rows.append({"data": name, "method": method, "seeds": len(own), **scores, "raw text's loss": f"{-worst:.3f}"})
+            rows.append(
+                {
+                    "data": name,
+                    "method": method,
+                    "seeds": len(own),
+                    **scores,
+                    "raw text's loss": f"{-worst:.3f}",
+                }
+            )
     return f"{HEAD}\n{table(rows)}\n"
 
 

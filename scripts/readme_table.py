@@ -1,4 +1,6 @@
-"""Rewrite the quickstart table of README.md from quickstart/quickstart.json: `make quickstart`, then `python scripts/readme_table.py`."""
+"""Rewrite the quickstart table of README.md from quickstart/quickstart.json: `make quickstart`,
+then `python scripts/readme_table.py`.
+"""
 
 import json
 import sys
@@ -8,7 +10,10 @@ from softcue.cli.tour import table
 
 BEGIN, END = "<!-- quickstart:begin -->", "<!-- quickstart:end -->"
 ROOT = Path(__file__).resolve().parent.parent
-TOLD = "Scores on the test rows, which chose nothing, with seed 0. Written by `make quickstart` and `python scripts/readme_table.py`:"
+TOLD = (
+    "Scores on the test rows, which chose nothing, with seed 0. Written by `make quickstart` and "
+    "`python scripts/readme_table.py`:"
+)
 
 
 def block(result: Path) -> str:
@@ -18,7 +23,9 @@ def block(result: Path) -> str:
 
 
 def rewritten(readme: str, new: str) -> str:
-    """The README with `new` in place of its block; ValueError where the marks are not there exactly once, in order."""
+    """The README with `new` in place of its block; ValueError where the marks are not there
+    exactly once, in order.
+    """
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end or BEGIN in rest or END in before + after:

@@ -1,19 +1,21 @@
-"""Write docs/results.md from what `softcue compare` left in benchmarks/results/quality: python scripts/results.py"""
+"""Write docs/results.md from what `softcue compare` left in benchmarks/results/quality: python
+scripts/results.py
+"""
 
 import json
 from pathlib import Path
 
-from softcue.compare_table import as_markdown
-
 from softcue.files import write_file
+from softcue.studies.compare_table import as_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 QUALITY = ROOT / "benchmarks" / "results" / "quality"
 HEAD = """# Results
 
-PASTA, SPT and APT with their defaults against the linear probe, on real text, over the one frozen MiniLM encoder. Each table is
-what the command above it wrote as `compare.json`, kept in `benchmarks/results/quality`; `python scripts/results.py` writes this page
-from those files. The data sets are benchmarks under `$SOFTCUE_DATA`.
+PASTA, SPT and APT with their defaults against the linear probe, on real text, over the one frozen MiniLM
+encoder. Each table is what the command above it wrote as `compare.json`, kept in
+`benchmarks/results/quality`; `python scripts/results.py` writes this page from those files. The data sets are
+benchmarks under `$SOFTCUE_DATA`.
 """
 
 
@@ -28,16 +30,31 @@ def section(file: Path) -> str:
     for name in methods:
         score = rows[name]["scores"][metric]
         deviation = max(score["deviation"], probe["deviation"])
-        above.append(f"{name} +{score['mean'] - probe['mean']:.4f} ({(score['mean'] - probe['mean']) / deviation:.1f} deviations)")
+        above.append(
+            f"{name} +{score['mean'] - probe['mean']:.4f} "
+            f"({(score['mean'] - probe['mean']) / deviation:.1f} deviations)"
+        )
     command = (
-        f"softcue compare {result['data']} --methods {','.join(methods)} --seeds {result['seeds']} --rows {ROWS[file.stem]} "
+        f"softcue compare {result['data']} --methods {','.join(methods)} --seeds {result['seeds']} "
+        f"--rows {ROWS[file.stem]} "
         f"--out comparisons/{file.stem}"
     )
-    above_line = f"Above the probe in {metric}, in units of the larger of the two deviations: {'; '.join(above)}."
-    used = {cell["method"]: f"{cell['method']} {cell['made_with']['training']['rate']:g}" for cell in result["cells"]}
-    rates = f"Learning rates: {', '.join(used.values())}, the presets of that commit; today's are in [presets](presets.md)."
+    above_line = (
+        f"Above the probe in {metric}, in units of the larger of the two deviations: {'; '.join(above)}."
+    )
+    used = {
+        cell["method"]: f"{cell['method']} {cell['made_with']['training']['rate']:g}"
+        for cell in result["cells"]
+    }
+    rates = (
+        f"Learning rates: {', '.join(used.values())}, the presets of that commit; today's are in "
+        "[presets](presets.md)."
+    )
     where = f"Measured at commit {result['commit']} on {result['machine']}."
-    return f"## {result['data']}\n\n```text\n{command}\n```\n\n{as_markdown(result)}\n{above_line} {where} {rates}\n"
+    return (
+        f"## {result['data']}\n\n```text\n{command}\n```\n\n{as_markdown(result)}\n{above_line} {where} "
+        f"{rates}\n"
+    )
 
 
 ROWS = {"sst2": 8000, "conll04": 922, "stsb": 5749}

@@ -1,11 +1,14 @@
-"""softcue tunes a frozen Transformer encoder through its tokens, and serves thousands of tasks from that one encoder."""
+"""softcue tunes a frozen Transformer encoder through its tokens, and serves thousands of tasks
+from that one encoder.
+"""
 
 from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
 
-_PUBLIC = {  # name -> module; loaded at first use, so that `import softcue` and `softcue --help` need no torch
+# name -> module; loaded at first use, so that `import softcue` and `softcue --help` need no torch
+_PUBLIC = {
     "Adapter": "softcue.adapter",
     "Base": "softcue.base",
     "Batch": "softcue.batch",

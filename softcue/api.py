@@ -14,7 +14,7 @@ from softcue.errors import BackboneError, RequestError
 from softcue.readers import Data, Problems
 from softcue.readers.items import Reading, make_items
 from softcue.readers.stream import json_rows
-from softcue.scoring.metrics import report as score_report
+from softcue.scoring.report import report as score_report
 from softcue.studies.auto import choose_rate
 from softcue.tasks import data_root, open_data
 from softcue.training.checkpoint import Checkpoints, flat
@@ -52,12 +52,14 @@ def train(
     checkpoints: Checkpoints | None = None,
     trackers: Sequence[Tracker] = (),
 ) -> Adapter | Checkpoint:
-    """Train one adapter; `.scores` has its scores and `.save(folder)` writes it. Method "full" gives a whole Checkpoint.
+    """Train one adapter; `.scores` has its scores and `.save(folder)` writes it.
 
-    settings: fields of the method's config and of Training; rows: cap on training rows (a seeded draw); limit: tokens
-    per example; auto: minutes for a search of the learning rate first; report: called after every step; say: told what is
-    odd about the data; checkpoints: where a killed run goes on; trackers: what its course is logged to (docs/training.md).
-    Raises SoftcueError.
+    Method "full" gives a whole Checkpoint.
+
+    settings: fields of the method's config and of Training; rows: cap on training rows (a seeded draw);
+    limit: tokens per example; auto: minutes for a search of the learning rate first; report: called after
+    every step; say: told what is odd about the data; checkpoints: where a killed run goes on; trackers: what
+    its course is logged to (docs/training.md). Raises SoftcueError.
     """
     if not 0 <= seed < SEEDS:
         raise RequestError(f"seed {seed} came; expected 0 to {SEEDS - 1}")
@@ -76,14 +78,23 @@ def train(
     if auto is not None:
         if checkpoints is not None:
             raise RequestError(
-                "auto came with checkpoints; a search by the clock may end otherwise when it is repeated: give its rate instead"
+                "auto came with checkpoints; a search by the clock may end otherwise when it is repeated: "
+                "give its rate instead"
             )
         job = choose_rate(job, base, auto, report, say)
-    config = {"data": data.name, "backbone": base.backbone.name, **dict(flat({"job": identity([job], base)[0]}))} if trackers else {}
+    config = (
+        {"data": data.name, "backbone": base.backbone.name, **dict(flat({"job": identity([job], base)[0]}))}
+        if trackers
+        else {}
+    )
     for tracker in trackers:
         tracker.start(config)
     follow = noticing(say, following(trackers, report))
-    trained = train_full(job, base, follow, checkpoints) if method == FULL else train_jobs([job], base, follow, checkpoints=checkpoints)[0]
+    trained = (
+        train_full(job, base, follow, checkpoints)
+        if method == FULL
+        else train_jobs([job], base, follow, checkpoints=checkpoints)[0]
+    )
     for tracker in trackers:
         tracker.finish(trained.scores)
     return trained
@@ -100,25 +111,35 @@ def evaluate(
     precision: str = "auto",
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Score an adapter on one split: {"scores", "report", "rows", "truncated", "split", "subset", "warnings"}.
+    """Score an adapter on one split: {"scores", "report", "rows", "truncated", "split",
+    "subset", "warnings"}.
 
     A tagger's "raw_text" has its entity scores where the text is given instead of the rows' tokens.
 
-    backbone: None loads the one that the adapter names. A single file is split as it was for training, by the adapter's
-    seed. Raises SoftcueError.
+    backbone: None loads the one that the adapter names. A single file is split as it was for training, by the
+    adapter's seed. Raises SoftcueError.
     """
     predictor, name = open_predictor(adapter, backbone, precision, device)
     loaded, text = predictor.adapters[name], predictor.base.text
     if isinstance(data, Data):
         _refuse_reading(columns=columns, root=root)
     else:
-        data = open_data(data, kind=loaded.kind, columns=columns, data_root=data_root(root), seed=loaded.seed, splits=(split,))
+        data = open_data(
+            data,
+            kind=loaded.kind,
+            columns=columns,
+            data_root=data_root(root),
+            seed=loaded.seed,
+            splits=(split,),
+        )
     if data.kind != loaded.kind:
         raise RequestError(f"{data.name} is of kind {data.kind}; the adapter answers {loaded.kind}")
     if split not in data.splits:
         raise RequestError(f"{data.name} has no {split} split; it has {', '.join(data.splits) or 'none'}")
     if data.pair != loaded.pair and loaded.kind in ("classify", "score"):
-        raise RequestError(f"{data.name} has {_texts(data.pair)}; the adapter was trained on {_texts(loaded.pair)}")
+        raise RequestError(
+            f"{data.name} has {_texts(data.pair)}; the adapter was trained on {_texts(loaded.pair)}"
+        )
     records, reading = data.splits[split], reading_of(loaded)
     items = make_items(records, text, reading)
     answers = run(predictor.model, items, [0] * len(items))
@@ -146,10 +167,15 @@ def predict(
     precision: str = "auto",
     device: str = "cpu",
 ) -> list[dict[str, Any]]:
-    """Answers of one adapter, in order; requests as Predictor takes them, without "adapter". Raises SoftcueError."""
+    """Answers of one adapter, in order; requests as Predictor takes them, without "adapter".
+
+    Raises SoftcueError.
+    """
     check_requests(requests)
     predictor, name = open_predictor(adapter, backbone, precision, device)
-    return predictor([{**request, "adapter": name} if isinstance(request, Mapping) else request for request in requests])
+    return predictor(
+        [{**request, "adapter": name} if isinstance(request, Mapping) else request for request in requests]
+    )
 
 
 def questions(texts: Sequence[str], file: Path | None) -> list[dict[str, Any]]:
@@ -158,7 +184,9 @@ def questions(texts: Sequence[str], file: Path | None) -> list[dict[str, Any]]:
         raise RequestError("give a text (two for a pair), or --file with one JSON object a line")
     if file is None:
         if len(texts) > 2:
-            raise RequestError(f"{len(texts)} texts came; expected one, or two for an adapter that reads pairs (quote them)")
+            raise RequestError(
+                f"{len(texts)} texts came; expected one, or two for an adapter that reads pairs (quote them)"
+            )
         return [dict(zip(("text", "text_pair"), texts, strict=False))]
     if not os.path.isfile(file):
         raise RequestError(f"--file {file} is no file; expected one with a JSON object a line")
@@ -170,11 +198,15 @@ def questions(texts: Sequence[str], file: Path | None) -> list[dict[str, Any]]:
     return rows
 
 
-def open_predictor(adapter: str | Path | Adapter, backbone: str | Base | None, precision: str, device: str) -> tuple[Predictor, str]:
+def open_predictor(
+    adapter: str | Path | Adapter, backbone: str | Base | None, precision: str, device: str
+) -> tuple[Predictor, str]:
     """A predictor of one adapter, and its name in it."""
     loaded = adapter if isinstance(adapter, Adapter) else Adapter.load(adapter)
     folder = None if isinstance(adapter, Adapter) else Path(adapter)
-    base = backbone if isinstance(backbone, Base) else _open_named(backbone, loaded, folder, precision, device)
+    base = (
+        backbone if isinstance(backbone, Base) else _open_named(backbone, loaded, folder, precision, device)
+    )
     name = loaded.task if folder is None else str(folder)
     return Predictor(base, {name: loaded}), name
 
@@ -188,20 +220,27 @@ def backbone_of(adapter: Adapter, folder: Path | None) -> str:
     return str(folder / OWN_ENCODER)
 
 
-def _open_named(backbone: str | None, adapter: Adapter, folder: Path | None, precision: str, device: str) -> Base:
+def _open_named(
+    backbone: str | None, adapter: Adapter, folder: Path | None, precision: str, device: str
+) -> Base:
     try:
         return open_base(backbone or backbone_of(adapter, folder), precision, device)
     except BackboneError as error:
         if backbone is not None:
             raise
-        raise BackboneError(f"{error}. The adapter names that backbone; say with backbone (--backbone) where it is now") from error
+        raise BackboneError(
+            f"{error}. The adapter names that backbone; say with backbone (--backbone) where it is now"
+        ) from error
 
 
 def _refuse_reading(**given: Any) -> None:
     """What says how to read data has no effect on data that are read already."""
     useless = [name for name, value in given.items() if value is not None]
     if useless:
-        raise RequestError(f"{', '.join(useless)} came with data that are read already; give them to open_data, or a path here")
+        raise RequestError(
+            f"{', '.join(useless)} came with data that are read already; give them to open_data, or a path "
+            "here"
+        )
 
 
 def _unknown_labels(truth: Sequence[Any], reading: Reading) -> Iterator[str]:
@@ -212,7 +251,10 @@ def _unknown_labels(truth: Sequence[Any], reading: Reading) -> Iterator[str]:
     foreign = {label: count for label, count in found.items() if label not in reading.labels}
     if foreign:
         names = ", ".join(sorted(foreign)[:10]) + (", ..." if len(foreign) > 10 else "")
-        yield f"{sum(foreign.values()):,} rows have labels that the adapter does not know ({names}); they are counted as wrong"
+        yield (
+            f"{sum(foreign.values()):,} rows have labels that the adapter does not know ({names}); they "
+            "are counted as wrong"
+        )
 
 
 def _texts(pair: bool) -> str:

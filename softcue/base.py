@@ -35,14 +35,17 @@ def open_base(name: str, precision: str = "auto", device: str = "cpu") -> Base:
     text, rows = Text.load(backbone.folder, backbone.encoder.spec.positions), backbone.encoder.spec.vocabulary
     if text.highest >= rows:
         raise BackboneError(
-            f"backbone {name!r}: its tokenizer gives ids up to {text.highest:,}, and its encoder has {rows:,} word vectors "
+            f"backbone {name!r}: its tokenizer gives ids up to {text.highest:,}, and its encoder has "
+            f"{rows:,} word vectors "
             f"(0 to {rows - 1:,}); the two are not of one model: fetch them again"
         )
     return Base(backbone, text)
 
 
 def dtype_of(precision: str, device: str = "cpu") -> torch.dtype:
-    """The torch type of a precision's name; "auto" is bfloat16 where the processor multiplies matrices in it."""
+    """The torch type of a precision's name; "auto" is bfloat16 where the processor multiplies
+    matrices in it.
+    """
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     if precision == "auto":
         return best_dtype(device)
@@ -57,7 +60,9 @@ def check_device(device: str) -> None:
         torch.empty(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise RequestError(f"device {device!r} is not to be had ({reason}); expected cpu, or cuda where torch has one") from None
+        raise RequestError(
+            f"device {device!r} is not to be had ({reason}); expected cpu, or cuda where torch has one"
+        ) from None
 
 
 def best_dtype(device: str) -> torch.dtype:

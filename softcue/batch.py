@@ -11,9 +11,11 @@ from torch import Tensor
 
 from softcue.errors import BatchError
 
-Runs = tuple[tuple[int, int, int], ...]  # (seat, first, one past the last) for every stretch of things that share a seat
+# (seat, first, one past the last) for every stretch of things that share a seat
+Runs = tuple[tuple[int, int, int], ...]
 T = TypeVar("T")
-Reads = Literal["all", "first", "words"]  # of an example after the last layer: every row, [CLS] alone, or the first of each word
+# of an example after the last layer: every row, [CLS] alone, or the first of each word
+Reads = Literal["all", "first", "words"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """B examples laid end to end in N rows, or the part of them that one cue or head serves. Letters: docs/shapes.md."""
+    """B examples laid end to end in N rows, or the part of them that one cue or head serves.
+
+    Letters: docs/shapes.md.
+    """
 
     token: Tensor  # (N,) token id; 0 in reserved rows
     position: Tensor  # (N,) reserved rows count from 0, text rows from the example's shift
@@ -40,7 +45,8 @@ class Batch:
     word: Tensor  # (W,) first row of each word (tagging)
     seat: Tensor  # (B,) which adapter serves each example
     group: Tensor  # (B,) the question that each example belongs to; the choices of one question share it
-    lengths: tuple[int, ...]  # rows of each example, reserved ones included; like all tuples here, kept on the host
+    # rows of each example, reserved ones included; like all tuples here, kept on the host
+    lengths: tuple[int, ...]
     words: tuple[int, ...]  # words of each example
     seats: tuple[int, ...]  # `seat`, on the host
     groups: tuple[int, ...]  # `group`, on the host
@@ -85,10 +91,13 @@ class Batch:
         return ~self.take(reserved[:count])
 
     def check_special(self, most: int, method: str) -> None:
-        """BatchError where an example has more than the `most` special tokens that an adapter of `method` was trained for."""
+        """BatchError where an example has more than the `most` special tokens that an adapter
+        of `method` was trained for.
+        """
         if self.special.shape[1] > most and bool((self.special[:, most:] >= 0).any()):
             raise BatchError(
-                f"an example has {self.special.shape[1]} special tokens; its {method} adapter was trained for {most}: "
+                f"an example has {self.special.shape[1]} special tokens; its {method} adapter was trained "
+                f"for {most}: "
                 "give it as many texts as in training (one or a pair)"
             )
 
@@ -97,7 +106,8 @@ class Batch:
         return rows if self.rows is None else rows[self.rows]
 
     def part(self, examples: Sequence[int], seats: Sequence[int]) -> "Batch":
-        """The same rows as one cue or head sees them: its own `examples`, under that member's own seat numbers.
+        """The same rows as one cue or head sees them: its own `examples`, under that member's
+        own seat numbers.
 
         `special`, `reserved` and `word` go on naming rows of the whole batch.
         """
@@ -130,12 +140,16 @@ class Batch:
 
 
 def sent(numbers: Tensor, device: torch.device) -> Tensor:
-    """What the host has made, on `device`, which is not waited for: memory that is not pinned is copied when a GPU has done all before."""
+    """What the host has made, on `device`, which is not waited for: memory that is not pinned
+    is copied when a GPU has done all before.
+    """
     return (numbers.pin_memory() if device.type == "cuda" else numbers).to(device, non_blocking=True)
 
 
 def may_ask(x: Tensor) -> bool:
-    """Whether a number may be asked for; elsewhere than on a CPU that waits for all that the device has at hand."""
+    """Whether a number may be asked for; elsewhere than on a CPU that waits for all that the
+    device has at hand.
+    """
     return x.device.type == "cpu"
 
 
@@ -170,15 +184,17 @@ def pack(
 ) -> Batch:
     """Lay examples end to end, grouped by seat; `order` says where each stood.
 
-    reserve: rows that each example sets aside in front for its cue's own vectors; shift: how far its text positions
-    move; group: the question that each example belongs to (default: each its own). A number serves every example.
-    Raises BatchError for an empty request or an example without tokens.
+    reserve: rows that each example sets aside in front for its cue's own vectors; shift: how far its text
+    positions move; group: the question that each example belongs to (default: each its own). A number serves
+    every example. Raises BatchError for an empty request or an example without tokens.
     """
     if not examples:
         raise BatchError("a batch of no examples was asked for; give at least one")
     empty = [i for i, example in enumerate(examples) if not len(example.token)]
     if empty:
-        raise BatchError(f"example {empty[0]} has no tokens; expected at least the special tokens of its template")
+        raise BatchError(
+            f"example {empty[0]} has no tokens; expected at least the special tokens of its template"
+        )
     count = len(examples)
     seats = [0] * count if seats is None else seats
     reserve = [reserve] * count if isinstance(reserve, int) else reserve
@@ -202,7 +218,10 @@ def pack(
         group=[group[i] for i in order],
     )
     return Batch(
-        **{name: tensor.view(count, -1) if name in ("special", "reserved") else tensor for name, tensor in tensors.items()},
+        **{
+            name: tensor.view(count, -1) if name in ("special", "reserved") else tensor
+            for name, tensor in tensors.items()
+        },
         lengths=lengths,
         words=tuple(len(e.word) for e, _, _ in chosen),
         seats=tuple(seats[i] for i in order),
@@ -223,6 +242,8 @@ def _ragged(rows: Sequence[Sequence[int]]) -> list[int]:
 
 
 def _together(device: torch.device | str, **lists: list[int]) -> dict[str, Tensor]:
-    """A tensor of each, cut from one that is made and moved as a whole: ten of their own cost more than a layer's attention."""
+    """A tensor of each, cut from one that is made and moved as a whole: ten of their own cost
+    more than a layer's attention.
+    """
     whole = sent(torch.tensor(_joined(lists.values()), dtype=torch.long), torch.device(device))
     return dict(zip(lists, whole.split([len(numbers) for numbers in lists.values()]), strict=True))

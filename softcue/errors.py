@@ -1,8 +1,11 @@
-"""The error tree: one root, and one child for each thing of the user's that can be wrong; and text of others made visible."""
+"""The error tree: one root, and one child for each thing of the user's that can be wrong; and
+text of others made visible.
+"""
 
 import re
 
-# Control characters but for tab and newline, and those that turn the direction of text: they steer whoever shows them.
+# Control characters but for tab and newline, and those that turn the direction of text: they steer whoever
+# shows them.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
@@ -31,7 +34,8 @@ class DivergedError(RequestError):
 
 
 def visible(text: object) -> str:
-    """Show what would steer a terminal as escapes, as in \\u001b, so that text from files and requests can be printed.
+    """Show what would steer a terminal as escapes, as in \\u001b, so that text from files and
+    requests can be printed.
 
     Tabs and newlines stay. What is JSON stays the same JSON.
     """

@@ -18,7 +18,8 @@ IGNORED = -100  # a word without a label that train knows
 
 
 def pool(hidden: Tensor, batch: Batch, pooling: str, pooled: Tensor | None) -> Tensor:
-    """(N, D) -> (B, D) float32: one vector per example; `mean` counts text and special rows, never reserved ones.
+    """(N, D) -> (B, D) float32: one vector per example; `mean` counts text and special rows,
+    never reserved ones.
 
     pooled: (B, D), the checkpoint's own pooler on [CLS], for pooling "pooler".
     """
@@ -34,7 +35,9 @@ def pool(hidden: Tensor, batch: Batch, pooling: str, pooled: Tensor | None) -> T
 
 
 class Head(nn.Module):
-    """A linear map from hidden states to logits for each seat; `classes` may differ by seat (masked to the largest, C)."""
+    """A linear map from hidden states to logits for each seat; `classes` may differ by seat
+    (masked to the largest, C).
+    """
 
     registry: ClassVar[dict[str, type["Head"]]] = {}
     kind: ClassVar[str]
@@ -46,7 +49,9 @@ class Head(nn.Module):
         Head.registry[kind] = cls
 
     def __init__(self, hidden: int, classes: Sequence[int], pooling: str, dropout: float = 0.1) -> None:
-        """classes: labels of each seat; dropout: before the linear map, while training, as in every published recipe."""
+        """classes: labels of each seat; dropout: before the linear map, while training, as in
+        every published recipe.
+        """
         super().__init__()
         self.pooling, self.dropout = pooling, dropout
         self.weight = nn.Parameter(torch.randn(len(classes), max(classes), hidden) * 0.02)
@@ -83,7 +88,9 @@ class Head(nn.Module):
 
     @classmethod
     def blind_loss(cls, questions: Sequence[Sequence[Any]]) -> float:
-        """The least mean loss of an answer that is the same for all questions; questions: the targets of each one's examples."""
+        """The least mean loss of an answer that is the same for all questions; questions: the
+        targets of each one's examples.
+        """
         counts = torch.tensor(list(Counter(cls.labels(questions)).values()), dtype=torch.float64)
         return float(torch.special.entr(counts / counts.sum()).sum())
 
@@ -93,7 +100,9 @@ class Head(nn.Module):
         return [target for targets in questions for target in targets if target != IGNORED]
 
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
-        """(number of the question, its answer on the host) for each: (C,) probabilities unless the head says otherwise."""
+        """(number of the question, its answer on the host) for each: (C,) probabilities unless
+        the head says otherwise.
+        """
         return list(zip(batch.groups, logits.softmax(-1).cpu(), strict=True))
 
 
@@ -115,7 +124,9 @@ class ScoreHead(Head, kind="score"):
     @classmethod
     def blind_loss(cls, questions: Sequence[Sequence[Any]]) -> float:
         """The variance."""
-        return float(torch.tensor([targets[0] for targets in questions], dtype=torch.float64).var(correction=0))
+        return float(
+            torch.tensor([targets[0] for targets in questions], dtype=torch.float64).var(correction=0)
+        )
 
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
         """() standardised scores."""
@@ -167,7 +178,9 @@ class TokenHead(Head, kind="tag"):
 
     def forward(self, hidden: Tensor, batch: Batch, pooled: Tensor | None) -> Tensor:
         """(N, D) -> (W, C)"""
-        return self.linear(hidden.index_select(0, batch.word).float(), batch.seat[self.owner(batch)], batch.word_runs)
+        return self.linear(
+            hidden.index_select(0, batch.word).float(), batch.seat[self.owner(batch)], batch.word_runs
+        )
 
     @staticmethod
     def labels(questions: Sequence[Sequence[Any]]) -> list[int]:
@@ -182,7 +195,10 @@ class TokenHead(Head, kind="tag"):
     def target(self, values: Sequence[Any], batch: Batch) -> Tensor:
         """Tag numbers of the words that truncation left, in the batch's order."""
         kept = zip(batch.order, batch.words, strict=True)
-        return sent(torch.tensor([tag for i, count in kept for tag in values[i][:count]], dtype=torch.long), batch.device)
+        return sent(
+            torch.tensor([tag for i, count in kept for tag in values[i][:count]], dtype=torch.long),
+            batch.device,
+        )
 
     def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross-entropy summed over the words of each example, and their number."""
@@ -193,4 +209,7 @@ class TokenHead(Head, kind="tag"):
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
         """(words, C) probabilities; where a question is several windows of one text, one after the other."""
         chances = logits.softmax(-1).cpu().split(batch.words)
-        return [(question, torch.cat([chances[i] for i in members])) for question, members in _questions(batch).items()]
+        return [
+            (question, torch.cat([chances[i] for i in members]))
+            for question, members in _questions(batch).items()
+        ]

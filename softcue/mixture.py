@@ -20,7 +20,9 @@ class Member:
 
 
 class Mixture(Cue):
-    """Serves each seat by one of `cues`, under that cue's own seat number: table[seat] = (cue, seat of the cue)."""
+    """Serves each seat by one of `cues`, under that cue's own seat number: table[seat] = (cue,
+    seat of the cue).
+    """
 
     def __init__(self, cues: Sequence[Cue], table: Sequence[tuple[int, int]]) -> None:
         nn.Module.__init__(self)  # it has no config and no seats of its own
@@ -40,7 +42,10 @@ class Mixture(Cue):
     def members(self, ctx: Context) -> list[Member]:
         """Each cue present with its part of the batch; found once per forward."""
         if ctx.memory is None:
-            ctx.memory = [self._member(number, ctx.batch) for number in sorted({self.table[seat][0] for seat in ctx.batch.seats})]
+            ctx.memory = [
+                self._member(number, ctx.batch)
+                for number in sorted({self.table[seat][0] for seat in ctx.batch.seats})
+            ]
         members: list[Member] = ctx.memory
         return members
 
@@ -55,7 +60,11 @@ class Mixture(Cue):
     def rate_shares(self) -> dict[str, float]:
         """Each cue's, under the names that its parameters have here."""
         cues = [(number, cue) for number, cue in enumerate(self.cues) if isinstance(cue, Cue)]
-        return {f"cues.{number}.{name}": share for number, cue in cues for name, share in cue.rate_shares().items()}
+        return {
+            f"cues.{number}.{name}": share
+            for number, cue in cues
+            for name, share in cue.rate_shares().items()
+        }
 
     def on_words(self, word: Tensor, ctx: Context) -> Tensor:
         """Each member on its own rows."""
@@ -87,7 +96,9 @@ class Mixture(Cue):
             if own is None or len(member.ctx.batch) == len(ctx.batch):
                 y = member.cue.on_affine(layer, site, x, y, member.ctx)
             else:
-                y = y.index_copy(0, own, member.cue.on_affine(layer, site, x[own], y[own], member.ctx).to(y.dtype))
+                y = y.index_copy(
+                    0, own, member.cue.on_affine(layer, site, x[own], y[own], member.ctx).to(y.dtype)
+                )
         return y
 
     def penalty(self, ctx: Context) -> Tensor:
@@ -126,10 +137,13 @@ def _join(present: list[tuple[Member, Prefix]], examples: int) -> Prefix:
                 continue
             here = example[:, None] == member.examples
             mine, count = here.any(1), prefix.key.shape[1]
-            hit = mine.nonzero()[:, 0] if may_ask(mine) else torch.arange(len(example), device=mine.device)  # all: some for nothing
+            # all: some for nothing
+            hit = mine.nonzero()[:, 0] if may_ask(mine) else torch.arange(len(example), device=mine.device)
             own = torch.zeros_like(logit[hit], dtype=torch.float32)
             own[..., :count] = prefix.rescore(logit[hit][..., :count], here[hit].int().argmax(1))
-            added = added.index_copy(0, hit, torch.where(mine[hit].view(-1, *[1] * (own.dim() - 1)), own, added[hit]))
+            added = added.index_copy(
+                0, hit, torch.where(mine[hit].view(-1, *[1] * (own.dim() - 1)), own, added[hit])
+            )
         return added
 
     return Prefix(key, value, rescore, length)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from softcue.batch import Batch, Example, pack, sent
-from softcue.encoder.core import Encoder, edits
+from softcue.encoder.affine import edits
+from softcue.encoder.core import Encoder
 from softcue.heads import Head
 from softcue.mixture import Mixture
 from softcue.protocol import Cue
@@ -47,7 +48,9 @@ class Output:
 class Model(nn.Module):
     """Seat s of a batch is served by places[s]; the encoder is shared by all."""
 
-    def __init__(self, encoder: Encoder, cues: Sequence[Cue], heads: Sequence[Head], places: Sequence[Place]) -> None:
+    def __init__(
+        self, encoder: Encoder, cues: Sequence[Cue], heads: Sequence[Head], places: Sequence[Place]
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.mixture = Mixture(cues, [(place.cue, place.cue_seat) for place in places])
@@ -55,7 +58,10 @@ class Model(nn.Module):
         self.places = list(places)
 
     def seat(self, number: int, place: Place) -> None:
-        """Let seat `number`, an old one or the next, be served by a place; VACANT: by none. Seats up to it are made."""
+        """Let seat `number`, an old one or the next, be served by a place; VACANT: by none.
+
+        Seats up to it are made.
+        """
         while number >= len(self.places):
             self.places.append(VACANT)
             self.mixture.table.append(VACANT[:2])
@@ -66,14 +72,21 @@ class Model(nn.Module):
         """One cue and one head that share their seats."""
         return Model(encoder, [cue], [head], [Place(0, seat, 0, seat) for seat in range(adapters)])
 
-    def pack(self, examples: Sequence[Example], seats: Sequence[int], group: Sequence[int] | None = None) -> Batch:
-        """Lay examples out with the reserved rows and the shift that their seats' cues ask for, the longest of a seat first."""
-        turn = sorted(range(len(examples)), key=lambda i: -len(examples[i].token))  # of one seat, the order of attention's buckets
+    def pack(
+        self, examples: Sequence[Example], seats: Sequence[int], group: Sequence[int] | None = None
+    ) -> Batch:
+        """Lay examples out with the reserved rows and the shift that their seats' cues ask for,
+        the longest of a seat first.
+        """
+        # of one seat, the order of attention's buckets
+        turn = sorted(range(len(examples)), key=lambda i: -len(examples[i].token))
         served = {seat: self.mixture.cue_of(seat) for seat in set(seats)}
         cues = [served[seats[i]] for i in turn]
         asked = [i if group is None else group[i] for i in turn]
         reserve, shift = [cue.reserve for cue in cues], [cue.shift for cue in cues]
-        batch = pack([examples[i] for i in turn], [seats[i] for i in turn], reserve, shift, asked, self.device)
+        batch = pack(
+            [examples[i] for i in turn], [seats[i] for i in turn], reserve, shift, asked, self.device
+        )
         return replace(batch, order=tuple(turn[i] for i in batch.order))
 
     @property
@@ -82,7 +95,9 @@ class Model(nn.Module):
         return next(self.encoder.parameters()).device
 
     def serve(self) -> None:
-        """Hold the cues' numbers in the precision in which the encoder takes them: half the memory, and no conversion in a forward."""
+        """Hold the cues' numbers in the precision in which the encoder takes them: half the
+        memory, and no conversion in a forward.
+        """
         dtype = next(self.encoder.parameters()).dtype
         for parameter in self.mixture.parameters():
             parameter.data = parameter.data.to(dtype)
@@ -122,11 +137,17 @@ class Model(nn.Module):
         return shares
 
     def tuned(self) -> list[nn.Parameter]:
-        """The parameters that training changes: the cues' and heads', and the encoder's where it was unfrozen."""
+        """The parameters that training changes: the cues' and heads', and the encoder's where
+        it was unfrozen.
+        """
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def rate_shares(self) -> list[float | None]:
-        """Of each of tuned(): the share of the job's rate that it learns at; None: a head's, which each job says for itself."""
+        """Of each of tuned(): the share of the job's rate that it learns at; None: a head's,
+        which each job says for itself.
+        """
         shares: dict[int, float | None] = dict.fromkeys(map(id, self.heads.parameters()))
-        shares |= {id(self.mixture.get_parameter(name)): share for name, share in self.mixture.rate_shares().items()}
+        shares |= {
+            id(self.mixture.get_parameter(name)): share for name, share in self.mixture.rate_shares().items()
+        }
         return [shares.get(id(parameter), 1.0) for parameter in self.tuned()]

@@ -9,7 +9,13 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from softcue.errors import RequestError, short
 
 LARGEST = 2**53  # of a whole number: beyond it not every one is a number with a fraction too
-NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", type(None): "nothing"}
+NAMES = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    type(None): "nothing",
+}
 
 
 def setting(default: Any, least: float | None = None, below: float | None = None) -> Any:
@@ -18,12 +24,16 @@ def setting(default: Any, least: float | None = None, below: float | None = None
 
 
 def per_seat_setting(default: float, least: float | None = None, below: float | None = None) -> Any:
-    """A config field that changes no shape, so that adapters which differ in it share one cue (a buffer over seats)."""
+    """A config field that changes no shape, so that adapters which differ in it share one cue
+    (a buffer over seats).
+    """
     return field(default=default, metadata={"least": least, "below": below, "per_seat": True})
 
 
 class Options:
-    """Base of config dataclasses: lists become tuples, and a wrong type or range is a RequestError that names them all."""
+    """Base of config dataclasses: lists become tuples, and a wrong type or range is a
+    RequestError that names them all.
+    """
 
     def problems(self) -> list[str]:
         """What is wrong across fields; overridden where fields depend on each other."""
@@ -46,11 +56,15 @@ def is_finite(value: Any) -> bool:
     """Whether it is a number, neither infinite nor too large for one with a fraction."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    return abs(value) <= sys.float_info.max  # a comparison: converting a whole number of 400 digits is an error
+    # a comparison: converting a whole number of 400 digits is an error
+    return abs(value) <= sys.float_info.max
 
 
 def shortened(value: Any) -> str:
-    """A setting's value as a message shows it. Python refuses to write out whole numbers of thousands of digits."""
+    """A setting's value as a message shows it.
+
+    Python refuses to write out whole numbers of thousands of digits.
+    """
     if isinstance(value, int) and abs(value) > sys.float_info.max:
         return f"a whole number of about {round(value.bit_length() * math.log10(2)):,} digits"
     return short(value)

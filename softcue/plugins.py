@@ -21,19 +21,25 @@ _LOADED: dict[str, list[str]] = {}  # module -> what it registered
 def load_plugin(path: str | Path) -> list[str]:
     """Run the file once and return the names of the methods and tasks that it registered.
 
-    It runs with all the rights of this process, like any program. Raises RequestError that names file, line and exception.
+    It runs with all the rights of this process, like any program. Raises RequestError that names file, line
+    and exception.
     """
     file = Path(path).resolve()
     name = PREFIX + sha256(str(file).encode()).hexdigest()[:12]
     if name not in _LOADED:
         if not file.is_file():
-            raise RequestError(f"plugin {path} does not exist; expected a Python file that registers a method or a task")
+            raise RequestError(
+                f"plugin {path} does not exist; expected a Python file that registers a method or a task"
+            )
         methods, tasks = dict(Cue.registry), {task.name for task in all_tasks()}
         try:
             _execute(name, file)
             added = [*_added_methods(methods), *(task.name for task in all_tasks() if task.name not in tasks)]
             if not added:
-                raise RequestError("it registers nothing; expected a subclass of softcue.Cue or a call of softcue.tasks.register")
+                raise RequestError(
+                    "it registers nothing; expected a subclass of softcue.Cue or a call of "
+                    "softcue.tasks.register"
+                )
         except (Exception, SystemExit) as error:
             sys.modules.pop(name, None)
             Cue.registry.clear()
@@ -47,7 +53,9 @@ def load_plugin(path: str | Path) -> list[str]:
 
 
 def fault(error: BaseException) -> str | None:
-    """What to tell of an exception that came out of a plugin's code after it was loaded; None where no plugin had a part in it."""
+    """What to tell of an exception that came out of a plugin's code after it was loaded; None
+    where no plugin had a part in it.
+    """
     for frame, _ in walk_tb(error.__traceback__):
         name = frame.f_globals.get("__name__", "")
         if name in _LOADED:
@@ -80,7 +88,9 @@ def _added_methods(before: dict[str, type[Cue]]) -> Iterator[str]:
         if not fullmatch(r"[a-z][a-z0-9_-]*", name):
             raise RequestError(f"{name!r} cannot be a method's name; expected small letters, digits, - and _")
         if not is_dataclass(method.Config):
-            raise RequestError(f"the config of method {name!r} is no dataclass; expected one with a default for every field")
+            raise RequestError(
+                f"the config of method {name!r} is no dataclass; expected one with a default for every field"
+            )
         method.Config()
         if getattr(method.count, "__func__", None) is Cue.count.__func__:  # type: ignore[attr-defined]
             raise RequestError(f"method {name!r} does not define count(dims, config), its parameter formula")

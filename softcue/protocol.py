@@ -1,4 +1,6 @@
-"""The protocol: what a tuning method (a Cue) may read and write while an encoder runs, and the tensor code that methods share."""
+"""The protocol: what a tuning method (a Cue) may read and write while an encoder runs, and the
+tensor code that methods share.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
@@ -29,7 +31,8 @@ class Dims:
         return self.hidden // self.heads
 
 
-SITES = frozenset(("query", "key", "value", "out", "up", "down", "norm1", "norm2", "embed_norm", "pooler"))  # of affine maps
+# of affine maps
+SITES = frozenset(("query", "key", "value", "out", "up", "down", "norm1", "norm2", "embed_norm", "pooler"))
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,10 @@ class Facts:
     """What a config may be completed from: the encoder and the task that it is about to be used for."""
 
     dims: Dims
-    slots: tuple[str, ...]  # roles of the special tokens of the task's examples, "cls" or "sep", in reading order
-    attention: Callable[[], Tensor]  # () -> (L, S): mean attention mass on each special token, measured on the task's own text
+    # roles of the special tokens of the task's examples, "cls" or "sep", in reading order
+    slots: tuple[str, ...]
+    # () -> (L, S): mean attention mass on each special token, measured on the task's own text
+    attention: Callable[[], Tensor]
     doubled: bool = False  # whether the template puts two separators between texts, as RoBERTa's does
 
 
@@ -69,7 +74,8 @@ class Context:
 class Cue(nn.Module):
     """A tuning method. Axis 0 of every parameter is the seat axis: one adapter per seat.
 
-    A method subclasses this as `class Mine(Cue, method="mine", config=MineConfig)`; the class line registers it.
+    A method subclasses this as `class Mine(Cue, method="mine", config=MineConfig)`; the class line registers
+    it.
     """
 
     registry: ClassVar[dict[str, type["Cue"]]] = {}
@@ -84,7 +90,10 @@ class Cue(nn.Module):
             return
         known = Cue.registry.get(method)
         if known is not None and known.__qualname__ != cls.__qualname__:
-            raise RequestError(f"method '{method}' is registered twice: by {known.__qualname__} and by {cls.__qualname__}; rename one")
+            raise RequestError(
+                f"method '{method}' is registered twice: by {known.__qualname__} and by {cls.__qualname__}; "
+                "rename one"
+            )
         cls.method, cls.Config = method, config
         Cue.registry[method] = cls
 
@@ -92,7 +101,9 @@ class Cue(nn.Module):
         super().__init__()
         self.config = config
         for name in self.per_seat_names(config):
-            self.register_buffer(name, torch.full((adapters,), float(getattr(config, name))), persistent=False)
+            self.register_buffer(
+                name, torch.full((adapters,), float(getattr(config, name))), persistent=False
+            )
 
     @staticmethod
     def per_seat_names(config: Any) -> tuple[str, ...]:
@@ -106,7 +117,9 @@ class Cue(nn.Module):
 
     @classmethod
     def shape(cls, config: Any) -> Any:
-        """The config with its per-seat settings at their defaults: adapters of equal shape can share one cue."""
+        """The config with its per-seat settings at their defaults: adapters of equal shape can
+        share one cue.
+        """
         defaults = {f.name: f.default for f in fields(config) if f.metadata.get("per_seat")}
         return replace(config, **defaults)
 
@@ -122,16 +135,19 @@ class Cue(nn.Module):
 
     @classmethod
     def units(cls, config: Any, sizes: Callable[[], Tensor]) -> dict[str, Tensor]:
-        """What an adapter's numbers are measured in, by parameter: initial numbers and rate are those of the method times this.
+        """What an adapter's numbers are measured in, by parameter: initial numbers and rate are
+        those of the method times this.
 
-        sizes: () -> (L, S) root mean square of each special token's row at each layer's input. A unit broadcasts to one seat's
-        numbers; a parameter that is left out has the unit 1.
+        sizes: () -> (L, S) root mean square of each special token's row at each layer's input. A unit
+        broadcasts to one seat's numbers; a parameter that is left out has the unit 1.
         """
         return {}
 
     @classmethod
     def rate_share(cls, dims: Dims) -> float:
-        """The part of the preset's rate that an encoder of this size wants; a rate that somebody gives is taken as it is."""
+        """The part of the preset's rate that an encoder of this size wants; a rate that
+        somebody gives is taken as it is.
+        """
         return 1.0
 
     def rate_shares(self) -> dict[str, float]:
@@ -153,8 +169,9 @@ class Cue(nn.Module):
     def on_affine(self, layer: int, site: str, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
         """(M, I), (M, O) -> (M, O): the output of one affine map of the frozen encoder.
 
-        site: one of SITES; embed_norm is asked with layer 0, pooler with the last, and its axis 0 is B examples, not rows.
-        No call is made where a method does not override this. Must not write to ctx; may change y in place where no gradient is asked.
+        site: one of SITES; embed_norm is asked with layer 0, pooler with the last, and its axis 0 is B
+        examples, not rows. No call is made where a method does not override this. Must not write to ctx; may
+        change y in place where no gradient is asked.
         """
         return y
 

@@ -1,4 +1,6 @@
-"""Rows: the tensor code that methods share - rows read, set and added to, each example's copy of its seat's numbers, products by seat."""
+"""Rows: the tensor code that methods share - rows read, set and added to, each example's copy
+of its seat's numbers, products by seat.
+"""
 
 from functools import lru_cache
 from typing import cast
@@ -12,10 +14,11 @@ from softcue.protocol import Context
 
 
 def unit_of(size: Tensor) -> Tensor:
-    """What vectors that are added to rows of this root mean square are measured in: 1 for rows of 0.32 to 0.64.
+    """What vectors that are added to rows of this root mean square are measured in: 1 for rows
+    of 0.32 to 0.64.
 
-    Rates were found on MiniLM, whose rows are all of that size. A power of two, so that a size measured on other texts seldom
-    changes it, and what changes is exact.
+    Rates were found on MiniLM, whose rows are all of that size. A power of two, so that a size measured on
+    other texts seldom changes it, and what changes is exact.
     """
     return torch.exp2((size.clamp(min=1e-6) / USUAL_SIZE).log2().round())
 
@@ -30,11 +33,14 @@ def add_rows(hidden: Tensor, row: Tensor, delta: Tensor) -> Tensor:
 
 
 def layered(delta: Tensor, row: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """(B, L, S, D), (B, L or 1, S) -> (L or 1, B * S) rows and L times (B * S, D) what index_add adds to them; nothing for -1.
+    """(B, L, S, D), (B, L or 1, S) -> (L or 1, B * S) rows and L times (B * S, D) what
+    index_add adds to them; nothing for -1.
 
-    For a cue that adds vectors in many layers: gathered once per forward, for a gather costs more than what it is for.
+    For a cue that adds vectors in many layers: gathered once per forward, for a gather costs more than what
+    it is for.
     """
-    # A zero added to row 0 instead of a selection: no synchronisation; filled, not multiplied: row 0 is another's, and nan * 0 is nan.
+    # A zero added to row 0 instead of a selection: no synchronisation; filled, not multiplied: row 0 is
+    # another's, and nan * 0 is nan.
     delta = delta.masked_fill((row < 0).unsqueeze(-1), 0.0)
     return row.clamp(min=0).transpose(0, 1).flatten(1), delta.transpose(0, 1).flatten(1, 2).unbind()
 
@@ -42,8 +48,11 @@ def layered(delta: Tensor, row: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
 def set_rows(hidden: Tensor, row: Tensor, value: Tensor) -> Tensor:
     """(N, D), (B, R), (B, R, D): replaces the rows; rows of -1 are left alone."""
     count = len(hidden)
-    longer = F.pad(hidden, (0, 0, 0, 1))  # by the row that -1 leads to: which are -1 only the device knows, and nobody waits for it
-    return longer.index_copy_(0, row.flatten().remainder(count + 1), value.flatten(0, 1).to(hidden.dtype))[:count]
+    # by the row that -1 leads to: which are -1 only the device knows, and nobody waits for it
+    longer = F.pad(hidden, (0, 0, 0, 1))
+    return longer.index_copy_(0, row.flatten().remainder(count + 1), value.flatten(0, 1).to(hidden.dtype))[
+        :count
+    ]
 
 
 def read_rows(hidden: Tensor, row: Tensor) -> Tensor:
@@ -53,7 +62,9 @@ def read_rows(hidden: Tensor, row: Tensor) -> Tensor:
 
 
 def of_layer(table: Tensor, layer: int, ctx: Context) -> Tensor:
-    """(A, L, ..) -> (A, ..): taken apart once, at the first layer, for the way back of each table[:, layer] would be a whole table."""
+    """(A, L, ..) -> (A, ..): taken apart once, at the first layer, for the way back of each
+    table[:, layer] would be a whole table.
+    """
     if layer == 0:
         ctx.memory = table.unbind(1)
     return cast(Tensor, ctx.memory[layer])
@@ -70,13 +81,17 @@ def copies(table: Tensor, batch: Batch, dtype: torch.dtype) -> Tensor:
 
 
 class _Copies(torch.autograd.Function):
-    """The way back is a sum for each seat: torch's own would add up whole tables of zeros, example by example."""
+    """The way back is a sum for each seat: torch's own would add up whole tables of zeros,
+    example by example.
+    """
 
     @staticmethod
     def forward(ctx, table: Tensor, seat: Tensor, runs: Runs, dtype: torch.dtype) -> Tensor:  # type: ignore[no-untyped-def, override]
         ctx.runs, ctx.like = runs, (table.shape, table.dtype)
         low = table.to(dtype)
-        return low[runs[0][0]].expand(len(seat), *low.shape[1:]) if len(runs) == 1 else low.index_select(0, seat)
+        return (
+            low[runs[0][0]].expand(len(seat), *low.shape[1:]) if len(runs) == 1 else low.index_select(0, seat)
+        )
 
     @staticmethod
     def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def, override]
@@ -88,7 +103,9 @@ class _Copies(torch.autograd.Function):
 
 
 def per_seat(x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
-    """(M, .., I), (A, I, O) -> (M, .., O): x[a:b] through weight[seat] for each run (seat, a, b), one product per adapter present."""
+    """(M, .., I), (A, I, O) -> (M, .., O): x[a:b] through weight[seat] for each run (seat, a,
+    b), one product per adapter present.
+    """
     if len(runs) > FEW and (weight[0].numel() <= THIN if x.dim() == 2 else _even(runs)):
         return _padded(x, weight, runs)
     products = [x[a:b] @ weight[seat].to(x.dtype) for seat, a, b in runs]
@@ -96,7 +113,8 @@ def per_seat(x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
 
 
 FEW = 2  # runs that are quicker one by one
-THIN = 2**14  # numbers of a matrix so small that starting its product costs more than the product: LoRA's, APT's gate
+# numbers of a matrix so small that starting its product costs more than the product: LoRA's, APT's gate
+THIN = 2**14
 
 
 def _even(runs: Runs) -> bool:
@@ -109,7 +127,8 @@ def _padded(x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
     """The same as one batched product, every run padded to the longest."""
     row, place, seat = _places(runs, x.device)
     as_they_are = row.numel() == len(x)  # all runs of one length: nothing is padded
-    inside = (x if as_they_are else x.index_select(0, row.flatten())).reshape(len(runs), -1, x.shape[-1])  # (G, T * .., I)
+    # (G, T * .., I)
+    inside = (x if as_they_are else x.index_select(0, row.flatten())).reshape(len(runs), -1, x.shape[-1])
     own = weight[seat] if isinstance(seat, slice) else weight.index_select(0, seat)
     products = inside @ own.to(x.dtype)
     products = products.view(row.numel(), *x.shape[1:-1], -1)
@@ -118,7 +137,9 @@ def _padded(x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
 
 @lru_cache(maxsize=8)  # a forward asks for the same few runs at every site of every layer
 def _places(runs: Runs, device: torch.device) -> tuple[Tensor, Tensor, Tensor | slice]:
-    """(G, T) the rows of each run, its last again where it is shorter; (M,) where each row stands; (G,) seats, a slice if they follow."""
+    """(G, T) the rows of each run, its last again where it is shorter; (M,) where each row
+    stands; (G,) seats, a slice if they follow.
+    """
     with torch.inference_mode(False):  # what is kept may be wanted by a training step later
         seat, first, end = (torch.tensor(column) for column in zip(*runs, strict=True))
         column = torch.arange(int((end - first).max()))

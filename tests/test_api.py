@@ -1,4 +1,6 @@
-"""The front door in Python: what train returns is what evaluate and predict find again, and odd calls are refused."""
+"""The front door in Python: what train returns is what evaluate and predict find again, and odd
+calls are refused.
+"""
 
 import json
 from dataclasses import replace
@@ -27,8 +29,17 @@ def quick(data: Any, **changes: Any) -> Any:
 
 def row(record: Record) -> dict[str, Any]:
     """A record as a line of a file."""
-    fields = {"text": record.text, "text_pair": record.pair, "choices": record.choices, "tokens": record.tokens}
-    return {k: v for k, v in {**fields, "label": record.label, "tags": record.tags}.items() if v is not None and v != ()}
+    fields = {
+        "text": record.text,
+        "text_pair": record.pair,
+        "choices": record.choices,
+        "tokens": record.tokens,
+    }
+    return {
+        k: v
+        for k, v in {**fields, "label": record.label, "tags": record.tags}.items()
+        if v is not None and v != ()
+    }
 
 
 def written(data: Data, folder: Path) -> Path:
@@ -59,10 +70,14 @@ def test_predictions_on_a_split_are_what_evaluate_scores(kind: str, tmp_path: Pa
     json.dumps(answers, allow_nan=False)
     if kind in ("classify", "choice"):
         key = "label" if kind == "classify" else "choice"
-        right = [answer[key] == record.label for answer, record in zip(answers, data.splits["test"], strict=True)]
+        right = [
+            answer[key] == record.label for answer, record in zip(answers, data.splits["test"], strict=True)
+        ]
         assert sum(right) / len(right) == pytest.approx(accuracy["accuracy"])
     elif kind == "score":
-        gold = torch.tensor([[float(str(r.label)) for r in data.splits["test"]], [answer["value"] for answer in answers]])
+        gold = torch.tensor(
+            [[float(str(r.label)) for r in data.splits["test"]], [answer["value"] for answer in answers]]
+        )
         assert float(torch.corrcoef(gold)[0, 1]) == pytest.approx(accuracy["pearson"], abs=1e-4)
     else:
         assert all(len(a["tags"]) == len(r.tokens) for a, r in zip(answers, data.splits["test"], strict=True))
@@ -74,7 +89,9 @@ def test_a_single_file_is_split_for_evaluation_as_it_was_for_training(tmp_path: 
     records = tiny_data(train=200, dev=0, test=0).splits["train"]
     file.write_text("".join(json.dumps(row(record)) + "\n" for record in records))
     seen: list[str] = []
-    adapter = quick(file, seed=3, report=lambda prepared, run: seen.extend(str(r.text) for r in prepared.selection.train))
+    adapter = quick(
+        file, seed=3, report=lambda prepared, run: seen.extend(str(r.text) for r in prepared.selection.train)
+    )
     kept: list[str] = []
     real = api.make_items
 
@@ -107,7 +124,9 @@ def test_settings_go_to_the_method_and_to_training_by_name() -> None:
 
 def test_rows_caps_training_rows_alone(tmp_path: Path) -> None:
     counts: set[int] = set()
-    adapter = quick(written(tiny_data(), tmp_path), rows=9, report=lambda prepared, run: counts.add(len(prepared.items)))
+    adapter = quick(
+        written(tiny_data(), tmp_path), rows=9, report=lambda prepared, run: counts.add(len(prepared.items))
+    )
     assert counts == {9}
     assert api.evaluate(adapter, tmp_path, backbone=tiny_base())["rows"] == 24
 
@@ -117,17 +136,26 @@ def test_what_is_odd_about_the_data_is_said(tmp_path: Path) -> None:
     data.splits["test"][0] = replace(data.splits["test"][0], label="tree")
     said: list[str] = []
     quick(written(data, tmp_path), say=said.append)
-    assert said == ["warning: test: 1 rows have labels that train lacks (tree); they are kept and counted as wrong"]
+    assert said == [
+        "warning: test: 1 rows have labels that train lacks (tree); they are kept and counted as wrong"
+    ]
 
 
 @pytest.mark.parametrize("kind", ["classify", "tag"])
 def test_labels_that_the_adapter_does_not_know_are_said_by_evaluate(kind: str) -> None:
     data = tiny_data(kind)
     record = data.splits["test"][0]
-    data.splits["test"][0] = replace(record, label="tree") if kind == "classify" else replace(record, tags=("B-TREE",) * len(record.tokens))
-    warnings = api.evaluate(random_adapter(tiny_base(), "probe", kind), data, backbone=tiny_base())["warnings"]
+    data.splits["test"][0] = (
+        replace(record, label="tree")
+        if kind == "classify"
+        else replace(record, tags=("B-TREE",) * len(record.tokens))
+    )
+    warnings = api.evaluate(random_adapter(tiny_base(), "probe", kind), data, backbone=tiny_base())[
+        "warnings"
+    ]
     assert warnings == [
-        f"1 rows have labels that the adapter does not know ({'tree' if kind == 'classify' else 'B-TREE'}); they are counted as wrong"
+        "1 rows have labels that the adapter does not know "
+        f"({'tree' if kind == 'classify' else 'B-TREE'}); they are counted as wrong"
     ]
 
 
@@ -141,7 +169,9 @@ def test_data_of_another_kind_or_form_than_the_adapters_are_refused() -> None:
         api.evaluate(adapter, replace(tiny_data(), splits={"test": []}), split="dev", backbone=tiny_base())
 
 
-@pytest.mark.parametrize("given", [{"rows": 3}, {"kind": "score"}, {"columns": {"text": "body"}}, {"root": "."}])
+@pytest.mark.parametrize(
+    "given", [{"rows": 3}, {"kind": "score"}, {"columns": {"text": "body"}}, {"root": "."}]
+)
 def test_what_has_no_effect_on_data_read_already_is_refused_and_not_ignored(given: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match=f"{next(iter(given))} came with data that are read already"):
         quick(tiny_data(), **given)
@@ -155,7 +185,9 @@ def test_a_seed_that_no_generator_takes_is_refused(seed: int) -> None:
 
 @pytest.mark.parametrize(("method", "name"), [("prompt", "length"), ("ptuning", "length"), ("lora", "rank")])
 @pytest.mark.parametrize("value", [10**6, 10**12, 10**30])
-def test_a_size_beyond_what_an_adapter_can_hold_is_refused_before_memory_is_asked_for(method: str, name: str, value: int) -> None:
+def test_a_size_beyond_what_an_adapter_can_hold_is_refused_before_memory_is_asked_for(
+    method: str, name: str, value: int
+) -> None:
     with pytest.raises(RequestError, match=name):
         quick(tiny_data(), method=method, settings={name: value})
 
@@ -165,7 +197,9 @@ def test_an_unknown_method_is_answered_with_the_known_ones() -> None:
         quick(tiny_data(), method="pastta")
 
 
-def test_the_data_root_comes_from_the_environment_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_data_root_comes_from_the_environment_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(tasks.ROOT, raising=False)
     assert api.data_root(None) is None
     monkeypatch.setenv(tasks.ROOT, str(tmp_path))
@@ -179,7 +213,9 @@ def test_the_data_root_comes_from_the_environment_and_says_so(tmp_path: Path, mo
 def test_an_adapter_brings_its_backbone_by_name_until_it_moves(tmp_path: Path) -> None:
     place = tmp_path / "encoder"
     place.symlink_to(base_folder())
-    adapter: Any = api.train(tiny_data(), backbone=str(place), method="probe", settings=QUICK, precision="float32")
+    adapter: Any = api.train(
+        tiny_data(), backbone=str(place), method="probe", settings=QUICK, precision="float32"
+    )
     request = {"text": "the apple"}
     answer = api.predict(adapter, [request], precision="float32")
     place.rename(tmp_path / "moved")
@@ -213,25 +249,40 @@ def test_questions_are_a_text_a_pair_or_a_file_with_its_lines(tmp_path: Path) ->
     assert api.questions(["a", "b"], None) == [{"text": "a", "text_pair": "b"}]
     file = tmp_path / "in.jsonl"
     file.write_text('{"text": "a"}\n\n{"text": "b", "label": 1}\n')
-    assert api.questions([], file) == [{"text": "a", "where": "in.jsonl:1"}, {"text": "b", "label": 1, "where": "in.jsonl:3"}]
+    assert api.questions([], file) == [
+        {"text": "a", "where": "in.jsonl:1"},
+        {"text": "b", "label": 1, "where": "in.jsonl:3"},
+    ]
     file.write_text('{"text": "a"\n[1]\n')
-    with pytest.raises(RequestError, match=r"2 problems.*\n  in.jsonl:1: broken JSON.*\n  in.jsonl:2: a JSON list"):
+    with pytest.raises(
+        RequestError, match=r"2 problems.*\n  in.jsonl:1: broken JSON.*\n  in.jsonl:2: a JSON list"
+    ):
         api.questions([], file)
 
 
 @pytest.mark.parametrize(
-    ("texts", "named", "told"), [([], False, "give a text"), (["a"], True, "give a text"), (["a"] * 3, False, "3 texts came")]
+    ("texts", "named", "told"),
+    [([], False, "give a text"), (["a"], True, "give a text"), (["a"] * 3, False, "3 texts came")],
 )
-def test_a_question_is_either_typed_or_in_a_file(texts: list[str], named: bool, told: str, tmp_path: Path) -> None:
+def test_a_question_is_either_typed_or_in_a_file(
+    texts: list[str], named: bool, told: str, tmp_path: Path
+) -> None:
     with pytest.raises(RequestError, match=told):
         api.questions(texts, tmp_path / "in.jsonl" if named else None)
 
 
 def test_a_tagger_is_scored_on_raw_text_too() -> None:
-    """Words with marks inside are one token in the rows and several units in raw text; what was learnt must serve both."""
+    """Words with marks inside are one token in the rows and several units in raw text; what was
+    learnt must serve both.
+    """
     data = tiny_data("tag")
-    words = [[f"{word}-red" if tag == "B-PER" else word for word, tag in zip(r.tokens, r.tags, strict=True)] for r in data.splits["train"]]
-    rows = [replace(record, tokens=tuple(own)) for record, own in zip(data.splits["train"], words, strict=True)]
+    words = [
+        [f"{word}-red" if tag == "B-PER" else word for word, tag in zip(r.tokens, r.tags, strict=True)]
+        for r in data.splits["train"]
+    ]
+    rows = [
+        replace(record, tokens=tuple(own)) for record, own in zip(data.splits["train"], words, strict=True)
+    ]
     same = replace(data, splits=dict.fromkeys(data.splits, rows))
     adapter = quick(same, method="lora", settings={"epochs": 40, "rate": 2e-2})
     result = api.evaluate(adapter, same, backbone=tiny_base())

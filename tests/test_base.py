@@ -23,7 +23,8 @@ def test_a_fingerprint_follows_the_contents_and_not_the_place(tmp_path: Path) ->
     assert open_base(str(folder), "float32").fingerprint == tiny_base().fingerprint
     assert open_base(str(folder), "bfloat16").fingerprint == tiny_base().fingerprint
     file = folder / "tokenizer.json"
-    file.write_text(json.dumps(json.loads(file.read_text()), indent=4))  # another layout of the same tokenizer
+    # another layout of the same tokenizer
+    file.write_text(json.dumps(json.loads(file.read_text()), indent=4))
     assert open_base(str(folder), "float32").fingerprint == tiny_base().fingerprint
 
 

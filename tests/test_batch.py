@@ -19,7 +19,9 @@ some_example = st.integers(2, 9).flatmap(
         word=st.sets(st.integers(0, length - 1), max_size=4).map(sorted),
     )
 )
-requests = st.lists(st.tuples(some_example, st.integers(0, 3), st.integers(0, 4), st.integers(0, 5)), min_size=1, max_size=6)
+requests = st.lists(
+    st.tuples(some_example, st.integers(0, 3), st.integers(0, 4), st.integers(0, 5)), min_size=1, max_size=6
+)
 
 
 @given(requests)
@@ -40,9 +42,13 @@ def test_every_row_is_where_a_slow_layout_puts_it(request_: list[tuple[Example, 
         assert batch.index[rows].tolist() == list(range(r + len(example.token)))
         assert set(batch.owner[rows].tolist()) == {b}
         assert batch.is_text[rows].tolist() == [False] * r + [True] * len(example.token)
-        assert [row for row in batch.special[b].tolist() if row >= 0] == [start + r + place for place in example.special]
+        assert [row for row in batch.special[b].tolist() if row >= 0] == [
+            start + r + place for place in example.special
+        ]
         assert [row for row in batch.reserved[b].tolist() if row >= 0] == list(range(start, start + r))
-        assert batch.word[word_at : word_at + len(example.word)].tolist() == [start + r + place for place in example.word]
+        assert batch.word[word_at : word_at + len(example.word)].tolist() == [
+            start + r + place for place in example.word
+        ]
         assert (batch.seat[b], batch.group[b], batch.words[b]) == (seats[i], i, len(example.word))
         word_at += len(example.word)
         start = rows.stop
@@ -61,7 +67,9 @@ def test_a_part_reads_what_packing_its_examples_alone_would_read(
     chosen = sorted(data.draw(st.sets(st.integers(0, len(examples) - 1), min_size=1)))
     part = whole.part(chosen, [seat + 7 for seat in (whole.seats[b] for b in chosen)])
     origin = [int(whole.order[b]) for b in chosen]
-    alone = pack(*([column[i] for i in origin] for column in (examples, [seat + 7 for seat in seats], reserve, shift)))
+    alone = pack(
+        *([column[i] for i in origin] for column in (examples, [seat + 7 for seat in seats], reserve, shift))
+    )
     assert_same(part, alone, whole)
     again = part.part(range(len(chosen)), part.seats)  # a part of a part
     assert_same(again, alone, whole)

@@ -1,4 +1,6 @@
-"""Counts without a bound, numbers without a size and objects of a wrong type are refused at once, in words."""
+"""Counts without a bound, numbers without a size and objects of a wrong type are refused at
+once, in words.
+"""
 
 import time
 from collections.abc import Callable
@@ -37,20 +39,44 @@ def probe() -> Adapter:
 
 REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "seeds of a sweep": (small(seeds=10**9), "1,000,000,000 seeds came; expected 1 to 1,000"),
-    "seeds of a comparison": (lambda out: compare(tiny_data(), ["pasta"], out, seeds=10**9, backbone=tiny_base()), "1,000,000,000 seeds"),
+    "seeds of a comparison": (
+        lambda out: compare(tiny_data(), ["pasta"], out, seeds=10**9, backbone=tiny_base()),
+        "1,000,000,000 seeds",
+    ),
     "draws": (small(draws=10**9, grid={"rate": [1e-3, 1e-2]}), "random 1,000,000,000 came"),
     "a grid of 40^5 points": (small(grid=GRID), "the grid has 102,400,000 points; expected at most 10,000"),
-    "runs in all": (small(grid={"rate": FORTY, "dropout": FORTY}, seeds=900), "are 1,440,000; expected at most 100,000"),
-    "one string for a list": (lambda out: sweep("trec", ["pasta"], out, backbone=tiny_base()), "expected a list of data sets"),
-    "one path for a list": (lambda out: sweep(Path("trec"), ["pasta"], out, backbone=tiny_base()), "PosixPath came as data"),  # type: ignore[arg-type]
-    "one data set for a list": (lambda out: sweep(tiny_data(), ["pasta"], out, backbone=tiny_base()), "Data came as data"),  # type: ignore[arg-type]
-    "one row for a list": (lambda out: sweep({"text": "a"}, ["pasta"], out, backbone=tiny_base()), "dict came as data"),  # type: ignore[arg-type]
+    "runs in all": (
+        small(grid={"rate": FORTY, "dropout": FORTY}, seeds=900),
+        "are 1,440,000; expected at most 100,000",
+    ),
+    "one string for a list": (
+        lambda out: sweep("trec", ["pasta"], out, backbone=tiny_base()),
+        "expected a list of data sets",
+    ),
+    "one path for a list": (
+        lambda out: sweep(Path("trec"), ["pasta"], out, backbone=tiny_base()),
+        "PosixPath came as data",
+    ),  # type: ignore[arg-type]
+    "one data set for a list": (
+        lambda out: sweep(tiny_data(), ["pasta"], out, backbone=tiny_base()),
+        "Data came as data",
+    ),  # type: ignore[arg-type]
+    "one row for a list": (
+        lambda out: sweep({"text": "a"}, ["pasta"], out, backbone=tiny_base()),
+        "dict came as data",
+    ),  # type: ignore[arg-type]
     "requests as one text": (lambda out: api.predict(out, "an owl"), "str came as requests; expected a list"),  # type: ignore[arg-type]
     "requests as one request": (lambda out: api.predict(out, {"text": "a"}), "dict came as requests"),  # type: ignore[arg-type]
     "requests as nothing": (lambda out: api.predict(out, None), "NoneType came as requests"),  # type: ignore[arg-type]
     "a predictor of one text": (lambda out: Predictor(tiny_base(), {})("an owl"), "str came as requests"),  # type: ignore[arg-type]
-    "a request that is a number": (lambda out: api.predict(probe(), [7], backbone=tiny_base()), "request 0 is 7"),  # type: ignore[list-item]
-    "train on a list": (lambda out: api.train([{"text": "a"}], backbone=tiny_base()), "list came as data; expected a path"),  # type: ignore[arg-type]
+    "a request that is a number": (
+        lambda out: api.predict(probe(), [7], backbone=tiny_base()),
+        "request 0 is 7",
+    ),  # type: ignore[list-item]
+    "train on a list": (
+        lambda out: api.train([{"text": "a"}], backbone=tiny_base()),
+        "list came as data; expected a path",
+    ),  # type: ignore[arg-type]
     "train on a number": (lambda out: api.train(7, backbone=tiny_base()), "int came as data"),  # type: ignore[arg-type]
     "data as bytes": (lambda out: open_data(b"x"), "bytes came as data"),  # type: ignore[arg-type]
     "an adapter as a list": (lambda out: Adapter.load([]), "list came as an adapter"),  # type: ignore[arg-type]
@@ -64,7 +90,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda out: api.train(tiny_data(), backbone=tiny_base(), settings={"epochs": int(HUGE)}),
         "epochs is a whole number of about 400 digits; expected a whole number up to",
     ),
-    "a point of 400 digits": (small(grid=read_grid([f"rate={HUGE}"])), "rate is a whole number of about 400 digits"),
+    "a point of 400 digits": (
+        small(grid=read_grid([f"rate={HUGE}"])),
+        "rate is a whole number of about 400 digits",
+    ),
     "a range of 400 digits": (lambda out: read_ranges([f"rate=1..{HUGE}"]), "is not NAME=LOW..HIGH"),
     "a budget of 5,000 digits": (lambda out: read_budget("9" * 5_000), r"budget '9+\.\.\. came"),
     "a budget without an end": (lambda out: read_budget("9" * 5_000 + "h"), r"budget '9+\.\.\. came"),
@@ -90,28 +119,57 @@ def test_the_command_line_says_so_too(
     for digits in (HUGE, HUGE * 20):
         assert run_cli(monkeypatch, "train", *common, "--set", f"{flag}={digits}") == 2
         assert run_cli(monkeypatch, "sweep", *common, "--method", "pasta", "--grid", f"{flag}={digits}") == 2
-        assert run_cli(monkeypatch, "sweep", *common, "--method", "pasta", "--range", f"{flag}=0..{digits}", "--random", "2") == 2
+        assert (
+            run_cli(
+                monkeypatch,
+                "sweep",
+                *common,
+                "--method",
+                "pasta",
+                "--range",
+                f"{flag}=0..{digits}",
+                "--random",
+                "2",
+            )
+            == 2
+        )
     assert "Traceback" not in capsys.readouterr().err
 
 
 def test_the_most_that_is_allowed_is_built_quickly() -> None:
     began = time.monotonic()
-    assert len(grid_points(["pasta"], {"rate": list(range(1, 101)), "dropout": list(range(100))}, {})) == 10_000
+    assert (
+        len(grid_points(["pasta"], {"rate": list(range(1, 101)), "dropout": list(range(100))}, {})) == 10_000
+    )
     assert len(random_points(["pasta"], {}, read_ranges(["rate=1e-9..1e-1"]), 10_000, {})) > 9_000
     assert time.monotonic() - began < 10
 
 
-def test_a_tokenizer_with_more_ids_than_the_encoder_has_is_refused_on_opening(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tokenizer_with_more_ids_than_the_encoder_has_is_refused_on_opening(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Else training ends with an index out of range as soon as the text has such a token."""
     monkeypatch.setattr("softcue.text.tokens.Text.highest", 10**6)
-    with pytest.raises(BackboneError, match=r"gives ids up to 1,000,000, and its encoder has [\d,]+ word vectors"):
+    with pytest.raises(
+        BackboneError, match=r"gives ids up to 1,000,000, and its encoder has [\d,]+ word vectors"
+    ):
         open_base(str(base_folder()))
 
 
-@pytest.mark.parametrize(("labels", "warned"), [(("1.0", "0.0"), True), (("0.5", "1.0"), False), (("1", "0"), False)])
-def test_whole_numbers_with_a_fraction_are_said_to_be_scores(labels: tuple[str, str], warned: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("labels", "warned"), [(("1.0", "0.0"), True), (("0.5", "1.0"), False), (("1", "0"), False)]
+)
+def test_whole_numbers_with_a_fraction_are_said_to_be_scores(
+    labels: tuple[str, str], warned: bool, tmp_path: Path
+) -> None:
     rows = "".join(f'{{"text": "an owl {i}", "label": {labels[i % 2]}}}\n' for i in range(30))
     (tmp_path / "rows.jsonl").write_text(rows)
     data = open_data(tmp_path / "rows.jsonl")
-    assert any("are read as scores" in warning and "--kind classify" in warning for warning in data.warnings) == warned
-    assert not any("are read as scores" in warning for warning in open_data(tmp_path / "rows.jsonl", kind="score").warnings)
+    assert (
+        any("are read as scores" in warning and "--kind classify" in warning for warning in data.warnings)
+        == warned
+    )
+    assert not any(
+        "are read as scores" in warning
+        for warning in open_data(tmp_path / "rows.jsonl", kind="score").warnings
+    )

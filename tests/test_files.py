@@ -16,7 +16,16 @@ from typing import Any
 import pytest
 
 from softcue.errors import AdapterError, RequestError
-from softcue.files import check_folder, parse_json, read_bytes, read_json, reading, recover, write_file, write_folder
+from softcue.files import (
+    check_folder,
+    parse_json,
+    read_bytes,
+    read_json,
+    reading,
+    recover,
+    write_file,
+    write_folder,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 MARKER = "adapter_config.json"
@@ -91,9 +100,12 @@ def test_a_folder_is_old_or_new_whichever_call_fails(tmp_path, existing, lasting
             assert content(folder) == "old", f"call {first}: not undone at once"
         recover(folder)
         if refusal:
-            assert re.fullmatch("cannot write .*: No space left on device; nothing half-written is left", refusal)
+            assert re.fullmatch(
+                "cannot write .*: No space left on device; nothing half-written is left", refusal
+            )
             left = {content(folder)} if folder.exists() else set()
-            assert left == ({"old"} if existing else set()) or (lasting and left == {"new"}), f"call {first}"  # not even undone
+            # not even undone
+            assert left == ({"old"} if existing else set()) or (lasting and left == {"new"}), f"call {first}"
         else:
             assert content(folder) == "new"
         write_folder(folder, filler("next"), guard)
@@ -227,7 +239,8 @@ def test_what_writing_a_folder_would_refuse_is_refused_before_and_nothing_is_mad
         with pytest.raises(RequestError, match=said):
             check_folder(place, guard)
     assert check_folder(tmp_path / "new" / "deep", guard) == tmp_path / "new" / "deep"
-    monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)  # as a user who is not root finds a folder of another
+    # as a user who is not root finds a folder of another
+    monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)
     with pytest.raises(RequestError, match=f"{tmp_path} cannot be written to"):
         check_folder(tmp_path / "new", guard)
     monkeypatch.setattr(os.path, "ismount", lambda place: place == tmp_path)
@@ -273,7 +286,9 @@ for i in range(int(sys.argv[2]), 10**9):
 
 
 def kill_writers(parent: Path, rounds: int) -> None:
-    """A child that writes without end is killed at a random moment; what it acknowledged must be there, whole."""
+    """A child that writes without end is killed at a random moment; what it acknowledged must
+    be there, whole.
+    """
     folder, acknowledged, chance = parent / "rte", 0, random.Random(4)
     for _ in range(rounds):
         command = [sys.executable, "-c", CHILD, str(folder), str(acknowledged + 1)]
@@ -331,7 +346,11 @@ def test_strict_json_is_read_as_json_reads_it():
 def test_reading_refuses_pipes_devices_folders_and_large_files_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "large").write_bytes(b"x" * 11)
-    for path, reason in ((tmp_path / "pipe", "not a file"), (Path("/dev/zero"), "not a file"), (tmp_path, "not a file")):
+    for path, reason in (
+        (tmp_path / "pipe", "not a file"),
+        (Path("/dev/zero"), "not a file"),
+        (tmp_path, "not a file"),
+    ):
         with pytest.raises(AdapterError, match=reason):
             read_bytes(path, AdapterError)
     with pytest.raises(AdapterError, match="holds 11 bytes; expected at most 10"):

@@ -1,4 +1,6 @@
-"""No command deletes or changes a file that softcue did not write: it goes round it, or refuses before any work with exit code 2."""
+"""No command deletes or changes a file that softcue did not write: it goes round it, or refuses
+before any work with exit code 2.
+"""
 
 import json
 import shutil
@@ -60,11 +62,15 @@ def test_logs_and_checkpoints_in_the_adapters_own_folder_are_refused_before_they
     assert "a folder for the adapter alone" in shell.refused(*train(flag, str(out / below), out=out))
     assert not out.exists()
     (tmp_path / "link").symlink_to(out)
-    assert "a folder for the adapter alone" in shell.refused(*train(flag, str(tmp_path / "link" / below), out=out))
+    assert "a folder for the adapter alone" in shell.refused(
+        *train(flag, str(tmp_path / "link" / below), out=out)
+    )
 
 
 def test_an_adapter_in_the_folder_of_its_logs_and_checkpoints_is_saved(shell: Shell, tmp_path: Path) -> None:
-    words = train("--checkpoint", str(tmp_path), "--every", "1", "--log", str(tmp_path), out=tmp_path / "adapter")
+    words = train(
+        "--checkpoint", str(tmp_path), "--every", "1", "--log", str(tmp_path), out=tmp_path / "adapter"
+    )
     (tmp_path / "thesis.txt").write_text("precious")
     assert shell(*words).code == 0
     Adapter.load(tmp_path / "adapter")
@@ -98,7 +104,9 @@ def test_what_lies_beside_results_survives(command: tuple[str, ...], shell: Shel
         (SWEEP, "best", "a file"),
     ],
 )
-def test_results_are_not_written_over_files_of_others(command: tuple[str, ...], name: str, text: str, shell: Shell, tmp_path: Path) -> None:
+def test_results_are_not_written_over_files_of_others(
+    command: tuple[str, ...], name: str, text: str, shell: Shell, tmp_path: Path
+) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text(text)
     assert name.split("/")[-1] in refused_untouched(shell, tmp_path, *command, "--out", tmp_path)
@@ -127,7 +135,9 @@ def test_a_sweep_whose_memory_was_tampered_with_refuses_before_it_trains_a_group
 
 
 @pytest.mark.parametrize("kind", ["json", "folder"])
-def test_the_quickstart_refuses_a_table_that_it_did_not_write(kind: str, shell: Shell, tmp_path: Path) -> None:
+def test_the_quickstart_refuses_a_table_that_it_did_not_write(
+    kind: str, shell: Shell, tmp_path: Path
+) -> None:
     place = tmp_path / "quickstart.json"
     place.write_text('{"rows": []}') if kind == "json" else place.mkdir()
     told = refused_untouched(shell, tmp_path, "quickstart", "--out", tmp_path, "--backbone", "backbone")
@@ -158,12 +168,19 @@ def test_results_are_ours_where_the_json_has_all_keys_and_is_a_file(tmp_path: Pa
 
 
 def few(epochs: int = 2) -> Job:
-    return Job(tiny_data("classify", train=8, dev=4, test=4), "probe", training={"epochs": epochs, "batch": 4})
+    return Job(
+        tiny_data("classify", train=8, dev=4, test=4), "probe", training={"epochs": epochs, "batch": 4}
+    )
 
 
 def test_checkpoints_go_round_files_of_other_names_whatever_they_are(tmp_path: Path) -> None:
     others_folder(tmp_path / "kept")
-    for name in ("checkpoint-best.safetensors", "checkpoint-1.safetensors", "checkpoint-00000000001.safetensors", "thesis.safetensors"):
+    for name in (
+        "checkpoint-best.safetensors",
+        "checkpoint-1.safetensors",
+        "checkpoint-00000000001.safetensors",
+        "thesis.safetensors",
+    ):
         (tmp_path / "kept" / name).write_text("theirs")
     before = contents(tmp_path / "kept")
     train_jobs([few()], tiny_base(), checkpoints=Checkpoints(tmp_path / "kept", every=1))
@@ -175,17 +192,23 @@ def test_checkpoints_go_round_files_of_other_names_whatever_they_are(tmp_path: P
 
 
 @pytest.mark.parametrize("number", [1, 9], ids=["older", "newer"])
-def test_a_file_of_another_program_under_a_checkpoints_name_is_refused(number: int, tmp_path: Path, never: None) -> None:
+def test_a_file_of_another_program_under_a_checkpoints_name_is_refused(
+    number: int, tmp_path: Path, never: None
+) -> None:
     source = others_safetensors(tmp_path / f"checkpoint-{number:010}.safetensors")
     before = source.read_bytes()
     with pytest.raises(RequestError, match="holds checkpoints of an earlier run"):
         train_jobs([few()], tiny_base(), checkpoints=Checkpoints(tmp_path))
-    with pytest.raises(RequestError, match=rf"checkpoint-{number:010}\.safetensors was not written by softcue"):
+    with pytest.raises(
+        RequestError, match=rf"checkpoint-{number:010}\.safetensors was not written by softcue"
+    ):
         train_jobs([few()], tiny_base(), checkpoints=Checkpoints(tmp_path, resume=True))
     assert source.read_bytes() == before
 
 
-def test_a_file_of_another_program_beside_our_checkpoints_is_not_removed_as_the_oldest(tmp_path: Path) -> None:
+def test_a_file_of_another_program_beside_our_checkpoints_is_not_removed_as_the_oldest(
+    tmp_path: Path,
+) -> None:
     train_jobs([few()], tiny_base(), checkpoints=Checkpoints(tmp_path, every=1))
     theirs = others_safetensors(tmp_path / "checkpoint-0000000001.safetensors")
     with pytest.raises(RequestError, match="was not written by softcue"):
@@ -199,7 +222,9 @@ def others_safetensors(file: Path) -> Path:
     return file
 
 
-def test_a_folder_of_finished_adapters_with_a_thesis_in_it_is_refused_before_training(tmp_path: Path, never: None) -> None:
+def test_a_folder_of_finished_adapters_with_a_thesis_in_it_is_refused_before_training(
+    tmp_path: Path, never: None
+) -> None:
     theirs = others_folder(tmp_path / "finished" / "00001")
     with pytest.raises(RequestError, match=r"thesis\.txt"):
         train_jobs([few(), few(3)], tiny_base(), checkpoints=Checkpoints(tmp_path))
@@ -207,9 +232,17 @@ def test_a_folder_of_finished_adapters_with_a_thesis_in_it_is_refused_before_tra
 
 
 @pytest.mark.parametrize(
-    "text", ["my own log", '{"event": "stop"}\n', "precious\nlast line without an end", '{"loss": 1}\n{"event": "start"']
+    "text",
+    [
+        "my own log",
+        '{"event": "stop"}\n',
+        "precious\nlast line without an end",
+        '{"loss": 1}\n{"event": "start"',
+    ],
 )
-def test_a_log_of_another_program_is_neither_cut_nor_added_to(text: str, shell: Shell, tmp_path: Path) -> None:
+def test_a_log_of_another_program_is_neither_cut_nor_added_to(
+    text: str, shell: Shell, tmp_path: Path
+) -> None:
     (tmp_path / "log.jsonl").write_text(text)
     with pytest.raises(RequestError, match=r"log\.jsonl is not a log that softcue wrote"):
         open_trackers(tmp_path, [])

@@ -19,7 +19,12 @@ WIDTH, CLASSES, SEATS = 6, (2, 5, 3), (2, 0, 1, 2, 0, 1, 1)
 LENGTHS = (9, 3, 14, 6, 5, 11, 8)
 
 
-def setting(kind: str, pooling: str = "mean", reserve: tuple[int, ...] = (0, 2, 0, 3, 1, 0, 0), group: list[int] | None = None):
+def setting(
+    kind: str,
+    pooling: str = "mean",
+    reserve: tuple[int, ...] = (0, 2, 0, 3, 1, 0, 0),
+    group: list[int] | None = None,
+):
     """A random head of three seats, a batch of seven examples under them, and random hidden states."""
     torch.manual_seed(0)
     head = Head.registry[kind](WIDTH, CLASSES if kind in ("classify", "tag") else (1, 1, 1), pooling)
@@ -48,7 +53,9 @@ def output(head: Head, batch: Batch, logits: Tensor, penalty: Tensor | None = No
 
 
 def slow_seat_mean(values: list[tuple[int, Tensor]]) -> Tensor:
-    return torch.stack([torch.stack([v for seat, v in values if seat == s] or [torch.zeros(())]).mean() for s in range(3)])
+    return torch.stack(
+        [torch.stack([v for seat, v in values if seat == s] or [torch.zeros(())]).mean() for s in range(3)]
+    )
 
 
 def test_mean_counts_text_and_special_rows_and_no_reserved_ones() -> None:
@@ -107,8 +114,13 @@ def test_score_losses_are_the_seats_mean_squared_errors() -> None:
     targets = [0.5, -1.0, 2.0, 0.0, 0.25, 1.5, -0.5]
     logits = head(hidden, batch, None)
     assert logits.shape == (7,)
-    slow = [(SEATS[i], (slow_logits(head, SEATS[i], slow_rows(batch, hidden)[i].mean(0))[0] - targets[i]) ** 2) for i in range(7)]
-    torch.testing.assert_close(seat_losses(output(head, batch, logits), targets, batch.seat, 3), slow_seat_mean(slow))
+    slow = [
+        (SEATS[i], (slow_logits(head, SEATS[i], slow_rows(batch, hidden)[i].mean(0))[0] - targets[i]) ** 2)
+        for i in range(7)
+    ]
+    torch.testing.assert_close(
+        seat_losses(output(head, batch, logits), targets, batch.seat, 3), slow_seat_mean(slow)
+    )
 
 
 def test_an_unknown_label_costs_nothing_and_is_not_counted() -> None:
@@ -118,7 +130,9 @@ def test_an_unknown_label_costs_nothing_and_is_not_counted() -> None:
     known = [i for i in range(7) if targets[i] != IGNORED]
     row = {int(i): logits[b] for b, i in enumerate(batch.order)}
     slow = [(SEATS[i], -row[i].log_softmax(-1)[targets[i]]) for i in known]
-    torch.testing.assert_close(seat_losses(output(head, batch, logits), targets, batch.seat, 3), slow_seat_mean(slow))
+    torch.testing.assert_close(
+        seat_losses(output(head, batch, logits), targets, batch.seat, 3), slow_seat_mean(slow)
+    )
 
 
 def test_a_seat_whose_every_label_is_unknown_has_no_loss_and_a_gradient_of_zero() -> None:
@@ -142,7 +156,9 @@ def test_tag_losses_are_means_over_the_words_of_a_seat_that_have_a_label() -> No
             if tag != IGNORED:
                 values.append((SEATS[i], -slow_logits(head, SEATS[i], rows[i][place]).log_softmax(-1)[tag]))
     assert len(values) > 10
-    torch.testing.assert_close(seat_losses(output(head, batch, logits), targets, batch.seat, 3), slow_seat_mean(values))
+    torch.testing.assert_close(
+        seat_losses(output(head, batch, logits), targets, batch.seat, 3), slow_seat_mean(values)
+    )
 
 
 def test_tags_of_words_that_truncation_cut_are_left_out() -> None:
@@ -169,7 +185,9 @@ def test_choice_losses_compare_the_choices_of_a_question_only() -> None:
         members = [i for i in range(7) if group[i] == question]
         chance = torch.stack([row[i] for i in members]).log_softmax(0)
         slow.append((seats[members[0]], -chance[[targets[i] for i in members].index(1)]))
-    torch.testing.assert_close(seat_losses(output(head, batch, logits), targets, batch.seat, 3), slow_seat_mean(slow))
+    torch.testing.assert_close(
+        seat_losses(output(head, batch, logits), targets, batch.seat, 3), slow_seat_mean(slow)
+    )
 
 
 def test_choices_are_answered_in_the_order_in_which_they_were_asked() -> None:
@@ -186,7 +204,9 @@ def test_choices_are_answered_in_the_order_in_which_they_were_asked() -> None:
 def test_within_groups_survives_large_and_missing_numbers() -> None:
     logits = torch.tensor([1e4, 1e4 - 1, -1e4], requires_grad=True)
     chance = within_groups(logits, torch.tensor([5, 5, 2]), 6)  # groups 0, 1, 3 and 4 have no entries
-    torch.testing.assert_close(chance.detach(), torch.tensor([-math.log1p(math.exp(-1)), -1 - math.log1p(math.exp(-1)), 0.0]))
+    torch.testing.assert_close(
+        chance.detach(), torch.tensor([-math.log1p(math.exp(-1)), -1 - math.log1p(math.exp(-1)), 0.0])
+    )
     chance[0].backward()
     share = math.exp(-1) / (1 + math.exp(-1))
     torch.testing.assert_close(logits.grad, torch.tensor([share, -share, 0.0]))

@@ -1,4 +1,6 @@
-"""The bundled help-desk set: what is committed is what the generator writes, and its test splits say something."""
+"""The bundled help-desk set: what is committed is what the generator writes, and its test
+splits say something.
+"""
 
 import importlib.util
 import json
@@ -18,7 +20,8 @@ TASKS = ("intent", "urgency", "duplicates", "entities")
 EMPTY_WORDS = set(
     re.findall(
         r"\w+",
-        "a an and any are as at be been by can could do does for from has have how i in is it its me my no not of on or our please so"
+        "a an and any are as at be been by can could do does for from has have how i in is it its me "
+        "my no not of on or our please so"
         " that the there this to us was we were what when where which will with would you your",
     )
 )
@@ -35,7 +38,10 @@ def maker() -> ModuleType:
 
 
 def read(task: str, split: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (BUNDLED / task / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [
+        json.loads(line)
+        for line in (BUNDLED / task / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def by_split(table: dict[str, Any]) -> Iterator[dict[str, list[str]]]:
@@ -63,7 +69,11 @@ def test_the_committed_files_are_what_the_generator_writes(maker: ModuleType, tm
     maker.write(tmp_path)
     fresh = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*.jsonl")}
     committed = {path.relative_to(BUNDLED): path.read_bytes() for path in BUNDLED.rglob("*.jsonl")}
-    assert sorted(fresh) == sorted(committed) == sorted(Path(task) / f"{split}.jsonl" for task in TASKS for split in SPLITS)
+    assert (
+        sorted(fresh)
+        == sorted(committed)
+        == sorted(Path(task) / f"{split}.jsonl" for task in TASKS for split in SPLITS)
+    )
     differ = [str(name) for name in fresh if fresh[name] != committed[name]]
     assert not differ, f"{differ} differ from the templates; run `python scripts/make_helpdesk.py`"
 
@@ -78,13 +88,17 @@ def test_the_set_is_smaller_than_a_megabyte_and_holds_some_thousand_messages() -
 def test_no_wording_serves_two_splits(maker: ModuleType, name: str) -> None:
     parts = list(by_split(maker.load(name)))
     assert parts
-    wordings = {split: {text.lower() for part in parts for text in part[split] if " " in text} for split in SPLITS}
+    wordings = {
+        split: {text.lower() for part in parts for text in part[split] if " " in text} for split in SPLITS
+    }
     for one, two in (("train", "dev"), ("train", "test"), ("dev", "test")):
         assert not wordings[one] & wordings[two] - {"thank you.", "best wishes"}
 
 
 @pytest.mark.parametrize("name", ["intent", "asides", "urgency", "duplicates"])
-def test_no_held_out_wording_is_a_train_wording_with_a_few_words_changed(maker: ModuleType, name: str) -> None:
+def test_no_held_out_wording_is_a_train_wording_with_a_few_words_changed(
+    maker: ModuleType, name: str
+) -> None:
     for part in by_split(maker.load(name)):
         for held_out, trained in product(part["dev"] + part["test"], part["train"]):
             one, two = content(held_out), content(trained)

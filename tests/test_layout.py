@@ -13,7 +13,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "softcue"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# A room is a folder, or a module beside the folders. It imports only from lines above its own; neighbours do not know each other.
+# A room is a folder, or a module beside the folders. It imports only from lines above its own; neighbours do
+# not know each other.
 LEVELS = (
     ("errors",),
     ("batch", "files", "options", "scoring"),
@@ -30,8 +31,19 @@ LEVELS = (
 )
 MODULES_BESIDE = 14  # modules beside the folders, at most
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
-EXEMPT = ("__init__", "__main__", "__version__")  # of the package itself: all they do is to point at other modules
-SLOW_TO_IMPORT = ("torch", "numpy", "scipy", "sklearn", "transformers", "tokenizers", "huggingface_hub", "datasets", "matplotlib")
+# of the package itself: all they do is to point at other modules
+EXEMPT = ("__init__", "__main__", "__version__")
+SLOW_TO_IMPORT = (
+    "torch",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "transformers",
+    "tokenizers",
+    "huggingface_hub",
+    "datasets",
+    "matplotlib",
+)
 
 
 def part_of(path: Path) -> str:
@@ -61,7 +73,11 @@ def own_imports(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[ast.s
 
 
 def functions(tree: ast.AST) -> Iterator[ast.AST]:
-    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda))
+    return (
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    )
 
 
 def violations(importer: str, tree: ast.Module, package: tuple[str, ...]) -> list[str]:
@@ -71,9 +87,15 @@ def violations(importer: str, tree: ast.Module, package: tuple[str, ...]) -> lis
         if imported == importer or imported in EXEMPT:
             continue
         if imported not in LEVEL:
-            found.append(f"line {node.lineno}: {imported} is in no line of LEVELS in tests/test_layout.py; add it there")
+            found.append(
+                f"line {node.lineno}: {imported} is in no line of LEVELS in tests/test_layout.py; add it "
+                "there"
+            )
         elif LEVEL[imported] >= LEVEL[importer]:
-            found.append(f"line {node.lineno}: {importer} (line {LEVEL[importer]}) imports {imported} (line {LEVEL[imported]})")
+            found.append(
+                f"line {node.lineno}: {importer} (line {LEVEL[importer]}) imports {imported} (line "
+                f"{LEVEL[imported]})"
+            )
     return found
 
 
@@ -118,7 +140,11 @@ def test_the_import_check_sees_a_planted_violation(importer: str, source: str) -
 def test_only_the_command_line_imports_our_package_inside_functions(path: Path) -> None:
     if part_of(path) == "cli":
         return
-    late = [node.lineno for function in functions(tree_of(path)) for node, _ in own_imports(function, ("softcue",))]
+    late = [
+        node.lineno
+        for function in functions(tree_of(path))
+        for node, _ in own_imports(function, ("softcue",))
+    ]
     assert not late, f"imports inside functions of {name_of(path)}, lines {late}"
 
 
@@ -135,8 +161,12 @@ def test_nothing_asks_hasattr_and_nothing_is_pickled(path: Path) -> None:
     for node in ast.walk(tree_of(path)):
         assert not (isinstance(node, ast.Name) and node.id == "hasattr"), f"hasattr in line {node.lineno}"
         if isinstance(node, ast.Import | ast.ImportFrom):
-            names = {alias.name.split(".")[0] for alias in node.names} | {(getattr(node, "module", None) or "").split(".")[0]}
-            assert not names & {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}, f"line {node.lineno}"
+            names = {alias.name.split(".")[0] for alias in node.names} | {
+                (getattr(node, "module", None) or "").split(".")[0]
+            }
+            assert not names & {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}, (
+                f"line {node.lineno}"
+            )
 
 
 def registered() -> dict[str, set[Path]]:
@@ -153,7 +183,11 @@ def registered() -> dict[str, set[Path]]:
 
 
 def strings(node: ast.AST) -> list[str]:
-    return [part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+    return [
+        part.value
+        for part in ast.walk(node)
+        if isinstance(part, ast.Constant) and isinstance(part.value, str)
+    ]
 
 
 def asked(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -178,7 +212,13 @@ def ends_in(node: ast.AST) -> bool:
         return ends_in(node.func) or any(ends_in(part) for part in node.args)
     if isinstance(node, ast.Subscript):
         return ends_in(node.slice)
-    last = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else getattr(node, "value", None)
+    last = (
+        node.id
+        if isinstance(node, ast.Name)
+        else node.attr
+        if isinstance(node, ast.Attribute)
+        else getattr(node, "value", None)
+    )
     return last in ("method", "family", "model_type")
 
 
@@ -187,7 +227,10 @@ def test_the_registered_names_are_found() -> None:
 
 
 def test_the_name_check_sees_a_planted_comparison() -> None:
-    planted = 'if job.method == "pasta" or config["model_type"] in ("bert", "roberta") or config.get("model_type") != "mpnet": pass'
+    planted = (
+        'if job.method == "pasta" or config["model_type"] in ("bert", "roberta") or '
+        'config.get("model_type") != "mpnet": pass'
+    )
     assert {value for _, value in asked(ast.parse(planted))} == {"pasta", "bert", "roberta", "mpnet"}
     assert not list(asked(ast.parse('if kind == "tag" or method in table: pass')))
 
@@ -195,20 +238,29 @@ def test_the_name_check_sees_a_planted_comparison() -> None:
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_no_module_asks_for_a_method_or_family_by_name_but_its_own_file(path: Path) -> None:
     owners = registered()
-    found = [(line, value) for line, value in asked(tree_of(path)) if value in owners and path not in owners[value]]
+    found = [
+        (line, value) for line, value in asked(tree_of(path)) if value in owners and path not in owners[value]
+    ]
     assert not found, f"{name_of(path)} compares with registered names: {found}"
 
 
 def test_the_command_line_is_imported_without_the_heavy_libraries() -> None:
-    script = f"import json, sys; import softcue.cli; print(json.dumps([name for name in {SLOW_TO_IMPORT} if name in sys.modules]))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    script = (
+        f"import json, sys; import softcue.cli; print(json.dumps([name for name in {SLOW_TO_IMPORT} if "
+        "name in sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    )
     assert json.loads(done.stdout) == []
 
 
 def test_help_takes_less_than_half_a_second_of_processor_time() -> None:
     def seconds() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([sys.executable, "-m", "softcue", "--help"], capture_output=True, text=True, cwd=PACKAGE.parent)
+        done = subprocess.run(
+            [sys.executable, "-m", "softcue", "--help"], capture_output=True, text=True, cwd=PACKAGE.parent
+        )
         assert done.returncode == 0, done.stderr
         assert "train" in done.stdout
         after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,4 +1,6 @@
-"""Each method's page says what the code does: its equation, every option with its default, and a parameter formula that is true."""
+"""Each method's page says what the code does: its equation, every option with its default, and
+a parameter formula that is true.
+"""
 
 import re
 from dataclasses import fields
@@ -59,9 +61,15 @@ def says(written: str, default: Any) -> bool:
 def test_every_formula_on_a_page_is_the_number_of_parameters(size: str) -> None:
     dims = {**SIZES, "odd": ODD}[size]
     cases = [(method, config(method, **options)) for method, options in GRID]
-    cases += [("stp", stp(dims, roles, doubled)) for roles, doubled in ((SINGLE, False), (PAIR, False), (DOUBLED_PAIR, True))]
+    cases += [
+        ("stp", stp(dims, roles, doubled))
+        for roles, doubled in ((SINGLE, False), (PAIR, False), (DOUBLED_PAIR, True))
+    ]
     for method, settled in cases:
-        assert evaluated(method, dims, settled) == Cue.registry[method].count(dims, settled), (method, settled)
+        assert evaluated(method, dims, settled) == Cue.registry[method].count(dims, settled), (
+            method,
+            settled,
+        )
 
 
 @pytest.mark.parametrize("method", ["stp", "gpc", "apt"])

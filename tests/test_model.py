@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from softcue.batch import Example
+from softcue.errors import RequestError
 from softcue.heads import Head
 from softcue.model import Model, Place
 from softcue.protocol import Cue
@@ -43,7 +44,9 @@ def crowd(family: str, methods: tuple[str, ...], pooling: str = "mean") -> Model
 
 
 def request(family: str) -> tuple[list[Example], list[int], list[int]]:
-    """One question per adapter, in an order of its own: examples (two for each choice question), seats, groups."""
+    """One question per adapter, in an order of its own: examples (two for each choice
+    question), seats, groups.
+    """
     texts = random_examples(family, [3 + 5 * i % 17 for i in range(2 * ADAPTERS)])
     order = torch.randperm(ADAPTERS, generator=torch.Generator().manual_seed(4)).tolist()
     examples, seats, group = [], [], []
@@ -65,7 +68,9 @@ def answers(model: Model, examples, seats, group) -> dict[int, torch.Tensor]:
 
 @pytest.mark.parametrize("methods", [FIVE, BASELINES, (*FIVE, *BASELINES)], ids=["five", "baselines", "all"])
 @pytest.mark.parametrize("family", ["bert", "roberta", "deberta-v3", "modernbert", "albert", "mpnet"])
-def test_a_batch_of_many_methods_heads_and_adapters_equals_each_question_alone(family: str, methods: tuple[str, ...]) -> None:
+def test_a_batch_of_many_methods_heads_and_adapters_equals_each_question_alone(
+    family: str, methods: tuple[str, ...]
+) -> None:
     model = crowd(family, methods)
     examples, seats, group = request(family)
     with torch.inference_mode():
@@ -78,7 +83,9 @@ def test_a_batch_of_many_methods_heads_and_adapters_equals_each_question_alone(f
 
 
 @pytest.mark.parametrize("kernel", ["ragged", "products"])
-def test_where_nothing_may_be_asked_a_mixed_batch_gets_the_same(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nothing_may_be_asked_a_mixed_batch_gets_the_same(
+    kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As on a GPU, where no number may be waited for."""
     model = crowd("bert", (*FIVE, *BASELINES))
     model.encoder.kernel = kernel
@@ -110,7 +117,9 @@ def test_gradients_of_a_mixed_batch_equal_those_of_each_question_alone() -> None
 
     def gradients(chosen: list[int]) -> list[torch.Tensor]:
         model.zero_grad()
-        out = answers(model, [examples[i] for i in chosen], [seats[i] for i in chosen], [group[i] for i in chosen])
+        out = answers(
+            model, [examples[i] for i in chosen], [seats[i] for i in chosen], [group[i] for i in chosen]
+        )
         sum(answer.square().sum() for answer in out.values()).backward()
         return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.tuned()]
 
@@ -132,3 +141,10 @@ def test_penalties_reach_the_examples_of_their_own_cue_only() -> None:
     penalised = torch.tensor([seat % 2 == 0 for seat in batch.seats])
     assert (penalty[penalised] > 0).all()
     assert not penalty[~penalised].any()
+
+
+def test_a_kernel_that_is_none_is_refused() -> None:
+    encoder = tiny_encoder("bert")
+    with pytest.raises(RequestError, match="attention kernel 'quick' is unknown; expected one of ragged"):
+        encoder.kernel = "quick"
+    assert encoder.kernel == "ragged"

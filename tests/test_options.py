@@ -46,7 +46,9 @@ def test_lists_become_tuples_so_that_a_config_survives_json_and_can_be_compared(
         ({"count": 0, "rate": -1}, "count is 0; expected at least 1; rate is -1; expected at least 0"),
     ],
 )
-def test_wrong_types_and_ranges_are_one_message_that_names_them_all(options: dict[str, Any], says: str) -> None:
+def test_wrong_types_and_ranges_are_one_message_that_names_them_all(
+    options: dict[str, Any], says: str
+) -> None:
     with pytest.raises(RequestError) as caught:
         Sample(**options)
     assert str(caught.value) == f"Sample: {says}"

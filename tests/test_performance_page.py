@@ -9,11 +9,29 @@ import pytest
 from scripts.performance import PLOTS, PROCESSORS, SECTIONS, TARGETS, Target, main, measured_on, page, section
 
 MACHINE: dict[str, Any] = {
-    "processor": "Some CPU", "units": ["avx2", "amx_bf16"], "threads": 2, "clock": "wall", "rounds": 7, "quick": False,
-    "python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.2", "commit": "abc1234", "changed": True,
-}  # fmt: skip
-TRAINING = Target("train", "training", ("sst2", "mrpc"), {"x default": 5, "x best": 2.2}, {"backbone": "minilm", "side": "pasta"})
-MEMORY = Target("memory", "memory", ("bert-base",), {"x transformers full": 0.35}, {"side": "softcue pasta"}, most=True)
+    "processor": "Some CPU",
+    "units": ["avx2", "amx_bf16"],
+    "threads": 2,
+    "clock": "wall",
+    "rounds": 7,
+    "quick": False,
+    "python": "3.11.7",
+    "torch": "2.13.0",
+    "transformers": "5.23.0",
+    "peft": "0.21.2",
+    "commit": "abc1234",
+    "changed": True,
+}
+TRAINING = Target(
+    "train",
+    "training",
+    ("sst2", "mrpc"),
+    {"x default": 5, "x best": 2.2},
+    {"backbone": "minilm", "side": "pasta"},
+)
+MEMORY = Target(
+    "memory", "memory", ("bert-base",), {"x transformers full": 0.35}, {"side": "softcue pasta"}, most=True
+)
 
 
 def result(*rows: dict[str, Any]) -> dict[str, Any]:
@@ -25,7 +43,9 @@ def trained(task: str, default: float, best: float, backbone: str = "minilm") ->
 
 
 def test_a_target_is_met_when_every_task_meets_every_goal() -> None:
-    rows = result(trained("sst2", 1.0, 1.0, "bert-base"), trained("sst2", 7.61, 2.5), trained("mrpc", 5.0, 2.2))
+    rows = result(
+        trained("sst2", 1.0, 1.0, "bert-base"), trained("sst2", 7.61, 2.5), trained("mrpc", 5.0, 2.2)
+    )
     assert TRAINING.row({"training": rows}) == {
         "what": "train",
         "where": "sst2, mrpc: the worst counts",
@@ -38,16 +58,28 @@ def test_a_target_is_met_when_every_task_meets_every_goal() -> None:
 def test_a_miss_by_less_than_what_is_shown_is_a_miss_and_shows_it() -> None:
     row = TRAINING.row({"training": result(trained("sst2", 7.6, 2.5), trained("mrpc", 4.99996, 2.4))})
     assert (row["reached"], row["met"]) == ("sst2 7.6 / 2.5; mrpc 4.99996 / 2.4", "no")
-    above = MEMORY.row({"memory": result({"backbone": "bert-base", "side": "softcue pasta", "x transformers full": 0.35001})})
-    assert (above["target"], above["reached"], above["met"]) == ("x transformers full <= 0.35", "bert-base 0.35001", "no")
-    below = MEMORY.row({"memory": result({"backbone": "bert-base", "side": "softcue pasta", "x transformers full": 0.34999})})
+    above = MEMORY.row(
+        {"memory": result({"backbone": "bert-base", "side": "softcue pasta", "x transformers full": 0.35001})}
+    )
+    assert (above["target"], above["reached"], above["met"]) == (
+        "x transformers full <= 0.35",
+        "bert-base 0.35001",
+        "no",
+    )
+    below = MEMORY.row(
+        {"memory": result({"backbone": "bert-base", "side": "softcue pasta", "x transformers full": 0.34999})}
+    )
     assert (below["reached"], below["met"]) == ("bert-base 0.35", "yes")
 
 
 def test_what_was_not_measured_is_neither_met_nor_missed_unless_another_case_misses() -> None:
     nothing, some, missed = (
         TRAINING.row(results)
-        for results in ({}, {"training": result(trained("sst2", 7.6, 2.5))}, {"training": result(trained("sst2", 7.6, 2.1))})
+        for results in (
+            {},
+            {"training": result(trained("sst2", 7.6, 2.5))},
+            {"training": result(trained("sst2", 7.6, 2.1))},
+        )
     )
     assert (nothing["reached"], nothing["met"]) == ("not measured yet", "not measured yet")
     assert (some["reached"], some["met"]) == ("sst2 7.6 / 2.5; mrpc not measured yet", "not measured yet")
@@ -62,7 +94,9 @@ def test_a_section_without_a_file_says_so_with_the_command() -> None:
 
 
 def test_a_section_has_the_command_that_made_it_its_table_and_its_machine() -> None:
-    text = section("precision", {"float32": result({"task": "sst2", "loss": 0.5, "loss, by seed": [0.51234, 0.48766]})})
+    text = section(
+        "precision", {"float32": result({"task": "sst2", "loss": 0.5, "loss, by seed": [0.51234, 0.48766]})}
+    )
     assert "python -m benchmarks.precision --threads 2 --clock wall --repeat 7\n" in text
     assert "| sst2 | 0.5 | 0.512, 0.488 |" in text
     assert measured_on(MACHINE) in text
@@ -85,13 +119,23 @@ def test_a_section_has_what_each_kind_of_processor_gave() -> None:
 
 def test_the_page_counts_the_targets_of_each_kind_of_processor() -> None:
     text = page({"bfloat16": {"training": result(trained("atis_intent", 3.1, 1.7))}, "float32": {}})
-    assert f"{PROCESSORS['bfloat16']}: 0 of {len(TARGETS)} are met, 1 are not, {len(TARGETS) - 1} are not measured yet." in text
-    assert f"{PROCESSORS['float32']}: 0 of {len(TARGETS)} are met, 0 are not, {len(TARGETS)} are not measured yet." in text
+    assert (
+        f"{PROCESSORS['bfloat16']}: 0 of {len(TARGETS)} are met, 1 are not, {len(TARGETS) - 1} are not "
+        "measured yet." in text
+    )
+    assert (
+        f"{PROCESSORS['float32']}: 0 of {len(TARGETS)} are met, 0 are not, {len(TARGETS)} are not "
+        "measured yet." in text
+    )
     assert "| atis_intent 3.1 / 1.7 | no |" in text
 
 
 def test_the_script_writes_the_page_and_its_plots_from_the_files_that_are_there(tmp_path: Path) -> None:
-    rows = [{"method": method, "axis": "batch", "value": n, "us a token": 9.0 / n} for method in ("pasta", "ptuning") for n in (1, 4)]
+    rows = [
+        {"method": method, "axis": "batch", "value": n, "us a token": 9.0 / n}
+        for method in ("pasta", "ptuning")
+        for n in (1, 4)
+    ]
     folder = tmp_path / "benchmarks" / "results" / "float32"
     folder.mkdir(parents=True)
     (folder / "scaling.json").write_text(json.dumps(result(*rows)), encoding="utf-8")

@@ -1,4 +1,6 @@
-"""A file of the user's own is a full member: the example in the docs is listed, trained, saved, loaded, served and passes the contract."""
+"""A file of the user's own is a full member: the example in the docs is listed, trained, saved,
+loaded, served and passes the contract.
+"""
 
 import inspect
 import json
@@ -61,7 +63,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data" / "desk").mkdir(parents=True)
     chance = random.Random(0)
     for split, size in (("train", 48), ("test", 16)):
-        rows = [{"subject": chance.choice(["dog", "fox"]), "message": chance.choice(["hello", "the lazy day"])} for _ in range(size)]
+        rows = [
+            {"subject": chance.choice(["dog", "fox"]), "message": chance.choice(["hello", "the lazy day"])}
+            for _ in range(size)
+        ]
         lines = [json.dumps({**row, "urgent": row["subject"] == "dog"}) for row in rows]
         (folder / "data" / "desk" / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
@@ -105,11 +110,28 @@ def test_a_new_process_answers_with_the_plugin_named(place: Path) -> None:
         for name in ("my_method.py", "my_task.py"):
             load_plugin(place / name)
         settings = {"epochs": 1}
-        trained = softcue.train("desk/urgent", root=place / "data", backbone=str(place / "encoder"), method="nudge", settings=settings)
+        trained = softcue.train(
+            "desk/urgent",
+            root=place / "data",
+            backbone=str(place / "encoder"),
+            method="nudge",
+            settings=settings,
+        )
         trained.save(place / "adapters" / "alone")
-    command = [sys.executable, "-m", "softcue", "predict", "adapters/alone", "the dog", "--plugin", "my_method.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "softcue",
+        "predict",
+        "adapters/alone",
+        "the dog",
+        "--plugin",
+        "my_method.py",
+    ]
     root = str(Path(__file__).parents[1])
-    done = subprocess.run(command, cwd=place, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root})
+    done = subprocess.run(
+        command, cwd=place, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root}
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["label"] in ("false", "true")
 
@@ -129,7 +151,10 @@ def test_a_plugin_is_run_once_and_says_what_it_registered(place: Path, fresh: No
     assert load_plugin(str(place / "my_method.py")) == ["nudge"] and Cue.registry["nudge"] is first
 
 
-HEAD = "from dataclasses import dataclass\nfrom softcue import Cue\n@dataclass(frozen=True)\nclass C:\n    size: int = 1\n"
+HEAD = (
+    "from dataclasses import dataclass\nfrom softcue import Cue\n@dataclass(frozen=True)\nclass "
+    "C:\n    size: int = 1\n"
+)
 COUNTED = "    @classmethod\n    def count(cls, dims, config):\n        return 0\n"
 with pytest.raises((SyntaxError, ValueError)) as null_bytes:  # by Python's patch release
     compile("a = 1\x00", "broken.py", "exec")
@@ -144,22 +169,32 @@ BROKEN = [
     (HEAD + "class Mine(Cue, method='pasta', config=C):\n    pass", "method 'pasta' is registered twice"),
     (HEAD + "class Pasta(Cue, method='pasta', config=C):\n    pass", "there is a method 'pasta' already"),
     (HEAD + "class Mine(Cue, method='a/b', config=C):\n" + COUNTED, "'a/b' cannot be a method's name"),
-    (HEAD + "class Mine(Cue, method='mine', config=C):\n    pass", "method 'mine' does not define count(dims, config)"),
-    (HEAD + "class Mine(Cue, method='mine', config=int):\n" + COUNTED, "the config of method 'mine' is no dataclass"),
+    (
+        HEAD + "class Mine(Cue, method='mine', config=C):\n    pass",
+        "method 'mine' does not define count(dims, config)",
+    ),
+    (
+        HEAD + "class Mine(Cue, method='mine', config=int):\n" + COUNTED,
+        "the config of method 'mine' is no dataclass",
+    ),
     (HEAD.replace(" = 1", "") + "class Mine(Cue, method='mine', config=C):\n" + COUNTED, "TypeError"),
     (
-        "from softcue.tasks import Task, register\nregister(Task('x/y', 'sort', ('f1',), lambda row: [row], ('x',)))",
+        "from softcue.tasks import Task, register\nregister(Task('x/y', 'sort', ('f1',), lambda row: "
+        "[row], ('x',)))",
         "line 2: task 'x/y' has kind 'sort'",
     ),
     (
-        "from softcue.tasks import Task, register\nregister(Task('x/y', 'tag', ('f1',), lambda row: [row], ('x',)))\na = 1 / 0",
+        "from softcue.tasks import Task, register\nregister(Task('x/y', 'tag', ('f1',), lambda row: "
+        "[row], ('x',)))\na = 1 / 0",
         "line 3: ZeroDivisionError: division by zero",
     ),
 ]
 
 
 @pytest.mark.parametrize(("source", "told"), BROKEN)
-def test_a_broken_plugin_is_one_line_with_file_and_line_and_leaves_nothing(source: str, told: str, tmp_path: Path, fresh: None) -> None:
+def test_a_broken_plugin_is_one_line_with_file_and_line_and_leaves_nothing(
+    source: str, told: str, tmp_path: Path, fresh: None
+) -> None:
     before, known = dict(Cue.registry), all_tasks()
     file = tmp_path / "broken.py"
     file.write_text(source, encoding="utf-8")
@@ -180,10 +215,27 @@ def test_a_mistake_that_shows_while_training_names_the_plugins_line(
     place: Path, fresh: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = place / "late.py"
-    file.write_text(METHOD.replace("nudge", "late").replace("batch.special[:, :1], delta[:, None]", "batch.special[:, :1], nowhere"))
-    line = 1 + file.read_text().splitlines().index("        return add_rows(hidden, batch.special[:, :1], nowhere)  # slot 0 is [CLS]")
+    file.write_text(
+        METHOD.replace("nudge", "late").replace(
+            "batch.special[:, :1], delta[:, None]", "batch.special[:, :1], nowhere"
+        )
+    )
+    line = 1 + file.read_text().splitlines().index(
+        "        return add_rows(hidden, batch.special[:, :1], nowhere)  # slot 0 is [CLS]"
+    )
     monkeypatch.chdir(place)
-    flags = ["--plugin", "late.py", "--plugin", "my_task.py", "--data-root", "data", "--backbone", "encoder", "--out", "adapters/late"]
+    flags = [
+        "--plugin",
+        "late.py",
+        "--plugin",
+        "my_task.py",
+        "--data-root",
+        "data",
+        "--backbone",
+        "encoder",
+        "--out",
+        "adapters/late",
+    ]
     assert run_cli(monkeypatch, "train", "desk/urgent", "--method", "late", *flags) == 2
     assert f"late.py, line {line}: NameError: name 'nowhere' is not defined" in capsys.readouterr().err
 

@@ -1,4 +1,6 @@
-"""The page on presets says of each method what was measured, and the shipped page is the one that the script makes."""
+"""The page on presets says of each method what was measured, and the shipped page is the one
+that the script makes.
+"""
 
 from typing import Any
 
@@ -13,14 +15,21 @@ def result(name: str, rows: int = 1_800, **scores: float) -> dict[str, Any]:
         "metrics": ["accuracy"],
         "rows": {"train": rows, "selection": 200, "reported": 1_000},
         "machine": {"commit": "abc1234", "processor": "Some CPU", "torch": "2.13.0"},
-        "table": {method: {"scores": {"accuracy": {"mean": score, "deviation": 0.0}}} for method, score in own.items()},
+        "table": {
+            method: {"scores": {"accuracy": {"mean": score, "deviation": 0.0}}}
+            for method, score in own.items()
+        },
     }
 
 
 def test_a_method_is_held_against_the_probe_on_each_set_that_can_be_learnt() -> None:
-    told = verdicts([result("cola", probe=0.6, pasta=0.7, stp=0.55), result("qqp", probe=0.6, pasta=0.65, stp=0.8)])
+    told = verdicts(
+        [result("cola", probe=0.6, pasta=0.7, stp=0.55), result("qqp", probe=0.6, pasta=0.65, stp=0.8)]
+    )
     assert "pasta: +7.5 points to the probe on average, above it on each learnable set." in told
-    assert "stp (reconstruction): +7.5 points to the probe on average, not above it on cola, 2,000 rows." in told
+    assert (
+        "stp (reconstruction): +7.5 points to the probe on average, not above it on cola, 2,000 rows." in told
+    )
 
 
 def test_a_set_that_full_fine_tuning_does_not_learn_counts_for_the_average_alone() -> None:
@@ -32,18 +41,26 @@ def test_a_set_that_full_fine_tuning_does_not_learn_counts_for_the_average_alone
 
 def test_the_best_of_three_is_held_against_full_fine_tuning() -> None:
     told = verdicts([result("cola", pasta=0.87, apt=0.881), result("qqp", spt=0.8), result("gum", spt=0.91)])
-    assert "cola, 2,000 rows: the best of PASTA, SPT and APT is apt, 1.9 points behind full fine-tuning." in told
     assert (
-        "qqp, 2,000 rows: the best of PASTA, SPT and APT is spt, 10.0 points behind full fine-tuning (more than the 2 that were wanted)."
+        "cola, 2,000 rows: the best of PASTA, SPT and APT is apt, 1.9 points behind full fine-tuning." in told
+    )
+    assert (
+        "qqp, 2,000 rows: the best of PASTA, SPT and APT is spt, 10.0 points behind full fine-tuning "
+        "(more than the 2 that were wanted)." in told
+    )
+    assert (
+        "gum, 2,000 rows: the best of PASTA, SPT and APT is spt, 1.0 points ahead of full fine-tuning."
         in told
     )
-    assert "gum, 2,000 rows: the best of PASTA, SPT and APT is spt, 1.0 points ahead of full fine-tuning." in told
 
 
 def test_of_the_three_those_that_are_measured_are_held_against_full_fine_tuning() -> None:
     part = result("cola", pasta=0.89)
     del part["table"]["apt"]
-    told = "cola, 2,000 rows: the best of PASTA, SPT and APT is pasta, 1.0 points behind full fine-tuning; apt is not measured yet."
+    told = (
+        "cola, 2,000 rows: the best of PASTA, SPT and APT is pasta, 1.0 points behind full "
+        "fine-tuning; apt is not measured yet."
+    )
     assert told in verdicts([part])
 
 

@@ -1,4 +1,6 @@
-"""README, changelog and architecture: their code runs, their lists are complete, their links lead somewhere."""
+"""README, changelog and architecture: their code runs, their lists are complete, their links
+lead somewhere.
+"""
 
 import contextlib
 import importlib.util
@@ -22,7 +24,12 @@ from tests.test_layout import LEVELS, PACKAGE
 
 ROOT = PACKAGE.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCS = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
@@ -32,7 +39,12 @@ def blocks(language: str) -> list[str]:
 
 def shell_lines() -> list[list[str]]:
     """The commands of all bash blocks, as words."""
-    return [shlex.split(line, comments=True) for text in blocks("bash") for line in text.splitlines() if line.strip()]
+    return [
+        shlex.split(line, comments=True)
+        for text in blocks("bash")
+        for line in text.splitlines()
+        if line.strip()
+    ]
 
 
 def test_every_block_is_of_a_language_that_is_tested() -> None:
@@ -48,7 +60,9 @@ def test_make_targets_and_installed_things_exist() -> None:
             assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE)
         if words[0] == "pip":
             assert words[1:4] == ["install", "-c", "constraints.txt"]
-            assert words[-1] == "." or re.search(rf"^{words[-1].split('==')[0]}==", pins, re.MULTILINE), words[-1]
+            assert words[-1] == "." or re.search(rf"^{words[-1].split('==')[0]}==", pins, re.MULTILINE), (
+                words[-1]
+            )
             assert "==" not in words[-1] or words[-1] in pins, "pinned as in constraints.txt"
             assert words[-1] == "." or words[-1] in makefile, "installed as make does it"
 
@@ -69,7 +83,10 @@ def test_the_commands_and_the_tour_run_as_they_stand(tmp_path: Path, monkeypatch
     assert len(answers) == len(dev)
     for text in blocks("python"):
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", text], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+            [sys.executable, "-W", "error", "-c", text],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         assert done.returncode == 0, done.stderr
         assert "urgency selected on dev, reported on test" in done.stdout
@@ -93,7 +110,13 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_the_table_of_methods_is_the_registry_with_the_grades_of_the_method_pages() -> None:
     rows = dict(re.findall(r"^\| \[`(\w+)`\]\(docs/methods/\1\.md\) \|.*\| (.*) \|$", README, re.MULTILINE))
     assert set(rows) == {*Cue.registry, "full"}
-    pages = dict(re.findall(r"^\| \[(\w+)\]\(\1\.md\) \|.*\| (.*) \|$", (ROOT / "docs/methods/README.md").read_text(), re.MULTILINE))
+    pages = dict(
+        re.findall(
+            r"^\| \[(\w+)\]\(\1\.md\) \|.*\| (.*) \|$",
+            (ROOT / "docs/methods/README.md").read_text(),
+            re.MULTILINE,
+        )
+    )
     for method, grade in rows.items():
         assert ("reconstruction" in pages[method]) == ("reconstruction**" in grade), method
         if "reconstruction" not in grade:
@@ -110,22 +133,40 @@ def test_the_kinds_of_data_are_all_there_and_their_records_are_json() -> None:
 
 def test_the_tree_names_every_module_and_nothing_else() -> None:
     (tree,) = [text for text in blocks("text") if text.startswith("softcue/")]
-    named = {word for line in tree.splitlines()[1:-1] for word in re.split(r"\s{3,}", line.strip())[0].split()}
-    there = {path.name + "/" * path.is_dir() for path in PACKAGE.iterdir() if not path.name.startswith("__pycache__")}
+    named = {
+        word for line in tree.splitlines()[1:-1] for word in re.split(r"\s{3,}", line.strip())[0].split()
+    }
+    there = {
+        path.name + "/" * path.is_dir()
+        for path in PACKAGE.iterdir()
+        if not path.name.startswith("__pycache__")
+    }
     quiet = {"__init__.py", "py.typed"}
     assert named == there - quiet
 
 
 def test_the_architecture_shows_the_layout_that_is_enforced() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    shown = [line.split() for line in re.findall(r"^```text\n(errors\n.*?)^```$", text, re.DOTALL | re.MULTILINE)[0].splitlines()]
+    shown = [
+        line.split()
+        for line in re.findall(r"^```text\n(errors\n.*?)^```$", text, re.DOTALL | re.MULTILINE)[
+            0
+        ].splitlines()
+    ]
     assert shown == [list(level) for level in LEVELS]
 
 
 def test_the_changelog_has_the_version_or_is_unreleased() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.search(rf"^## \[(Unreleased|{re.escape(softcue.__version__)})\]", text, re.MULTILINE)
-    assert set(re.findall(r"^### (\w+)", text, re.MULTILINE)) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"^### (\w+)", text, re.MULTILINE)) <= {
+        "Added",
+        "Changed",
+        "Deprecated",
+        "Removed",
+        "Fixed",
+        "Security",
+    }
 
 
 @pytest.fixture
@@ -138,8 +179,18 @@ def script() -> ModuleType:
     return module
 
 
-def test_the_quickstart_table_is_rewritten_in_place_and_twice_is_as_once(script: ModuleType, tmp_path: Path) -> None:
-    row = {"task": "intent", "method": "pasta", "metric": "accuracy", "score": 0.5, "parameters": 10, "share": 0.001, "kilobytes": 3.0}
+def test_the_quickstart_table_is_rewritten_in_place_and_twice_is_as_once(
+    script: ModuleType, tmp_path: Path
+) -> None:
+    row = {
+        "task": "intent",
+        "method": "pasta",
+        "metric": "accuracy",
+        "score": 0.5,
+        "parameters": 10,
+        "share": 0.001,
+        "kilobytes": 3.0,
+    }
     (tmp_path / "quickstart").mkdir()
     (tmp_path / "quickstart" / "quickstart.json").write_text(json.dumps({"rows": [row]}))
     (tmp_path / "README.md").write_text(README, encoding="utf-8")
@@ -155,7 +206,12 @@ def test_the_quickstart_table_is_rewritten_in_place_and_twice_is_as_once(script:
 
 
 @pytest.mark.parametrize(
-    "text", ["no marks", "<!-- quickstart:end --> <!-- quickstart:begin -->", "<!-- quickstart:begin -->" * 2 + "<!-- quickstart:end -->"]
+    "text",
+    [
+        "no marks",
+        "<!-- quickstart:end --> <!-- quickstart:begin -->",
+        "<!-- quickstart:begin -->" * 2 + "<!-- quickstart:end -->",
+    ],
 )
 def test_a_readme_without_its_marks_is_left_alone(script: ModuleType, text: str) -> None:
     with pytest.raises(ValueError, match="once each"):

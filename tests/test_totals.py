@@ -1,4 +1,6 @@
-"""The published checkpoints' totals, from encoders built without allocating weights, and every method's numbers on them."""
+"""The published checkpoints' totals, from encoders built without allocating weights, and every
+method's numbers on them.
+"""
 
 from typing import Any
 

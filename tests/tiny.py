@@ -1,4 +1,6 @@
-"""Tiny random transformers models of every family, their saved folders, our encoders with the same weights, and examples."""
+"""Tiny random transformers models of every family, their saved folders, our encoders with the
+same weights, and examples.
+"""
 
 import copy
 import json
@@ -31,8 +33,21 @@ SIZES: dict[str, Any] = {
     "intermediate_size": FF,
     "max_position_embeddings": POSITIONS,
 }
-MODERN: dict[str, Any] = {**SIZES, "num_hidden_layers": 4, "local_attention": 8, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-MODERN |= {"cls_token_id": 1, "sep_token_id": 2, "attention_dropout": 0.1, "mlp_dropout": 0.1, "embedding_dropout": 0.1}
+MODERN: dict[str, Any] = {
+    **SIZES,
+    "num_hidden_layers": 4,
+    "local_attention": 8,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+MODERN |= {
+    "cls_token_id": 1,
+    "sep_token_id": 2,
+    "attention_dropout": 0.1,
+    "mlp_dropout": 0.1,
+    "embedding_dropout": 0.1,
+}
 ALBERT: dict[str, Any] = {
     **SIZES,
     "embedding_size": 20,
@@ -40,8 +55,19 @@ ALBERT: dict[str, Any] = {
     "hidden_dropout_prob": 0.1,
     "attention_probs_dropout_prob": 0.1,
 }
-DISENTANGLED: dict[str, Any] = {**SIZES, "relative_attention": True, "type_vocab_size": 0, "position_biased_input": False}
-V3: dict[str, Any] = {**DISENTANGLED, "share_att_key": True, "pos_att_type": "p2c|c2p", "position_buckets": 8, "norm_rel_ebd": "layer_norm"}
+DISENTANGLED: dict[str, Any] = {
+    **SIZES,
+    "relative_attention": True,
+    "type_vocab_size": 0,
+    "position_biased_input": False,
+}
+V3: dict[str, Any] = {
+    **DISENTANGLED,
+    "share_att_key": True,
+    "pos_att_type": "p2c|c2p",
+    "position_buckets": 8,
+    "norm_rel_ebd": "layer_norm",
+}
 UNSHARED: dict[str, Any] = {
     **DISENTANGLED,
     "share_att_key": False,
@@ -76,12 +102,20 @@ TINY: dict[str, partial[PreTrainedModel]] = {
     "mpnet": partial(build, "MPNet", {**SIZES, "max_position_embeddings": POSITIONS + 2}),
     "albert": partial(build, "Albert", ALBERT),
     "deberta-v3": partial(build, "DebertaV2", V3),
-    "deberta-v2-conv": partial(build, "DebertaV2", {**V3, "conv_kernel_size": 3, "conv_act": "gelu", "embedding_size": 20}),
+    "deberta-v2-conv": partial(
+        build, "DebertaV2", {**V3, "conv_kernel_size": 3, "conv_act": "gelu", "embedding_size": 20}
+    ),
     "deberta-v2-unshared": partial(build, "DebertaV2", {**UNSHARED, "type_vocab_size": 2}),
-    "deberta-v2-c2p": partial(build, "DebertaV2", {**UNSHARED, "pos_att_type": ["c2p"], "position_buckets": 16}),
-    "deberta-v2-p2c": partial(build, "DebertaV2", {**UNSHARED, "pos_att_type": ["p2c"], "max_relative_positions": 20}),
+    "deberta-v2-c2p": partial(
+        build, "DebertaV2", {**UNSHARED, "pos_att_type": ["c2p"], "position_buckets": 16}
+    ),
+    "deberta-v2-p2c": partial(
+        build, "DebertaV2", {**UNSHARED, "pos_att_type": ["p2c"], "max_relative_positions": 20}
+    ),
     "modernbert": partial(build, "ModernBert", MODERN),
-    "modernbert-bias": partial(build, "ModernBert", {**MODERN, "norm_bias": True, "attention_bias": True, "mlp_bias": True}),
+    "modernbert-bias": partial(
+        build, "ModernBert", {**MODERN, "norm_bias": True, "attention_bias": True, "mlp_bias": True}
+    ),
 }
 
 
@@ -93,7 +127,9 @@ class Nothing(Cue):
 
 
 def tiny_hf(family: str, seed: int = 0, settings: Mapping[str, Any] | None = None) -> PreTrainedModel:
-    """A model whose attention is far from even, and whose norms and biases are far from trivial; `settings` change its config."""
+    """A model whose attention is far from even, and whose norms and biases are far from
+    trivial; `settings` change its config.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         kind, sizes = TINY[family].args
@@ -124,7 +160,9 @@ def _loaded(family: str, seed: int) -> Encoder:
 
 
 def random_examples(family: str, lengths: Sequence[int], seed: int = 0) -> list[Example]:
-    """Examples of the family's tokens; every other one of at least 5 is a pair of texts, with three special slots."""
+    """Examples of the family's tokens; every other one of at least 5 is a pair of texts, with
+    three special slots.
+    """
     chance = random.Random(f"{family} {seed}")
     examples = []
     for i, length in enumerate(lengths):
@@ -143,9 +181,15 @@ def padded(model: PreTrainedModel, examples: Sequence[Example]) -> dict[str, Ten
     pad = model.config.pad_token_id or 0
     inputs = {
         "input_ids": torch.tensor([[*e.token, *[pad] * (longest - len(e.token))] for e in examples]),
-        "attention_mask": torch.tensor([[1] * len(e.token) + [0] * (longest - len(e.token)) for e in examples]),
+        "attention_mask": torch.tensor(
+            [[1] * len(e.token) + [0] * (longest - len(e.token)) for e in examples]
+        ),
     }
-    segments = getattr(model.config, "type_vocab_size", 0) if model.config.model_type not in ("mpnet", "distilbert", "modernbert") else 0
+    segments = (
+        getattr(model.config, "type_vocab_size", 0)
+        if model.config.model_type not in ("mpnet", "distilbert", "modernbert")
+        else 0
+    )
     if segments:
         segment = torch.tensor([[*e.segment, *[0] * (longest - len(e.token))] for e in examples])
         inputs["token_type_ids"] = segment.clamp(max=segments - 1)
@@ -154,7 +198,9 @@ def padded(model: PreTrainedModel, examples: Sequence[Example]) -> dict[str, Ten
 
 def real_rows(hidden: Tensor, batch: Batch) -> Tensor:
     """(B, T, D) in the order of the request -> (N, D) in the batch's order, padding left out."""
-    return torch.cat([hidden[number, :length] for number, length in zip(batch.order, batch.lengths, strict=True)])
+    return torch.cat(
+        [hidden[number, :length] for number, length in zip(batch.order, batch.lengths, strict=True)]
+    )
 
 
 def edit_config(folder: Path, **changes: Any) -> None:

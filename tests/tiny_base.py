@@ -1,4 +1,6 @@
-"""A tiny Base (random BERT and a tokenizer that knows a few words) and small data sets of every kind that it can learn."""
+"""A tiny Base (random BERT and a tokenizer that knows a few words) and small data sets of every
+kind that it can learn.
+"""
 
 import atexit
 import random
@@ -46,13 +48,25 @@ TOPICS = {"fruit": FRUIT, "metal": METAL, "bird": BIRD}
 PEOPLE = ("alice", "bob", "carol", "dave")
 PLACES = ("paris", "rome", "oslo", "kyiv")
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
-WORDS = (*SPECIAL, *FILLER, *FRUIT, *METAL, *BIRD, *PEOPLE, *PLACES, *LETTERS[1:], *(f"##{letter}" for letter in LETTERS))
+WORDS = (
+    *SPECIAL,
+    *FILLER,
+    *FRUIT,
+    *METAL,
+    *BIRD,
+    *PEOPLE,
+    *PLACES,
+    *LETTERS[1:],
+    *(f"##{letter}" for letter in LETTERS),
+)
 assert len(WORDS) <= VOCABULARY
 
 
 @cache
 def tiny_base(family: str = "bert", seed: int = 0, precision: str = "float32") -> Base:
-    """A base of the family, opened from a folder as a user's would be; it is the same object each time: do not change it."""
+    """A base of the family, opened from a folder as a user's would be; it is the same object
+    each time: do not change it.
+    """
     return open_base(str(base_folder(family, seed)), precision)
 
 
@@ -63,7 +77,9 @@ def base_folder(family: str = "bert", seed: int = 0) -> Path:
     parent = Path(tempfile.mkdtemp(prefix="softcue-tiny-"))
     atexit.register(shutil.rmtree, parent, ignore_errors=True)
     folder = tiny_folder(family, parent, seed)
-    tokenizer(doubled=family in ("roberta", "xlm-roberta", "camembert", "mpnet")).save(str(folder / "tokenizer.json"))
+    tokenizer(doubled=family in ("roberta", "xlm-roberta", "camembert", "mpnet")).save(
+        str(folder / "tokenizer.json")
+    )
     return folder
 
 
@@ -74,23 +90,34 @@ def tokenizer(doubled: bool = False) -> Tokenizer:
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     pair = "[CLS]:0 $A:0 [SEP]:0 [SEP]:0 $B:0 [SEP]:0" if doubled else "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1"
     special = [(name, SPECIAL.index(name)) for name in ("[CLS]", "[SEP]")]
-    made.post_processor = processors.TemplateProcessing(single="[CLS]:0 $A:0 [SEP]:0", pair=pair, special_tokens=special)
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0", pair=pair, special_tokens=special
+    )
     made.add_special_tokens(list(SPECIAL))
     return made
 
 
-def tiny_data(kind: str = "classify", train: int = 60, dev: int = 24, test: int = 24, seed: int = 0, pair: bool = False) -> Data:
+def tiny_data(
+    kind: str = "classify", train: int = 60, dev: int = 24, test: int = 24, seed: int = 0, pair: bool = False
+) -> Data:
     """A data set that a linear map can learn; `pair`: of two texts (classify and score)."""
     chance = random.Random(f"{kind} {seed}")
     sizes = {"train": train, "dev": dev, "test": test}
-    splits = {split: [_record(kind, chance, i, pair, f"{split}.jsonl:{i + 1}") for i in range(count)] for split, count in sizes.items()}
-    labels = {"classify": tuple(sorted(TOPICS)), "tag": ("O", "B-LOC", "B-PER", "I-LOC", "I-PER")}.get(kind, ())
+    splits = {
+        split: [_record(kind, chance, i, pair, f"{split}.jsonl:{i + 1}") for i in range(count)]
+        for split, count in sizes.items()
+    }
+    labels = {"classify": tuple(sorted(TOPICS)), "tag": ("O", "B-LOC", "B-PER", "I-LOC", "I-PER")}.get(
+        kind, ()
+    )
     return Data(kind, splits, labels, pair, f"tiny-{kind}", metrics_of(kind))
 
 
 def without(data: Data, *splits: str) -> Data:
     """The data set as if it had no such splits."""
-    return replace(data, splits={name: records for name, records in data.splits.items() if name not in splits})
+    return replace(
+        data, splits={name: records for name, records in data.splits.items() if name not in splits}
+    )
 
 
 def majority(data: Data, split: str = "test") -> float:
@@ -129,6 +156,9 @@ def tags_of(words: list[str]) -> tuple[str, ...]:
 
 
 def _text(chance: random.Random, told: tuple[str, ...], count: int) -> str:
-    words = [*chance.choices(FILLER, k=chance.randrange(1, 5)), *(chance.sample(told, count) if count else ())]
+    words = [
+        *chance.choices(FILLER, k=chance.randrange(1, 5)),
+        *(chance.sample(told, count) if count else ()),
+    ]
     chance.shuffle(words)
     return " ".join(words)

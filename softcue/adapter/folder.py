@@ -1,4 +1,6 @@
-"""An adapter's folder: what in it softcue wrote, so that writing over it takes nothing that is anybody else's."""
+"""An adapter's folder: what in it softcue wrote, so that writing over it takes nothing that is
+anybody else's.
+"""
 
 import os
 from collections.abc import Iterator
@@ -14,22 +16,32 @@ SHOWN = 5  # names in a message
 
 
 def check_place(folder: str | Path) -> Path:
-    """Refuse, before any work, a folder that Adapter.save and Checkpoint.save would refuse after. Raises RequestError."""
+    """Refuse, before any work, a folder that Adapter.save and Checkpoint.save would refuse after.
+
+    Raises RequestError.
+    """
     return check_folder(folder, refuse_foreign)
 
 
 def refuse_foreign(folder: Path) -> None:
-    """RequestError where a folder holds anything but an adapter or a fine-tuned checkpoint that softcue wrote."""
+    """RequestError where a folder holds anything but an adapter or a fine-tuned checkpoint that
+    softcue wrote.
+    """
     others = foreign(folder)
     if others:
-        named = ", ".join(others[:SHOWN]) + (f" and {len(others) - SHOWN} more" if len(others) > SHOWN else "")
+        named = ", ".join(others[:SHOWN]) + (
+            f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+        )
         raise RequestError(
-            f"{folder} is a folder that holds something else than an adapter of softcue's ({named!r}); give another, or move that away"
+            f"{folder} is a folder that holds something else than an adapter of softcue's ({named!r}); give "
+            "another, or move that away"
         )
 
 
 def foreign(folder: Path) -> list[str]:
-    """What a folder holds that softcue did not write, by relative path; where the header is not softcue's, all of it."""
+    """What a folder holds that softcue did not write, by relative path; where the header is not
+    softcue's, all of it.
+    """
     own = _own(folder)
     return sorted(name for name in _entries(folder, "", own) if name not in own)
 

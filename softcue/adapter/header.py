@@ -1,8 +1,11 @@
-"""adapter_config.json: everything of an adapter but its tensors, written in a fixed order and checked field by field."""
+"""adapter_config.json: everything of an adapter but its tensors, written in a fixed order and
+checked field by field.
+"""
 
 import json
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any, get_type_hints
 
@@ -20,30 +23,40 @@ LAYER_LIMIT = 2**10
 SIZE_LIMIT = 2**16  # of every other whole number that sizes something
 TOKEN_LIMIT = 2**20
 TUNED = ("cue", "full")
-OWN_ENCODER = "./encoder"  # backbone of a fine-tuned checkpoint: a folder of its own, or transformers takes our header for PEFT's
+# backbone of a fine-tuned checkpoint: a folder of its own, or transformers takes our header for PEFT's
+OWN_ENCODER = "./encoder"
 NUMBERS = ("score", "choice")  # kinds whose head gives one number, so that they have no labels
-TASK_TYPES = {"classify": "SEQ_CLS", "score": "SEQ_CLS", "choice": "SEQ_CLS", "tag": "TOKEN_CLS"}  # PEFT's names
+# PEFT's names
+TASK_TYPES = {"classify": "SEQ_CLS", "score": "SEQ_CLS", "choice": "SEQ_CLS", "tag": "TOKEN_CLS"}
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # names are printed on terminals and read as paths
 FRAME = ("format_version", "library_name", "library_version", "tensors_sha256")
-PEFT = ("peft_type", "base_model_name_or_path", "revision", "task_type", "inference_mode")  # what PEFT's own files always have
+# what PEFT's own files always have
+PEFT = ("peft_type", "base_model_name_or_path", "revision", "task_type", "inference_mode")
 
 
 def header_bytes(adapter: Any, tensors_sha256: str) -> bytes:
-    """The file for an adapter whose tensors have this digest; the same adapter always gives the same bytes."""
+    """The file for an adapter whose tensors have this digest; the same adapter always gives the
+    same bytes.
+    """
     values = {name: encode(getattr(adapter, name), name) for name in header_names(type(adapter))}
     frame = (FORMAT, "softcue", __version__, tensors_sha256)
     header = {**dict(zip(FRAME, frame, strict=True)), **_peft(values), **values}
     try:
         data = (json.dumps(header, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
     except UnicodeError:
-        raise AdapterError("a label or another string holds half a character (a lone surrogate); expected text") from None
+        raise AdapterError(
+            "a label or another string holds half a character (a lone surrogate); expected text"
+        ) from None
     if len(data) > CONFIG_LIMIT:
         raise AdapterError(f"the header would hold {len(data):,} bytes; expected at most {CONFIG_LIMIT:,}")
     return data
 
 
 def parse_header(cls: type, data: bytes) -> tuple[dict[str, Any], str]:
-    """(fields of the dataclass `cls`, digest of the tensors). Raises AdapterError that names the first field that is wrong."""
+    """(fields of the dataclass `cls`, digest of the tensors).
+
+    Raises AdapterError that names the first field that is wrong.
+    """
     try:
         header = parse_json(data)
     except ValueError as error:
@@ -55,7 +68,10 @@ def parse_header(cls: type, data: bytes) -> tuple[dict[str, Any], str]:
     values = {name: decode(hints[name], header[name], name) for name in names if name != "config"}
     if values["method"] not in Cue.registry:
         known = ", ".join(sorted(Cue.registry))
-        raise AdapterError(f"method is {values['method'][:60]!r}; this softcue knows {known}; a method of your own needs --plugin FILE")
+        raise AdapterError(
+            f"method is {values['method'][:60]!r}; this softcue knows {known}; a method of your own needs "
+            "--plugin FILE"
+        )
     check_values(values)
     values["config"] = _config(values["method"], header["config"])
     for name, expected in _peft(values).items():
@@ -70,39 +86,48 @@ def header_names(cls: type) -> list[str]:
 
 
 def check_values(values: dict[str, Any]) -> None:
-    """What types cannot say; everything that is wrong is reported together."""
-    dims, labels, kind = values["dims"], values["labels"], values["kind"]
-    sizes = [dims.hidden, dims.heads, dims.embed, dims.ff, 1 if dims.embed_norm is None else dims.embed_norm]
-    numbered = kind in NUMBERS
-    rules = {
-        f"kind is {kind[:40]!r}; expected one of {', '.join(Head.registry)}": kind in Head.registry,
-        f"pooling is {values['pooling'][:40]!r}; expected one of {', '.join(POOLINGS)}": values["pooling"] in POOLINGS,
-        f"tuned is {values['tuned'][:40]!r}; expected one of {', '.join(TUNED)}": values["tuned"] in TUNED,
-        f"dims are {dims}; expected at most {LAYER_LIMIT} layers and sizes from 1 to {SIZE_LIMIT}": (
-            1 <= dims.layers <= LAYER_LIMIT and all(1 <= size <= SIZE_LIMIT for size in sizes)
-        ),
-        f"dims are {dims}; expected a width that the heads divide": dims.heads < 1 or dims.hidden % dims.heads == 0,
-        "pooling is 'pooler'; the backbone has none, expected cls or mean": values["pooling"] != "pooler" or dims.pooler,
-        f"{len(labels)} labels; expected at most {LABEL_LIMIT}": len(labels) <= LABEL_LIMIT,
-        "the labels repeat; expected each once": len(set(labels)) == len(labels),
-        f"{len(labels)} labels for kind {kind[:40]!r}; expected {'none' if numbered else 'at least one'}": numbered == (not labels),
-        f"limit is {values['limit']}; expected 1 to {TOKEN_LIMIT} tokens": 1 <= values["limit"] <= TOKEN_LIMIT,
-        "centre and spread must be finite, and spread not negative": (
-            math.isfinite(values["centre"]) and math.isfinite(values["spread"]) and values["spread"] >= 0
-        ),
-        f"tuned is 'cue' and backbone is {values['backbone'][:60]!r}; expected a name": values["tuned"] == "full"
-        or values["backbone"] != OWN_ENCODER,
-        f"tuned is 'full' and backbone is {values['backbone'][:60]!r}; expected {OWN_ENCODER!r}": values["tuned"] != "full"
-        or values["backbone"] == OWN_ENCODER,
-    }
-    for name in ("backbone", "fingerprint", "task", "words", "measured"):
-        text = values[name]
-        rules[f"{name} is {text[:60]!r}; expected no control characters"] = not CONTROL.search(text)
-    for name in ("backbone", "fingerprint"):
-        rules[f"{name} is empty; expected the name of what the adapter was trained on"] = bool(values[name])
-    wrong = [rule for rule, holds in rules.items() if not holds]
+    """Refuse what types cannot rule out, all of it together. Raises AdapterError."""
+    wrong = [problem for holds, problem in (*_rules(values), *_rules_of_names(values)) if not holds]
     if wrong:
         raise AdapterError("; ".join(wrong))
+
+
+def _rules(values: dict[str, Any]) -> Iterator[tuple[bool, str]]:
+    """What must hold of sizes, kinds and labels, each with what to say if it does not."""
+    dims, labels, kind, pooling = values["dims"], values["labels"], values["kind"], values["pooling"]
+    tuned, limit, centre, spread = values["tuned"], values["limit"], values["centre"], values["spread"]
+    backbone = values["backbone"]
+    sizes = [dims.hidden, dims.heads, dims.embed, dims.ff, 1 if dims.embed_norm is None else dims.embed_norm]
+    sound = 1 <= dims.layers <= LAYER_LIMIT and all(1 <= size <= SIZE_LIMIT for size in sizes)
+    most = f"at most {LAYER_LIMIT} layers and sizes from 1 to {SIZE_LIMIT}"
+    has_labels = kind not in NUMBERS
+    yield kind in Head.registry, f"kind is {kind[:40]!r}; expected one of {', '.join(Head.registry)}"
+    yield pooling in POOLINGS, f"pooling is {pooling[:40]!r}; expected one of {', '.join(POOLINGS)}"
+    yield tuned in TUNED, f"tuned is {tuned[:40]!r}; expected one of {', '.join(TUNED)}"
+    yield sound, f"dims are {dims}; expected {most}"
+    divides = dims.heads < 1 or dims.hidden % dims.heads == 0
+    yield divides, f"dims are {dims}; expected a width that the heads divide"
+    pools = pooling != "pooler" or dims.pooler
+    yield pools, "pooling is 'pooler'; the backbone has none, expected cls or mean"
+    yield len(labels) <= LABEL_LIMIT, f"{len(labels)} labels; expected at most {LABEL_LIMIT}"
+    yield len(set(labels)) == len(labels), "the labels repeat; expected each once"
+    wanted = "at least one" if has_labels else "none"
+    yield has_labels == bool(labels), f"{len(labels)} labels for kind {kind[:40]!r}; expected {wanted}"
+    yield 1 <= limit <= TOKEN_LIMIT, f"limit is {limit}; expected 1 to {TOKEN_LIMIT} tokens"
+    finite = math.isfinite(centre) and math.isfinite(spread) and spread >= 0
+    yield finite, "centre and spread must be finite, and spread not negative"
+    own = (tuned == "full") == (backbone == OWN_ENCODER) or tuned not in TUNED
+    needed = repr(OWN_ENCODER) if tuned == "full" else "a name"
+    yield own, f"tuned is {tuned[:40]!r} and backbone is {backbone[:60]!r}; expected {needed}"
+
+
+def _rules_of_names(values: dict[str, Any]) -> Iterator[tuple[bool, str]]:
+    """What must hold of names, which are printed on terminals and read as paths."""
+    for name in ("backbone", "fingerprint", "task", "words", "measured"):
+        text = values[name]
+        yield not CONTROL.search(text), f"{name} is {text[:60]!r}; expected no control characters"
+    for name in ("backbone", "fingerprint"):
+        yield bool(values[name]), f"{name} is empty; expected the name of what the adapter was trained on"
 
 
 def is_ours(header: Any) -> bool:
@@ -119,7 +144,10 @@ def _check_frame(header: Any) -> None:
     version = header.get("format_version")
     if type(version) is not int or version != FORMAT:
         shown = version if type(version) is int and abs(version) < 2**63 else "damaged"
-        raise AdapterError(f"format_version is {shown}; this softcue reads {FORMAT}: use the softcue that wrote it, or train again")
+        raise AdapterError(
+            f"format_version is {shown}; this softcue reads {FORMAT}: use the softcue that wrote it, or "
+            "train again"
+        )
     decode(str, header.get("library_version"), "library_version")
 
 

@@ -1,4 +1,6 @@
-"""In and out of seats: a trained seat's numbers as tensors of their own, and an adapter's numbers into a free seat."""
+"""In and out of seats: a trained seat's numbers as tensors of their own, and an adapter's
+numbers into a free seat.
+"""
 
 from collections.abc import Mapping
 
@@ -12,7 +14,9 @@ from softcue.protocol import Cue
 
 
 def lift(cue: Cue, cue_seat: int, head: Head, head_seat: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """(cue, head): copies of one seat's numbers, float32 on the CPU; of a head, the rows of the seat's own classes."""
+    """(cue, head): copies of one seat's numbers, float32 on the CPU; of a head, the rows of the
+    seat's own classes.
+    """
     classes = int(head.classes[head_seat])
     own = {name: tensor[head_seat, :classes] for name, tensor in head.state_dict().items()}
     return {n: _copy(t[cue_seat]) for n, t in cue.state_dict().items()}, {n: _copy(t) for n, t in own.items()}
@@ -20,15 +24,18 @@ def lift(cue: Cue, cue_seat: int, head: Head, head_seat: int) -> tuple[dict[str,
 
 @torch.no_grad()
 def seat_in(cue: Cue, cue_seat: int, head: Head, head_seat: int, adapter: Adapter) -> None:
-    """Copy an adapter's numbers and per-seat settings into a seat of a cue and of a head; other seats are left alone.
+    """Copy an adapter's numbers and per-seat settings into a seat of a cue and of a head; other
+    seats are left alone.
 
-    A head with more classes takes the adapter's rows first and leaves the others masked. Raises AdapterError, with both
-    seats untouched, where the method, kind, pooling or shapes differ.
+    A head with more classes takes the adapter's rows first and leaves the others masked. Raises AdapterError,
+    with both seats untouched, where the method, kind, pooling or shapes differ.
     """
     came = (adapter.method, adapter.kind, adapter.pooling)
     expected = (cue.method, head.kind, head.pooling)
     if came != expected:
-        raise AdapterError(f"the adapter is for {' / '.join(came)}; these seats are for {' / '.join(expected)}")
+        raise AdapterError(
+            f"the adapter is for {' / '.join(came)}; these seats are for {' / '.join(expected)}"
+        )
     cue_seats = {name: tensor[cue_seat] for name, tensor in cue.state_dict().items()}
     classes = len(adapter.head["bias"])
     if classes > head.bias.shape[1]:
@@ -47,7 +54,10 @@ def _fits(part: str, came: Mapping[str, Tensor], expected: Mapping[str, Tensor])
     shapes = {name: list(tensor.shape) for name, tensor in came.items()}
     seats = {name: list(tensor.shape) for name, tensor in expected.items()}
     if shapes != seats:
-        raise AdapterError(f"the adapter's {part} has {shapes}; the seat has {seats}: seat it with a {part} of its own settings")
+        raise AdapterError(
+            f"the adapter's {part} has {shapes}; the seat has {seats}: seat it with a {part} of its own "
+            "settings"
+        )
 
 
 def _copy(tensor: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""Adapter: one task's numbers and all that is needed to use them again, saved as a folder and checked on load."""
+"""Adapter: one task's numbers and all that is needed to use them again, saved as a folder and
+checked on load.
+"""
 
 import contextlib
 import hashlib
@@ -21,7 +23,8 @@ from softcue.files import open_regular, read_bytes, reading, write_folder
 from softcue.heads import Head
 from softcue.protocol import Dims
 
-HEADER_HASH = "adapter_config_sha256"  # in the safetensors file's metadata, so that files of two adapters are not mixed up
+# in the safetensors file's metadata, so that files of two adapters are not mixed up
+HEADER_HASH = "adapter_config_sha256"
 
 
 def not_kept() -> Any:
@@ -31,7 +34,10 @@ def not_kept() -> Any:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Adapter:
-    """One task's numbers: a cue's and a head's without their seat axis, float32 on the CPU. File format: docs/adapter.md."""
+    """One task's numbers: a cue's and a head's without their seat axis, float32 on the CPU.
+
+    File format: docs/adapter.md.
+    """
 
     method: str  # one of Cue.registry
     config: Any  # of that method's Config
@@ -75,10 +81,16 @@ class Adapter:
 
     def _check(self) -> dict[str, Tensor]:
         """The tensors of the file, checked with the header as load would check them."""
-        tensors = {**{f"cue.{n}": t for n, t in self.cue.items()}, **{f"head.{n}": t for n, t in self.head.items()}}
+        tensors = {
+            **{f"cue.{n}": t for n, t in self.cue.items()},
+            **{f"head.{n}": t for n, t in self.head.items()},
+        }
         values, _ = parse_header(Adapter, header_bytes(self, "0" * 64))
         if values["config"] != self.config:
-            raise AdapterError(f"config is {self.config!r}; expected a {type(values['config']).__name__} that a file can hold")
+            raise AdapterError(
+                f"config is {self.config!r}; expected a {type(values['config']).__name__} that a file can "
+                "hold"
+            )
         check_tensors(tensors, shapes_of(values))
         return tensors
 
@@ -89,7 +101,10 @@ class Adapter:
 
     @staticmethod
     def load(folder: str | Path) -> "Adapter":
-        """Read an adapter's folder and check all of it. Raises AdapterError that names the folder and the file."""
+        """Read an adapter's folder and check all of it.
+
+        Raises AdapterError that names the folder and the file.
+        """
         if not isinstance(folder, str | os.PathLike):
             raise AdapterError(f"{type(folder).__name__} came as an adapter; expected a folder's path")
         place = Path(folder)
@@ -124,7 +139,10 @@ class Adapter:
 
 
 def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The tensors that a cue and a head with these settings have, built without memory. Raises AdapterError."""
+    """The tensors that a cue and a head with these settings have, built without memory.
+
+    Raises AdapterError.
+    """
     dims, classes = values["dims"], len(values["labels"]) or 1
     try:
         with torch.device("meta"):
@@ -133,7 +151,11 @@ def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     except Exception as error:  # settings from a hostile file may fail anywhere in a method's constructor
         raise AdapterError(f"config: no {values['method']} can be built from it: {brief(error)}") from error
     parts = (("cue", cue), ("head", head))
-    return {f"{part}.{name}": tuple(t.shape[1:]) for part, module in parts for name, t in module.state_dict().items()}
+    return {
+        f"{part}.{name}": tuple(t.shape[1:])
+        for part, module in parts
+        for name, t in module.state_dict().items()
+    }
 
 
 def _read(place: Path) -> Adapter:
@@ -145,7 +167,10 @@ def _read(place: Path) -> Adapter:
     with naming(str(place / TENSORS)):
         tensors, metadata = read_tensors(place / TENSORS, shapes)
         if metadata.get(HEADER_HASH) != hashlib.sha256(data).hexdigest():
-            raise AdapterError(f"belongs to another {HEADER} than the one beside it; copy both files of an adapter, and edit neither")
+            raise AdapterError(
+                f"belongs to another {HEADER} than the one beside it; copy both files of an adapter, and "
+                "edit neither"
+            )
         if digest(tensors) != expected_digest:
             raise AdapterError("its numbers are not those that were saved; the file is damaged")
     return Adapter(**values, cue=_part("cue.", tensors), head=_part("head.", tensors))
@@ -163,7 +188,9 @@ def _check_room(values: Mapping[str, Any], file: Path) -> None:
         raise AdapterError(f"config: no {values['method']} can be built from it: {brief(error)}") from error
     with open_regular(file, AdapterError) as (_, size):
         if needed > size:
-            raise AdapterError(f"its settings ask for {needed:,} bytes of numbers; {file} holds {size:,} bytes")
+            raise AdapterError(
+                f"its settings ask for {needed:,} bytes of numbers; {file} holds {size:,} bytes"
+            )
 
 
 def _write(into: Path, files: Mapping[str, bytes]) -> None:

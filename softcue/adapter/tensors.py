@@ -36,32 +36,51 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> byte
     header: dict[str, Any] = {METADATA: dict(sorted(metadata.items()))}
     at = 0
     for name, tensor in sorted(tensors.items()):
-        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [at, at + tensor.numel() * WIDTH]}
+        header[name] = {
+            "dtype": "F32",
+            "shape": list(tensor.shape),
+            "data_offsets": [at, at + tensor.numel() * WIDTH],
+        }
         at += tensor.numel() * WIDTH
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the format aligns its data
-    return b"".join([struct.pack("<Q", len(text)), text, *(_bytes(tensor) for _, tensor in sorted(tensors.items()))])
+    return b"".join(
+        [struct.pack("<Q", len(text)), text, *(_bytes(tensor) for _, tensor in sorted(tensors.items()))]
+    )
 
 
 def read_tensors(path: Path, shapes: Shapes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(tensors, metadata); nothing is allocated before the header agrees with `shapes` and with the file's size."""
-    with open_regular(path, AdapterError) as (descriptor, size), os.fdopen(descriptor, "rb", closefd=False) as file:
+    """(tensors, metadata); nothing is allocated before the header agrees with `shapes` and with
+    the file's size.
+    """
+    with (
+        open_regular(path, AdapterError) as (descriptor, size),
+        os.fdopen(descriptor, "rb", closefd=False) as file,
+    ):
         length = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))[0]
         if length > min(HEADER_LIMIT, size - 8):
-            raise AdapterError(f"its {size:,} bytes do not begin with a safetensors header; the file is damaged or of another format")
+            raise AdapterError(
+                f"its {size:,} bytes do not begin with a safetensors header; the file is damaged or of "
+                "another format"
+            )
         header = _parse(file.read(length))
         metadata = header.pop(METADATA, {})
         spans = _spans(header, shapes)
         data = size - 8 - length
         if data != WIDTH * sum(math.prod(shape) for shape in shapes.values()):
-            raise AdapterError(f"holds {data:,} bytes of numbers; its header promises {max([e for _, e in spans.values()], default=0):,}")
+            raise AdapterError(
+                f"holds {data:,} bytes of numbers; its header promises "
+                f"{max([e for _, e in spans.values()], default=0):,}"
+            )
         buffer = bytearray(data)
         if file.readinto(buffer) != data:
             raise AdapterError("ended while it was read; is another program writing it?")
     if not isinstance(metadata, dict):
         raise AdapterError(f"{METADATA} is not an object; the file is damaged")
     flat = torch.from_numpy(numpy.frombuffer(buffer, dtype="<f4").astype(numpy.float32, copy=False))
-    tensors = {name: flat[start // WIDTH : end // WIDTH].view(shapes[name]) for name, (start, end) in spans.items()}
+    tensors = {
+        name: flat[start // WIDTH : end // WIDTH].view(shapes[name]) for name, (start, end) in spans.items()
+    }
     check_finite(tensors)
     return tensors, metadata
 
@@ -73,7 +92,9 @@ def check_tensors(tensors: Mapping[str, Tensor], shapes: Shapes) -> None:
         if tuple(tensor.shape) != shapes[name]:
             raise AdapterError(_difference(name, list(tensor.shape), shapes[name]))
         if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
-            raise AdapterError(f"{name} is {tensor.dtype} on {tensor.device}; expected torch.float32 on the CPU")
+            raise AdapterError(
+                f"{name} is {tensor.dtype} on {tensor.device}; expected torch.float32 on the CPU"
+            )
     check_finite(tensors)
 
 
@@ -81,7 +102,10 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
     """No NaN and no infinities."""
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
-            raise AdapterError(f"{name} has values that are not finite; training diverged (lower the learning rate) or the file is damaged")
+            raise AdapterError(
+                f"{name} has values that are not finite; training diverged (lower the learning rate) or the "
+                "file is damaged"
+            )
 
 
 def check_same_names(found: Mapping[str, Any], shapes: Shapes) -> None:
@@ -110,7 +134,9 @@ def _spans(header: Mapping[str, Any], shapes: Shapes) -> dict[str, tuple[int, in
     spans: dict[str, tuple[int, int]] = {}
     for name, entry in header.items():
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-            raise AdapterError(f"the header's entry for {name} is damaged; expected dtype, shape and data_offsets")
+            raise AdapterError(
+                f"the header's entry for {name} is damaged; expected dtype, shape and data_offsets"
+            )
         if entry["dtype"] != "F32":
             raise AdapterError(f"{name} is of type {str(entry['dtype'])[:20]}; expected F32")
         if not _whole(entry["shape"]) or tuple(entry["shape"]) != shapes[name]:
@@ -121,7 +147,10 @@ def _spans(header: Mapping[str, Any], shapes: Shapes) -> dict[str, tuple[int, in
     at = 0
     for name, (start, end) in sorted(spans.items(), key=lambda item: item[1]):
         if start != at or end - start != WIDTH * math.prod(shapes[name]):
-            raise AdapterError(f"the header's offsets of {name} leave a gap, overlap or do not fit its shape; the file is damaged")
+            raise AdapterError(
+                f"the header's offsets of {name} leave a gap, overlap or do not fit its shape; the file is "
+                "damaged"
+            )
         at = end
     return spans
 
@@ -131,7 +160,11 @@ def _whole(value: Any) -> bool:
 
 
 def _difference(name: str, came: Any, expected: tuple[int, ...]) -> str:
-    shown = came if _whole(came) and len(came) <= 8 and all(abs(n) < 2**63 for n in came) else "no shape that it could have"
+    shown = (
+        came
+        if _whole(came) and len(came) <= 8 and all(abs(n) < 2**63 for n in came)
+        else "no shape that it could have"
+    )
     return f"{name} is {shown}; its settings ask for {list(expected)}"
 
 

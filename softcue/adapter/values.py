@@ -1,4 +1,6 @@
-"""JSON values and the frozen dataclasses that they stand for; every field must be there, of its own type, and no other."""
+"""JSON values and the frozen dataclasses that they stand for; every field must be there, of its
+own type, and no other.
+"""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +16,9 @@ LARGEST = 2**63  # of whole numbers
 
 
 def encode(value: Any, where: str, depth: int = DEEPEST) -> Any:
-    """What JSON holds in place of `value`; dataclasses become objects, tuples lists, and NaN and infinities null."""
+    """What JSON holds in place of `value`; dataclasses become objects, tuples lists, and NaN
+    and infinities null.
+    """
     if depth == 0:
         raise AdapterError(f"{where} is nested too deeply; expected at most {DEEPEST} levels")
     if value is None or isinstance(value, bool | str):
@@ -28,7 +32,9 @@ def encode(value: Any, where: str, depth: int = DEEPEST) -> Any:
     if is_dataclass(value):
         value = {f.name: getattr(value, f.name) for f in fields(value)}
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise AdapterError(f"{where} is {_show(value)}; expected numbers, strings, lists and objects with string keys")
+        raise AdapterError(
+            f"{where} is {_show(value)}; expected numbers, strings, lists and objects with string keys"
+        )
     return {name: encode(v, f"{where}.{name}", depth - 1) for name, v in value.items()}
 
 
@@ -52,7 +58,10 @@ def check_names(value: Any, expected: list[str], where: str) -> dict[str, Any]:
 
 
 def decode(hint: Any, value: Any, where: str) -> Any:
-    """`value` as the type `hint` has it: lists become the tuples that they stand for. Raises AdapterError that names `where`."""
+    """`value` as the type `hint` has it: lists become the tuples that they stand for.
+
+    Raises AdapterError that names `where`.
+    """
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         found = [h for h in arguments if _may_be(h, value)]
@@ -61,7 +70,9 @@ def decode(hint: Any, value: Any, where: str) -> Any:
     elif origin is tuple:
         if isinstance(value, list) and (arguments[-1] is Ellipsis or len(arguments) == len(value)):
             each = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
-            return tuple(decode(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(each, value, strict=True)))
+            return tuple(
+                decode(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(each, value, strict=True))
+            )
     elif origin is Literal:
         if any(type(value) is type(a) and value == a for a in arguments):
             return value
@@ -108,7 +119,9 @@ def _say(hint: Any) -> str:
     if origin is Literal:
         return " or ".join(map(repr, arguments))
     if origin is tuple:
-        return f"a list of {_say(arguments[0])}" if arguments[-1] is Ellipsis else f"a list of {len(arguments)}"
+        return (
+            f"a list of {_say(arguments[0])}" if arguments[-1] is Ellipsis else f"a list of {len(arguments)}"
+        )
     return NAMES.get(hint, "an object")
 
 
@@ -120,4 +133,6 @@ def _show(value: Any) -> str:
         return "an object" if isinstance(value, dict) else "a list"
     if isinstance(value, str):
         return repr(value if len(value) <= 60 else value[:60] + "...")
-    return repr(value) if value is None or isinstance(value, bool | int | float) else f"a {type(value).__name__}"
+    return (
+        repr(value) if value is None or isinstance(value, bool | int | float) else f"a {type(value).__name__}"
+    )

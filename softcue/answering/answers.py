@@ -12,7 +12,8 @@ from softcue.readers.records import Record
 from softcue.scoring.entities import spans, to_iob2
 from softcue.text.tokens import Text
 
-OPENING = frozenset("([{<\"'`\u2018\u201c\u201e\u00ab\u00bf\u00a1")  # marks that may stand in front of a word without a space
+# marks that may stand in front of a word without a space
+OPENING = frozenset("([{<\"'`\u2018\u201c\u201e\u00ab\u00bf\u00a1")
 CLOSING = frozenset(".,;:!?)]}>\"'`\u2019\u201d\u00bb\u2026%")  # marks that may follow one
 APART = frozenset(".,")  # marks that no writer puts a space before, as some do before ? and !
 INPUTS = ("text", "text_pair", "choices", "tokens")
@@ -53,7 +54,9 @@ def _inputs(request: Mapping[str, Any], wanted: Sequence[str]) -> None:
         if name in ("text", "text_pair"):
             if not isinstance(value, str) or not value.strip():
                 raise RequestError(f"{name} is {value!r:.60}; expected a text that is not empty")
-        elif not (isinstance(value, list | tuple) and value and all(isinstance(v, str) and v.strip() for v in value)):
+        elif not (
+            isinstance(value, list | tuple) and value and all(isinstance(v, str) and v.strip() for v in value)
+        ):
             raise RequestError(f"{name} is {value!r:.60}; expected a list of texts, none of them empty")
 
 
@@ -68,7 +71,9 @@ def _read_choice(request: Mapping[str, Any], pair: bool, text: Text) -> Read:
 
 
 def _read_words(request: Mapping[str, Any], pair: bool, text: Text) -> Read:
-    """Given tokens stand in their text with a space between; a raw text is split by the tokenizer's own pre-tokenizer."""
+    """Given tokens stand in their text with a space between; a raw text is split by the
+    tokenizer's own pre-tokenizer.
+    """
     if request.get("tokens") is None:
         _inputs(request, ("text",))
         raw = request["text"]
@@ -101,29 +106,36 @@ def _say_choice(answer: Tensor, question: Question) -> dict[str, Any]:
 
 
 def _say_entities(answer: Tensor, question: Question) -> dict[str, Any]:
-    """Entities as the Hugging Face token-classification pipeline gives them; score: mean probability of the words' tags."""
+    """Entities as the Hugging Face token-classification pipeline gives them; score: mean
+    probability of the words' tags.
+    """
     labels = question.reading.labels
     chance, best = answer[:, : len(labels)].max(-1)
     given = question.record.text is None  # of a raw text's units the caller knows nothing
     words = [(word, word + 1) for word in range(len(best))]
     if not given:
         words = raw_words(question, [labels[i] == "O" for i in best.tolist()])
-    firsts = [first for first, _ in words]  # a word is answered by its first unit, as it is where words are given
+    # a word is answered by its first unit, as it is where words are given
+    firsts = [first for first, _ in words]
     tags = to_iob2([labels[i] for i in best[firsts].tolist()])
     entities = []
     for kind, first, end in spans(tags):
         a, b = question.offset[words[first][0]][0], question.offset[words[end - 1][1] - 1][1]
         score = float(chance[firsts[first:end]].mean())
-        entities.append({"entity_group": kind, "score": score, "word": question.text[a:b], "start": a, "end": b})
+        entities.append(
+            {"entity_group": kind, "score": score, "word": question.text[a:b], "start": a, "end": b}
+        )
     return {"entities": entities, "tags": list(tags)} if given else {"entities": entities}
 
 
 def raw_words(question: Question, outside: Sequence[bool]) -> list[tuple[int, int]]:
-    """The units (first, one past the last) of each word of a raw text: what stands together, less the marks at its ends that are no part.
+    """The units (first, one past the last) of each word of a raw text: what stands together,
+    less the marks at its ends that are no part.
 
-    outside: for each unit whether its own tag is "O". Training gives a mark inside a word the word's tag, as in "U.S.", and a mark
-    that was a word of its own most often "O", as in "Monday ."; so a mark at the end that is tagged "O" is cut off. A text in which a stop
-    or a comma stands alone, as in "Monday .", is split already: what stands together there is one word, as in the tokens before it.
+    outside: for each unit whether its own tag is "O". Training gives a mark inside a word the word's tag, as
+    in "U.S.", and a mark that was a word of its own most often "O", as in "Monday ."; so a mark at the end
+    that is tagged "O" is cut off. A text in which a stop or a comma stands alone, as in "Monday .", is split
+    already: what stands together there is one word, as in the tokens before it.
     """
     offset, text = question.offset, question.text
     if is_split(text):
@@ -143,7 +155,9 @@ def raw_words(question: Question, outside: Sequence[bool]) -> list[tuple[int, in
 
 
 def is_split(text: str) -> bool:
-    """Whether a program has split the text into words: a full stop or a comma stands alone, as in "on Monday ." or "yes , but"."""
+    """Whether a program has split the text into words: a full stop or a comma stands alone, as
+    in "on Monday ." or "yes , but".
+    """
     return any(word in APART for word in text.split()[1:])
 
 

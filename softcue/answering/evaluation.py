@@ -32,7 +32,8 @@ def batches(items: Sequence[Item], budget: int) -> Iterator[list[int]]:
 
 @torch.inference_mode()
 def run(model: Model, items: Sequence[Item], seats: Sequence[int], budget: int = ROWS) -> list[Tensor]:
-    """What the heads make of each item, on the host: (C,) probabilities, () a score, (choices,) probabilities, (words, C) probabilities.
+    """What the heads make of each item, on the host: (C,) probabilities, () a score, (choices,)
+    probabilities, (words, C) probabilities.
 
     Any mix of seats in one forward; the model is put in evaluation mode and left in the mode it was found in.
     """
@@ -54,7 +55,11 @@ def run(model: Model, items: Sequence[Item], seats: Sequence[int], budget: int =
 
 def pack_items(model: Model, items: Sequence[Item], seats: Sequence[int]) -> Batch:
     """One batch of the items' examples; the choices of one question share its number as group."""
-    flat = [(example, seat, i) for i, (item, seat) in enumerate(zip(items, seats, strict=True)) for example in item.examples]
+    flat = [
+        (example, seat, i)
+        for i, (item, seat) in enumerate(zip(items, seats, strict=True))
+        for example in item.examples
+    ]
     examples, example_seats, group = zip(*flat, strict=True)
     return model.pack(examples, example_seats, group)
 
@@ -75,7 +80,9 @@ def gold(record: Record, kind: str) -> Any:
     return list(record.tags) if kind == "tag" else record.label
 
 
-def judge(answers: Sequence[Tensor], records: Sequence[Record], reading: Reading, data: Data) -> dict[str, float]:
+def judge(
+    answers: Sequence[Tensor], records: Sequence[Record], reading: Reading, data: Data
+) -> dict[str, float]:
     """The data set's metrics of some answers."""
     predicted = [decide(answer, reading) for answer in answers]
     truth = [gold(record, reading.kind) for record in records]
@@ -92,6 +99,8 @@ def judge(answers: Sequence[Tensor], records: Sequence[Record], reading: Reading
     )
 
 
-def evaluate(model: Model, seat: int, items: Sequence[Item], records: Sequence[Record], reading: Reading, data: Data) -> dict[str, float]:
+def evaluate(
+    model: Model, seat: int, items: Sequence[Item], records: Sequence[Record], reading: Reading, data: Data
+) -> dict[str, float]:
     """The data set's metrics on `records`, answered by `seat`."""
     return judge(run(model, items, [seat] * len(items)), records, reading, data)

@@ -22,12 +22,22 @@ OURS = ("adapter", "where")  # keys of a request that say nothing about the text
 
 
 class Predictor:
-    """Answers requests for any of its adapters; rows of all methods, kinds and label counts share a forward."""
+    """Answers requests for any of its adapters; rows of all methods, kinds and label counts
+    share a forward.
+    """
 
     def __init__(
-        self, backbone: str | Base, adapters: Mapping[str, str | Path | Adapter], *, precision: str = "auto", device: str = "cpu"
+        self,
+        backbone: str | Base,
+        adapters: Mapping[str, str | Path | Adapter],
+        *,
+        precision: str = "auto",
+        device: str = "cpu",
     ) -> None:
-        """adapters: name -> folder or Adapter. Raises AdapterError for one of another backbone or a fine-tuned checkpoint."""
+        """adapters: name -> folder or Adapter.
+
+        Raises AdapterError for one of another backbone or a fine-tuned checkpoint.
+        """
         self.base = backbone if isinstance(backbone, Base) else open_base(backbone, precision, device)
         self.adapters = {name: self._load(name, adapter) for name, adapter in adapters.items()}
         self.seating = Seating(self.base.backbone.encoder, serves=True)
@@ -35,7 +45,10 @@ class Predictor:
         self.seat = dict(zip(self.adapters, self.seating.add_all(list(self.adapters.values())), strict=True))
 
     def add(self, name: str, adapter: str | Path | Adapter) -> None:
-        """Answer for one adapter more, or for another under a name that is known. Raises AdapterError, with nothing changed."""
+        """Answer for one adapter more, or for another under a name that is known.
+
+        Raises AdapterError, with nothing changed.
+        """
         loaded = self._load(name, adapter)
         if name in self.seat:
             self.seating.replace(self.seat[name], loaded)
@@ -62,21 +75,29 @@ class Predictor:
         return loaded
 
     def __call__(self, requests: Sequence[Mapping[str, Any]], budget: int = ROWS) -> list[dict[str, Any]]:
-        """One answer per request, in order; budget: rows in one forward. Raises RequestError that names the request.
+        """One answer per request, in order; budget: rows in one forward.
+
+        Raises RequestError that names the request.
 
         A request in the published fields of the adapter's benchmark goes through the benchmark's template.
-        classify: label, score, scores; score: value; choice: choice, scores; tag: entities (and tags, for given tokens).
+        classify: label, score, scores; score: value; choice: choice, scores; tag: entities (and tags, for
+        given tokens).
         """
         check_requests(requests)
         answers: list[dict[str, Any]] = []
         for questions in self._read_ahead(requests):
-            seats = [self.seat[request["adapter"]] for request in requests[len(answers) : len(answers) + len(questions)]]
+            seats = [
+                self.seat[request["adapter"]]
+                for request in requests[len(answers) : len(answers) + len(questions)]
+            ]
             made = run(self.model, [question.item for question in questions], seats, budget)
             answers += [say(answer, question) for answer, question in zip(made, questions, strict=True)]
         return answers
 
     def _read_ahead(self, requests: Sequence[Mapping[str, Any]]) -> Iterator[list[Question]]:
-        """Questions, some at a time; a thread turns the texts of the next ones into tokens while the caller computes."""
+        """Questions, some at a time; a thread turns the texts of the next ones into tokens
+        while the caller computes.
+        """
 
         def read(first: int) -> list[Question]:
             return [self._question(i, requests[i]) for i in range(first, min(first + AHEAD, len(requests)))]
@@ -89,7 +110,9 @@ class Predictor:
             parts = [reader.submit(read, first) for first in range(0, len(requests), AHEAD)]
             for part in parts:
                 yield part.result()
-                refused = next((other.exception() for other in parts if other.done() and other.exception()), None)
+                refused = next(
+                    (other.exception() for other in parts if other.done() and other.exception()), None
+                )
                 if refused is not None:  # further down: nothing is gained by computing up to it
                     raise refused
         finally:
@@ -97,15 +120,21 @@ class Predictor:
 
     def _question(self, number: int, request: Mapping[str, Any]) -> Question:
         if not isinstance(request, Mapping):
-            raise RequestError(f"request {number} is {request!r:.60}; expected an object with adapter, and text or what else it reads")
+            raise RequestError(
+                f"request {number} is {request!r:.60}; expected an object with adapter, and text or what "
+                "else it reads"
+            )
         name = request.get("adapter")
         if not isinstance(name, str) or name not in self.adapters:
             known = ", ".join(list(self.adapters)[:10]) + (" ..." if len(self.adapters) > 10 else "")
-            raise RequestError(f"request {number} names the adapter {name!r}; this predictor has {known or 'none'}")
+            raise RequestError(
+                f"request {number} names the adapter {name!r}; this predictor has {known or 'none'}"
+            )
         adapter = self.adapters[name]
         try:
             raw = {key: value for key, value in request.items() if key not in OURS}
-            inputs = inputs_of(adapter.task, raw) if set(raw) - set(INPUTS) else raw  # no other key: the texts as they are to be read
+            # no other key: the texts as they are to be read
+            inputs = inputs_of(adapter.task, raw) if set(raw) - set(INPUTS) else raw
             return ask(inputs, reading_of(adapter), adapter.pair, self.base.text)
         except RequestError as error:
             where = request.get("where", f"request {number}")
@@ -115,19 +144,28 @@ class Predictor:
 def check_requests(requests: Any) -> None:
     """Refuse what is no list of requests, one request alone among it. Raises RequestError."""
     if isinstance(requests, str | bytes | Mapping) or not isinstance(requests, Iterable):
-        raise RequestError(f"{type(requests).__name__} came as requests; expected a list of objects, as in [{{'text': ...}}]")
+        raise RequestError(
+            f"{type(requests).__name__} came as requests; expected a list of objects, as in [{{'text': ...}}]"
+        )
 
 
 def score_raw_text(
     predictor: Predictor, name: str, records: Sequence[Record], gap: Callable[[str], str] = lambda word: " "
 ) -> dict[str, float]:
-    """Entity precision, recall and F1 by character offsets, where a tagger is given the rows' texts instead of their tokens.
+    """Entity precision, recall and F1 by character offsets, where a tagger is given the rows'
+    texts instead of their tokens.
 
     gap: what stands before a token in the text, but for the first.
     """
     found, gold = set[tuple[Any, ...]](), set[tuple[Any, ...]]()
-    parts = [[(gap(word) if place else "") + word for place, word in enumerate(record.tokens)] for record in records]
-    requests = [{"adapter": name, "text": "".join(own), "where": record.where} for own, record in zip(parts, records, strict=True)]
+    parts = [
+        [(gap(word) if place else "") + word for place, word in enumerate(record.tokens)]
+        for record in records
+    ]
+    requests = [
+        {"adapter": name, "text": "".join(own), "where": record.where}
+        for own, record in zip(parts, records, strict=True)
+    ]
     for row, (answer, record, own) in enumerate(zip(predictor(requests), records, parts, strict=True)):
         end = list(accumulate(map(len, own)))
         start = [last - len(word) for last, word in zip(end, record.tokens, strict=True)]

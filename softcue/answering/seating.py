@@ -1,4 +1,6 @@
-"""Seating: adapters in the seats of one model's cues and heads, where they come and go while it answers or trains."""
+"""Seating: adapters in the seats of one model's cues and heads, where they come and go while it
+answers or trains.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -43,14 +45,17 @@ class Slab:
 
 
 class Seating:
-    """One cue for each method and shape, one head for each kind and pooling, and a seat in both for each adapter.
+    """One cue for each method and shape, one head for each kind and pooling, and a seat in both
+    for each adapter.
 
-    A slab that is full grows to twice its size, so that the thousandth adapter is added in the time of the tenth; nothing else
-    of the others is touched.
+    A slab that is full grows to twice its size, so that the thousandth adapter is added in the time of the
+    tenth; nothing else of the others is touched.
     """
 
     def __init__(self, encoder: Encoder, dropout: float = 0.1, serves: bool = False) -> None:
-        """dropout: the heads', in training; serves: numbers are held in the encoder's precision, and nothing is trained."""
+        """dropout: the heads', in training; serves: numbers are held in the encoder's
+        precision, and nothing is trained.
+        """
         self.model = Model(encoder, [], [], [])
         self.dropout, self.serves = dropout, serves
         self.cues: dict[Any, Slab] = {}  # by method and shape
@@ -59,10 +64,13 @@ class Seating:
         self.vacant: list[int] = []  # seats of the model that were given up
 
     def reserve_cue(self, method: str, config: Any, size: int) -> Slab:
-        """Give the cue of a method and shape at least `size` seats; who sits there keeps numbers and settings."""
+        """Give the cue of a method and shape at least `size` seats; who sits there keeps
+        numbers and settings.
+        """
         slab = self.cues.setdefault(shape_of(method, config), Slab(len(self.model.mixture.cues)))
         if slab.size < size:
-            with torch.random.fork_rng(devices=[]):  # its first numbers are nobody's, and the caller's generator stays as it is
+            # its first numbers are nobody's, and the caller's generator stays as it is
+            with torch.random.fork_rng(devices=[]):
                 cue = Cue.registry[method](self.model.encoder.dims, config, size)
             if slab.size:
                 _copy(self.model.mixture.cue(slab.number), cue)
@@ -80,7 +88,9 @@ class Seating:
         if slab.size < size or room < classes:
             size, room = max(slab.size, size), max(room, classes)
             with torch.random.fork_rng(devices=[]):
-                head = Head.registry[kind](self.model.encoder.dims.hidden, [room] * size, pooling, self.dropout)
+                head = Head.registry[kind](
+                    self.model.encoder.dims.hidden, [room] * size, pooling, self.dropout
+                )
             if slab.size:
                 _copy(self.model.head(slab.number), head)
                 head.classes[: slab.size] = self.model.head(slab.number).classes
@@ -89,7 +99,10 @@ class Seating:
         return slab
 
     def add(self, adapter: Adapter) -> int:
-        """Seat an adapter, and give the number of its seat. Raises AdapterError, with nothing changed for others, where it does not fit."""
+        """Seat an adapter, and give the number of its seat.
+
+        Raises AdapterError, with nothing changed for others, where it does not fit.
+        """
         place = self._find(adapter)
         seat = self.vacant.pop() if self.vacant else len(self.model.places)
         self.model.seat(seat, place)
@@ -101,7 +114,9 @@ class Seating:
         heads = Counter((one.kind, one.pooling) for one in adapters)
         classes: dict[tuple[str, str], int] = {}  # the most of each head
         for one in adapters:
-            classes[one.kind, one.pooling] = max(classes.get((one.kind, one.pooling), 1), len(one.head["bias"]))
+            classes[one.kind, one.pooling] = max(
+                classes.get((one.kind, one.pooling), 1), len(one.head["bias"])
+            )
         for one in adapters:
             shape, sort = shape_of(one.method, one.config), (one.kind, one.pooling)
             self.reserve_cue(one.method, one.config, self.cues.get(shape, Slab(0)).taken + cues[shape])
@@ -141,10 +156,21 @@ class Seating:
         cue = self.cues.get(shape_of(adapter.method, adapter.config), Slab(0))
         head = self.heads.get((adapter.kind, adapter.pooling), Slab(0))
         cue = self.reserve_cue(adapter.method, adapter.config, cue.size if cue.free else 2 * cue.size or 1)
-        head = self.reserve_head(adapter.kind, adapter.pooling, len(adapter.head["bias"]), head.size if head.free else 2 * head.size or 1)
+        head = self.reserve_head(
+            adapter.kind,
+            adapter.pooling,
+            len(adapter.head["bias"]),
+            head.size if head.free else 2 * head.size or 1,
+        )
         place = Place(cue.number, cue.take(seat), head.number, head.take(seat))
         try:
-            seat_in(self.model.mixture.cue(place.cue), place.cue_seat, self.model.head(place.head), place.head_seat, adapter)
+            seat_in(
+                self.model.mixture.cue(place.cue),
+                place.cue_seat,
+                self.model.head(place.head),
+                place.head_seat,
+                adapter,
+            )
         except BaseException:
             self._free(place)
             raise
@@ -153,7 +179,10 @@ class Seating:
 
     def _free(self, place: Place) -> None:
         self.configs.pop(place, None)
-        for slabs, number, seat in ((self.cues, place.cue, place.cue_seat), (self.heads, place.head, place.head_seat)):
+        for slabs, number, seat in (
+            (self.cues, place.cue, place.cue_seat),
+            (self.heads, place.head, place.head_seat),
+        ):
             next(slab for slab in slabs.values() if slab.number == number).free.append(seat)
 
     def _put(self, modules: nn.ModuleList, number: int, module: nn.Module) -> None:

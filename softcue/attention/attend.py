@@ -10,18 +10,18 @@ from torch.nn import functional as F
 from softcue.attention import flash
 from softcue.attention.distance import ByDistance
 from softcue.attention.layout import Bucket, Layout, Watch
+from softcue.attention.products import VECTOR, Products
 from softcue.attention.ragged import attend_ragged
 from softcue.attention.spread import Collect, Spread, to_batch, to_buckets
 from softcue.kernels import takes
-from softcue.kernels.dropout import keep
 from softcue.protocol import Prefix
 
 SHORT = 32  # rows of an example alone up to which torch's fused kernel is the quicker one, forward only
-VECTOR = 16  # numbers in a vector register: torch's softmax over fewer falls to scalar code, ten times slower
 
 KERNELS = "ragged", "products", "fused"
 
-Bias = Callable[[Tensor, Tensor, Bucket], Tensor]  # query, key (b, H, t, K) -> what to add to text logits, (b|1, H|1, t, t)
+# query, key (b, H, t, K) -> what to add to text logits, (b|1, H|1, t, t)
+Bias = Callable[[Tensor, Tensor, Bucket], Tensor]
 Front = tuple[Tensor, Tensor] | None  # keys and values of a bucket's prefixes, (b, H, P, K) each
 
 
@@ -50,7 +50,9 @@ def attend(
     spread, mixed = Spread.apply(qkv, layout), []
     for i, bucket in enumerate(layout.buckets):
         query, key, value = spread[3 * i : 3 * i + 3]
-        mixed.append(Sight(bucket, prefix, bias, scale, drop, layout.watch).look(query, key, value, fronts[i], kernel))
+        mixed.append(
+            Sight(bucket, prefix, bias, scale, drop, layout.watch).look(query, key, value, fronts[i], kernel)
+        )
     rows: Tensor = Collect.apply(layout, *mixed)
     return rows
 
@@ -75,19 +77,31 @@ def attend_once(
     if layout.plain and not torch.is_grad_enabled():
         sight = Sight(layout.buckets[0], prefix, None, scale, drop, None)
         key, value = _plainly(kv, layout)
-        return sight.look(query.unsqueeze(2), key, value, fronts[0], "fused" if len(kv) <= SHORT else kernel).flatten(1)
+        return sight.look(
+            query.unsqueeze(2), key, value, fronts[0], "fused" if len(kv) <= SHORT else kernel
+        ).flatten(1)
     spread, mixed = Spread.apply(kv, layout), []
     queries = to_buckets(query, layout).unsqueeze(2).split([len(bucket.example) for bucket in layout.buckets])
     for i, bucket in enumerate(layout.buckets):
         key, value = spread[2 * i : 2 * i + 2]
-        mixed.append(Sight(bucket, prefix, None, scale, drop, None).look(queries[i], key, value, fronts[i], kernel))
+        mixed.append(
+            Sight(bucket, prefix, None, scale, drop, None).look(queries[i], key, value, fronts[i], kernel)
+        )
     return to_batch(torch.cat(mixed).flatten(1), layout)
 
 
 def _as_they_lie(
-    query: Tensor | None, rows: Tensor, layout: Layout, prefix: Prefix | None, bias: Bias | None, scale: float, drop: float
+    query: Tensor | None,
+    rows: Tensor,
+    layout: Layout,
+    prefix: Prefix | None,
+    bias: Bias | None,
+    scale: float,
+    drop: float,
 ) -> Tensor | None:
-    """By a kernel that takes rows as they lie, or None: they add distances at most, do not measure attention, nor drop everything."""
+    """By a kernel that takes rows as they lie, or None: they add distances at most, do not
+    measure attention, nor drop everything.
+    """
     distance = bias.table if isinstance(bias, ByDistance) and not bias.table.requires_grad else None
     if (bias is not None and distance is None) or layout.watch is not None or drop >= 1:
         return None
@@ -129,10 +143,14 @@ class Sight:
         if front is not None:
             key, value = torch.cat([front[0], key], dim=2), torch.cat([front[1], value], dim=2)
         mask = None if mask is None else mask.to(query.dtype)
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=self.dropout, scale=self.scale)
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=self.dropout, scale=self.scale
+        )
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor, front: Front) -> Tensor:
-        """What `look` gives as explicit products: on CPU in bfloat16 their way back is several times faster than the fused kernel's."""
+        """What `look` gives as explicit products: on CPU in bfloat16 their way back is several
+        times faster than the fused kernel's.
+        """
         mask, ahead = self.text_mask(query, key), None
         if front is not None:
             value = torch.cat([front[1], value], dim=2)
@@ -142,8 +160,11 @@ class Sight:
                 assert added is not None
                 ahead = ahead + added
             else:
-                key, mask = torch.cat([front[0], key], dim=2), None if mask is None else F.pad(mask, (front[0].shape[2], 0))
-        mixed: Tensor = _Mix.apply(query, key, value, mask, ahead, self)
+                key, mask = (
+                    torch.cat([front[0], key], dim=2),
+                    None if mask is None else F.pad(mask, (front[0].shape[2], 0)),
+                )
+        mixed: Tensor = Products.apply(query, key, value, mask, ahead, self)
         return mixed
 
     def glance(self, query: Tensor, key: Tensor, value: Tensor, front: Front) -> Tensor:
@@ -162,7 +183,9 @@ class Sight:
         return self.chances(self.hide(logits)).to(value.dtype) @ value
 
     def hide(self, logits: Tensor) -> Tensor:
-        """Minus infinity at padding, in place; it stands at the end, and so only a few columns are visited."""
+        """Minus infinity at padding, in place; it stands at the end, and so only a few columns
+        are visited.
+        """
         tail = self.bucket.tail
         if tail is not None:
             logits[..., -tail.shape[-1] :].masked_fill_(tail, -torch.inf)
@@ -188,19 +211,28 @@ class Sight:
         return self.prefix is not None and not self.prefix.plain
 
     def front_mask(self, logits: Tensor) -> Tensor | None:
-        """(b, H, t, P) logits towards the prefix -> what to add to them, (b, H|1, t|1, P) float32, or None."""
+        """(b, H, t, P) logits towards the prefix -> what to add to them, (b, H|1, t|1, P)
+        float32, or None.
+        """
         if self.prefix is None:
             return None
         added = None if self.prefix.rescore is None else self.prefix.rescore(logits, self.bucket.example)
         if self.prefix.length is not None:
-            absent = torch.arange(logits.shape[-1], device=logits.device) >= self.prefix.length[self.bucket.example][:, None]
-            hidden = torch.zeros(absent.shape, device=logits.device).masked_fill_(absent, -torch.inf)[:, None, None]
+            absent = (
+                torch.arange(logits.shape[-1], device=logits.device)
+                >= self.prefix.length[self.bucket.example][:, None]
+            )
+            hidden = torch.zeros(absent.shape, device=logits.device).masked_fill_(absent, -torch.inf)[
+                :, None, None
+            ]
             added = hidden if added is None else added + hidden
         return added
 
     def mask(self, query: Tensor, key: Tensor, front: Tensor | None) -> Tensor | None:
         """What to add to the logits, (b|1, H|1, t|1, P + t) float32, or None; front: the prefix's keys."""
-        added = None if self.prefix is None or front is None else self.front_mask(query * self.scale @ front.mT)
+        added = (
+            None if self.prefix is None or front is None else self.front_mask(query * self.scale @ front.mT)
+        )
         text = self.text_mask(query, key)
         if text is None and added is None and self.bucket.pad is None:
             return None
@@ -222,42 +254,3 @@ def _fronts(prefix: Prefix | None, layout: Layout, dtype: torch.dtype) -> Sequen
     sizes = [len(bucket.example) for bucket in layout.buckets]
     key, value = (to_buckets(x.to(dtype), layout).transpose(1, 2).split(sizes) for x in prefix[:2])
     return list(zip(key, value, strict=True))
-
-
-class _Mix(torch.autograd.Function):
-    """softmax([ahead, query key' * scale + mask]) value, padding hidden, with dropout; the way back is products of contiguous operands."""
-
-    @staticmethod
-    def forward(ctx, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, ahead: Tensor | None, sight: "Sight") -> Tensor:  # type: ignore[no-untyped-def, override]
-        query = query * sight.scale
-        logits = query @ key.mT
-        logits = logits if mask is None else logits + mask
-        ctx.count = 0 if ahead is None else ahead.shape[-1]
-        chance = sight.chances(sight.hide(logits if ahead is None else torch.cat([ahead, logits], dim=-1)))
-        seen = chance.to(value.dtype)
-        kept = keep(seen, sight.dropout) if sight.dropout else None
-        seen = seen if kept is None else seen * kept
-        ctx.sight, ctx.mask_shape = sight, None if mask is None else mask.shape
-        ctx.save_for_backward(query, key, value, chance, seen, kept)
-        return seen @ value
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def, override]
-        query, key, value, chance, seen, kept = ctx.saved_tensors
-        to_seen = grad @ value.mT
-        to_seen = to_seen if kept is None else to_seen.mul_(kept)
-        to_logits = _softmax_back(to_seen, chance)
-        to_ahead = to_logits[..., : ctx.count] if ctx.count else None
-        to_logits = to_logits[..., ctx.count :]
-        to_mask = to_logits.sum_to_size(ctx.mask_shape) if ctx.needs_input_grad[3] else None
-        low = to_logits.to(query.dtype)
-        to_query = (low @ key).mul_(ctx.sight.scale) if ctx.needs_input_grad[0] else None  # below the lowest cue nobody asks
-        return to_query, low.mT @ query, seen.mT @ grad, to_mask, to_ahead, None
-
-
-def _softmax_back(grad: Tensor, chance: Tensor) -> Tensor:
-    """(.., K), (.., K) float32 -> (.., K) float32: the gradient of the logits from that of their softmax."""
-    if chance.shape[-1] >= VECTOR:
-        return torch._softmax_backward_data(grad.float(), chance, -1, torch.float32)
-    weighted = grad * chance  # torch's kernel would fall to scalar code here too
-    return torch.addcmul(weighted, chance, weighted.sum(-1, keepdim=True), value=-1)

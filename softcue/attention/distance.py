@@ -11,7 +11,9 @@ from softcue.attention.layout import Bucket, columns_of
 
 @dataclass(frozen=True)
 class ByDistance:
-    """A bias between text rows that depends on the head and on the key's place less the query's; of one forward."""
+    """A bias between text rows that depends on the head and on the key's place less the
+    query's; of one forward.
+    """
 
     table: Tensor  # (H|1, 2 T - 1) float32, of distances 1 - T to T - 1
     hides: bool = False  # whether it is minus infinity at some distances
@@ -28,7 +30,8 @@ class ByDistance:
         count = query.shape[-2]
         if bucket.pad is None or not self.hides:
             return self.square[..., :count, :count]
-        # Padding takes the place of its example's last row: where it stands it may see no row of the text, which is NaN.
+        # Padding takes the place of its example's last row: where it stands it may see no row of the text,
+        # which is NaN.
         place = bucket.row - bucket.row[:, :1]
         return self.square[0, :, :, :count][:, place].transpose(0, 1)
 

@@ -1,4 +1,6 @@
-"""Attention of rows as they lie on CUDA: torch's flash attention, with each example's prefix in front of its own keys and values."""
+"""Attention of rows as they lie on CUDA: torch's flash attention, with each example's prefix in
+front of its own keys and values.
+"""
 
 from functools import cache
 
@@ -14,19 +16,30 @@ STEP = 8
 
 
 def takes(rows: Tensor, prefix: Prefix | None) -> bool:
-    """Whether it can be done so: in 16 bits, on a GPU that has the kernel, with logits towards the prefix that are products alone."""
+    """Whether it can be done so: in 16 bits, on a GPU that has the kernel, with logits towards
+    the prefix that are products alone.
+    """
     if rows.device.type != "cuda" or rows.dtype not in (torch.bfloat16, torch.float16):
         return False
-    return (prefix is None or prefix.plain) and rows.shape[-1] <= WIDEST and rows.shape[-1] % STEP == 0 and _is_there(rows.device)
+    return (
+        (prefix is None or prefix.plain)
+        and rows.shape[-1] <= WIDEST
+        and rows.shape[-1] % STEP == 0
+        and _is_there(rows.device)
+    )
 
 
 @cache
 def _is_there(device: torch.device) -> bool:
-    return torch.backends.cuda.is_flash_attention_available() and torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.backends.cuda.is_flash_attention_available() and torch.cuda.get_device_capability(
+        device
+    ) >= (8, 0)
 
 
 def attend_flash(
-    query: Tensor | None,  # (B, H, K) of the one row of each example that is read; None: every row's, which stands in front of its key
+    # (B, H, K) of the one row of each example that is read; None: every row's, which stands in front of its
+    # key
+    query: Tensor | None,
     rows: Tensor,  # (N, 3, H, K) query, key and value of each row, or (N, 2, H, K) without the query
     layout: Layout,
     prefix: Prefix | None,
@@ -45,11 +58,15 @@ def attend_flash(
         query = own.squeeze(1) if query is None else query
         rows = _fronted(rows, layout, prefix)
     query, key, value = rows.unbind(1) if query is None else (query, *rows.unbind(1))
-    return varlen(query, key, value, starts, key_starts, longest, batch.longest + count, scale, rate).flatten(1)
+    return varlen(query, key, value, starts, key_starts, longest, batch.longest + count, scale, rate).flatten(
+        1
+    )
 
 
 def _fronted(rows: Tensor, layout: Layout, prefix: Prefix) -> Tensor:
-    """(N, 2, H, K) -> (B * P + N, 2, H, K): keys and values of each example's prefix and rows, one example after another."""
+    """(N, 2, H, K) -> (B * P + N, 2, H, K): keys and values of each example's prefix and rows,
+    one example after another.
+    """
     front = torch.stack(prefix[:2], dim=2).flatten(0, 1).to(rows.dtype)
     keys = layout.in_front(prefix.key.shape[1])
     joined: Tensor = Reorder.apply(torch.cat([front, rows]), keys.there, keys.back)

@@ -11,9 +11,12 @@ from torch.nn import functional as F
 
 from softcue.batch import Batch, moved, sent
 
-MOST = 2**17  # logits of one head in a bucket of several examples, on CPU: more have left its cache before they are read again
+# logits of one head in a bucket of several examples, on CPU: more have left its cache before they are read
+# again
+MOST = 2**17
 FIXED = 12_288  # logits of one head that cost about as much as what a bucket costs whatever its size
-MEMBERS, COLUMNS = 8, 4  # a bucket has a multiple of these where it can: attention's products are made anew for sizes not seen lately
+# a bucket has a multiple of these where it can: attention's products are made anew for sizes not seen lately
+MEMBERS, COLUMNS = 8, 4
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,9 @@ class Bucket:
 
     @property
     def tail(self) -> Tensor | None:
-        """(b, 1, 1, c) True at padding, in the last c columns, which are all that have any; None where there is none."""
+        """(b, 1, 1, c) True at padding, in the last c columns, which are all that have any;
+        None where there is none.
+        """
         return None if self.pad is None else self.pad[:, None, None, self.shortest :]
 
 
@@ -42,12 +47,16 @@ Write = Callable[[int, Tensor], None]  # (number of a bucket, its places): fills
 
 @dataclass(frozen=True)
 class Stretch:
-    """Rows one after another that stand in some of the places of buckets: those of all, or of one where the rows have its order."""
+    """Rows one after another that stand in some of the places of buckets: those of all, or of
+    one where the rows have its order.
+    """
 
     first: int
     end: int
-    row: Tensor | None = None  # (places,) the row at each place, counted from `first`; None: rows and places are the same
-    back: Tensor | None = None  # (places,) the same, one past the last row at padding: the row of zeros that gradients find there
+    # (places,) the row at each place, counted from `first`; None: rows and places are the same
+    row: Tensor | None = None
+    # (places,) the same, one past the last row at padding: the row of zeros that gradients find there
+    back: Tensor | None = None
     place: Tensor | None = None  # (end - first,) the place of each row
 
     def spread(self, rows: Tensor, zeros: bool) -> Tensor:
@@ -63,7 +72,8 @@ class Places:
     """The buckets of a batch, and where each of its rows stands in them."""
 
     buckets: tuple[Bucket, ...]
-    stretches: tuple[Stretch, ...]  # one for each bucket, where the batch has the buckets' order; else one for all
+    # one for each bucket, where the batch has the buckets' order; else one for all
+    stretches: tuple[Stretch, ...]
     example: Tensor | None  # (B,) the examples in the buckets' order; None: it is the batch's
     home: Tensor | None  # (B,) where each example stands in that order
 
@@ -73,13 +83,16 @@ class InFront:
     """Where tokens in front of each example and its rows stand, one example after another."""
 
     starts: Tensor  # (B + 1,) int32: the first place of each example, and one past the last
-    there: Tensor  # (places,) what stands at each, counted through all that stand in front and then through all rows
+    # (places,) what stands at each, counted through all that stand in front and then through all rows
+    there: Tensor
     back: Tensor  # (places,) its inverse
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How one batch is laid out for attention; made once per forward, and its buckets when they are first asked for."""
+    """How one batch is laid out for attention; made once per forward, and its buckets when they
+    are first asked for.
+    """
 
     batch: Batch
     watch: Watch | None = None
@@ -129,7 +142,9 @@ class Layout:
         """(N, width) from what `write` fills each bucket's places with."""
         stretches = self.places.stretches
         rows = like.new_empty(stretches[-1].end, width)
-        places = [rows[s.first : s.end] if s.row is None else like.new_empty(len(s.row), width) for s in stretches]
+        places = [
+            rows[s.first : s.end] if s.row is None else like.new_empty(len(s.row), width) for s in stretches
+        ]
         for number, own in enumerate(self.by_bucket(places)):
             write(number, own)
         for stretch, own in zip(stretches, places, strict=True):
@@ -180,7 +195,9 @@ def _places(batch: Batch) -> Places:
 
 
 def columns_of(longest: int, multiple: int = COLUMNS) -> int:
-    """Places of a bucket whose longest example has so many rows; without a multiple, the most that it may have."""
+    """Places of a bucket whose longest example has so many rows; without a multiple, the most
+    that it may have.
+    """
     return -(-longest // multiple) * multiple
 
 
@@ -189,7 +206,9 @@ def _stretch(buckets: Sequence[Bucket], first: int, end: int, ordered: bool) -> 
     if ordered and all(bucket.pad is None for bucket in buckets):
         return Stretch(first, end)
     row = torch.cat([bucket.row.flatten() for bucket in buckets]) - first
-    real = torch.cat([torch.ones(b.size, dtype=torch.bool) if b.pad is None else ~b.pad.flatten() for b in buckets])
+    real = torch.cat(
+        [torch.ones(b.size, dtype=torch.bool) if b.pad is None else ~b.pad.flatten() for b in buckets]
+    )
     back = row.masked_fill(~real, end - first)
     place = torch.empty(end - first, dtype=torch.long)
     place[row[real]] = real.nonzero()[:, 0]
@@ -197,7 +216,8 @@ def _stretch(buckets: Sequence[Bucket], first: int, end: int, ordered: bool) -> 
 
 
 def _similar(lengths: Sequence[int], most: int | None) -> list[list[int]]:
-    """Example numbers in groups of similar length, longest first; a group's padding costs about as much as one more group would.
+    """Example numbers in groups of similar length, longest first; a group's padding costs about
+    as much as one more group would.
 
     A group of an odd size may cost twice that before it is ended.
     """

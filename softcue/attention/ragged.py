@@ -1,4 +1,6 @@
-"""Attention of ragged rows by attention.cpp, and its way back: nothing is padded, or kept but one number for each row and head."""
+"""Attention of ragged rows by attention.cpp, and its way back: nothing is padded, or kept but
+one number for each row and head.
+"""
 
 from typing import Any, NamedTuple
 
@@ -23,13 +25,16 @@ class Call(NamedTuple):
 
 
 def attend_ragged(
-    query: Tensor | None,  # (B, H, K) of the one row of each example that is read; None: every row's, which stands in front of its key
+    # (B, H, K) of the one row of each example that is read; None: every row's, which stands in front of its
+    # key
+    query: Tensor | None,
     rows: Tensor,  # (N, 3, H, K) query, key and value of each row, or (N, 2, H, K) without the query
     layout: Layout,
     prefix: Prefix | None,
     scale: float,
     rate: float,  # of dropout of attention probabilities
-    distance: Tensor | None = None,  # (H|1, 2 T - 1) float32, frozen: what is added to logits by key's place less query's
+    # (H|1, 2 T - 1) float32, frozen: what is added to logits by key's place less query's
+    distance: Tensor | None = None,
 ) -> Tensor:  # (M, H * K)
     """Let every query look at its own example's prefix and rows."""
     starts, learns = layout.starts, torch.is_grad_enabled()  # autograd's own cost is half of a short text's
@@ -38,7 +43,15 @@ def attend_ragged(
     if distance is not None:
         assert distance.shape[1] > 2 * (layout.batch.longest - 1), "the kernel would read beyond the table"
         distance = distance.contiguous()
-    told = Call(starts if query is None else torch.arange(len(starts)), starts, scale, rate, new_seed() if rate else 0, present, distance)
+    told = Call(
+        starts if query is None else torch.arange(len(starts)),
+        starts,
+        scale,
+        rate,
+        new_seed() if rate else 0,
+        present,
+        distance,
+    )
     key, value, ahead = None, None, None
     if prefix is not None:
         key, value = (dense(x.to(rows.dtype)) for x in prefix[:2])
@@ -49,23 +62,39 @@ def attend_ragged(
                 logits = _ahead(query, rows, key, told)
             owner = layout.batch.owner if query is None else torch.arange(len(query))
             ahead, key = (logits + prefix.rescore(logits.unsqueeze(2), owner).squeeze(2)).contiguous(), None
-    mixed: Tensor = _Attend.apply(query, rows, key, value, ahead, told) if learns else _mix(query, rows, key, value, ahead, told)[0]
+    mixed: Tensor = (
+        _Attend.apply(query, rows, key, value, ahead, told)
+        if learns
+        else _mix(query, rows, key, value, ahead, told)[0]
+    )
     return mixed
 
 
 def _mix(
-    query: Tensor | None, rows: Tensor, key: Tensor | None, value: Tensor | None, ahead: Tensor | None, told: Call
+    query: Tensor | None,
+    rows: Tensor,
+    key: Tensor | None,
+    value: Tensor | None,
+    ahead: Tensor | None,
+    told: Call,
 ) -> tuple[Tensor, Tensor]:
     """(M, H * K), and (M, H) what the way back takes each row's probabilities from."""
     many = rows if query is None else query
-    mixed, total = many.new_empty(len(many), rows.shape[-2:].numel()), many.new_empty(len(many), rows.shape[2], dtype=torch.float32)
-    call("attention_forward", _told(query, rows, key, value, ahead, told, mixed=mixed, total=total), rows.dtype)
+    mixed, total = (
+        many.new_empty(len(many), rows.shape[-2:].numel()),
+        many.new_empty(len(many), rows.shape[2], dtype=torch.float32),
+    )
+    call(
+        "attention_forward", _told(query, rows, key, value, ahead, told, mixed=mixed, total=total), rows.dtype
+    )
     return mixed, total
 
 
 def _ahead(query: Tensor | None, rows: Tensor, key: Tensor, told: Call) -> Tensor:
     """(M, H, P) float32: logits of the queries towards their example's prefix."""
-    ahead = torch.zeros(len(rows if query is None else query), rows.shape[2], key.shape[1], dtype=torch.float32)
+    ahead = torch.zeros(
+        len(rows if query is None else query), rows.shape[2], key.shape[1], dtype=torch.float32
+    )
     call("ahead_forward", _told(query, rows, key, None, None, told, to_ahead=ahead), rows.dtype)
     return ahead
 
@@ -86,7 +115,13 @@ class _Attend(torch.autograd.Function):
         to_rows = torch.empty_like(rows) if asked[1] else None
         to_key, to_value = (None if x is None else x.new_empty(x.shape) for x in (key, value))
         to_ahead = None if ahead is None else torch.zeros_like(ahead)
-        filled = {"total": total, "grad": grad, "to_front_key": to_key, "to_front_value": to_value, "to_ahead": to_ahead}
+        filled = {
+            "total": total,
+            "grad": grad,
+            "to_front_key": to_key,
+            "to_front_value": to_value,
+            "to_ahead": to_ahead,
+        }
         made = _told(query, rows, key, value, ahead, ctx.told, **filled)
         _give(made, "to_", to_query, to_rows)
         call("attention_backward", made, rows.dtype)
@@ -94,26 +129,43 @@ class _Attend(torch.autograd.Function):
 
 
 class _Ahead(torch.autograd.Function):
-    """Logits of queries towards their prefix; and queries and rows again, so that gradients join without a pass of their own."""
+    """Logits of queries towards their prefix; and queries and rows again, so that gradients
+    join without a pass of their own.
+    """
 
     @staticmethod
     def forward(ctx, query, rows, key, told):  # type: ignore[no-untyped-def, override]
         ctx.told = told
         ctx.save_for_backward(query, rows, key)
-        return _ahead(query, rows, key, told), None if query is None else query.view_as(query), rows.view_as(rows)
+        return (
+            _ahead(query, rows, key, told),
+            None if query is None else query.view_as(query),
+            rows.view_as(rows),
+        )
 
     @staticmethod
     def backward(ctx, grad, to_query, to_rows):  # type: ignore[no-untyped-def, override]
         query, rows, key = ctx.saved_tensors
         to_key = key.new_empty(key.shape)
         made = _told(query, rows, key, None, grad.contiguous(), ctx.told, to_front_key=to_key)
-        _give(made, "to_", to_query if ctx.needs_input_grad[0] else None, to_rows if ctx.needs_input_grad[1] else None)
+        _give(
+            made,
+            "to_",
+            to_query if ctx.needs_input_grad[0] else None,
+            to_rows if ctx.needs_input_grad[1] else None,
+        )
         call("ahead_backward", made, rows.dtype)
         return to_query, to_rows, to_key, None
 
 
 def _told(
-    query: Tensor | None, rows: Tensor, key: Tensor | None, value: Tensor | None, ahead: Tensor | None, told: Call, **filled: Tensor | None
+    query: Tensor | None,
+    rows: Tensor,
+    key: Tensor | None,
+    value: Tensor | None,
+    ahead: Tensor | None,
+    told: Call,
+    **filled: Tensor | None,
 ) -> Attention:
     """What the kernel is told."""
     front = value if key is None else key
@@ -135,7 +187,9 @@ def _told(
         front_value=address(value),
         front_count=address(told.present),
         ahead=address(ahead),
-        distance=None if told.distance is None else told.distance[0, told.distance.shape[1] // 2 :].data_ptr(),
+        distance=None
+        if told.distance is None
+        else told.distance[0, told.distance.shape[1] // 2 :].data_ptr(),
         distance_head=0 if told.distance is None or len(told.distance) == 1 else told.distance.stride(0),
         scale=told.scale,
         rate=told.rate,

@@ -7,14 +7,18 @@ from softcue.attention.layout import Layout
 
 
 class Spread(torch.autograd.Function):
-    """Rows to each bucket's queries, keys and values; the way back is a gather too, since every row stands at one place that counts."""
+    """Rows to each bucket's queries, keys and values; the way back is a gather too, since every
+    row stands at one place that counts.
+    """
 
     @staticmethod
     def forward(ctx, rows: Tensor, layout: Layout) -> tuple[Tensor, ...]:  # type: ignore[no-untyped-def, override]
         ctx.layout, ctx.shape = layout, rows.shape[1:]
         parts: list[Tensor] = []
         for bucket, inside in zip(layout.buckets, layout.spread(rows.flatten(1)), strict=True):
-            parts.extend(inside.view(*bucket.row.shape, *rows.shape[1:]).permute(2, 0, 3, 1, 4).contiguous().unbind(0))
+            parts.extend(
+                inside.view(*bucket.row.shape, *rows.shape[1:]).permute(2, 0, 3, 1, 4).contiguous().unbind(0)
+            )
         return tuple(parts)
 
     @staticmethod
@@ -66,11 +70,15 @@ class Collect(torch.autograd.Function):
         ctx.layout, (_, ctx.heads, _, width) = layout, mixed[0].shape
 
         def write(number: int, places: Tensor) -> None:
-            places.view(*layout.buckets[number].row.shape, ctx.heads, width).copy_(mixed[number].transpose(1, 2))
+            places.view(*layout.buckets[number].row.shape, ctx.heads, width).copy_(
+                mixed[number].transpose(1, 2)
+            )
 
         return layout.collect(mixed[0], ctx.heads * width, write)
 
     @staticmethod
     def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def, override]
         inside = zip(ctx.layout.buckets, ctx.layout.spread(grad, zeros=True), strict=True)
-        return None, *(own.view(*b.row.shape, ctx.heads, -1).transpose(1, 2).contiguous() for b, own in inside)
+        return None, *(
+            own.view(*b.row.shape, ctx.heads, -1).transpose(1, 2).contiguous() for b, own in inside
+        )

@@ -9,31 +9,29 @@ from typing import Annotated
 
 import typer
 
+from softcue.cli.compare import compare
 from softcue.cli.flags import (
     Backbone,
     Device,
     Json,
-    Kind,
     LabelColumn,
     PairColumn,
     Plugins,
-    Pooling,
     Precision,
     Root,
-    Rows,
-    Settings,
     TagsColumn,
     TextColumn,
     TokensColumn,
     columns_of,
     load_plugins,
-    parse_settings,
 )
 from softcue.cli.sweep import SweepCommand, sweep
+from softcue.cli.train import train
 from softcue.errors import SoftcueError, visible
 
 app = typer.Typer(
-    help="Tune a frozen Transformer encoder through its tokens, and serve any mix of tasks from that one encoder.",
+    help="Tune a frozen Transformer encoder through its tokens, and serve any mix of tasks from that "
+    "one encoder.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -44,7 +42,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command; a mistake of the user's is one line on standard error and exit code 2."""
-    if isinstance(sys.stdout, TextIOWrapper):  # what is printed is read as JSON and goes into files, whatever the locale
+    # what is printed is read as JSON and goes into files, whatever the locale
+    if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         try:
@@ -67,112 +66,13 @@ def main() -> None:
         sys.exit(2)
 
 
-@app.command(epilog="Example: softcue train data/trec --method pasta --backbone minilm --out adapters/trec")
-def train(
-    data: Annotated[
-        str | None,
-        typer.Argument(help="A folder with train, dev and test files, a file, a benchmark's name, or hf:ID; default: the recipe's."),
-    ] = None,
-    *,
-    out: Annotated[Path, typer.Option(help="Where to save the adapter.")],
-    recipe: Annotated[
-        str | None, typer.Option(help="A published setting to start from, as in spt-rte-roberta-large; flags stand over it.")
-    ] = None,
-    method: Annotated[str | None, typer.Option(help="A tuning method (see `softcue methods`), `probe`, or `full`; default: pasta.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="A folder, a Hugging Face id, or an alias; default: minilm.")] = None,
-    kind: Kind = None,
-    settings: Settings = None,
-    text: TextColumn = None,
-    text_pair: PairColumn = None,
-    label: LabelColumn = None,
-    tokens: TokensColumn = None,
-    tags: TagsColumn = None,
-    seed: Annotated[int | None, typer.Option(help="Of initial numbers, order of rows, dropout and splits; default: 0.")] = None,
-    rows: Rows = None,
-    pooling: Pooling = None,
-    limit: Annotated[int | None, typer.Option(help="Longest example in tokens; default: 128.")] = None,
-    data_root: Root = None,
-    plugin: Plugins = None,
-    auto: Annotated[float | None, typer.Option(metavar="MINUTES", help="Search the learning rate first, for so many minutes.")] = None,
-    precision: Precision = "auto",
-    device: Device = "cpu",
-    checkpoint: Annotated[Path | None, typer.Option(help="Folder of checkpoints, from which a killed run goes on.")] = None,
-    every: Annotated[int, typer.Option(help="Steps between two checkpoints.")] = 200,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint, if there is one.")] = False,
-    log: Annotated[Path | None, typer.Option(help="Folder of log.jsonl, and of what trackers write.")] = None,
-    track: Annotated[list[str] | None, typer.Option(help="tensorboard, wandb, mlflow or trackio. May be repeated.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Train an adapter on DATA, score it on rows that chose nothing, and save it."""
-    from softcue import api
-    from softcue.cli import show
-    from softcue.training.checkpoint import open_checkpoints
-    from softcue.training.parallel import leads, one_voice
-    from softcue.training.progress import training_progress
-    from softcue.training.recipes import train_arguments
-    from softcue.training.trackers import open_trackers
+TRAIN = "softcue train data/trec --method pasta --backbone minilm --out adapters/trec"
+COMPARE = "softcue compare data/trec --methods pasta,stp,spt --seeds 3 --out comparison"
+SWEEP = "softcue sweep data/trec --method apt --grid lr=1e-3,5e-3 --out sweep"
 
-    given = {"data": data, "method": method, "backbone": backbone, "seed": seed, "pooling": pooling, "limit": limit}
-    with one_voice():
-        load_plugins(plugin)
-        arguments = train_arguments(recipe, {**given, "settings": parse_settings(settings or [])})
-        show.check_out(out, checkpoint, log)
-        checkpoints = open_checkpoints(checkpoint, every, resume, show.progress)
-        trackers = open_trackers(log, track or []) if leads() else []
-        with training_progress(quiet=as_json) as report:
-            adapter = api.train(
-                **arguments, kind=kind, root=data_root, rows=rows, precision=precision, device=device, report=report, say=show.progress,
-                columns=columns_of(text=text, text_pair=text_pair, label=label, tokens=tokens, tags=tags),
-                auto=auto, checkpoints=checkpoints, trackers=trackers,
-            )  # fmt: skip
-        if leads():
-            adapter.save(out)
-            show.trained(adapter, out, as_json)
-
-
-@app.command(epilog="Example: softcue compare data/trec --methods pasta,stp,spt --seeds 3 --out comparison")
-def compare(
-    data: Annotated[str, typer.Argument(help="As for train.")],
-    methods: Annotated[str, typer.Option(help="Names with commas between; majority and probe are always there.")],
-    out: Annotated[Path, typer.Option(help="Folder of the table and of finished cells; a run that was killed goes on there.")],
-    seeds: Annotated[int, typer.Option(help="How often each method is trained: seeds 0, 1, ..")] = 3,
-    backbone: Backbone = "minilm",
-    kind: Kind = None,
-    settings: Settings = None,
-    text: TextColumn = None,
-    text_pair: PairColumn = None,
-    label: LabelColumn = None,
-    tokens: TokensColumn = None,
-    tags: TagsColumn = None,
-    epochs: Annotated[int | None, typer.Option(help="For every method; default: by the number of rows.")] = None,
-    rows: Rows = None,
-    pooling: Pooling = None,
-    limit: Annotated[int, typer.Option(help="Longest example in tokens.")] = 128,
-    data_root: Root = None,
-    plugin: Plugins = None,
-    precision: Precision = "auto",
-    device: Device = "cpu",
-    as_json: Json = False,
-) -> None:
-    """Train several methods with several seeds under equal budgets, and write one table."""
-    from softcue.cli import show
-    from softcue.studies.compare import compare as run
-    from softcue.training.progress import training_progress
-
-    load_plugins(plugin)
-    names = [name.strip() for name in methods.split(",") if name.strip()]
-    chosen = parse_settings(settings or []) | ({} if epochs is None else {"epochs": epochs})
-    with training_progress(quiet=as_json) as report:
-        result = run(
-            data, names, out, seeds=seeds, backbone=backbone, settings=chosen, kind=kind,
-            columns=columns_of(text=text, text_pair=text_pair, label=label, tokens=tokens, tags=tags),
-            root=data_root, rows=rows, pooling=pooling,
-            limit=limit, precision=precision, device=device, report=report, say=show.progress,
-        )  # fmt: skip
-    show.compared(result, as_json)
-
-
-app.command(cls=SweepCommand, epilog="Example: softcue sweep data/trec --method apt --grid lr=1e-3,5e-3 --out sweep")(sweep)
+app.command(epilog=f"Example: {TRAIN}")(train)
+app.command(epilog=f"Example: {COMPARE}")(compare)
+app.command(cls=SweepCommand, epilog=f"Example: {SWEEP}")(sweep)
 
 
 @app.command("eval", epilog="Example: softcue eval adapters/trec data/trec --split test")
@@ -198,18 +98,31 @@ def evaluate(
 
     load_plugins(plugin)
     result = api.evaluate(
-        adapter, data, split=split, backbone=backbone, root=data_root, precision=precision, device=device,
+        adapter,
+        data,
+        split=split,
+        backbone=backbone,
+        root=data_root,
+        precision=precision,
+        device=device,
         columns=columns_of(text=text, text_pair=text_pair, label=label, tokens=tokens, tags=tags),
-    )  # fmt: skip
+    )
     show.evaluated(result, as_json)
 
 
 @app.command(epilog='Example: softcue predict adapters/trec "Who wrote Hamlet?"')
 def predict(
     adapter: Annotated[Path, typer.Argument(help="The adapter's folder.")],
-    text: Annotated[list[str] | None, typer.Argument(help="A text, or two for an adapter that reads pairs.")] = None,
-    file: Annotated[Path | None, typer.Option(help="JSONL: one object a line with text, text_pair, choices or tokens.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write answers, one JSON object a line; default: standard output.")] = None,
+    text: Annotated[
+        list[str] | None, typer.Argument(help="A text, or two for an adapter that reads pairs.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="JSONL: one object a line with text, text_pair, choices or tokens.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to write answers, one JSON object a line; default: standard output."),
+    ] = None,
     backbone: Annotated[str | None, typer.Option(help="Default: the one that the adapter names.")] = None,
     plugin: Plugins = None,
     precision: Precision = "auto",
@@ -223,7 +136,9 @@ def predict(
     load_plugins(plugin)
     if out is not None:
         check_file(out)
-    answers = api.predict(adapter, api.questions(text or [], file), backbone=backbone, precision=precision, device=device)
+    answers = api.predict(
+        adapter, api.questions(text or [], file), backbone=backbone, precision=precision, device=device
+    )
     show.answers(answers, out)
 
 
@@ -255,7 +170,11 @@ def backbones(as_json: Json = False) -> None:
 
 
 @app.command(epilog="Example: softcue info adapters/trec")
-def info(adapter: Annotated[Path, typer.Argument(help="The adapter's folder.")], plugin: Plugins = None, as_json: Json = False) -> None:
+def info(
+    adapter: Annotated[Path, typer.Argument(help="The adapter's folder.")],
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
     """Show what an adapter is, what it was trained on, and its scores."""
     from softcue.cli import show
 

@@ -17,7 +17,7 @@ from softcue.encoder.load import BACKBONES, FAMILIES
 from softcue.errors import RequestError, one_line, visible
 from softcue.files import resolve, write_file
 from softcue.protocol import Dims, Facts
-from softcue.scoring.metrics import report_table
+from softcue.scoring.report import report_table
 from softcue.studies.compare_table import cells, notes
 from softcue.studies.space import Point
 from softcue.tasks import all_tasks, present
@@ -40,7 +40,10 @@ def check_out(out: Path, *beside: Path | None) -> None:
         raise RequestError(f"--out {out}: {error}") from error
     for other in beside:
         if other is not None and resolve(other).is_relative_to(place):
-            raise RequestError(f"--out {out} is a folder for the adapter alone, and {other} is in it; give another for one of them")
+            raise RequestError(
+                f"--out {out} is a folder for the adapter alone, and {other} is in it; give another for one "
+                "of them"
+            )
 
 
 def trained(adapter: Adapter | Checkpoint, out: Path, as_json: bool) -> None:
@@ -50,7 +53,10 @@ def trained(adapter: Adapter | Checkpoint, out: Path, as_json: bool) -> None:
     if as_json:
         _json(result)
         return
-    _say(f"saved {out}: {header.method if header.tuned == 'cue' else header.tuned} on {header.task}, {size_line(header)}")
+    _say(
+        f"saved {out}: {header.method if header.tuned == 'cue' else header.tuned} on {header.task}, "
+        f"{size_line(header)}"
+    )
     _scores(header)
 
 
@@ -65,7 +71,10 @@ def evaluated(result: Mapping[str, Any], as_json: bool) -> None:
     _say(f"{result['split']}, {result['rows']} rows{subset}")
     _say("  ".join(f"{name} {value:.4f}" for name, value in result["scores"].items()))
     if "raw_text" in result:
-        _say("raw text instead of tokens: " + "  ".join(f"{name} {value:.4f}" for name, value in result["raw_text"].items()))
+        _say(
+            "raw text instead of tokens: "
+            + "  ".join(f"{name} {value:.4f}" for name, value in result["raw_text"].items())
+        )
     if result["truncated"]:
         _say(f"{result['truncated']} rows were truncated")
     print(visible(report_table(result["report"])))
@@ -81,15 +90,26 @@ def answers(given: Sequence[Mapping[str, Any]], out: Path | None) -> None:
 
 
 def methods(as_json: bool) -> None:
-    """The registry: one line of what each method does, its settings, its size on bert-base with the defaults and single texts."""
-    facts = Facts(BERT_BASE, ("cls", "sep"), lambda: torch.ones(BERT_BASE.layers, 2))  # which layers are chosen changes no size
+    """The registry: one line of what each method does, its settings, its size on bert-base with
+    the defaults and single texts.
+    """
+    # which layers are chosen changes no size
+    facts = Facts(BERT_BASE, ("cls", "sep"), lambda: torch.ones(BERT_BASE.layers, 2))
     rows: list[dict[str, Any]] = []
     for name, method in sorted(Cue.registry.items()):
         summary = (sys.modules[method.__module__].__doc__ or "").strip().splitlines()[0]
         config = method.Config()
         settings = {f.name: getattr(config, f.name) for f in fields(config)}
         count = method.count(BERT_BASE, method.settle(config, facts))
-        rows.append({"method": name, "about": summary, "settings": settings, "numbers": count, "share": count / BERT_BASE_TOTAL})
+        rows.append(
+            {
+                "method": name,
+                "about": summary,
+                "settings": settings,
+                "numbers": count,
+                "share": count / BERT_BASE_TOTAL,
+            }
+        )
     about = "Full fine-tuning: the whole encoder, for comparison; saves a checkpoint."
     rows.append({"method": FULL, "about": about, "settings": {}, "numbers": BERT_BASE_TOTAL, "share": 1.0})
     if as_json:
@@ -106,10 +126,18 @@ def tasks(root: Path | None, as_json: bool) -> None:
     """Benchmarks and where they are: their folder under the data root, or the hub."""
     found = [(task, present(task, root)) for task in all_tasks()]
     if as_json:
-        _json([
-            {"task": task.name, "kind": task.kind, "metrics": task.metrics, "folder": folder and str(folder), "hub": task.hub is not None}
-            for task, folder in found
-        ])  # fmt: skip
+        _json(
+            [
+                {
+                    "task": task.name,
+                    "kind": task.kind,
+                    "metrics": task.metrics,
+                    "folder": folder and str(folder),
+                    "hub": task.hub is not None,
+                }
+                for task, folder in found
+            ]
+        )
         return
     table = Table("task", "kind", "metrics", "found")
     for task, folder in found:
@@ -147,14 +175,19 @@ def swept(result: Mapping[str, Any], out: Path, as_json: bool) -> None:
             score = "diverged" if row["mean"] is None else f"{row['mean']:.4f}"
             deviation = "" if row["deviation"] is None else f" ± {row['deviation']:.4f}"
             point = str(Point(row["method"], row["settings"]))
-            table.add_row(one_line(point), str(row["rung"]), str(row["epochs"]), f"{row['rows']:,}", score + deviation)
+            table.add_row(
+                one_line(point), str(row["rung"]), str(row["epochs"]), f"{row['rows']:,}", score + deviation
+            )
         best, subset = own["best"], f" - a SUBSET: {own['subset']}" if own["subset"] else ""
         _say(f"{own['data']}{subset}, the best of {len(own['table'])} points:")
         _print(table)
         told = "  ".join(f"{k} {v:.4f}" for k, v in best["scores"].items() if isinstance(v, float))
         _say(f"{Point(best['method'], best['settings'])}, seed {best['seed']}: {told} ({best['measured']})")
     for row in result["together"][:1]:
-        _say(f"on the average of all data sets: {Point(row['method'], row['settings'])}, {row['mean']:.4f} (selection)")
+        _say(
+            f"on the average of all data sets: {Point(row['method'], row['settings'])}, {row['mean']:.4f} "
+            "(selection)"
+        )
     _say(f"saved {out}/best; all runs are in {out}/sweep.json and {out}/sweep.csv")
 
 
@@ -165,7 +198,10 @@ def backbones(as_json: bool) -> None:
         return
     for alias, about in BACKBONES.items():
         _say(f"{alias}: {about}")
-    _say(f"families (a folder with config.json and safetensors, or a Hugging Face id): {', '.join(sorted(FAMILIES))}")
+    _say(
+        "families (a folder with config.json and safetensors, or a Hugging Face id): "
+        f"{', '.join(sorted(FAMILIES))}"
+    )
 
 
 def info(folder: Path, as_json: bool) -> None:
@@ -174,12 +210,21 @@ def info(folder: Path, as_json: bool) -> None:
     if as_json:
         _json({"adapter": str(folder), **_header(adapter)})
         return
-    reads = {"tag": "words", "choice": "a text and its choices"}.get(adapter.kind, "pairs of texts" if adapter.pair else "single texts")
-    what = f"{adapter.method} for {adapter.backbone}" if adapter.tuned == "cue" else "a fine-tuned checkpoint, its own backbone"
+    reads = {"tag": "words", "choice": "a text and its choices"}.get(
+        adapter.kind, "pairs of texts" if adapter.pair else "single texts"
+    )
+    what = (
+        f"{adapter.method} for {adapter.backbone}"
+        if adapter.tuned == "cue"
+        else "a fine-tuned checkpoint, its own backbone"
+    )
     _say(f"{folder}: {what} ({adapter.dims.layers} layers, width {adapter.dims.hidden})")
     _say(f"reads {reads}, at most {adapter.limit} tokens; answers {adapter.kind}; pooling {adapter.pooling}")
     if adapter.labels:
-        _say(f"{len(adapter.labels)} labels: {', '.join(adapter.labels[:20])}{' ...' if len(adapter.labels) > 20 else ''}")
+        _say(
+            f"{len(adapter.labels)} labels: "
+            f"{', '.join(adapter.labels[:20])}{' ...' if len(adapter.labels) > 20 else ''}"
+        )
     _say(f"settings: {', '.join(f'{k}={v}' for k, v in asdict(adapter.config).items()) or 'none'}")
     _say(f"trained on {adapter.task} with seed {adapter.seed}; {size_line(adapter)}")
     _scores(adapter)
@@ -200,9 +245,25 @@ def _header(adapter: Adapter) -> dict[str, Any]:
     cue, head = count(adapter)
     kept = {
         k: getattr(adapter, k)
-        for k in ("method", "kind", "labels", "pooling", "backbone", "fingerprint", "pair", "limit", "task", "subset")
+        for k in (
+            "method",
+            "kind",
+            "labels",
+            "pooling",
+            "backbone",
+            "fingerprint",
+            "pair",
+            "limit",
+            "task",
+            "subset",
+        )
     }
-    rest = {"seed": adapter.seed, "tuned": adapter.tuned, "measured": adapter.measured, "scores": dict(adapter.scores)}
+    rest = {
+        "seed": adapter.seed,
+        "tuned": adapter.tuned,
+        "measured": adapter.measured,
+        "scores": dict(adapter.scores),
+    }
     return {
         **kept,
         **rest,

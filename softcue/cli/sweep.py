@@ -28,7 +28,9 @@ class SweepCommand(TyperCommand):
     """Typer has no flag whose value may be left out; this one reads `--ray` as `--ray local`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Called with what follows the command's name; the context is click's own or that of Typer's copy of click."""
+        """Called with what follows the command's name; the context is click's own or that of
+        Typer's copy of click.
+        """
         return super().parse_args(ctx, with_local(args))
 
 
@@ -46,21 +48,44 @@ def sweep(
     data: Annotated[list[str], typer.Argument(help="One data set or several, each as for train.")],
     *,
     method: Annotated[str, typer.Option(help="A tuning method, or several with commas between.")],
-    out: Annotated[Path, typer.Option(help="Folder of the results and of finished runs; a sweep that was killed goes on there.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of the results and of finished runs; a sweep that was killed goes on there."
+        ),
+    ],
     grid: Annotated[
-        list[str] | None, typer.Option(help="NAME=VALUE,VALUE.. to combine; lr is read as rate. Default: rates around the preset.")
+        list[str] | None,
+        typer.Option(
+            help="NAME=VALUE,VALUE.. to combine; lr is read as rate. Default: rates around the preset."
+        ),
     ] = None,
     ranges: Annotated[
         list[str] | None,
-        typer.Option("--range", help="NAME=LOW..HIGH to draw from, as in rate=1e-3..1e-1 (by its logarithm) or length=4..32."),
+        typer.Option(
+            "--range",
+            help="NAME=LOW..HIGH to draw from, as in rate=1e-3..1e-1 (by its logarithm) or length=4..32.",
+        ),
     ] = None,
-    random: Annotated[int | None, typer.Option(help="Draw so many points, from --range and from the lists of --grid.")] = None,
-    halving: Annotated[bool, typer.Option("--halving", help="Short runs of all points, longer ones of the best third, and so on.")] = False,
+    random: Annotated[
+        int | None, typer.Option(help="Draw so many points, from --range and from the lists of --grid.")
+    ] = None,
+    halving: Annotated[
+        bool,
+        typer.Option("--halving", help="Short runs of all points, longer ones of the best third, and so on."),
+    ] = False,
     budget: Annotated[
-        str | None, typer.Option(help="Of a halving: a time (10m) or a number of training examples; default: it ends with full trainings.")
+        str | None,
+        typer.Option(
+            help="Of a halving: a time (10m) or a number of training examples; default: it ends with full "
+            "trainings."
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="How often each point is trained: seeds 0, 1, ..")] = 1,
-    ray: Annotated[str | None, typer.Option(RAY, metavar="[ADDRESS]", help="Run on a Ray cluster; without an address on one here.")] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(RAY, metavar="[ADDRESS]", help="Run on a Ray cluster; without an address on one here."),
+    ] = None,
     backbone: Backbone = "minilm",
     kind: Kind = None,
     settings: Settings = None,
@@ -83,8 +108,26 @@ def sweep(
     names = [name.strip() for name in method.split(",") if name.strip()]
     with sweep_board(quiet=as_json) as watch:
         result = run(
-            data, names, out, grid=read_grid(grid or []), ranges=read_ranges(ranges or []), draws=random, halving=halving, budget=budget,
-            seeds=seeds, backbone=backbone, settings=parse_settings(settings or []), kind=kind, root=data_root, rows=rows, pooling=pooling,
-            limit=limit, precision=precision, device=device, ray=ray, watch=watch, say=show.progress,
-        )  # fmt: skip
+            data,
+            names,
+            out,
+            grid=read_grid(grid or []),
+            ranges=read_ranges(ranges or []),
+            draws=random,
+            halving=halving,
+            budget=budget,
+            seeds=seeds,
+            backbone=backbone,
+            settings=parse_settings(settings or []),
+            kind=kind,
+            root=data_root,
+            rows=rows,
+            pooling=pooling,
+            limit=limit,
+            precision=precision,
+            device=device,
+            ray=ray,
+            watch=watch,
+            say=show.progress,
+        )
     show.swept(result, out, as_json)

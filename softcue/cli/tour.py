@@ -1,4 +1,6 @@
-"""The main job end to end on bundled data: train, compare, save, reload in a new process, and answer a mixed batch."""
+"""The main job end to end on bundled data: train, compare, save, reload in a new process, and
+answer a mixed batch.
+"""
 
 import json
 import subprocess
@@ -20,8 +22,10 @@ from softcue.training.full import Checkpoint
 from softcue.training.progress import training_progress
 
 SEED = 0
-TABLE, KEYS = "quickstart.json", ("rows", "answers", "seconds")  # what is written at the end, and what it holds
-# the whole encoder learns faster and costs more, and this one is small; the others take 10 epochs at their own rate
+# what is written at the end, and what it holds
+TABLE, KEYS = "quickstart.json", ("rows", "answers", "seconds")
+# the whole encoder learns faster and costs more, and this one is small; the others take 10 epochs at their
+# own rate
 SETTINGS = {"full": {"epochs": 4, "rate": 2e-4}}
 
 
@@ -37,24 +41,43 @@ class Stage:
 
 STAGES = (
     Stage(
-        "intent", "pasta", "accuracy", {"text": "I was charged twice for my subscription this month, can I have one of the payments back?"}
+        "intent",
+        "pasta",
+        "accuracy",
+        {"text": "I was charged twice for my subscription this month, can I have one of the payments back?"},
     ),
-    Stage("urgency", "apt", "pearson", {"text": "Nobody in our clinic can log in since this morning and patients are waiting."}),
+    Stage(
+        "urgency",
+        "apt",
+        "pearson",
+        {"text": "Nobody in our clinic can log in since this morning and patients are waiting."},
+    ),
     Stage(
         "duplicates",
         "spt",
         "accuracy",
-        {"text": "The app closes as soon as I open a report.", "text_pair": "Opening any report makes the program crash at once."},
+        {
+            "text": "The app closes as soon as I open a report.",
+            "text_pair": "Opening any report makes the program crash at once.",
+        },
     ),
-    Stage("entities", "ptuning", "f1", {"text": "Maria Lopez still gets error E-4012 in Northwind Sync 3.2 since Monday."}),
+    Stage(
+        "entities",
+        "ptuning",
+        "f1",
+        {"text": "Maria Lopez still gets error E-4012 in Northwind Sync 3.2 since Monday."},
+    ),
 )
 BASELINES = ("probe", "full")
 
 
 def quickstart(
-    out: Path, backbone: str = "minilm", say: Callable[[str], None] = lambda line: print(line, file=sys.stderr)
+    out: Path,
+    backbone: str = "minilm",
+    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
 ) -> dict[str, Any]:
-    """Train the four adapters and their baselines, save them under `out`, and answer a mixed batch in a new process.
+    """Train the four adapters and their baselines, save them under `out`, and answer a mixed
+    batch in a new process.
 
     Returns {"rows": the table, "answers": the mixed batch's, "seconds"}; also written to out/quickstart.json.
     """
@@ -63,7 +86,10 @@ def quickstart(
         check_out(out / stage.task)
     check_results(out, [TABLE], KEYS)
     base = open_base(backbone)
-    say(f"one frozen encoder: {backbone}, {sum(p.numel() for p in base.backbone.encoder.parameters()):,} numbers")
+    say(
+        f"one frozen encoder: {backbone}, "
+        f"{sum(p.numel() for p in base.backbone.encoder.parameters()):,} numbers"
+    )
     rows = []
     for stage in STAGES:
         data = helpdesk(stage.task)
@@ -94,7 +120,14 @@ def run_stage(stage: Stage, data: Data, method: str, base: Base) -> tuple[dict[s
     """Train one method on one task; a row of the table and what was trained."""
     began = time.monotonic()
     with training_progress() as report:
-        trained = train(data, backbone=base, method=method, settings=SETTINGS.get(method, {"epochs": 10}), seed=SEED, report=report)
+        trained = train(
+            data,
+            backbone=base,
+            method=method,
+            settings=SETTINGS.get(method, {"epochs": 10}),
+            seed=SEED,
+            report=report,
+        )
     adapter = trained.adapter if isinstance(trained, Checkpoint) else trained
     encoder = sum(p.numel() for p in base.backbone.encoder.parameters())
     cue = encoder if isinstance(trained, Checkpoint) else sum(t.numel() for t in adapter.cue.values())
@@ -116,7 +149,10 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = ["| task | method | score | tuned parameters | share | KB on disk |", "|---|---|---|---|---|---|"]
     for row in rows:
         share = f"{row['share']:.3%}" if row["parameters"] else "head only"
-        score, size = f"{row['metric']} {row['score']:.3f}", f"{row['parameters']:,} | {share} | {row['kilobytes']:,.0f}"
+        score, size = (
+            f"{row['metric']} {row['score']:.3f}",
+            f"{row['parameters']:,} | {share} | {row['kilobytes']:,.0f}",
+        )
         lines.append(f"| {row['task']} | {row['method']} | {score} | {size} |")
     return "\n".join(lines)
 
@@ -135,7 +171,9 @@ def answer_elsewhere(out: Path, backbone: str) -> list[dict[str, Any]]:
     adapters = {stage.task: str(out / stage.task) for stage in STAGES}
     requests = [{"adapter": stage.task, **stage.request} for stage in STAGES]
     job = json.dumps({"backbone": backbone, "adapters": adapters, "requests": requests})
-    done = subprocess.run([sys.executable, "-c", ELSEWHERE], input=job, text=True, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE], input=job, text=True, stdout=subprocess.PIPE, check=True
+    )
     answers: list[dict[str, Any]] = json.loads(done.stdout)
     return answers
 

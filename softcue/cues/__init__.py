@@ -1,4 +1,6 @@
-"""Tuning methods, one file each; importing this imports every sibling, so that a file is enough to register a method."""
+"""Tuning methods, one file each; importing this imports every sibling, so that a file is enough
+to register a method.
+"""
 
 from importlib import import_module
 from pkgutil import iter_modules

@@ -1,4 +1,6 @@
-"""APT, adaptive prefix tuning: P-tuning v2 with a gate on each prefix token and layer (Zhang et al., 2023; equations unverified)."""
+"""APT, adaptive prefix tuning: P-tuning v2 with a gate on each prefix token and layer (Zhang et
+al., 2023; equations unverified).
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -18,21 +20,33 @@ class AptConfig(Options):
     """Partly a reconstruction; grades as in docs/methods/apt.md."""
 
     length: int = setting(16, least=1)  # prefix tokens (as in P-tuning v2: unverified)
-    dropout: float = per_seat_setting(0.1, least=0, below=1)  # of keys and values, before the gate, as in P-tuning v2 (inferred)
-    shift: bool = True  # text positions start at `length`, as in the P-tuning v2 code that it is built on (inferred)
+    # of keys and values, before the gate, as in P-tuning v2 (inferred)
+    dropout: float = per_seat_setting(0.1, least=0, below=1)
+    # text positions start at `length`, as in the P-tuning v2 code that it is built on (inferred)
+    shift: bool = True
     token_gate: bool = True  # the fine gate (fragment); False is an ablation
     layer_gate: bool = True  # the coarse scale (fragment); False is an ablation
-    reads: Literal["first", "mean", "nothing"] = "first"  # the gate's input: first token (unverified), mean of tokens, or none (ablation)
+    # the gate's input: first token (unverified), mean of tokens, or none (ablation)
+    reads: Literal["first", "mean", "nothing"] = "first"
     bias: bool = True  # of the token gate (inferred: the paper does not say)
 
     def problems(self) -> list[str]:
         """A token gate that reads nothing is its bias."""
         wrong = self.token_gate and self.reads == "nothing" and not self.bias
-        return ["reads is 'nothing' and bias is False; expected a gate that can learn: set bias or token_gate=False"] if wrong else []
+        return (
+            [
+                "reads is 'nothing' and bias is False; expected a gate that can learn: set bias or "
+                "token_gate=False"
+            ]
+            if wrong
+            else []
+        )
 
 
 class Apt(Cue, method="apt", config=AptConfig):
-    """[key; value] of prefix token j times scale[layer] * sigmoid(h W + b)[j]; a gate of 0 leaves a zero key that still takes exp(0)."""
+    """[key; value] of prefix token j times scale[layer] * sigmoid(h W + b)[j]; a gate of 0
+    leaves a zero key that still takes exp(0).
+    """
 
     dropout: Tensor
 
@@ -70,7 +84,9 @@ class Apt(Cue, method="apt", config=AptConfig):
         weight = self.kv.new_ones(len(ctx.batch), self.kv.shape[3])
         if self.config.token_gate:
             weight = torch.sigmoid(self.logit(layer, hidden, ctx))
-        return weight * self.scale[:, layer].index_select(0, seat)[:, None] if self.config.layer_gate else weight
+        return (
+            weight * self.scale[:, layer].index_select(0, seat)[:, None] if self.config.layer_gate else weight
+        )
 
     def logit(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
         """(B, P) float32: the token gate before its sigmoid."""

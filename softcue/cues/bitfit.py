@@ -15,12 +15,18 @@ class BitfitConfig(Options):
 
 
 class Bitfit(Cue, method="bitfit", config=BitfitConfig):
-    """What is learnt is the difference to the checkpoint's bias, so that it starts at zero and the encoder stays shared."""
+    """What is learnt is the difference to the checkpoint's bias, so that it starts at zero and
+    the encoder stays shared.
+    """
 
     def __init__(self, dims: Dims, config: BitfitConfig, adapters: int = 1) -> None:
         super().__init__(dims, config, adapters)
-        self.every_layer = nn.ParameterDict({s: torch.zeros(adapters, dims.layers, w) for s, w in layer_sites(dims).items()})  # (A, L, O)
-        self.once = nn.ParameterDict({s: torch.zeros(adapters, w) for s, w in single_sites(dims).items()})  # (A, O)
+        # (A, L, O)
+        self.every_layer = nn.ParameterDict(
+            {s: torch.zeros(adapters, dims.layers, w) for s, w in layer_sites(dims).items()}
+        )
+        # (A, O)
+        self.once = nn.ParameterDict({s: torch.zeros(adapters, w) for s, w in single_sites(dims).items()})
 
     @classmethod
     def count(cls, dims: Dims, config: BitfitConfig) -> int:
@@ -37,7 +43,10 @@ class Bitfit(Cue, method="bitfit", config=BitfitConfig):
 
 def layer_sites(dims: Dims) -> dict[str, int]:
     """Sites of every layer and their outputs."""
-    return {**dict.fromkeys(("query", "key", "value", "out", "down", "norm1", "norm2"), dims.hidden), "up": dims.ff}
+    return {
+        **dict.fromkeys(("query", "key", "value", "out", "down", "norm1", "norm2"), dims.hidden),
+        "up": dims.ff,
+    }
 
 
 def single_sites(dims: Dims) -> dict[str, int]:

@@ -1,4 +1,6 @@
-"""GPC, global prompt cell: one recurrent cell rewrites the prompt between layers (Liu et al., 2023; a reconstruction)."""
+"""GPC, global prompt cell: one recurrent cell rewrites the prompt between layers (Liu et al.,
+2023; a reconstruction).
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,13 +19,17 @@ class GpcConfig(Options):
     """A reconstruction: all defaults but `length` are inferred; grades as in docs/methods/gpc.md."""
 
     length: int = setting(16, least=1)  # prompt vectors (unknown)
-    combine: Literal["plain", "tanh", "gate"] = "plain"  # a sum, its tanh, or z * P + (1 - z) * O with z = sigmoid([P; O] W) (inferred)
-    memory: Literal["previous", "initial"] = "previous"  # remember the last cell's output, or always the first prompt (inferred)
+    # a sum, its tanh, or z * P + (1 - z) * O with z = sigmoid([P; O] W) (inferred)
+    combine: Literal["plain", "tanh", "gate"] = "plain"
+    # remember the last cell's output, or always the first prompt (inferred)
+    memory: Literal["previous", "initial"] = "previous"
     shared: bool = True  # one cell for all layers ("global": inferred), or one each
     bias: bool = False  # (inferred)
     norm: bool = False  # LayerNorm after the cell (inferred)
-    cell_rate: float = setting(0.03, least=0)  # of the job's rate, for the cell: a prompt wants 30 times a matrix's (own choice)
-    init: Literal["identity", "normal"] = "identity"  # identity: forget nothing, remember nothing: prompt tuning at step 0 (inferred)
+    # of the job's rate, for the cell: a prompt wants 30 times a matrix's (own choice)
+    cell_rate: float = setting(0.03, least=0)
+    # identity: forget nothing, remember nothing: prompt tuning at step 0 (inferred)
+    init: Literal["identity", "normal"] = "identity"
 
     def problems(self) -> list[str]:
         """A convex gate has no weights that make it the identity."""
@@ -38,7 +44,8 @@ class Gpc(Cue, method="gpc", config=GpcConfig):
         super().__init__(dims, config, adapters)
         self.reserve = self.shift = config.length
         cells, hidden = number_of_cells(dims, config), dims.hidden
-        self.vectors = nn.Parameter(torch.empty(adapters, config.length, hidden).normal_(std=0.02))  # (A, P, D)
+        # (A, P, D)
+        self.vectors = nn.Parameter(torch.empty(adapters, config.length, hidden).normal_(std=0.02))
         square = adapters, cells, hidden, hidden
         if config.init == "identity":
             remember, forget = torch.zeros(square), torch.eye(hidden).expand(square).clone()
@@ -65,16 +72,24 @@ class Gpc(Cue, method="gpc", config=GpcConfig):
     def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
         """(N, D) -> (N, D): the prompt at the first layer, the cell's output at the others."""
         row = ctx.batch.reserved[:, : self.reserve]
-        entered = copies(self.vectors, ctx.batch, hidden.dtype) if layer == 0 else self.cell(layer, read_rows(hidden, row), ctx)
+        entered = (
+            copies(self.vectors, ctx.batch, hidden.dtype)
+            if layer == 0
+            else self.cell(layer, read_rows(hidden, row), ctx)
+        )
         if layer == 0 or self.config.memory == "previous":
             ctx.memory = entered  # (B, P, D)
         return set_rows(hidden, row, entered)
 
     def cell(self, layer: int, left: Tensor, ctx: Context) -> Tensor:
-        """(B, P, D) -> (B, P, D): what enters `layer`, from what the layer below left in the prompt's rows."""
+        """(B, P, D) -> (B, P, D): what enters `layer`, from what the layer below left in the
+        prompt's rows.
+        """
         config, seat, runs = self.config, ctx.batch.seat, ctx.batch.runs
         cell = 0 if config.shared else layer - 1
-        mixed = per_seat(ctx.memory, self.remember[:, cell], runs) + per_seat(left, self.forget[:, cell], runs)
+        mixed = per_seat(ctx.memory, self.remember[:, cell], runs) + per_seat(
+            left, self.forget[:, cell], runs
+        )
         if config.bias:
             mixed = mixed + self.bias[seat, cell, None].to(mixed.dtype)
         if config.combine == "tanh":
@@ -84,7 +99,9 @@ class Gpc(Cue, method="gpc", config=GpcConfig):
             mixed = keep * ctx.memory + (1 - keep) * left
         if config.norm:
             unit = F.layer_norm(mixed.float(), mixed.shape[-1:])
-            mixed = (unit * self.norm_weight[seat, cell, None] + self.norm_bias[seat, cell, None]).to(mixed.dtype)
+            mixed = (unit * self.norm_weight[seat, cell, None] + self.norm_bias[seat, cell, None]).to(
+                mixed.dtype
+            )
         return mixed
 
 

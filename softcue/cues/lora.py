@@ -13,7 +13,8 @@ from softcue.protocol import Context, Cue, Dims
 from softcue.rows import per_seat
 
 MINILM = 6 * 384  # layers times width of MiniLM, on which the preset was found
-SITES = ("query", "key", "value", "out", "up")  # `down` is left out: in gated families its input has no name in Dims
+# `down` is left out: in gated families its input has no name in Dims
+SITES = ("query", "key", "value", "out", "up")
 
 
 @dataclass(frozen=True)
@@ -21,14 +22,17 @@ class LoraConfig(Options):
     """Published defaults; grades as in docs/methods/lora.md."""
 
     rank: int = setting(8, least=1)  # (paper: 8 for RoBERTa on GLUE)
-    alpha: float = per_seat_setting(16.0)  # the product is scaled by alpha / rank (paper: 8 or 16 for RoBERTa)
+    # the product is scaled by alpha / rank (paper: 8 or 16 for RoBERTa)
+    alpha: float = per_seat_setting(16.0)
     dropout: float = per_seat_setting(0.0, least=0, below=1)  # of the input of the product
     sites: tuple[str, ...] = ("query", "value")  # maps that get one (paper: query and value)
 
     def problems(self) -> list[str]:
         """Sites must exist, once each."""
         good = self.sites and len(set(self.sites)) == len(self.sites) and set(self.sites) <= set(SITES)
-        return [] if good else [f"sites is {self.sites}; expected one or more of {', '.join(SITES)}, each once"]
+        return (
+            [] if good else [f"sites is {self.sites}; expected one or more of {', '.join(SITES)}, each once"]
+        )
 
 
 class Lora(Cue, method="lora", config=LoraConfig):
@@ -41,9 +45,15 @@ class Lora(Cue, method="lora", config=LoraConfig):
         super().__init__(dims, config, adapters)
         bound = dims.hidden**-0.5  # of nn.Linear, as in the published code
         self.shrink = nn.ParameterDict(
-            {s: torch.empty(adapters, dims.layers, dims.hidden, config.rank).uniform_(-bound, bound) for s in config.sites}
+            {
+                s: torch.empty(adapters, dims.layers, dims.hidden, config.rank).uniform_(-bound, bound)
+                for s in config.sites
+            }
         )  # A: (A, L, D, r)
-        self.grow = nn.ParameterDict({s: torch.zeros(adapters, dims.layers, config.rank, width(dims, s)) for s in config.sites})  # B
+        # B
+        self.grow = nn.ParameterDict(
+            {s: torch.zeros(adapters, dims.layers, config.rank, width(dims, s)) for s in config.sites}
+        )
 
     @classmethod
     def count(cls, dims: Dims, config: LoraConfig) -> int:
@@ -52,7 +62,9 @@ class Lora(Cue, method="lora", config=LoraConfig):
 
     @classmethod
     def rate_share(cls, dims: Dims) -> float:
-        """A matrix's rate falls with the numbers that it sums over (Yang et al., 2021, "Tensor Programs V"), and with layers."""
+        """A matrix's rate falls with the numbers that it sums over (Yang et al., 2021, "Tensor
+        Programs V"), and with layers.
+        """
         return min(1.0, MINILM / (dims.layers * dims.hidden))
 
     def edited(self, ctx: Context) -> frozenset[str]:
@@ -63,7 +75,9 @@ class Lora(Cue, method="lora", config=LoraConfig):
         """Leaves the input alone; at the first layer finds what the maps of all layers need."""
         if layer == 0:
             row_seat = ctx.batch.seat[ctx.batch.owner]  # (M,)
-            tables = {site: (self.shrink[site].unbind(1), self.grow[site].unbind(1)) for site in self.config.sites}
+            tables = {
+                site: (self.shrink[site].unbind(1), self.grow[site].unbind(1)) for site in self.config.sites
+            }
             ctx.memory = tables, (self.alpha / self.config.rank).float(), row_seat
         return hidden
 

@@ -1,4 +1,6 @@
-"""PASTA: a vector added to each special token at the input of every layer (Yang, Huang, Zhou and Chen, 2023)."""
+"""PASTA: a vector added to each special token at the input of every layer (Yang, Huang, Zhou
+and Chen, 2023).
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,15 +22,20 @@ from softcue.rows import USUAL_SIZE, copies, layered, unit_of
 class PastaConfig(Options):
     """Published defaults; grades as in docs/methods/pasta.md."""
 
-    slots: int | None = setting(None, least=1)  # special tokens of an example; None: counted from the task (code: 2 single, 3 pair)
-    dropout: float = per_seat_setting(0.1, least=0, below=1)  # of the added vectors (code; the paper's figure does not show it)
-    separators: Literal["each", "merged"] = "each"  # merged: the two of RoBERTa's </s></s> share a vector (inferred)
+    # special tokens of an example; None: counted from the task (code: 2 single, 3 pair)
+    slots: int | None = setting(None, least=1)
+    # of the added vectors (code; the paper's figure does not show it)
+    dropout: float = per_seat_setting(0.1, least=0, below=1)
+    # merged: the two of RoBERTa's </s></s> share a vector (inferred)
+    separators: Literal["each", "merged"] = "each"
     tokens: Literal["all", "cls", "sep"] = "all"  # which special tokens get vectors (ablation, unverified)
     shared: bool = False  # one vector for all special tokens of a layer (ablation, unverified)
 
 
 class Pasta(Cue, method="pasta", config=PastaConfig):
-    """h[s_j] += drop(delta[layer, j]) before each layer: the vector enters query, key, value and the residual."""
+    """h[s_j] += drop(delta[layer, j]) before each layer: the vector enters query, key, value
+    and the residual.
+    """
 
     dropout: Tensor
 
@@ -39,14 +46,18 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
         self.used = [slot for slot, vector in enumerate(vectors) if vector >= 0]
         self.vector = [vectors[slot] for slot in self.used]
         # std as left by the published code: the HF initialiser on weights that the checkpoint lacks
-        self.delta = nn.Parameter(torch.empty(adapters, dims.layers, max(vectors) + 1, dims.hidden).normal_(std=0.02))  # (A, L, V, D)
+        # (A, L, V, D)
+        self.delta = nn.Parameter(
+            torch.empty(adapters, dims.layers, max(vectors) + 1, dims.hidden).normal_(std=0.02)
+        )
 
     @classmethod
     def settle(cls, config: PastaConfig, facts: Facts) -> PastaConfig:
         """As many slots as the task's examples have; fewer were asked for: RequestError."""
         if config.slots is not None and config.slots < len(facts.slots):
             raise RequestError(
-                f"PASTA: slots is {config.slots}; the task's examples have {len(facts.slots)} special tokens: leave slots out"
+                f"PASTA: slots is {config.slots}; the task's examples have {len(facts.slots)} special "
+                "tokens: leave slots out"
             )
         return config if config.slots is not None else replace(config, slots=len(facts.slots))
 
@@ -57,11 +68,18 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
 
     @classmethod
     def units(cls, config: PastaConfig, sizes: Callable[[], Tensor]) -> dict[str, Tensor]:
-        """A vector is measured in the size of the rows that it is added to; one for several slots in their mean."""
+        """A vector is measured in the size of the rows that it is added to; one for several
+        slots in their mean.
+        """
         size, vectors = sizes(), vector_of_slot(config)
-        size = F.pad(size, (0, len(vectors) - size.shape[1]), value=USUAL_SIZE)  # more slots were asked for than the task has
-        own = [[slot for slot, vector in enumerate(vectors) if vector == number] for number in range(max(vectors) + 1)]
-        return {"delta": torch.stack([unit_of(size[:, slots].mean(1)) for slots in own], 1).unsqueeze(-1)}  # (L, V, 1)
+        # more slots were asked for than the task has
+        size = F.pad(size, (0, len(vectors) - size.shape[1]), value=USUAL_SIZE)
+        own = [
+            [slot for slot, vector in enumerate(vectors) if vector == number]
+            for number in range(max(vectors) + 1)
+        ]
+        # (L, V, 1)
+        return {"delta": torch.stack([unit_of(size[:, slots].mean(1)) for slots in own], 1).unsqueeze(-1)}
 
     def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
         """(N, D) -> (N, D)"""
@@ -86,9 +104,14 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
 
 
 def vector_of_slot(config: PastaConfig) -> list[int]:
-    """The vector that each slot adds, -1 for none; RequestError where slots are not settled or none is left."""
+    """The vector that each slot adds, -1 for none; RequestError where slots are not settled or
+    none is left.
+    """
     if config.slots is None:
-        raise RequestError("PASTA: slots is not known yet; give slots (2 for single texts, 3 for pairs) or let training count them")
+        raise RequestError(
+            "PASTA: slots is not known yet; give slots (2 for single texts, 3 for pairs) or let training "
+            "count them"
+        )
     vectors = list(range(config.slots))
     if config.separators == "merged" and config.slots == 4:  # <s> A </s></s> B </s>
         vectors = [0, 1, 1, 2]
@@ -99,5 +122,7 @@ def vector_of_slot(config: PastaConfig) -> list[int]:
     if config.shared:
         vectors = [min(v, 0) for v in vectors]
     if max(vectors) < 0:
-        raise RequestError(f"PASTA: tokens is 'sep', but slots is {config.slots}: the examples have no separators")
+        raise RequestError(
+            f"PASTA: tokens is 'sep', but slots is {config.slots}: the examples have no separators"
+        )
     return vectors

@@ -1,4 +1,6 @@
-"""Linear probe: a head on the frozen encoder and nothing else, the floor that every method is compared with."""
+"""Linear probe: a head on the frozen encoder and nothing else, the floor that every method is
+compared with.
+"""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,6 @@
-"""Prompt tuning: learnt vectors in front of the text, treated by the model as its own (Lester, Al-Rfou and Constant, 2021)."""
+"""Prompt tuning: learnt vectors in front of the text, treated by the model as its own (Lester,
+Al-Rfou and Constant, 2021).
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +18,8 @@ class PromptConfig(Options):
     """A re-interpretation for encoders; grades as in docs/methods/prompt.md."""
 
     length: int = setting(16, least=1)  # vectors (code: 100 for T5)
-    enter: Literal["words", "layer"] = "words"  # words: before position, segment and norm, as published; layer: at the first layer's input
+    # words: before position, segment and norm, as published; layer: at the first layer's input
+    enter: Literal["words", "layer"] = "words"
 
 
 class Prompt(Cue, method="prompt", config=PromptConfig):
@@ -27,7 +30,8 @@ class Prompt(Cue, method="prompt", config=PromptConfig):
         self.enter = config.enter
         self.reserve = self.shift = config.length
         width = dims.embed if config.enter == "words" else dims.hidden
-        self.vectors = nn.Parameter(torch.empty(adapters, config.length, width).normal_(std=0.02))  # (A, P, E or D)
+        # (A, P, E or D)
+        self.vectors = nn.Parameter(torch.empty(adapters, config.length, width).normal_(std=0.02))
 
     @classmethod
     def count(cls, dims: Dims, config: PromptConfig) -> int:
@@ -44,4 +48,6 @@ class Prompt(Cue, method="prompt", config=PromptConfig):
 
     def write(self, rows: Tensor, ctx: Context) -> Tensor:
         """Put each example's vectors in its reserved rows."""
-        return set_rows(rows, ctx.batch.reserved[:, : self.reserve], copies(self.vectors, ctx.batch, rows.dtype))
+        return set_rows(
+            rows, ctx.batch.reserved[:, : self.reserve], copies(self.vectors, ctx.batch, rows.dtype)
+        )

@@ -16,9 +16,12 @@ class PtuningConfig(Options):
     """Published defaults; grades as in docs/methods/ptuning.md."""
 
     length: int = setting(16, least=1)  # prefix tokens (code: 8 to 144, by task)
-    dropout: float = per_seat_setting(0.1, least=0, below=1)  # of keys and values, one mask per example (code)
-    shift: bool = True  # text positions start at `length`, a consequence of past keys in the published code (code)
-    mlp: int = setting(0, least=0)  # width of the re-parameterisation, 0: a plain table (code: 512 for BERT on WiC, else none)
+    # of keys and values, one mask per example (code)
+    dropout: float = per_seat_setting(0.1, least=0, below=1)
+    # text positions start at `length`, a consequence of past keys in the published code (code)
+    shift: bool = True
+    # width of the re-parameterisation, 0: a plain table (code: 512 for BERT on WiC, else none)
+    mlp: int = setting(0, least=0)
 
 
 class Ptuning(Cue, method="ptuning", config=PtuningConfig):
@@ -49,12 +52,18 @@ class Ptuning(Cue, method="ptuning", config=PtuningConfig):
         """2 L P D; with the re-parameterisation P D + D m + m + m 2 L D + 2 L D."""
         both = 2 * dims.layers * dims.hidden
         if config.mlp:
-            return config.length * dims.hidden + dims.hidden * config.mlp + config.mlp + config.mlp * both + both
+            return (
+                config.length * dims.hidden + dims.hidden * config.mlp + config.mlp + config.mlp * both + both
+            )
         return config.length * both
 
     def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
         """Keys and values of `layer`, independent of its input; both together are (B, 2, P, H, K)."""
-        kv = self.projected(layer, ctx) if self.config.mlp else copies(of_layer(self.kv, layer, ctx), ctx.batch, hidden.dtype)
+        kv = (
+            self.projected(layer, ctx)
+            if self.config.mlp
+            else copies(of_layer(self.kv, layer, ctx), ctx.batch, hidden.dtype)
+        )
         key, value = drop(kv, self.dropout, ctx.batch.seat, self.training).unbind(1)
         return Prefix(key, value)
 
@@ -62,6 +71,10 @@ class Ptuning(Cue, method="ptuning", config=PtuningConfig):
         """(B, 2, P, H, K) through the two-layer network; its first half is computed once per forward."""
         seat, runs = ctx.batch.seat, ctx.batch.runs
         if layer == 0:
-            ctx.memory = torch.tanh(per_seat(self.words[seat], self.inner, runs) + self.inner_bias[seat, None])  # (B, P, mlp)
-        both = per_seat(ctx.memory, self.outer[:, layer], runs) + self.outer_bias[seat, layer, None]  # (B, P, 2 D)
+            # (B, P, mlp)
+            ctx.memory = torch.tanh(
+                per_seat(self.words[seat], self.inner, runs) + self.inner_bias[seat, None]
+            )
+        # (B, P, 2 D)
+        both = per_seat(ctx.memory, self.outer[:, layer], runs) + self.outer_bias[seat, layer, None]
         return both.unflatten(-1, (2, self.heads, -1)).transpose(1, 2)

@@ -1,4 +1,6 @@
-"""SPT, selective prefix tuning: each prefix token's score gates itself, and a loss keeps prefix tokens apart (Zhang et al., 2024)."""
+"""SPT, selective prefix tuning: each prefix token's score gates itself, and a loss keeps prefix
+tokens apart (Zhang et al., 2024).
+"""
 
 from dataclasses import dataclass
 from functools import partial
@@ -15,17 +17,24 @@ from softcue.rows import copies, of_layer
 
 @dataclass(frozen=True)
 class SptConfig(Options):
-    """Published defaults; grades as in docs/methods/spt.md. The paper's alpha is `tau`, its lambda is `diversity`."""
+    """Published defaults; grades as in docs/methods/spt.md.
+
+    The paper's alpha is `tau`, its lambda is `diversity`.
+    """
 
     length: int = setting(16, least=1)  # prefix tokens (code: 8 to 128, by task)
-    tau: float = per_seat_setting(8.0)  # scale of the gate's logit (code: 1 to 16, most often 8); 0 is a gate of 1/2, not P-tuning v2
+    # scale of the gate's logit (code: 1 to 16, most often 8); 0 is a gate of 1/2, not P-tuning v2
+    tau: float = per_seat_setting(8.0)
     diversity: float = per_seat_setting(1e-4, least=0)  # weight of the selective loss (code: 1e-4 to 1e-3)
     key_dropout: float = per_seat_setting(0.1, least=0, below=1)  # of prefix keys; values have none (code)
-    score_dropout: float = per_seat_setting(0.1, least=0, below=1)  # of gate logits: a dropped one is a gate of 1/2, not 0 (code)
+    # of gate logits: a dropped one is a gate of 1/2, not 0 (code)
+    score_dropout: float = per_seat_setting(0.1, least=0, below=1)
 
 
 class Spt(Cue, method="spt", config=SptConfig):
-    """Prefix token j is weighted by exp(s_j) * sigmoid(tau * s_j), text by exp(s); positions do not move, as in the published code."""
+    """Prefix token j is weighted by exp(s_j) * sigmoid(tau * s_j), text by exp(s); positions do
+    not move, as in the published code.
+    """
 
     tau: Tensor
     diversity: Tensor
@@ -43,7 +52,9 @@ class Spt(Cue, method="spt", config=SptConfig):
         return 2 * dims.layers * config.length * dims.hidden
 
     def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
-        """Keys, values and their gate; while training, at the first layer, the selective loss of all layers."""
+        """Keys, values and their gate; while training, at the first layer, the selective loss
+        of all layers.
+        """
         seat = ctx.batch.seat
         if layer == 0 and self.training and self.kv.shape[3] > 1:  # one token has nobody to resemble
             ctx.losses.append(self.diversity[seat] * self.likeness().index_select(0, seat))
@@ -51,7 +62,9 @@ class Spt(Cue, method="spt", config=SptConfig):
         return Prefix(drop(key, self.key_dropout, seat, self.training), value, partial(self.gate, seat))
 
     def gate(self, seat: Tensor, logit: Tensor, example: Tensor) -> Tensor:
-        """(b, H, t, P) -> log sigmoid(drop(tau * logit)); float32, since log(sigmoid) underflows to -inf in half precision."""
+        """(b, H, t, P) -> log sigmoid(drop(tau * logit)); float32, since log(sigmoid)
+        underflows to -inf in half precision.
+        """
         seat = seat[example]
         scaled = self.tau[seat].view(-1, 1, 1, 1) * logit.float()
         return F.logsigmoid(drop(scaled, self.score_dropout, seat, self.training))

@@ -1,7 +1,8 @@
 """ALBERT: narrow word vectors, and one layer used L times (Lan et al., 2020)."""
 
-from softcue.encoder.core import Embed, Encoder, Layer
+from softcue.encoder.core import Embed, Encoder
 from softcue.encoder.family import HEADS, Family, Settings, activation, integer, must_be, number, read_spec
+from softcue.encoder.layer import Layer
 from softcue.encoder.linear import Linear
 
 GROUP = "encoder.albert_layer_groups.0.albert_layers.0."

@@ -13,11 +13,14 @@ from softcue.protocol import Silent
 
 
 def attention_mass(encoder: Encoder, examples: Sequence[Example], slots: int, per_batch: int = 32) -> Tensor:
-    """(L, S): attention probability on each special token, mean over heads, query rows and examples (Clark et al., 2019).
+    """(L, S): attention probability on each special token, mean over heads, query rows and
+    examples (Clark et al., 2019).
 
     Measured without a cue and without dropout; a slot counts in the examples that have it.
     """
-    return mean_by_slot(encoder, examples, slots, per_batch, lambda batch, row: _of_batch(encoder, batch, row)).cpu()
+    return mean_by_slot(
+        encoder, examples, slots, per_batch, lambda batch, row: _of_batch(encoder, batch, row)
+    ).cpu()
 
 
 def _of_batch(encoder: Encoder, batch: Batch, row: Tensor) -> Tensor:
@@ -28,8 +31,12 @@ def _of_batch(encoder: Encoder, batch: Batch, row: Tensor) -> Tensor:
     current: list[Tensor] = []
 
     def watch(chance: Tensor, bucket: Bucket) -> None:
-        """Attention of (b, H, t, t): mean over heads and real query rows, then read at the special tokens' columns."""
-        real = torch.ones_like(bucket.row, dtype=torch.float32) if bucket.pad is None else (~bucket.pad).float()
+        """Attention of (b, H, t, t): mean over heads and real query rows, then read at the
+        special tokens' columns.
+        """
+        real = (
+            torch.ones_like(bucket.row, dtype=torch.float32) if bucket.pad is None else (~bucket.pad).float()
+        )
         mass = (chance.mean(1) * real[:, :, None]).sum(1) / real.sum(1, keepdim=True)  # (b, t)
         special = column[bucket.example]
         current.append((mass.gather(1, special) * present[bucket.example]).sum(0))

@@ -1,8 +1,12 @@
-"""BERT, and the families that differ from it in names and sizes: RoBERTa, XLM-R, CamemBERT, ELECTRA, DistilBERT."""
+"""BERT, and the families that differ from it in names and sizes: RoBERTa, XLM-R, CamemBERT,
+ELECTRA, DistilBERT.
+"""
 
-from softcue.encoder.core import Embed, Encoder, Layer, Spec
+from softcue.encoder.core import Embed, Encoder
 from softcue.encoder.family import HEADS, Family, Settings, activation, integer, number, read_spec
+from softcue.encoder.layer import Layer
 from softcue.encoder.linear import Linear
+from softcue.encoder.spec import Spec
 
 Names = dict[str, str | tuple[str, ...]]  # our module -> theirs
 
@@ -85,14 +89,19 @@ ELECTRA = Family(
     build=build_electra,
     names={**EMBED, **LAYER},
     prefixes=("electra.",),
-    ignored=(*HEADS, r"(discriminator_predictions|generator_predictions|generator_lm_head|sequence_summary)\..*"),
+    ignored=(
+        *HEADS,
+        r"(discriminator_predictions|generator_predictions|generator_lm_head|sequence_summary)\..*",
+    ),
 )
 DISTILBERT = Family(
     models=("distilbert",),
     build=build_distilbert,
     names={
         **EMBED,
-        "layers.{}.qkv": tuple(f"transformer.layer.{{}}.attention.{part}" for part in ("q_lin", "k_lin", "v_lin")),
+        "layers.{}.qkv": tuple(
+            f"transformer.layer.{{}}.attention.{part}" for part in ("q_lin", "k_lin", "v_lin")
+        ),
         "layers.{}.out": "transformer.layer.{}.attention.out_lin",
         "layers.{}.norm1": "transformer.layer.{}.sa_layer_norm",
         "layers.{}.up": "transformer.layer.{}.ffn.lin1",

@@ -12,11 +12,17 @@ from softcue.encoder.core import Encoder
 
 @torch.inference_mode()
 def mean_by_slot(
-    encoder: Encoder, examples: Sequence[Example], slots: int, per_batch: int, measure: Callable[[Batch, Tensor], Tensor]
+    encoder: Encoder,
+    examples: Sequence[Example],
+    slots: int,
+    per_batch: int,
+    measure: Callable[[Batch, Tensor], Tensor],
 ) -> Tensor:
-    """(L, S): mean of a measure over the examples that have each slot, 0 for a slot that none has; without dropout.
+    """(L, S): mean of a measure over the examples that have each slot, 0 for a slot that none
+    has; without dropout.
 
-    measure: a batch and the (B, S) rows of its special tokens, -1 where an example has fewer -> (L, S) sums over its examples.
+    measure: a batch and the (B, S) rows of its special tokens, -1 where an example has fewer -> (L, S) sums
+    over its examples.
     """
     training = encoder.training
     encoder.eval()
@@ -26,7 +32,8 @@ def mean_by_slot(
     for at in range(0, len(examples), per_batch):
         batch = pack(examples[at : at + per_batch], device=device)
         special = batch.special[:, :slots]
-        row = F.pad(special, (0, slots - special.shape[1]), value=-1)  # no example of this batch may have them all
+        # no example of this batch may have them all
+        row = F.pad(special, (0, slots - special.shape[1]), value=-1)
         total += measure(batch, row)
         seen += (row >= 0).sum(0)
     encoder.train(training)

@@ -9,12 +9,14 @@ from torch.nn import functional as F
 from softcue.attention.attend import Bias
 from softcue.attention.layout import Bucket, Layout
 from softcue.batch import Batch, sent
+from softcue.encoder.affine import Edit, affine
 from softcue.encoder.bert import LAYER
-from softcue.encoder.core import Edit, Embed, Encoder, Layer, Spec, affine
+from softcue.encoder.core import Embed, Encoder
 from softcue.encoder.family import HEADS, Family, Settings, activation, flag, integer, must_be, read_spec
+from softcue.encoder.layer import Layer, LayerInputs
 from softcue.encoder.linear import ACTIVATIONS, Linear
+from softcue.encoder.spec import Spec
 from softcue.errors import BackboneError
-from softcue.protocol import Prefix
 
 TERMS = ("c2p", "p2c")
 
@@ -87,8 +89,16 @@ class DebertaLayer(Layer):
         if shared.table is None or not self.distances.terms:
             return None
         table = F.dropout(shared.table, self.spec.dropout, self.training)
-        key = self.project(table, 1, self.place_key)[..., shared.falling] if "c2p" in self.distances.terms else None
-        query = self.project(table, 0, self.place_query)[..., shared.rising] if "p2c" in self.distances.terms else None
+        key = (
+            self.project(table, 1, self.place_key)[..., shared.falling]
+            if "c2p" in self.distances.terms
+            else None
+        )
+        query = (
+            self.project(table, 0, self.place_query)[..., shared.rising]
+            if "p2c" in self.distances.terms
+            else None
+        )
         scale = self.scale()
 
         def terms(content_query: Tensor, content_key: Tensor, bucket: Bucket) -> Tensor:
@@ -106,7 +116,9 @@ class DebertaLayer(Layer):
     def project(self, table: Tensor, part: int, linear: nn.Linear | None) -> Tensor:
         """(W, D) -> (H, K, W) through the layer's own map, or part 0 (query) or 1 (key) of the content's."""
         width = self.spec.hidden
-        projected = self.qkv.part(table, part * width, (part + 1) * width) if linear is None else linear(table)
+        projected = (
+            self.qkv.part(table, part * width, (part + 1) * width) if linear is None else linear(table)
+        )
         return projected.view(len(table), self.spec.heads, -1).permute(1, 2, 0)
 
 
@@ -119,13 +131,18 @@ class ConvolvedLayer(DebertaLayer):
         self.norm3 = nn.LayerNorm(spec.hidden, eps=spec.epsilon)
         self.convolved = ACTIVATIONS[activation]
 
-    def forward(self, hidden: Tensor, layout: Layout, prefix: Prefix | None, shared: Shared, edit: Edit | None, kernel: str) -> Tensor:
+    def forward(self, hidden: Tensor, inputs: LayerInputs) -> Tensor:
         """(N, D) -> (N, D)"""
-        output = super().forward(hidden, layout, prefix, shared, edit, kernel)
+        output = super().forward(hidden, inputs)
         weight = self.convolution.weight.permute(2, 1, 0).flatten(0, 1)  # (kernel * D, D)
         assert self.convolution.bias is not None
-        around = neighbours(hidden, shared.batch, self.convolution.kernel_size[0]) @ weight + self.convolution.bias
-        normed: Tensor = self.norm3(output + self.convolved(F.dropout(around, self.spec.dropout, self.training)))
+        around = (
+            neighbours(hidden, inputs.shared.batch, self.convolution.kernel_size[0]) @ weight
+            + self.convolution.bias
+        )
+        normed: Tensor = self.norm3(
+            output + self.convolved(F.dropout(around, self.spec.dropout, self.training))
+        )
         return normed
 
 
@@ -140,9 +157,12 @@ class DebertaEncoder(Encoder):
         self.relative_norm = nn.LayerNorm(spec.hidden, eps=spec.epsilon) if normed else None
 
     def shared(self, batch: Batch, layout: Layout) -> Shared:
-        """The stretch of the position table that the batch's distances fall on: work grows with the text, not with the table."""
+        """The stretch of the position table that the batch's distances fall on: work grows with
+        the text, not with the table.
+        """
         longest = layout.columns
-        row = self.distances.row(torch.arange(-longest, longest + 1))  # on the host: the stretch is known without waiting
+        # on the host: the stretch is known without waiting
+        row = self.distances.row(torch.arange(-longest, longest + 1))
         first, last = int(row[0]), int(row[-1])
         row = sent(row - first, batch.device)
         table = None if self.relative is None else self.relative.weight[first : last + 1]
@@ -225,5 +245,9 @@ DEBERTA = Family(
         "layers.{}.norm3": "encoder.conv.LayerNorm",
     },
     prefixes=("deberta.",),
-    ignored=(*HEADS, r"(lm_predictions|mask_predictions|pooler)\..*", r"embeddings\.position_embeddings\.weight"),
+    ignored=(
+        *HEADS,
+        r"(lm_predictions|mask_predictions|pooler)\..*",
+        r"embeddings\.position_embeddings\.weight",
+    ),
 )

@@ -4,13 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from softcue.encoder.core import Encoder, Spec
+from softcue.encoder.core import Encoder
 from softcue.encoder.linear import ACTIVATIONS
+from softcue.encoder.spec import Spec
 from softcue.errors import BackboneError
 
 Settings = Mapping[str, Any]  # config.json
 
-HEADS = (  # what checkpoints carry beside the encoder: buffers, pre-training heads, heads of a fine-tuned task
+# what checkpoints carry beside the encoder: buffers, pre-training heads, heads of a fine-tuned task
+HEADS = (
     r"(.*\.)?position_ids",
     r"(.*\.)?token_type_ids",
     r"(cls|lm_head|classifier|qa_outputs|pre_classifier|score)\..*",
@@ -23,16 +25,21 @@ class Family:
 
     models: tuple[str, ...]  # model_type in config.json
     build: Callable[[Settings, bool], Encoder]  # (config, whether the checkpoint has a pooler)
-    names: Mapping[str, str | tuple[str, ...]]  # our module -> theirs, {} is the layer; several are joined along axis 0
+    # our module -> theirs, {} is the layer; several are joined along axis 0
+    names: Mapping[str, str | tuple[str, ...]]
     prefixes: tuple[str, ...]  # what a checkpoint with a head writes in front of the encoder's names
     ignored: tuple[str, ...] = HEADS  # patterns of names that may be left over
 
 
-def integer(config: Settings, key: str, default: int | None = None, least: int = 1, most: int = 10_000_000) -> int:
+def integer(
+    config: Settings, key: str, default: int | None = None, least: int = 1, most: int = 10_000_000
+) -> int:
     """A whole number of config.json from `least` to `most`; without a default it must be there."""
     value = _value(config, key, default)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise BackboneError(f"config.json says {key} = {value!r}; expected a whole number from {least} to {most}")
+        raise BackboneError(
+            f"config.json says {key} = {value!r}; expected a whole number from {least} to {most}"
+        )
     return value
 
 
@@ -69,7 +76,9 @@ def must_be(config: Settings, key: str, expected: Any) -> None:
     """Refuse a config that asks for what softcue does not build."""
     value = _value(config, key, expected)
     if value != expected:
-        raise BackboneError(f"config.json says {key} = {value!r}; softcue builds only encoders with {key} = {expected!r}")
+        raise BackboneError(
+            f"config.json says {key} = {value!r}; softcue builds only encoders with {key} = {expected!r}"
+        )
 
 
 def read_spec(config: Settings, **family: Any) -> Spec:
@@ -79,7 +88,9 @@ def read_spec(config: Settings, **family: Any) -> Spec:
     must_be(config, "add_cross_attention", False)
     hidden, heads = integer(config, "hidden_size"), integer(config, "num_attention_heads")
     if hidden % heads:
-        raise BackboneError(f"config.json says hidden_size = {hidden}, which num_attention_heads = {heads} does not divide")
+        raise BackboneError(
+            f"config.json says hidden_size = {hidden}, which num_attention_heads = {heads} does not divide"
+        )
     offset = family.get("offset", 0)
     sizes: dict[str, Any] = {
         "vocabulary": integer(config, "vocab_size"),

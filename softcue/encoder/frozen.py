@@ -1,7 +1,8 @@
 """Frozen parts of a layer, each one step of autograd with the way back written out.
 
-Left to itself autograd adds up each residual's gradients in a pass of its own, and every operator costs a node; written out, the
-sums ride on the products and the rows are rounded up once. The parts are as Linear.frees wants them, on a CPU.
+Left to itself autograd adds up each residual's gradients in a pass of its own, and every operator costs a
+node; written out, the sums ride on the products and the rows are rounded up once. The parts are as
+Linear.frees wants them, on a CPU.
 """
 
 from dataclasses import dataclass
@@ -33,7 +34,9 @@ class Half:
 
 
 def project(linear: Linear, x: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, I) -> (N, O), (N, I): the map, and x again, whose gradient joins the map's without a pass of its own."""
+    """(N, I) -> (N, O), (N, I): the map, and x again, whose gradient joins the map's without a
+    pass of its own.
+    """
     made: tuple[Tensor, Tensor] = _Project.apply(x, linear)
     return made
 
@@ -50,14 +53,18 @@ class _Project(torch.autograd.Function):
 
 
 def finish(mixed: Tensor, hidden: Tensor, first: Half, up: Linear, activation: str, second: Half) -> Tensor:
-    """(N, D), (N, D) -> (N, D): what follows attention in a post-norm layer; the activation is one of FUSED."""
+    """(N, D), (N, D) -> (N, D): what follows attention in a post-norm layer; the activation is
+    one of FUSED.
+    """
     made: Tensor = _Finish.apply(mixed, hidden, first, up, activation, second)
     return made
 
 
 class _Finish(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, mixed: Tensor, hidden: Tensor, first: Half, up: Linear, activation: str, second: Half) -> Tensor:  # type: ignore[no-untyped-def, override]
+    def forward(  # type: ignore[no-untyped-def, override]
+        ctx, mixed: Tensor, hidden: Tensor, first: Half, up: Linear, activation: str, second: Half
+    ) -> Tensor:
         middle, found = first.forth(rounded(mixed), rounded(hidden))
         quick = activation == "gelu" and takes(middle)
         if quick:

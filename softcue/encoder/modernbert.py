@@ -1,4 +1,6 @@
-"""ModernBERT: pre-norm layers, rotary positions, gated feed-forward, local and global attention (Warner et al., 2024)."""
+"""ModernBERT: pre-norm layers, rotary positions, gated feed-forward, local and global attention
+(Warner et al., 2024).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,11 +13,23 @@ from softcue.attention.attend import attend
 from softcue.attention.distance import ByDistance, distances
 from softcue.attention.layout import Layout
 from softcue.batch import Batch
-from softcue.encoder.core import Edit, Embed, Encoder, Halves, Spec, affine, edit_qkv
-from softcue.encoder.family import HEADS, Family, Settings, activation, flag, integer, must_be, number, read_spec
+from softcue.encoder.affine import Edit, affine, edit_qkv
+from softcue.encoder.core import Embed, Encoder
+from softcue.encoder.family import (
+    HEADS,
+    Family,
+    Settings,
+    activation,
+    flag,
+    integer,
+    must_be,
+    number,
+    read_spec,
+)
+from softcue.encoder.layer import Halves, LayerInputs
 from softcue.encoder.linear import ACTIVATIONS, Linear
+from softcue.encoder.spec import Spec
 from softcue.errors import BackboneError
-from softcue.protocol import Prefix
 
 GLOBAL, LOCAL = "full_attention", "sliding_attention"
 
@@ -33,7 +47,8 @@ class Biased:
 class Shared:
     """What the layers of one forward share."""
 
-    turn: Mapping[float, tuple[Tensor, Tensor]]  # base of the rotary angles -> cosines and sines, (N, 1, 1, K) float32
+    # base of the rotary angles -> cosines and sines, (N, 1, 1, K) float32
+    turn: Mapping[float, tuple[Tensor, Tensor]]
     window: ByDistance | None  # of local layers; None: no example is long enough to feel it
 
 
@@ -43,8 +58,11 @@ class ModernbertLayer(Halves):
     def __init__(self, spec: Spec, biased: Biased, theta: float, local: bool, first: bool) -> None:
         super().__init__()
         self.spec, self.theta, self.local = spec, theta, local
-        # The first layer's input is already normed by the embedding; its norm is the identity, and a site all the same.
-        self.norm1: nn.Module = nn.Identity() if first else nn.LayerNorm(spec.hidden, eps=spec.epsilon, bias=biased.norm)
+        # The first layer's input is already normed by the embedding; its norm is the identity, and a site all
+        # the same.
+        self.norm1: nn.Module = (
+            nn.Identity() if first else nn.LayerNorm(spec.hidden, eps=spec.epsilon, bias=biased.norm)
+        )
         self.qkv = Linear(spec.hidden, 3 * spec.hidden, bias=biased.attention)
         self.out = Linear(spec.hidden, spec.hidden, bias=biased.attention)
         self.norm2 = nn.LayerNorm(spec.hidden, eps=spec.epsilon, bias=biased.norm)
@@ -52,14 +70,14 @@ class ModernbertLayer(Halves):
         self.down = Linear(spec.ff // 2, spec.hidden, bias=biased.ff)
         self.activation = ACTIVATIONS[spec.activation]
 
-    def mix(
-        self, hidden: Tensor, layout: Layout, prefix: Prefix | None, shared: Shared, edit: Edit | None, kernel: str
-    ) -> tuple[Tensor, Tensor]:
+    def mix(self, hidden: Tensor, inputs: LayerInputs) -> tuple[Tensor, Tensor]:
         """(N, D) -> (N, D), (N, D): attention over normed rows."""
-        normed = affine(self.norm1, "norm1", hidden, edit)
-        qkv = edit_qkv(self.qkv(normed), normed, self.spec.heads, edit)
-        window, dropout = shared.window if self.local else None, self.spec.attention_dropout if self.training else 0.0
-        return attend(rotate(qkv, *shared.turn[self.theta]), layout, prefix, window, None, dropout, kernel), hidden
+        normed = affine(self.norm1, "norm1", hidden, inputs.edit)
+        qkv = edit_qkv(self.qkv(normed), normed, self.spec.heads, inputs.edit)
+        turned = rotate(qkv, *inputs.shared.turn[self.theta])
+        window = inputs.shared.window if self.local else None
+        dropout = self.spec.attention_dropout if self.training else 0.0
+        return attend(turned, inputs.layout, inputs.prefix, window, None, dropout, inputs.kernel), hidden
 
     def finish(self, hidden: Tensor, mixed: Tensor, edit: Edit | None) -> Tensor:
         """(M, D), (M, D) -> (M, D): the residual, and a gated feed-forward over normed rows."""
@@ -74,7 +92,9 @@ class ModernbertLayer(Halves):
 class ModernbertEncoder(Encoder):
     """Computes the rotary angles and the window once per forward."""
 
-    def __init__(self, spec: Spec, embed: Embed, layers: list[ModernbertLayer], norm: nn.LayerNorm, reach: int) -> None:
+    def __init__(
+        self, spec: Spec, embed: Embed, layers: list[ModernbertLayer], norm: nn.LayerNorm, reach: int
+    ) -> None:
         super().__init__(spec, embed, layers, None, norm)
         self.reach = reach  # places on each side that a local layer sees
         self.thetas = sorted({layer.theta for layer in layers})
@@ -85,7 +105,9 @@ class ModernbertEncoder(Encoder):
         turn, window = {theta: angles(batch.position, theta, width) for theta in self.thetas}, None
         if batch.longest > self.reach + 1:
             distance = distances(batch.longest, batch.device)
-            table = torch.zeros(1, len(distance), device=batch.device).masked_fill(distance.abs() > self.reach, -torch.inf)
+            table = torch.zeros(1, len(distance), device=batch.device).masked_fill(
+                distance.abs() > self.reach, -torch.inf
+            )
             window = ByDistance(table, hides=True)
         return Shared(turn, window)
 
@@ -115,7 +137,10 @@ def build_modernbert(config: Settings, pooler: bool) -> Encoder:
     }
     spec = read_spec({**config, **renamed}, pooler=False, segments=0, absolute=False)
     if spec.dims.head % 2:
-        raise BackboneError(f"config.json says num_attention_heads = {spec.heads}; rotary positions need an even width per head")
+        raise BackboneError(
+            f"config.json says num_attention_heads = {spec.heads}; rotary positions need an even width per "
+            "head"
+        )
     spec = replace(spec, ff=2 * spec.ff, activation=activation(config, "hidden_activation", "gelu"))
     biased = Biased(*(flag(config, f"{kind}_bias", False) for kind in ("norm", "attention", "mlp")))
     theta = {kind: read_theta(config, kind) for kind in (GLOBAL, LOCAL)}
@@ -126,7 +151,9 @@ def build_modernbert(config: Settings, pooler: bool) -> Encoder:
     ]
     embed = Embed(replace(spec, dropout=number(config, "embedding_dropout", 0.0, most=1)))
     embed.norm = nn.LayerNorm(spec.hidden, eps=spec.epsilon, bias=biased.norm)
-    return ModernbertEncoder(spec, embed, layers, nn.LayerNorm(spec.hidden, eps=spec.epsilon, bias=biased.norm), reach)
+    return ModernbertEncoder(
+        spec, embed, layers, nn.LayerNorm(spec.hidden, eps=spec.epsilon, bias=biased.norm), reach
+    )
 
 
 def read_kinds(config: Settings, layers: int) -> list[str]:
@@ -135,8 +162,15 @@ def read_kinds(config: Settings, layers: int) -> list[str]:
     if kinds is None:
         every = integer(config, "global_attn_every_n_layers", 3)
         return [LOCAL if i % every else GLOBAL for i in range(layers)]
-    if not isinstance(kinds, list) or len(kinds) != layers or any(kind not in (GLOBAL, LOCAL) for kind in kinds):
-        raise BackboneError(f"config.json says layer_types = {kinds!r}; expected {GLOBAL} or {LOCAL} for each of {layers} layers")
+    if (
+        not isinstance(kinds, list)
+        or len(kinds) != layers
+        or any(kind not in (GLOBAL, LOCAL) for kind in kinds)
+    ):
+        raise BackboneError(
+            f"config.json says layer_types = {kinds!r}; expected {GLOBAL} or {LOCAL} for each of {layers} "
+            "layers"
+        )
     return kinds
 
 
@@ -146,7 +180,10 @@ def read_theta(config: Settings, kind: str) -> float:
     given = config.get("rope_parameters") or {}
     rope = given.get(kind) or {} if isinstance(given, dict) else None
     if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
-        raise BackboneError(f"config.json says rope_parameters = {given!r}; softcue knows rope_type 'default' for {GLOBAL} and {LOCAL}")
+        raise BackboneError(
+            f"config.json says rope_parameters = {given!r}; softcue knows rope_type 'default' for {GLOBAL} "
+            f"and {LOCAL}"
+        )
     old, base = ("global_rope_theta", 160_000.0) if kind == GLOBAL else ("local_rope_theta", 10_000.0)
     return number(rope, "rope_theta", number(config, old, base))
 

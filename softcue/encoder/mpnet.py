@@ -9,11 +9,14 @@ from softcue.attention.distance import ByDistance, distances
 from softcue.attention.layout import Layout
 from softcue.batch import Batch
 from softcue.encoder.bert import EMBED
-from softcue.encoder.core import Embed, Encoder, Layer, Spec
+from softcue.encoder.core import Embed, Encoder
 from softcue.encoder.family import Family, Settings, must_be, read_spec
+from softcue.encoder.layer import Layer
 from softcue.encoder.linear import Linear
+from softcue.encoder.spec import Spec
 
-BUCKETS, FARTHEST = 32, 128  # transformers computes with 32 whatever the config says; distances beyond 128 share a bucket
+# transformers computes with 32 whatever the config says; distances beyond 128 share a bucket
+BUCKETS, FARTHEST = 32, 128
 
 
 class MpnetEncoder(Encoder):
@@ -25,15 +28,22 @@ class MpnetEncoder(Encoder):
 
     def shared(self, batch: Batch, layout: Layout) -> ByDistance:
         """The biases of the distances that the batch has."""
-        return ByDistance(self.relative(bucket_of(distances(batch.longest, batch.device))).T.float().contiguous())
+        return ByDistance(
+            self.relative(bucket_of(distances(batch.longest, batch.device))).T.float().contiguous()
+        )
 
 
 def bucket_of(distance: Tensor) -> Tensor:
-    """Row of the bias table for key place minus query place: exact when near, logarithmic when far (Raffel et al., 2020)."""
+    """Row of the bias table for key place minus query place: exact when near, logarithmic when
+    far (Raffel et al., 2020).
+    """
     half = BUCKETS // 2
     exact = half // 2
     far = distance.abs()
-    coarse = exact + (torch.log(far.clamp(min=1).float() / exact) / math.log(FARTHEST / exact) * (half - exact)).long()
+    coarse = (
+        exact
+        + (torch.log(far.clamp(min=1).float() / exact) / math.log(FARTHEST / exact) * (half - exact)).long()
+    )
     return half * (distance > 0) + torch.where(far < exact, far, coarse.clamp(max=half - 1))
 
 

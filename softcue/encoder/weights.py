@@ -18,10 +18,17 @@ from softcue.encoder.core import Encoder
 from softcue.encoder.family import Family
 from softcue.errors import BackboneError
 
-FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")  # best first
+# best first
+FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SHOWN = 5  # names in one message
-LEGACY = {"gamma": "weight", "beta": "bias"}  # how TensorFlow, and the oldest checkpoints, name a norm's numbers
+# how TensorFlow, and the oldest checkpoints, name a norm's numbers
+LEGACY = {"gamma": "weight", "beta": "bias"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,10 @@ def weights_file(folder: Path) -> Path | None:
 
 
 def open_weights(folder: Path, family: Family) -> Stored:
-    """The tensors of `folder`, prefixes and legacy names undone. Raises BackboneError where files are absent or damaged."""
+    """The tensors of `folder`, prefixes and legacy names undone.
+
+    Raises BackboneError where files are absent or damaged.
+    """
     file = weights_file(folder)
     if file is None:
         raise BackboneError(f"no weights; expected {FILES[0]} or {FILES[2]} beside config.json")
@@ -53,7 +63,9 @@ def open_weights(folder: Path, family: Family) -> Stored:
     for name, tensor in raw.items():
         plain = plain_name(name, family.prefixes)
         if plain in read:
-            raise BackboneError(f"{file.name} has {plain} twice, with and without '{name.removesuffix(plain)}'; expected one")
+            raise BackboneError(
+                f"{file.name} has {plain} twice, with and without '{name.removesuffix(plain)}'; expected one"
+            )
         read[plain] = tensor
     return Stored(file, read)
 
@@ -66,7 +78,9 @@ def plain_name(name: str, prefixes: tuple[str, ...]) -> str:
 
 
 def table_of(encoder: Encoder, family: Family) -> dict[str, tuple[str, ...]]:
-    """Our parameter -> the checkpoint's names that it is joined from; a layer that is used again is listed once."""
+    """Our parameter -> the checkpoint's names that it is joined from; a layer that is used
+    again is listed once.
+    """
     table = {}
     for name, _ in encoder.named_parameters():
         module, _, leaf = name.rpartition(".")
@@ -83,17 +97,25 @@ def check_names(stored: Stored, table: Mapping[str, tuple[str, ...]], family: Fa
     used = {name for parts in table.values() for name in parts}
     missing = [name for parts in table.values() for name in parts if name not in stored.read]
     if missing:
-        raise BackboneError(f"{stored.file.name} lacks {_some(missing)}; expected every weight of the encoder in config.json")
+        raise BackboneError(
+            f"{stored.file.name} lacks {_some(missing)}; expected every weight of the encoder in config.json"
+        )
     ignored = re.compile("|".join(family.ignored))
     extra = [name for name in stored.read if name not in used and not ignored.fullmatch(name)]
     if extra:
         raise BackboneError(
-            f"{stored.file.name} has {_some(extra)}, which {family.models[0]} does not use; is config.json of another model?"
+            f"{stored.file.name} has {_some(extra)}, which {family.models[0]} does not use; is config.json "
+            "of another model?"
         )
 
 
-def tensors(encoder: Encoder, table: Mapping[str, tuple[str, ...]], stored: Stored) -> Iterator[tuple[str, Tensor]]:
-    """Our parameters' values as they are stored, in the encoder's order. Raises BackboneError for a wrong shape or type."""
+def tensors(
+    encoder: Encoder, table: Mapping[str, tuple[str, ...]], stored: Stored
+) -> Iterator[tuple[str, Tensor]]:
+    """Our parameters' values as they are stored, in the encoder's order.
+
+    Raises BackboneError for a wrong shape or type.
+    """
     for name, parameter in encoder.named_parameters():
         parts = table[name]
         shape = (parameter.shape[0] // len(parts), *parameter.shape[1:])
@@ -104,16 +126,27 @@ def tensors(encoder: Encoder, table: Mapping[str, tuple[str, ...]], stored: Stor
                 came = f"{tuple(tensor.shape)} in {stored.file.name}"
                 raise BackboneError(f"{part} has shape {came}; expected {shape} by config.json")
             if tensor.dtype not in FLOATS:
-                raise BackboneError(f"{part} is stored as {tensor.dtype} in {stored.file.name}; expected 16, 32 or 64 bit floats")
+                raise BackboneError(
+                    f"{part} is stored as {tensor.dtype} in {stored.file.name}; expected 16, 32 or 64 bit "
+                    "floats"
+                )
             found.append(tensor)
         yield name, found[0] if len(found) == 1 else torch.cat(found)
 
 
-def fill(encoder: Encoder, table: Mapping[str, tuple[str, ...]], stored: Stored, dtype: torch.dtype, device: torch.device | str) -> None:
+def fill(
+    encoder: Encoder,
+    table: Mapping[str, tuple[str, ...]],
+    stored: Stored,
+    dtype: torch.dtype,
+    device: torch.device | str,
+) -> None:
     """Give an encoder that was built on the meta device its weights."""
-    # A copy even where nothing is converted: the file may be mapped, and may be written again while the encoder lives.
+    # A copy even where nothing is converted: the file may be mapped, and may be written again while the
+    # encoder lives.
     values = {name: tensor.to(device, dtype, copy=True) for name, tensor in tensors(encoder, table, stored)}
-    encoder.load_state_dict(values, strict=False, assign=True)  # not strict: a layer that is listed again has one set of names
+    # not strict: a layer that is listed again has one set of names
+    encoder.load_state_dict(values, strict=False, assign=True)
 
 
 def digest(encoder: Encoder, table: Mapping[str, tuple[str, ...]], stored: Stored) -> str:

@@ -1,6 +1,8 @@
-"""Kernels: what is quicker in C++ than as operators of torch, built when softcue is installed where there is a compiler for it.
+"""Kernels: what is quicker in C++ than as operators of torch, built when softcue is installed
+where there is a compiler for it.
 
-Without them everything works as before. They are reached by addresses (ctypes), hold no state, and release Python's lock.
+Without them everything works as before. They are reached by addresses (ctypes), hold no state, and release
+Python's lock.
 """
 
 import ctypes
@@ -12,11 +14,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-BUILDS = {"AVX512": "x86_64_v4", "AVX2": "x86_64_v3"}  # what torch calls a processor -> the build for it, see pyproject.toml
+# what torch calls a processor -> the build for it, see pyproject.toml
+BUILDS = {"AVX512": "x86_64_v4", "AVX2": "x86_64_v3"}
 KINDS = {torch.float32: 0, torch.bfloat16: 1}  # the numbers that they take, as they are told
 MIXED = 2  # bfloat16 rows beside what is in float32
 
-_pointer, _long, _int, _float, _seed = ctypes.c_void_p, ctypes.c_long, ctypes.c_int32, ctypes.c_float, ctypes.c_uint64
+_pointer, _long, _int, _float, _seed = (
+    ctypes.c_void_p,
+    ctypes.c_long,
+    ctypes.c_int32,
+    ctypes.c_float,
+    ctypes.c_uint64,
+)
 
 
 class Attention(ctypes.Structure):
@@ -27,7 +36,10 @@ class Attention(ctypes.Structure):
         *((name, _pointer) for name in ("query_start", "key_start")),
         *((name, _long) for name in ("query_row", "key_row")),
         *((name, _pointer) for name in ("query", "key", "value")),
-        *((name, _long) for name in ("front_key_example", "front_key_token", "front_value_example", "front_value_token")),
+        *(
+            (name, _long)
+            for name in ("front_key_example", "front_key_token", "front_value_example", "front_value_token")
+        ),
         *((name, _pointer) for name in ("front_key", "front_value", "front_count", "ahead", "distance")),
         ("distance_head", _long),
         *((name, _float) for name in ("scale", "rate")),
@@ -47,7 +59,20 @@ class Norm(ctypes.Structure):
         *((name, _float) for name in ("epsilon", "rate")),
         ("seed", _seed),
         ("threads", _int),
-        *((name, _pointer) for name in ("total", "normed", "mean", "scale", "grad", "to_x", "to_total", "to_weight", "to_bias")),
+        *(
+            (name, _pointer)
+            for name in (
+                "total",
+                "normed",
+                "mean",
+                "scale",
+                "grad",
+                "to_x",
+                "to_total",
+                "to_weight",
+                "to_bias",
+            )
+        ),
     ]
 
 
@@ -95,7 +120,9 @@ class Thin(ctypes.Structure):
 def library() -> ctypes.CDLL | None:
     """The build for this processor, or None where there is none that can be loaded."""
     build = BUILDS.get(torch.backends.cpu.get_cpu_capability())
-    paths = [Path(__file__).with_name(f"{build}{suffix}") for suffix in importlib.machinery.EXTENSION_SUFFIXES]
+    paths = [
+        Path(__file__).with_name(f"{build}{suffix}") for suffix in importlib.machinery.EXTENSION_SUFFIXES
+    ]
     with suppress(OSError):  # built for another system: it may ask for a library that is not here
         return next((ctypes.CDLL(str(path)) for path in paths if path.is_file()), None)
     return None

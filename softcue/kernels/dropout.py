@@ -26,8 +26,10 @@ def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
 def keep(x: Tensor, rate: Tensor | float) -> Tensor:
     """Like x: 0 with chance `rate`, else 1 / (1 - rate); a tensor of rates broadcasts to x.
 
-    8 random bits a number, compared as integers with a threshold, which is rounded up or down by chance so that each number's
-    chance is the rate: on CPU less than a fifth of the time of torch's own dropout, which draws from a Bernoulli distribution one by one.
+    8 random bits a number, compared as integers with a threshold, which is rounded up or down by chance so
+    that each number's
+    chance is the rate: on CPU less than a fifth of the time of torch's own dropout, which draws from a
+    Bernoulli distribution one by one.
     """
     if not isinstance(rate, Tensor) and rate >= 1:
         return torch.zeros_like(x)
@@ -41,4 +43,5 @@ def keep(x: Tensor, rate: Tensor | float) -> Tensor:
         least = min(int(rate * 2**8 + float(torch.rand(()))), 2**8 - 1) - 2**7
         scale = int(torch.tensor(1 / (1 - rate), dtype=x.dtype).view(whole))
     kept = bits.ge_(least)  # in place: 0 or 1, without a slow turn through booleans
-    return kept.to(whole).mul_(scale).view(x.dtype)  # 0 or 1 times the scale's bits: a fifth of the time of the way through numbers
+    # 0 or 1 times the scale's bits: a fifth of the time of the way through numbers
+    return kept.to(whole).mul_(scale).view(x.dtype)

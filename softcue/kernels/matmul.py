@@ -13,30 +13,50 @@ WIDEST = 32  # columns that a build makes together, at most
 
 def fits(x: Tensor, weight: Tensor) -> bool:
     """Whether there is a kernel for their product."""
-    return x.dtype == weight.dtype == torch.float32 and takes(x) and x.dim() == 2 and x.shape[0] > 0 and weight.stride(1) == 1
+    return (
+        x.dtype == weight.dtype == torch.float32
+        and takes(x)
+        and x.dim() == 2
+        and x.shape[0] > 0
+        and weight.stride(1) == 1
+    )
 
 
 def lay_out(weight: Tensor) -> Tensor:
     """(O, I) -> the weight as the kernel reads it, for products of few rows."""
     columns, depth = weight.shape
     laid = weight.new_zeros(-(-columns // WIDEST) * WIDEST * depth)
-    told = Matmul(depth=depth, columns=columns, weight=weight.data_ptr(), weight_row=weight.stride(0), y=laid.data_ptr())
+    told = Matmul(
+        depth=depth, columns=columns, weight=weight.data_ptr(), weight_row=weight.stride(0), y=laid.data_ptr()
+    )
     call("matmul_lay", told, weight.dtype)
     return laid
 
 
-def matmul(x: Tensor, weight: Tensor, bias: Tensor | None, beside: Tensor | None = None, laid: Tensor | None = None) -> Tensor:
-    """(N, I), (O, I), (O,), (N, O) -> (N, O): F.linear, and a sum; laid: what `lay_out` made of the weight."""
+def matmul(
+    x: Tensor, weight: Tensor, bias: Tensor | None, beside: Tensor | None = None, laid: Tensor | None = None
+) -> Tensor:
+    """(N, I), (O, I), (O,), (N, O) -> (N, O): F.linear, and a sum; laid: what `lay_out` made of
+    the weight.
+    """
     return _run(x, weight, weight.shape[0], laid=laid, bias=bias, beside=beside)
 
 
-def matmul_back(grad: Tensor, weight: Tensor, beside: Tensor | None = None, factor: Tensor | None = None) -> Tensor:
-    """(N, O), (O, I), (N, I), (N, I) -> (N, I): the gradient of its input, another one added; and all times a factor."""
+def matmul_back(
+    grad: Tensor, weight: Tensor, beside: Tensor | None = None, factor: Tensor | None = None
+) -> Tensor:
+    """(N, O), (O, I), (N, I), (N, I) -> (N, I): the gradient of its input, another one added;
+    and all times a factor.
+    """
     return _run(grad, weight, weight.shape[1], back=True, beside=beside, factor=factor)
 
 
-def matmul_gelu(x: Tensor, weight: Tensor, bias: Tensor | None, slope: Tensor | None = None, laid: Tensor | None = None) -> Tensor:
-    """(N, I), (O, I), (O,) -> (N, O): GELU of F.linear, and its slope where there is a place for it; laid: as for `matmul`."""
+def matmul_gelu(
+    x: Tensor, weight: Tensor, bias: Tensor | None, slope: Tensor | None = None, laid: Tensor | None = None
+) -> Tensor:
+    """(N, I), (O, I), (O,) -> (N, O): GELU of F.linear, and its slope where there is a place
+    for it; laid: as for `matmul`.
+    """
     return _run(x, weight, weight.shape[0], laid=laid, bias=bias, active=True, slope=slope)
 
 
@@ -52,13 +72,30 @@ def _run(
     active: bool = False,
     slope: Tensor | None = None,
 ) -> Tensor:
-    x, beside, factor = _flat(x), None if beside is None else _flat(beside), None if factor is None else factor.contiguous()
+    x, beside, factor = (
+        _flat(x),
+        None if beside is None else _flat(beside),
+        None if factor is None else factor.contiguous(),
+    )
     rows, depth = x.shape
     y = x.new_empty(rows, columns)
     told = Matmul(
         *(rows, depth, columns, x.data_ptr(), x.stride(0)),
-        *((weight if laid is None else laid).data_ptr(), weight.stride(0), back, laid is not None, address(bias)),
-        *(address(beside), 0 if beside is None else beside.stride(0), address(factor), active, address(slope), y.data_ptr()),
+        *(
+            (weight if laid is None else laid).data_ptr(),
+            weight.stride(0),
+            back,
+            laid is not None,
+            address(bias),
+        ),
+        *(
+            address(beside),
+            0 if beside is None else beside.stride(0),
+            address(factor),
+            active,
+            address(slope),
+            y.data_ptr(),
+        ),
     )
     call("matmul", told, x.dtype)
     return y

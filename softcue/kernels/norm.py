@@ -20,7 +20,9 @@ class Found(NamedTuple):
 
 
 def fits(x: Tensor, residual: Tensor, norm: nn.LayerNorm, rate: float) -> bool:
-    """Whether norm.cpp can do it: numbers that it takes, of the norm's kind or bfloat16 beside float32, and something left by dropout."""
+    """Whether norm.cpp can do it: numbers that it takes, of the norm's kind or bfloat16 beside
+    float32, and something left by dropout.
+    """
     same = norm.bias is not None and norm.weight.dtype == residual.dtype
     return takes(x) and same and kind_of(x.dtype, residual.dtype) is not None and rate < 1
 
@@ -30,7 +32,9 @@ def forth(x: Tensor, residual: Tensor, norm: nn.LayerNorm, rate: float) -> tuple
     if not fits(x, residual, norm, rate):
         kept = keep(x, rate) if rate else None
         total = x.add_(residual) if kept is None else torch.addcmul(residual, x, kept, out=x)
-        normed, mean, scale = torch.native_layer_norm(total, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+        normed, mean, scale = torch.native_layer_norm(
+            total, norm.normalized_shape, norm.weight, norm.bias, norm.eps
+        )
         return normed, Found(None, total, mean, scale, kept)
     x, residual = x.contiguous(), residual.contiguous()
     normed, total = torch.empty_like(residual), torch.empty_like(residual)
@@ -48,7 +52,14 @@ def back(grad: Tensor, norm: nn.LayerNorm, rate: float, found: Found) -> tuple[T
         to_x, to_residual, _, _ = _back(grad, norm, rate, found, grad.dtype, False)
         return to_x, to_residual
     to_residual, _, _ = torch.ops.aten.native_layer_norm_backward(
-        grad, found.total, norm.normalized_shape, found.mean, found.scale, norm.weight, norm.bias, [True, False, False]
+        grad,
+        found.total,
+        norm.normalized_shape,
+        found.mean,
+        found.scale,
+        norm.weight,
+        norm.bias,
+        [True, False, False],
     )
     return to_residual if found.kept is None else to_residual * found.kept, to_residual
 
@@ -60,7 +71,9 @@ def _back(
     grad = grad.contiguous()
     to_residual = torch.empty_like(grad)
     to_x = torch.empty_like(grad, dtype=dtype) if rate or dtype != grad.dtype else None
-    to_weight, to_bias = (torch.empty_like(norm.weight), torch.empty_like(norm.bias)) if learns else (None, None)
+    to_weight, to_bias = (
+        (torch.empty_like(norm.weight), torch.empty_like(norm.bias)) if learns else (None, None)
+    )
     told = _told(norm, rate, found)
     told.grad, told.to_total = grad.data_ptr(), to_residual.data_ptr()
     told.to_x, told.to_weight, told.to_bias = map(address, (to_x, to_weight, to_bias))
@@ -92,7 +105,9 @@ def add_norm(x: Tensor, residual: Tensor, norm: nn.LayerNorm, rate: float) -> Te
 
 class _AddNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, norm: nn.LayerNorm, rate: float) -> Tensor:  # type: ignore[no-untyped-def, override]
+    def forward(  # type: ignore[no-untyped-def, override]
+        ctx, x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, norm: nn.LayerNorm, rate: float
+    ) -> Tensor:
         normed, (ctx.seed, total, mean, scale, _) = forth(x, residual, norm, rate)
         ctx.norm, ctx.rate, ctx.dtype = norm, rate, x.dtype
         ctx.save_for_backward(total, mean, scale, weight)
@@ -102,4 +117,10 @@ class _AddNorm(torch.autograd.Function):
     def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def, override]
         total, mean, scale, _ = ctx.saved_tensors
         found = Found(ctx.seed, total, mean, scale, None)
-        return *_back(grad, ctx.norm, ctx.rate, found, ctx.dtype, ctx.needs_input_grad[2] or ctx.needs_input_grad[3]), None, None
+        return (
+            *_back(
+                grad, ctx.norm, ctx.rate, found, ctx.dtype, ctx.needs_input_grad[2] or ctx.needs_input_grad[3]
+            ),
+            None,
+            None,
+        )

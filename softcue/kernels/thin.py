@@ -13,11 +13,18 @@ ROWS = 64  # of a block, as in thin.cpp
 
 def fits(y: Tensor, x: Tensor, table: Tensor) -> bool:
     """Whether thin.cpp can do it: numbers that it takes, and tables of the same kind or in float32."""
-    return takes(x) and x.dtype == y.dtype and kind_of(x.dtype, table.dtype) is not None and x.stride(-1) == y.stride(-1) == 1
+    return (
+        takes(x)
+        and x.dtype == y.dtype
+        and kind_of(x.dtype, table.dtype) is not None
+        and x.stride(-1) == y.stride(-1) == 1
+    )
 
 
 def plus_thin(y: Tensor, x: Tensor, shrink: Tensor, grow: Tensor, scale: Tensor, runs: Runs) -> Tensor:
-    """(M, O), (M, I), (A, I, r), (A, r, O), (A,) -> (M, O): where it `fits`; in place where there is no way back."""
+    """(M, O), (M, I), (A, I, r), (A, r, O), (A,) -> (M, O): where it `fits`; in place where
+    there is no way back.
+    """
     shrink, grow = dense(shrink), dense(grow)
     if torch.is_grad_enabled():
         made: Tensor = _PlusThin.apply(y, x, shrink, grow, scale, runs)
@@ -26,7 +33,16 @@ def plus_thin(y: Tensor, x: Tensor, shrink: Tensor, grow: Tensor, scale: Tensor,
     return y
 
 
-def _run(y: Tensor, x: Tensor, shrink: Tensor, grow: Tensor, scale: Tensor, runs: Runs, made: Tensor, thin: Tensor | None) -> None:
+def _run(
+    y: Tensor,
+    x: Tensor,
+    shrink: Tensor,
+    grow: Tensor,
+    scale: Tensor,
+    runs: Runs,
+    made: Tensor,
+    thin: Tensor | None,
+) -> None:
     told = _told(x, shrink, grow, scale, runs, thin)
     told.y, told.y_row, told.made, told.made_row = y.data_ptr(), y.stride(0), made.data_ptr(), made.stride(0)
     call("thin_forward", told, x.dtype, shrink.dtype)
@@ -66,7 +82,8 @@ class _PlusThin(torch.autograd.Function):
     @staticmethod
     def forward(ctx, y: Tensor, x: Tensor, shrink: Tensor, grow: Tensor, scale: Tensor, runs: Runs) -> Tensor:  # type: ignore[no-untyped-def, override]
         made = y.new_empty(y.shape)
-        thin = torch.empty(len(x), shrink.shape[2] + 16, dtype=torch.float32)  # room for whole vectors, whatever their length
+        # room for whole vectors, whatever their length
+        thin = torch.empty(len(x), shrink.shape[2] + 16, dtype=torch.float32)
         _run(y, x, shrink, grow, scale, runs, made, thin)
         ctx.runs = runs
         ctx.save_for_backward(x, shrink, grow, scale, thin)

@@ -24,16 +24,19 @@ def read_data(
     limit: Mapping[str, int] | None = None,
     splits: Sequence[str] = SPLITS,
 ) -> Data:
-    """Read a folder of train, dev and test files, a single file (split 80/10/10 by `seed`), or `hf:ID[:CONFIG]`.
+    """Read a folder of train, dev and test files, a single file (split 80/10/10 by `seed`), or
+    `hf:ID[:CONFIG]`.
 
-    kind: overrides what the file suggests; columns: our field name -> the file's; limit: rows to keep of each split,
-    drawn by `seed`; splits: those wanted, of which the ones that exist are read. Raises RequestError that lists what is
-    wrong, by file and line.
+    kind: overrides what the file suggests; columns: our field name -> the file's; limit: rows to keep of each
+    split, drawn by `seed`; splits: those wanted, of which the ones that exist are read. Raises RequestError
+    that lists what is wrong, by file and line.
     """
     shape = Shape(kind=kind, columns=columns or {})
     if str(where).startswith("hf:"):
         identity, _, config = str(where)[3:].partition(":")
-        return read_hub(Hub(identity, config or None), shape, name=str(where), seed=seed, limit=limit, splits=splits)
+        return read_hub(
+            Hub(identity, config or None), shape, name=str(where), seed=seed, limit=limit, splits=splits
+        )
     path = Path(where)
     try:
         if path.is_dir():
@@ -43,11 +46,18 @@ def read_data(
     except OSError as error:
         raise RequestError(f"{where} cannot be read ({error.strerror or error})") from error
     raise RequestError(
-        f"{str(where)!r} does not exist; expected a folder with train, dev and test files, a file, a benchmark name or hf:ID"
+        f"{str(where)!r} does not exist; expected a folder with train, dev and test files, a file, a "
+        "benchmark name or hf:ID"
     )
 
 
-def read_file(path: str | Path, *, kind: str | None = None, columns: Mapping[str, str] | None = None, split: str = "test") -> Data:
+def read_file(
+    path: str | Path,
+    *,
+    kind: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    split: str = "test",
+) -> Data:
     """Read one whole file as one split."""
     path = Path(path)
     parser = Parser(Shape(kind=kind, columns=columns or {}), Problems())
@@ -71,7 +81,9 @@ def read_folder(
     files = {split: path for split in _ordered(splits) if (path := _split_file(folder, split))}
     if not files:
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
-        raise RequestError(f"{folder} has no {' or '.join(splits)} file ({', '.join(FORMATS)}); it has {there}")
+        raise RequestError(
+            f"{folder} has no {' or '.join(splits)} file ({', '.join(FORMATS)}); it has {there}"
+        )
     parser = Parser(shape, Problems())
     found = {split: _parse(path, parser) for split, path in files.items()}
     return _finish(name, found, parser, str(folder), seed, limit)
@@ -88,14 +100,18 @@ def read_hub(
 ) -> Data:
     """Read a data set of the hub; a split whose labels are hidden is left out with a warning."""
     loaded = load_hub(hub)
-    known = hub.splits or {ours: theirs for ours, names in SPLIT_NAMES.items() for theirs in names if theirs in loaded}
+    known = hub.splits or {
+        ours: theirs for ours, names in SPLIT_NAMES.items() for theirs in names if theirs in loaded
+    }
     chosen = {split: loaded[known[split]] for split in _ordered(splits) if known.get(split) in loaded}
     source = f"hf:{hub.identity}"
     parser = Parser(shape, Problems())
     if not chosen and len(loaded) == 1:
         chosen = {"train": next(iter(loaded.values()))}
     if not chosen:
-        raise RequestError(f"{source} has no {' or '.join(splits)} split; it has {', '.join(loaded) or 'none'}")
+        raise RequestError(
+            f"{source} has no {' or '.join(splits)} split; it has {', '.join(loaded) or 'none'}"
+        )
     found = {}
     for split, rows in chosen.items():
         if rows.unlabelled(shape.columns.get("label", "label")):
@@ -107,11 +123,15 @@ def read_hub(
     return _finish(name, found, parser, source, seed, limit)
 
 
-def _read_single(path: Path, shape: Shape, seed: int, limit: Mapping[str, int] | None, splits: Sequence[str]) -> Data:
+def _read_single(
+    path: Path, shape: Shape, seed: int, limit: Mapping[str, int] | None, splits: Sequence[str]
+) -> Data:
     parser = Parser(shape, Problems())
     records = _parse(path, parser)
     parser.problems.check(str(path.parent))  # before the split: there may be too little left to split
-    return _finish(path.stem, _cut(records, seed, str(path), parser, splits), parser, str(path.parent), seed, limit)
+    return _finish(
+        path.stem, _cut(records, seed, str(path), parser, splits), parser, str(path.parent), seed, limit
+    )
 
 
 def _ordered(splits: Sequence[str]) -> Iterator[str]:
@@ -122,7 +142,12 @@ def _ordered(splits: Sequence[str]) -> Iterator[str]:
 
 
 def _split_file(folder: Path, split: str) -> Path | None:
-    files = [path for name in SPLIT_NAMES[split] for suffix in FORMATS if (path := folder / (name + suffix)).is_file()]
+    files = [
+        path
+        for name in SPLIT_NAMES[split]
+        for suffix in FORMATS
+        if (path := folder / (name + suffix)).is_file()
+    ]
     if len(files) > 1:
         raise RequestError(f"{folder} has {files[0].name} and {files[1].name} for {split}; keep one")
     return files[0] if files else None
@@ -134,19 +159,28 @@ def _parse(path: Path, parser: Parser) -> list[Record]:
         raise RequestError(f"{path} is of no known format; expected one of {', '.join(FORMATS)}")
     stream, table = FORMATS[suffix]
     if suffix in NAMELESS and parser.shape.columns:
-        raise RequestError(f"{path}: columns of {suffix} files go by place (word first, tag last); column names do not apply")
+        raise RequestError(
+            f"{path}: columns of {suffix} files go by place (word first, tag last); column names do not apply"
+        )
     before = parser.problems.count
-    records = parser.read(stream(path, parser.problems), path.name, table and parser.shape.template is None, suffix in UNTYPED)
+    records = parser.read(
+        stream(path, parser.problems), path.name, table and parser.shape.template is None, suffix in UNTYPED
+    )
     if not records and parser.problems.count == before:
         parser.problems.add(f"{path.name}:1", "the file has no rows")
     return records
 
 
-def _cut(records: list[Record], seed: int, source: str, parser: Parser, splits: Sequence[str]) -> dict[str, list[Record]]:
+def _cut(
+    records: list[Record], seed: int, source: str, parser: Parser, splits: Sequence[str]
+) -> dict[str, list[Record]]:
     """80/10/10 of a single file, drawn by `seed`."""
     if len(records) < 3:
         end = records[-1].where if records else f"{source}:1"
-        raise RequestError(f"{end}: {len(records)} rows are too few to split into train, dev and test; give a folder with three files")
+        raise RequestError(
+            f"{end}: {len(records)} rows are too few to split into train, dev and test; give a folder with "
+            "three files"
+        )
     order = list(range(len(records)))
     random.Random(seed).shuffle(order)
     tenth = max(1, len(records) // 10)
@@ -156,19 +190,37 @@ def _cut(records: list[Record], seed: int, source: str, parser: Parser, splits: 
     return {split: [records[at] for at in sorted(rows[split])] for split in _ordered(splits)}
 
 
-def _finish(name: str, splits: dict[str, list[Record]], parser: Parser, source: str, seed: int, limit: Mapping[str, int] | None) -> Data:
+def _finish(
+    name: str,
+    splits: dict[str, list[Record]],
+    parser: Parser,
+    source: str,
+    seed: int,
+    limit: Mapping[str, int] | None,
+) -> Data:
     kind = settle(splits, parser)
     parser.problems.check(source)
     for split, count in (limit or {}).items():
         if count < 1 or split not in SPLITS:
-            raise RequestError(f"the limit of {count} rows for {split!r} is none; expected a positive number for {', '.join(SPLITS)}")
+            raise RequestError(
+                f"the limit of {count} rows for {split!r} is none; expected a positive number for "
+                f"{', '.join(SPLITS)}"
+            )
         if split in splits:
             order = list(range(len(splits[split])))
             random.Random(seed).shuffle(order)
             splits[split] = [splits[split][at] for at in order[:count]]
-    labels = _labels(kind, splits["train"] if "train" in splits else [record for records in splits.values() for record in records])
+    labels = _labels(
+        kind,
+        splits["train"]
+        if "train" in splits
+        else [record for records in splits.values() for record in records],
+    )
     if parser.empty_pairs:
-        parser.warnings.append(f"{len(parser.empty_pairs):,} rows have an empty second text, the first at {parser.empty_pairs[0]}")
+        parser.warnings.append(
+            f"{len(parser.empty_pairs):,} rows have an empty second text, the first at "
+            f"{parser.empty_pairs[0]}"
+        )
     warnings = [*parser.warnings, *_foreign_labels(kind, labels, splits), *_repeats(splits)]
     return Data(kind, splits, labels, bool(parser.paired), name, metrics_of(kind), warnings=warnings)
 
@@ -198,16 +250,25 @@ def _foreign_labels(kind: str, labels: tuple[str, ...], splits: Mapping[str, lis
         if foreign:
             names = ", ".join(sorted(foreign)[:10]) + (", ..." if len(foreign) > 10 else "")
             rows = sum(foreign.values())
-            yield f"{split}: {rows:,} rows have labels that train lacks ({names}); they are kept and counted as wrong"
+            yield (
+                f"{split}: {rows:,} rows have labels that train lacks ({names}); they are kept and "
+                "counted as wrong"
+            )
 
 
 def _repeats(splits: Mapping[str, list[Record]]) -> Iterator[str]:
     """A warning for each pair of splits that share texts."""
-    keys = {split: [hash((r.text, r.pair, r.choices, r.tokens)) for r in records] for split, records in splits.items()}
+    keys = {
+        split: [hash((r.text, r.pair, r.choices, r.tokens)) for r in records]
+        for split, records in splits.items()
+    }
     seen: dict[str, set[int]] = {}
     for split, hashes in keys.items():
         for earlier, known in seen.items():
             repeats = sum(key in known for key in hashes)
             if repeats:
-                yield f"{repeats:,} {split} {'row' if repeats == 1 else 'rows'} also {'stands' if repeats == 1 else 'stand'} in {earlier}"
+                yield (
+                    f"{repeats:,} {split} {'row' if repeats == 1 else 'rows'} also "
+                    f"{'stands' if repeats == 1 else 'stand'} in {earlier}"
+                )
         seen[split] = set(hashes)

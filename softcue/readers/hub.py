@@ -10,7 +10,9 @@ from softcue.readers.records import Row
 
 @dataclass(frozen=True)
 class Hub:
-    """Where a data set is on the hub; `splits` maps our split names to the hub's, and names only those with labels."""
+    """Where a data set is on the hub; `splits` maps our split names to the hub's, and names
+    only those with labels.
+    """
 
     identity: str  # "owner/name", or a folder that `datasets` can load
     config: str | None = None
@@ -28,7 +30,10 @@ class HubSplit:
 
     def __iter__(self) -> Iterator[tuple[int, Row]]:
         for number, row in enumerate(self.rows, start=1):
-            yield number, {**row, **{column: _named(row[column], feature) for column, feature in self.names.items()}}
+            yield (
+                number,
+                {**row, **{column: _named(row[column], feature) for column, feature in self.names.items()}},
+            )
 
     def unlabelled(self, column: str) -> bool:
         """Whether every row has the -1 by which the hub marks a hidden label."""
@@ -42,21 +47,28 @@ def _named(value: Any, feature: Any) -> Any:
 
 
 def load_hub(hub: Hub) -> dict[str, HubSplit]:
-    """Every split of a data set of the hub, under the hub's names; raises RequestError where it cannot be had."""
+    """Every split of a data set of the hub, under the hub's names; raises RequestError where it
+    cannot be had.
+    """
     try:
         import datasets
     except ImportError as error:
-        raise RequestError(f"hf:{hub.identity}: reading from the hub needs `datasets`; install softcue[hf]") from error
+        raise RequestError(
+            f"hf:{hub.identity}: reading from the hub needs `datasets`; install softcue[hf]"
+        ) from error
     try:
         loaded = datasets.load_dataset(hub.identity, hub.config, revision=hub.revision)
     except Exception as error:  # the library raises whatever its storage, its parsers and the network do
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise RequestError(
-            f"hf:{hub.identity} could not be loaded ({reason}); check the name and the connection, or give a folder of files"
+            f"hf:{hub.identity} could not be loaded ({reason}); check the name and the connection, or give "
+            "a folder of files"
         ) from error
     found = {}
     for name, rows in loaded.items():
         inner = {column: getattr(feature, "feature", feature) for column, feature in rows.features.items()}
-        names = {column: feature for column, feature in inner.items() if isinstance(feature, datasets.ClassLabel)}
+        names = {
+            column: feature for column, feature in inner.items() if isinstance(feature, datasets.ClassLabel)
+        }
         found[str(name)] = HubSplit(str(name), rows, names)
     return found

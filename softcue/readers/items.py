@@ -24,11 +24,15 @@ class Reading:
 
 @dataclass(frozen=True)
 class Item:
-    """One record, ready to be packed: one example, one per choice, or one per window of a text too long to tag at once."""
+    """One record, ready to be packed: one example, one per choice, or one per window of a text
+    too long to tag at once.
+    """
 
     encoded: tuple[Encoded, ...]
-    targets: tuple[Any, ...]  # one per example, as the head of its kind wants them; what train lacks is IGNORED
-    keep: tuple[int, ...] | None = None  # which of all windows' units, end to end, answer for the record's words; None: all
+    # one per example, as the head of its kind wants them; what train lacks is IGNORED
+    targets: tuple[Any, ...]
+    # which of all windows' units, end to end, answer for the record's words; None: all
+    keep: tuple[int, ...] | None = None
 
     @property
     def examples(self) -> tuple[Example, ...]:
@@ -61,8 +65,11 @@ Read = Callable[[Sequence[Record], Reading], list[Item]]
 
 
 def remembering(text: Text) -> Read:
-    """make_items for one tokenizer, done once for the same records read in the same way: a hundred jobs share their items."""
-    known: dict[Any, tuple[Sequence[Record], list[Item]]] = {}  # the records are kept, so that their ids stay theirs
+    """make_items for one tokenizer, done once for the same records read in the same way: a
+    hundred jobs share their items.
+    """
+    # the records are kept, so that their ids stay theirs
+    known: dict[Any, tuple[Sequence[Record], list[Item]]] = {}
 
     def read(records: Sequence[Record], reading: Reading) -> list[Item]:
         key = tuple(map(id, records)), reading
@@ -79,7 +86,8 @@ def continued(tag: str) -> str:
 
 
 def _tagged(record: Record, text: Text, limit: int, number: Mapping[str, int]) -> Item:
-    """The units of its words as windows that overlap; each unit is learnt and answered in the window that shows most around it.
+    """The units of its words as windows that overlap; each unit is learnt and answered in the
+    window that shows most around it.
 
     Words that were given are answered by their first unit; a raw text's words are its units.
     """
@@ -88,7 +96,11 @@ def _tagged(record: Record, text: Text, limit: int, number: Mapping[str, int]) -
     units = [unit for word in words for unit in word]
     tags = [IGNORED] * len(units)
     if record.tags:
-        named = [continued(tag) if i else tag for word, tag in zip(words, record.tags, strict=True) for i in range(len(word))]
+        named = [
+            continued(tag) if i else tag
+            for word, tag in zip(words, record.tags, strict=True)
+            for i in range(len(word))
+        ]
         tags = [number.get(tag, IGNORED) for tag in named]
     asked = [0, *accumulate(len(word) for word in words)][:-1]  # the first unit of each word
     first = text.encode_words(units, limit)
@@ -96,7 +108,9 @@ def _tagged(record: Record, text: Text, limit: int, number: Mapping[str, int]) -
         return Item((first,), (tags,), tuple(asked) if len(asked) < len(units) else None)
     windows = [(0, first), *_windows(units, text, limit, first)]
     spans = [(start, start + len(encoded.example.word)) for start, encoded in windows]
-    owner = [max(range(len(spans)), key=lambda w: _margin(unit, spans[w], len(tags))) for unit in range(len(tags))]
+    owner = [
+        max(range(len(spans)), key=lambda w: _margin(unit, spans[w], len(tags))) for unit in range(len(tags))
+    ]
     targets = [[tags[i] if owner[i] == w else IGNORED for i in range(*span)] for w, span in enumerate(spans)]
     offsets = [0, *accumulate(b - a for a, b in spans)]
     keep = tuple(offsets[owner[unit]] + unit - spans[owner[unit]][0] for unit in asked)
@@ -104,7 +118,9 @@ def _tagged(record: Record, text: Text, limit: int, number: Mapping[str, int]) -
 
 
 def _windows(words: Sequence[str], text: Text, limit: int, window: Encoded) -> Iterator[tuple[int, Encoded]]:
-    """The windows after the first, each with the number of its first word; a quarter of a window is seen twice."""
+    """The windows after the first, each with the number of its first word; a quarter of a
+    window is seen twice.
+    """
     start, count = 0, len(window.example.word)
     while start + count < len(words):
         start += max(1, count - count // 4)
@@ -114,7 +130,9 @@ def _windows(words: Sequence[str], text: Text, limit: int, window: Encoded) -> I
 
 
 def _margin(word: int, span: tuple[int, int], count: int) -> int:
-    """Words of context on the poorer side, where the text's own ends do not count as poor; negative outside the window."""
+    """Words of context on the poorer side, where the text's own ends do not count as poor;
+    negative outside the window.
+    """
     before = count if span[0] == 0 else word - span[0]
     after = count if span[1] == count else span[1] - 1 - word
     return min(before, after) if span[0] <= word < span[1] else -1

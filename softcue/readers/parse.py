@@ -1,6 +1,7 @@
-"""Parsing: raw rows to records, checked one by one; what takes the whole data set to decide is settled at the end."""
+"""Parsing: raw rows to records, checked one by one; what takes the whole data set to decide is
+settled at the end.
+"""
 
-import json
 import math
 import re
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 from softcue.errors import RequestError, short
 from softcue.readers.records import Problems, Record, Row, Shape
+from softcue.readers.values import Wrong, as_index, as_list, as_text, encodable
 from softcue.scoring.entities import Scheme, is_tag, to_iob2
 
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
@@ -22,10 +24,6 @@ FEW = 20  # different whole numbers written with a fraction, as in 1.0: they may
 _LARGEST = 1 << 53  # integers below it are the same as floats
 
 
-class _Wrong(Exception):
-    """What is wrong with one row."""
-
-
 @dataclass
 class Parser:
     """Reads the files of one data set, which must agree on their kind and on having a second text or not."""
@@ -33,7 +31,8 @@ class Parser:
     shape: Shape
     problems: Problems
     warnings: list[str] = field(default_factory=list)
-    empty_pairs: list[str] = field(default_factory=list)  # where second texts are empty; a few benchmarks have some
+    # where second texts are empty; a few benchmarks have some
+    empty_pairs: list[str] = field(default_factory=list)
     form: str | None = None  # "text", "choice" or "tag"
     paired: bool | None = None
 
@@ -41,15 +40,19 @@ class Parser:
         if self.shape.kind is not None:
             self.form = _FORMS[self.shape.kind]
 
-    def read(self, stream: Iterable[tuple[int, Row]], name: str, table: bool = False, untyped: bool = False) -> list[Record]:
-        """Records of one file called `name`; table: all rows have the columns of the first; untyped: every value is a string."""
+    def read(
+        self, stream: Iterable[tuple[int, Row]], name: str, table: bool = False, untyped: bool = False
+    ) -> list[Record]:
+        """Records of one file called `name`; table: all rows have the columns of the first;
+        untyped: every value is a string.
+        """
         records: list[Record] = []
         for number, raw in stream:
             where = f"{name}:{number}"
             try:
                 for row in self._rows(raw):
                     records.append(self._record(row, where, untyped))
-            except _Wrong as error:
+            except Wrong as error:
                 self.problems.add(where, str(error))
                 if table and not records and self._lacks(raw, self.form or "text"):
                     break  # every further row would say the same
@@ -61,9 +64,11 @@ class Parser:
         try:
             return list(self.shape.template(raw))
         except KeyError as error:
-            raise _Wrong(f"the field {error.args[0]!r} is missing; the row has {short(', '.join(raw))}") from None
+            raise Wrong(
+                f"the field {error.args[0]!r} is missing; the row has {short(', '.join(raw))}"
+            ) from None
         except (TypeError, ValueError, AttributeError, IndexError) as error:
-            raise _Wrong(f"not a row of this benchmark ({type(error).__name__}: {str(error)[:80]})") from None
+            raise Wrong(f"not a row of this benchmark ({type(error).__name__}: {str(error)[:80]})") from None
 
     def _column(self, name: str) -> str:
         return self.shape.columns.get(name, name)
@@ -72,7 +77,13 @@ class Parser:
         return row.get(self._column(name))
 
     def _record(self, row: Row, where: str, untyped: bool) -> Record:
-        form = "tag" if self._get(row, "tokens") is not None else "choice" if self._get(row, "choices") is not None else "text"
+        form = (
+            "tag"
+            if self._get(row, "tokens") is not None
+            else "choice"
+            if self._get(row, "choices") is not None
+            else "text"
+        )
         if self.form is None:
             self.form = form if not self._lacks(row, form) else None
         missing = self._lacks(row, self.form or form)
@@ -83,13 +94,24 @@ class Parser:
         group = str(row["group"]) if "group" in extra else None
         if self.form == "tag":
             return self._tagged(row, where, extra, group)
-        text = _text(self._get(row, "text"), "text")
+        text = as_text(self._get(row, "text"), "text")
         label = self._get(row, "label")
         if self.form == "choice":
-            choices = tuple(_text(choice, "a choice") for choice in _list(self._get(row, "choices"), "choices"))
-            return Record(text=text, choices=choices, label=_index(label, choices), group=group, extra=extra, where=where)
+            choices = tuple(
+                as_text(choice, "a choice") for choice in as_list(self._get(row, "choices"), "choices")
+            )
+            return Record(
+                text=text,
+                choices=choices,
+                label=as_index(label, choices),
+                group=group,
+                extra=extra,
+                where=where,
+            )
         pair = self._pair(row, where)
-        return Record(text=text, pair=pair, label=self._label(label, untyped), group=group, extra=extra, where=where)
+        return Record(
+            text=text, pair=pair, label=self._label(label, untyped), group=group, extra=extra, where=where
+        )
 
     def _lacks(self, row: Row, form: str) -> list[str]:
         return [name for name in _NEEDED[form] if self._get(row, name) is None]
@@ -97,9 +119,13 @@ class Parser:
     def _refuse(self, row: Row, missing: list[str], form: str) -> None:
         names = " and ".join(repr(self._column(name)) for name in missing)
         if self.form is not None and form != self.form and not self._lacks(row, form):
-            raise _Wrong(f"a {form} record among {self.form} records ({names} missing); a data set is of one kind")
+            raise Wrong(
+                f"a {form} record among {self.form} records ({names} missing); a data set is of one kind"
+            )
         flag = missing[0].replace("_", "-")
-        raise _Wrong(f"{names} missing; the row has {short(', '.join(map(str, row)))} (name the column with --{flag})")
+        raise Wrong(
+            f"{names} missing; the row has {short(', '.join(map(str, row)))} (name the column with --{flag})"
+        )
 
     def _pair(self, row: Row, where: str) -> str | None:
         pair = self._get(row, "text_pair")
@@ -107,48 +133,65 @@ class Parser:
             self.paired = pair is not None
         if (pair is not None) != self.paired:
             column = self._column("text_pair")
-            raise _Wrong(f"{column!r} {'missing' if self.paired else 'given'}, unlike in the first row; give every row one or none")
+            raise Wrong(
+                f"{column!r} {'missing' if self.paired else 'given'}, unlike in the first row; give every "
+                "row one or none"
+            )
         if pair is None:
             return None
         if isinstance(pair, str) and not pair.strip():
             self.empty_pairs.append(where)
             return ""
-        return _text(pair, self._column("text_pair"))
+        return as_text(pair, self._column("text_pair"))
 
     def _label(self, label: Any, untyped: bool) -> str | float | int:
-        """A string, an integer or a float; which of them a data set's labels are is settled when all are read."""
+        """A string, an integer or a float; which of them a data set's labels are is settled
+        when all are read.
+        """
         kind = self.shape.kind
         if isinstance(label, bool) and kind != "score":
             return "true" if label else "false"
         if isinstance(label, str):
             if kind == "classify" or not (untyped or kind == "score") or not _NUMBER.fullmatch(label):
                 if kind == "score":
-                    raise _Wrong(f"label {short(label)} is not a number")
-                return sys.intern(_text(label, "label"))
+                    raise Wrong(f"label {short(label)} is not a number")
+                return sys.intern(as_text(label, "label"))
             number = float(label)
             if kind != "score" and _INTEGER.fullmatch(label):
                 # "007" and what no integer can be are names
-                return int(number) if label == f"{number:.0f}" and abs(number) < _LARGEST else sys.intern(label)
+                return (
+                    int(number) if label == f"{number:.0f}" and abs(number) < _LARGEST else sys.intern(label)
+                )
             label = number
         if isinstance(label, int) and not isinstance(label, bool) and abs(label) < _LARGEST:
             return float(label) if kind == "score" else label
         if isinstance(label, float):
             if not math.isfinite(label):
-                raise _Wrong(f"label {label} is not a finite number")
-            return sys.intern(str(int(label)) if label.is_integer() else repr(label)) if kind == "classify" else label
-        raise _Wrong(f"label {short(label)} is a {type(label).__name__}; expected a string or a number")
+                raise Wrong(f"label {label} is not a finite number")
+            return (
+                sys.intern(str(int(label)) if label.is_integer() else repr(label))
+                if kind == "classify"
+                else label
+            )
+        raise Wrong(f"label {short(label)} is a {type(label).__name__}; expected a string or a number")
 
     def _tagged(self, row: Row, where: str, extra: Mapping[str, Any], group: str | None) -> Record:
-        tokens = tuple(_text(token, f"token {at + 1}") for at, token in enumerate(_list(self._get(row, "tokens"), "tokens")))
-        tags = _list(self._get(row, "tags"), "tags")
+        tokens = tuple(
+            as_text(token, f"token {at + 1}")
+            for at, token in enumerate(as_list(self._get(row, "tokens"), "tokens"))
+        )
+        tags = as_list(self._get(row, "tags"), "tags")
         if not tokens:
-            raise _Wrong("no tokens")
+            raise Wrong("no tokens")
         if len(tags) != len(tokens):
-            raise _Wrong(f"{len(tokens)} tokens and {len(tags)} tags")
+            raise Wrong(f"{len(tokens)} tokens and {len(tags)} tags")
         for at, tag in enumerate(tags):
             if not isinstance(tag, str) or not is_tag(tag):
-                raise _Wrong(f"tag {at + 1} is {short(tag)}; expected O, B-TYPE or I-TYPE (or the E-, S-, L-, U- of BIOES and BILOU)")
-            _encodable(tag, f"tag {at + 1}")
+                raise Wrong(
+                    f"tag {at + 1} is {short(tag)}; expected O, B-TYPE or I-TYPE (or the E-, S-, L-, U- of "
+                    "BIOES and BILOU)"
+                )
+            encodable(tag, f"tag {at + 1}")
         return Record(tokens=tokens, tags=tuple(map(sys.intern, tags)), group=group, extra=extra, where=where)
 
     def _converted(self, records: list[Record], name: str) -> list[Record]:
@@ -164,7 +207,10 @@ class Parser:
         if kind != "IOB2":
             self.warnings.append(f"{name}: tags are {kind}; converted to IOB2")
         if scheme.faults:
-            self.warnings.append(f"{name}: {scheme.faults:,} tags that {kind} forbids, repaired; the first at {scheme.first_fault}")
+            self.warnings.append(
+                f"{name}: {scheme.faults:,} tags that {kind} forbids, repaired; the first at "
+                f"{scheme.first_fault}"
+            )
         if kind == "IOB2" and not scheme.faults:
             return records
         for at, record in enumerate(records):
@@ -175,7 +221,8 @@ class Parser:
 
 
 def settle(splits: Mapping[str, list[Record]], parser: Parser) -> str:
-    """The kind of a data set whose files are all read; integer labels become strings or floats in place, as it asks.
+    """The kind of a data set whose files are all read; integer labels become strings or floats
+    in place, as it asks.
 
     Labels are scores if all are numbers and one has a fraction. A float among string labels is a problem.
     """
@@ -186,15 +233,24 @@ def settle(splits: Mapping[str, list[Record]], parser: Parser) -> str:
         seen = Counter(type(record.label) for records in splits.values() for record in records)
         if seen[str] and seen[float]:
             rare, other = (str, "numbers") if seen[str] < seen[float] else (float, "strings")
-            for record in (record for records in splits.values() for record in records if type(record.label) is rare):
-                parser.problems.add(record.where, f"label {short(record.label)} among labels that are {other}")
+            for record in (
+                record for records in splits.values() for record in records if type(record.label) is rare
+            ):
+                parser.problems.add(
+                    record.where, f"label {short(record.label)} among labels that are {other}"
+                )
             return "classify"
         kind = "score" if seen[float] else "classify"
-        values = {float(record.label or 0) for records in splits.values() for record in records} if kind == "score" else {0.5}
+        values = (
+            {float(record.label or 0) for records in splits.values() for record in records}
+            if kind == "score"
+            else {0.5}
+        )
         if len(values) <= FEW and all(value.is_integer() for value in values):
             named = ", ".join(f"{value:g}" for value in sorted(values)[:5]) + ", ..." * (len(values) > 5)
             parser.warnings.append(
-                f"labels {named} are read as scores (kind score); if they are classes, say kind classify (--kind classify)"
+                f"labels {named} are read as scores (kind score); if they are classes, say kind classify "
+                "(--kind classify)"
             )
     for records in splits.values():
         for at, record in enumerate(records):
@@ -204,42 +260,3 @@ def settle(splits: Mapping[str, list[Record]], parser: Parser) -> str:
             elif kind == "classify" and not isinstance(label, str):
                 records[at] = replace(record, label=sys.intern(str(label)))
     return kind
-
-
-def _text(value: Any, name: str) -> str:
-    if not isinstance(value, str):
-        raise _Wrong(f"{name} is a {type(value).__name__} ({short(value)}); expected a string")
-    if not value.strip():
-        raise _Wrong(f"{name} is empty")
-    return _encodable(value, name)
-
-
-def _encodable(value: str, name: str) -> str:
-    try:
-        value.isascii() or value.encode()
-    except UnicodeEncodeError as error:
-        raise _Wrong(f"{name} holds half a surrogate pair at character {error.start + 1}, which is not text") from None
-    return value
-
-
-def _list(value: Any, name: str) -> list[Any]:
-    if isinstance(value, str) and value.startswith("["):  # a list in a cell of a table
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise _Wrong(f"{name} is {short(value)}, which is broken JSON") from None
-    if not isinstance(value, list):
-        raise _Wrong(f"{name} is {short(value)}; expected a list")
-    return value
-
-
-def _index(label: Any, choices: tuple[str, ...]) -> int:
-    if len(choices) < 2:
-        raise _Wrong(f"{len(choices)} choices; expected two or more")
-    integer = isinstance(label, int) and not isinstance(label, bool)
-    if not integer and not (isinstance(label, str) and re.fullmatch(r"\d{1,4}", label.strip(), re.ASCII)):
-        raise _Wrong(f"label {short(label)} is not the index of a choice (0 to {len(choices) - 1})")
-    index = int(label)
-    if not 0 <= index < len(choices):
-        raise _Wrong(f"label {index} is not the index of a choice (0 to {len(choices) - 1})")
-    return index

@@ -7,11 +7,13 @@ from typing import Any
 from softcue.errors import RequestError
 
 KINDS = ("classify", "score", "choice", "tag")
-FIELDS = ("text", "text_pair", "label", "choices", "tokens", "tags")  # the names that a record's fields have in a file
+# the names that a record's fields have in a file
+FIELDS = ("text", "text_pair", "label", "choices", "tokens", "tags")
 SPLITS = ("train", "dev", "test")
 
 Row = Mapping[str, Any]
-Template = Callable[[Row], Iterable[Row]]  # one row as a benchmark publishes it -> rows under our own field names
+# one row as a benchmark publishes it -> rows under our own field names
+Template = Callable[[Row], Iterable[Row]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,8 @@ class Data:
     name: str
     metrics: tuple[str, ...]  # the one that selects first
     positive: str | None = None  # the label that F1 is measured on
-    subset: str | None = None  # why this is only a part of a benchmark; to be said wherever its score is shown
+    # why this is only a part of a benchmark; to be said wherever its score is shown
+    subset: str | None = None
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -63,7 +66,9 @@ class Shape:
             raise RequestError(f"kind {self.kind!r} is unknown; expected one of {', '.join(KINDS)}")
         wrong = sorted(set(self.columns) - set(FIELDS))
         if wrong:
-            raise RequestError(f"column names were given for {', '.join(wrong)}; they can be given for {', '.join(FIELDS)}")
+            raise RequestError(
+                f"column names were given for {', '.join(wrong)}; they can be given for {', '.join(FIELDS)}"
+            )
 
 
 @dataclass
@@ -87,4 +92,6 @@ class Problems:
         if self.count:
             rest = self.count - len(self.first)
             tail = [f"and {rest:,} more"] if rest else []
-            raise RequestError("\n  ".join([f"{source}: {self.count:,} problems; correct these lines", *self.first, *tail]))
+            raise RequestError(
+                "\n  ".join([f"{source}: {self.count:,} problems; correct these lines", *self.first, *tail])
+            )

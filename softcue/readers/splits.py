@@ -19,22 +19,29 @@ class Selection:
 
 
 def select(data: Data, seed: int, from_train: bool = False) -> Selection:
-    """With train, dev and test: dev selects, test is reported. Without one of them a seeded tenth of train selects.
+    """With train, dev and test: dev selects, test is reported.
 
-    from_train: a tenth of train selects in any case. Raises RequestError where there is no train split or too little of it.
+    Without one of them a seeded tenth of train selects.
+
+    from_train: a tenth of train selects in any case. Raises RequestError where there is no train split or too
+    little of it.
     """
     if "train" not in data.splits:
         raise RequestError(f"{data.name} has no train split; it has {', '.join(data.splits)}")
     empty = [split for split, records in data.splits.items() if not records]
     if empty:
-        raise RequestError(f"{data.name} has no rows in {', '.join(empty)}; leave an empty split out, or fill it")
+        raise RequestError(
+            f"{data.name} has no rows in {', '.join(empty)}; leave an empty split out, or fill it"
+        )
     train = data.splits["train"]
     if "dev" in data.splits and "test" in data.splits and not from_train:
         return Selection(train, data.splits["dev"], data.splits["test"], "selected on dev, reported on test")
     held = "test" if "test" in data.splits else "dev" if "dev" in data.splits else None
     train, tenth = cut(train, seed, data.name)
     if held is not None:
-        return Selection(train, tenth, data.splits[held], f"selected on a tenth of train (seed {seed}), reported on {held}")
+        return Selection(
+            train, tenth, data.splits[held], f"selected on a tenth of train (seed {seed}), reported on {held}"
+        )
     train, other = cut(train, seed, data.name)
     return Selection(train, tenth, other, f"selected on a tenth of train (seed {seed}), reported on another")
 

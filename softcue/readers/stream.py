@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 from softcue.errors import RequestError, short
 from softcue.readers.records import Problems, Row
 
-LONGEST = 1 << 26  # bytes of a line or a quoted field; beyond it the file is not the text that it claims to be
+# bytes of a line or a quoted field; beyond it the file is not the text that it claims to be
+LONGEST = 1 << 26
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BOM = b"\xef\xbb\xbf"
 _BLANKS = re.compile(r"[ \t]+")  # not str.split(): tokens may hold other Unicode spaces
@@ -40,7 +41,10 @@ def lines_of(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:
                 line = raw.decode()
             except UnicodeDecodeError as error:
                 byte = raw[error.start]
-                problems.add(where, f"byte {error.start + 1} of the line (0x{byte:02x}) is not UTF-8; save the file as UTF-8")
+                problems.add(
+                    where,
+                    f"byte {error.start + 1} of the line (0x{byte:02x}) is not UTF-8; save the file as UTF-8",
+                )
                 continue
             if "\0" in line:
                 problems.add(where, f"a NUL byte at column {line.index(chr(0)) + 1}; this is not a text file")
@@ -71,7 +75,11 @@ def json_rows(path: Path, problems: Problems) -> Stream:
             if isinstance(row, dict):
                 yield number, row
             else:
-                problems.add(where, f"a JSON {type(row).__name__}; expected one object a line, such as {{'text': ..., 'label': ...}}")
+                problems.add(
+                    where,
+                    f"a JSON {type(row).__name__}; expected one object a line, such as {{'text': ..., "
+                    f"'label': ...}}",
+                )
 
 
 class _Lines:
@@ -130,7 +138,9 @@ def _table(path: Path, problems: Problems, **dialect: Any) -> Stream:
 
 
 def conll_rows(path: Path, problems: Problems) -> Stream:
-    """Sentences of a CoNLL file: a word a line, first column the word, last column its tag; a blank line ends a sentence."""
+    """Sentences of a CoNLL file: a word a line, first column the word, last column its tag; a
+    blank line ends a sentence.
+    """
     tokens: list[str] = []
     tags: list[str] = []
     start, width = 0, 0
@@ -148,7 +158,8 @@ def conll_rows(path: Path, problems: Problems) -> Stream:
         if len(cells) < 2 or len(cells) != width:
             expected = max(width, 2)
             problems.add(
-                f"{path.name}:{number}", f"{len(cells)} columns in {short(line)}; expected {expected}: the word first, its tag last"
+                f"{path.name}:{number}",
+                f"{len(cells)} columns in {short(line)}; expected {expected}: the word first, its tag last",
             )
             continue
         start = start if tokens else number
@@ -189,4 +200,5 @@ FORMATS: dict[str, tuple[Callable[[Path, Problems], Stream], bool]] = {
     ".txt": (conll_rows, False),
 }
 UNTYPED = (".csv", ".tsv")  # every cell is a string: numbers are recognised by how they look
-NAMELESS = (".conll", ".iob", ".bio", ".txt")  # columns go by place, so that names given for them do not apply
+# columns go by place, so that names given for them do not apply
+NAMELESS = (".conll", ".iob", ".bio", ".txt")

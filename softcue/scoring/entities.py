@@ -13,7 +13,9 @@ _TO_BIOES = {"L": "E", "U": "S"}
 
 
 def split_tag(tag: str) -> tuple[str, str]:
-    """Prefix letter and entity type of a tag, read as seqeval reads it: "I-a-b" is ("I", "a-b"), a bare "B" is ("B", "_")."""
+    """Prefix letter and entity type of a tag, read as seqeval reads it: "I-a-b" is ("I",
+    "a-b"), a bare "B" is ("B", "_").
+    """
     return tag[:1], tag[1:].split("-", maxsplit=1)[-1] or "_"
 
 
@@ -23,10 +25,11 @@ def is_tag(tag: str) -> bool:
 
 
 def starts_entity(before: str, tag: str) -> bool:
-    """Whether an entity starts at `tag` when `before` stands in front of it; seqeval's default (conlleval) rule.
+    """Whether an entity starts at `tag` when `before` stands in front of it; seqeval's default
+    (conlleval) rule.
 
-    Both are tags of the letters O, B, I, E and S. A sequence that its scheme forbids has a reading too: an I or E
-    that follows nothing, or another type, starts an entity.
+    Both are tags of the letters O, B, I, E and S. A sequence that its scheme forbids has a reading too: an I
+    or E that follows nothing, or another type, starts an entity.
     """
     letter, kind = split_tag(tag)
     if letter in "BS":
@@ -38,7 +41,9 @@ def starts_entity(before: str, tag: str) -> bool:
 
 
 def spans(tags: Sequence[str]) -> list[Span]:
-    """Entities of one sentence, in order; equal to seqeval's default mode on every sequence of O, B, I, E and S tags."""
+    """Entities of one sentence, in order; equal to seqeval's default mode on every sequence of
+    O, B, I, E and S tags.
+    """
     found: list[Span] = []
     kind, start, before = "", -1, "O"
     for at, tag in enumerate((*tags, "O")):

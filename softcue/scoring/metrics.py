@@ -1,4 +1,4 @@
-"""Metrics: the benchmarks' official scores on gold and predicted answers, and reports that say where the errors are."""
+"""Metrics: the benchmarks' official scores on gold and predicted answers."""
 
 import math
 import re
@@ -9,10 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from softcue.errors import RequestError, one_line
-from softcue.scoring.entities import Span, spans, split_tag
-
-BINS = 15  # of the calibration error (Guo et al., 2017)
+from softcue.errors import RequestError
+from softcue.scoring.entities import Span, spans
 
 
 @dataclass(frozen=True)
@@ -24,13 +22,17 @@ class Answers:
     predicted: Sequence[Any]
     groups: Sequence[str | None] | None = None  # the question that each row belongs to
     positive: str | None = None  # the label that F1 is measured on
-    confidence: Sequence[float] | None = None  # of the positive label, for metrics that pick one row of each group
+    # of the positive label, for metrics that pick one row of each group
+    confidence: Sequence[float] | None = None
     extra: Sequence[Mapping[str, Any]] | None = None  # Record.extra
 
     def grouped(self) -> list[list[int]]:
         """Rows of each question; raises RequestError where the metric's data has none."""
         if self.groups is None or None in self.groups:
-            raise RequestError("a metric by question needs the question (group) of every row; use the benchmark's name for the data")
+            raise RequestError(
+                "a metric by question needs the question (group) of every row; use the benchmark's name for "
+                "the data"
+            )
         rows: defaultdict[str | None, list[int]] = defaultdict(list)
         for row, group in enumerate(self.groups):
             rows[group].append(row)
@@ -83,17 +85,17 @@ def _correlation(measure: Callable[..., Any], answers: Answers) -> float:
 
 def f1(answers: Answers) -> float:
     """Entity micro-F1 (tag), or F1 of the positive label."""
-    return _precision_recall_f1(*_counts(answers))[2]
+    return precision_recall_f1(*_counts(answers))[2]
 
 
 def precision(answers: Answers) -> float:
     """Share of predicted entities, or of rows with the positive label predicted, that are right."""
-    return _precision_recall_f1(*_counts(answers))[0]
+    return precision_recall_f1(*_counts(answers))[0]
 
 
 def recall(answers: Answers) -> float:
     """Share of gold entities, or of rows with the positive label, that are found."""
-    return _precision_recall_f1(*_counts(answers))[1]
+    return precision_recall_f1(*_counts(answers))[1]
 
 
 def _counts(answers: Answers) -> tuple[int, int, int]:
@@ -102,14 +104,20 @@ def _counts(answers: Answers) -> tuple[int, int, int]:
         by_type = entity_counts(answers.gold, answers.predicted)
         return tuple(map(sum, zip(*by_type.values(), strict=True))) if by_type else (0, 0, 0)  # type: ignore[return-value]
     if answers.positive is None:
-        raise RequestError("F1 needs to know which label is the positive one; use macro_f1, or a benchmark that names it")
+        raise RequestError(
+            "F1 needs to know which label is the positive one; use macro_f1, or a benchmark that names it"
+        )
     gold = [label == answers.positive for label in answers.gold]
     predicted = [label == answers.positive for label in answers.predicted]
     return sum(a and b for a, b in zip(gold, predicted, strict=True)), sum(predicted), sum(gold)
 
 
-def entity_counts(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, tuple[int, int, int]]:
-    """For each entity type: how many entities are right, predicted and gold; as seqeval's default mode counts them."""
+def entity_counts(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
+) -> dict[str, tuple[int, int, int]]:
+    """For each entity type: how many entities are right, predicted and gold; as seqeval's
+    default mode counts them.
+    """
     right: Counter[str] = Counter()
     found: Counter[str] = Counter()
     wanted: Counter[str] = Counter()
@@ -124,14 +132,20 @@ def entity_counts(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[st
     return {kind: (right[kind], found[kind], wanted[kind]) for kind in sorted(found | wanted)}
 
 
-def _precision_recall_f1(right: int, found: int, wanted: int) -> tuple[float, float, float]:
-    return right / found if found else 0.0, right / wanted if wanted else 0.0, 2 * right / (found + wanted) if right else 0.0
+def precision_recall_f1(right: int, found: int, wanted: int) -> tuple[float, float, float]:
+    return (
+        right / found if found else 0.0,
+        right / wanted if wanted else 0.0,
+        2 * right / (found + wanted) if right else 0.0,
+    )
 
 
 def group_exact(answers: Answers) -> float:
     """Share of questions with every answer judged right (MultiRC's EM)."""
     groups = answers.grouped()
-    return sum(all(answers.gold[row] == answers.predicted[row] for row in rows) for rows in groups) / len(groups)
+    return sum(all(answers.gold[row] == answers.predicted[row] for row in rows) for rows in groups) / len(
+        groups
+    )
 
 
 def record_em(answers: Answers) -> float:
@@ -146,8 +160,12 @@ def record_f1(answers: Answers) -> float:
 
 def _record(answers: Answers, measure: Callable[[str, str], float]) -> float:
     """The entity of each query that the model is surest of, against the query's answers."""
-    if answers.extra is None or any("answers" not in extra or "entity" not in extra for extra in answers.extra):
-        raise RequestError("ReCoRD's scores need the entity and the answers of every row; use superglue/record for the data")
+    if answers.extra is None or any(
+        "answers" not in extra or "entity" not in extra for extra in answers.extra
+    ):
+        raise RequestError(
+            "ReCoRD's scores need the entity and the answers of every row; use superglue/record for the data"
+        )
     sure = answers.confidence or [float(label == answers.positive) for label in answers.predicted]
     total = 0.0
     groups = answers.grouped()
@@ -165,7 +183,7 @@ def _normal(text: str) -> str:
 
 def _word_f1(chosen: str, answer: str) -> float:
     a, b = _normal(chosen).split(), _normal(answer).split()
-    return _precision_recall_f1((Counter(a) & Counter(b)).total(), len(a), len(b))[2]
+    return precision_recall_f1((Counter(a) & Counter(b)).total(), len(a), len(b))[2]
 
 
 METRICS: dict[str, Callable[[Answers], float]] = {
@@ -205,89 +223,16 @@ def scores(
     confidence: Sequence[float] | None = None,
     extra: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, float]:
-    """The named metrics of some answers; see Answers for the arguments. Raises RequestError where one cannot be had."""
+    """The named metrics of some answers; see Answers for the arguments.
+
+    Raises RequestError where one cannot be had.
+    """
     unknown = [name for name in names if name not in METRICS]
     if unknown:
         raise RequestError(f"metric {unknown[0]!r} is unknown; expected {', '.join(METRICS)}")
     if not len(gold) or len(gold) != len(predicted):
-        raise RequestError(f"{len(predicted)} answers for {len(gold)} rows; expected one for each of at least one row")
+        raise RequestError(
+            f"{len(predicted)} answers for {len(gold)} rows; expected one for each of at least one row"
+        )
     answers = Answers(kind, gold, predicted, groups, positive, confidence, extra)
     return {name: METRICS[name](answers) for name in names}
-
-
-def report(
-    kind: str,
-    gold: Sequence[Any],
-    predicted: Sequence[Any],
-    probabilities: Sequence[Sequence[float]] | None = None,
-    labels: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """Scores, confusion table, scores of each label and calibration, all of it ready for JSON.
-
-    probabilities: of each row, in the order of `labels` (choice: of its choices). `labels` orders the tables; gold or
-    predicted labels beyond them come last. Tagging's confusion table counts words by entity type, its scores entities.
-    """
-    result: dict[str, Any] = {"kind": kind, "rows": len(gold), "scores": scores(kind, metrics_of(kind), gold, predicted)}
-    if kind == "score":
-        errors = [abs(a - b) for a, b in zip(gold, predicted, strict=True)]
-        rms = math.sqrt(sum(error**2 for error in errors) / len(errors))
-        return {**result, "mean_absolute_error": sum(errors) / len(errors), "root_mean_square_error": rms}
-    if kind == "tag":
-        counts = entity_counts(gold, predicted)
-        gold_words = [_word_type(tag) for tags in gold for tag in tags]
-        predicted_words = [_word_type(tag) for tags in predicted for tag in tags]
-        order = ["O", *sorted({*gold_words, *predicted_words} - {"O"})]
-    else:
-        gold_words, predicted_words = list(map(str, gold)), list(map(str, predicted))
-        found = sorted({*gold_words, *predicted_words} - set(labels or ()), key=lambda label: (len(label), label))
-        order = [*(labels or ()), *found]
-        pairs = Counter(zip(gold_words, predicted_words, strict=True))
-        wanted, given = Counter(gold_words), Counter(predicted_words)
-        counts = {label: (pairs[label, label], given[label], wanted[label]) for label in order}
-    per_label = {}
-    for label, (right, given_count, support) in counts.items():
-        values = _precision_recall_f1(right, given_count, support)
-        per_label[label] = {**dict(zip(("precision", "recall", "f1"), values, strict=True)), "support": support}
-    table = Counter(zip(gold_words, predicted_words, strict=True))
-    result |= {"labels": order, "confusion": [[table[a, b] for b in order] for a in order], "per_label": per_label}
-    if probabilities is not None and kind != "tag":
-        right_rows = [a == b for a, b in zip(gold, predicted, strict=True)]
-        result["calibration"] = calibration(right_rows, [float(max(row)) for row in probabilities])
-    return result
-
-
-def _word_type(tag: str) -> str:
-    return "O" if tag == "O" else split_tag(tag)[1]
-
-
-def calibration(right: Sequence[bool], confidence: Sequence[float]) -> dict[str, Any]:
-    """Expected calibration error over equal bins of confidence, and the bins."""
-    bins: list[list[int]] = [[] for _ in range(BINS)]
-    for row, value in enumerate(confidence):
-        bins[min(max(math.ceil(value * BINS) - 1, 0), BINS - 1)].append(row)
-    table = [
-        {
-            "confidence": sum(confidence[row] for row in rows) / len(rows),
-            "accuracy": sum(right[row] for row in rows) / len(rows),
-            "rows": len(rows),
-        }
-        for rows in bins
-        if rows
-    ]
-    gap = sum(abs(entry["confidence"] - entry["accuracy"]) * entry["rows"] for entry in table)
-    return {"ece": gap / max(len(right), 1), "bins": table}
-
-
-def report_table(result: Mapping[str, Any]) -> str:
-    """A report as text: one line for each label, then the scores."""
-    lines = []
-    if "per_label" in result:
-        width = max(len("label"), *(len(one_line(name)) for name in result["per_label"])) if result["per_label"] else len("label")
-        lines.append(f"{'label':<{width}}  precision  recall      f1  support")
-        for name, row in result["per_label"].items():
-            label = one_line(name)
-            lines.append(f"{label:<{width}}  {row['precision']:9.4f}  {row['recall']:6.4f}  {row['f1']:6.4f}  {row['support']:7,}")
-    values = {**result["scores"], **{name: result[name] for name in ("mean_absolute_error", "root_mean_square_error") if name in result}}
-    if "calibration" in result:
-        values["calibration_error"] = result["calibration"]["ece"]
-    return "\n".join([*lines, f"{result['rows']:,} rows: " + ", ".join(f"{name} {value:.4f}" for name, value in values.items())])

@@ -15,25 +15,41 @@ from softcue.training.loop import Run
 
 
 def choose_rate(job: Job, base: Base, minutes: float, report: Report, say: Callable[[str], None]) -> Job:
-    """The job with the best of some rates around its preset, found by halving on a tenth of its training rows.
+    """The job with the best of some rates around its preset, found by halving on a tenth of its
+    training rows.
 
     Raises RequestError for what leaves nothing to choose.
     """
     if not 0 < minutes < float("inf"):
         raise RequestError(f"auto {minutes:g} came; expected minutes, more than 0")
     if job.method == FULL:
-        raise RequestError("full fine-tuning has no short search: a run of it does not share the encoder; set rate yourself")
+        raise RequestError(
+            "full fine-tuning has no short search: a run of it does not share the encoder; set rate yourself"
+        )
     if "rate" in job.training:
-        raise RequestError(f"a rate of {job.training['rate']:g} came, which is what auto is to find; leave one of them out")
+        raise RequestError(
+            f"a rate of {job.training['rate']:g} came, which is what auto is to find; leave one of them out"
+        )
     same = {**job.settings, **{name: value for name, value in job.training.items() if name != "epochs"}}
     rates = usual_rates(job.method, job.data.kind, len(job.data.splits.get("train", ())))
     points = [Point(job.method, {**same, "rate": rate}) for rate in rates]
     terms, watch = Terms({job.data.name: job.data}, job.pooling, job.limit), _Reporting(report)
-    rungs = halve(points, [job.seed], terms, Budget(seconds=60 * minutes), device_of(base), here(terms, base, watch), watch)
+    rungs = halve(
+        points,
+        [job.seed],
+        terms,
+        Budget(seconds=60 * minutes),
+        device_of(base),
+        here(terms, base, watch),
+        watch,
+    )
     outcomes: list[Outcome] = [outcome for result in rungs[-1] for outcome in result.outcomes]
     best = ranked(outcomes)[0]
     score = mean([outcome.score for outcome in outcomes if outcome.trial.point.key == best.key])
-    say(f"auto: rate {best.settings['rate']:g}, of {len(rates)} from {rates[0]:g} to {rates[-1]:g}; {job.data.metric} {score:.4f} then")
+    say(
+        f"auto: rate {best.settings['rate']:g}, of {len(rates)} from {rates[0]:g} to {rates[-1]:g}; "
+        f"{job.data.metric} {score:.4f} then"
+    )
     return replace(job, training={**job.training, "rate": best.settings["rate"]})
 
 

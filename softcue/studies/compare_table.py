@@ -24,10 +24,21 @@ class Row:
 
 
 def summary(row: Row, metrics: Sequence[str]) -> dict[str, Any]:
-    """A row with the mean and the sample deviation of each metric, ready for JSON; the deviation of one seed is None."""
+    """A row with the mean and the sample deviation of each metric, ready for JSON; the
+    deviation of one seed is None.
+    """
     by_metric = {name: [scores[name] for scores in row.scores] for name in metrics}
-    scores = {name: {"mean": mean(v), "deviation": stdev(v) if len(v) > 1 else None, "seeds": v} for name, v in by_metric.items()}
-    cost = {"parameters": row.parameters, "share": row.share, "head": row.head, "kilobytes": row.kilobytes, "seconds": row.seconds}
+    scores = {
+        name: {"mean": mean(v), "deviation": stdev(v) if len(v) > 1 else None, "seeds": v}
+        for name, v in by_metric.items()
+    }
+    cost = {
+        "parameters": row.parameters,
+        "share": row.share,
+        "head": row.head,
+        "kilobytes": row.kilobytes,
+        "seconds": row.seconds,
+    }
     return {"method": row.method, "scores": scores, **cost}
 
 
@@ -55,10 +66,19 @@ def as_markdown(result: Mapping[str, Any]) -> str:
 def cells(row: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
     """A row of `as_markdown` as text."""
     scores = [row["scores"][name] for name in metrics]
-    told = [f"{s['mean']:.4f}" + ("" if s["deviation"] is None else f" ± {s['deviation']:.4f}") for s in scores]
+    told = [
+        f"{s['mean']:.4f}" + ("" if s["deviation"] is None else f" ± {s['deviation']:.4f}") for s in scores
+    ]
     if row["parameters"] is None:
         return [row["method"], *told, "-", "-", "-", "-"]
-    return [row["method"], *told, f"{row['parameters']:,}", f"{row['share']:.4%}", f"{row['kilobytes']:,.1f}", f"{row['seconds']:,.1f}"]
+    return [
+        row["method"],
+        *told,
+        f"{row['parameters']:,}",
+        f"{row['share']:.4%}",
+        f"{row['kilobytes']:,.1f}",
+        f"{row['seconds']:,.1f}",
+    ]
 
 
 def notes(result: Mapping[str, Any]) -> list[str]:
@@ -68,12 +88,19 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     over = f"mean ± sample deviation over {result['seeds']} seeds" if many else "one seed, so no deviation"
     return [
         *said,
-        f"{result['data']}: {over}; reported on {result['reported']} ({rows['reported']:,} rows), which chose nothing; "
+        f"{result['data']}: {over}; reported on {result['reported']} ({rows['reported']:,} rows), which "
+        "chose nothing; "
         f"the best step was selected on a tenth of train ({rows['selection']:,} rows, drawn by the seed).",
         f"Equal budgets: {rows['train']:,} rows x {result['epochs']} epochs in batches of {result['batch']}, "
-        + (f"or until {result['patience']} evaluations bring nothing better." if result["patience"] else "without early stopping."),
-        f"Parameters leave the head out; the encoder ({result['backbone']}) has {result['encoder_parameters']:,}. "
+        + (
+            f"or until {result['patience']} evaluations bring nothing better."
+            if result["patience"]
+            else "without early stopping."
+        ),
+        f"Parameters leave the head out; the encoder ({result['backbone']}) has "
+        f"{result['encoder_parameters']:,}. "
         "KB are of cue and head in float32. Seconds are of one run, from records to scores.",
-        "majority answers without reading: the commonest label, the mean score, or no entity. probe is the head alone.",
+        "majority answers without reading: the commonest label, the mean score, or no entity. probe is "
+        "the head alone.",
         *result["warnings"],
     ]

@@ -1,4 +1,6 @@
-"""A sweep as it goes: best so far, rung, time left - a live table on a terminal, now and then a line elsewhere."""
+"""A sweep as it goes: best so far, rung, time left - a live table on a terminal, now and then a
+line elsewhere.
+"""
 
 import sys
 import time
@@ -65,9 +67,16 @@ class Board(Watch):
         """Data set, point, seed and score of each data set's best runs, the best first."""
         scored = [outcome for outcome in self.outcomes if outcome.score is not None]
         for name in self.metric:
-            own = sorted((o for o in scored if o.trial.data == name), key=lambda outcome: -(outcome.score or 0.0))
+            own = sorted(
+                (o for o in scored if o.trial.data == name), key=lambda outcome: -(outcome.score or 0.0)
+            )
             for outcome in own[:SHOWN]:
-                yield name, str(outcome.trial.point), str(outcome.trial.seed), f"{self.metric[name]} {outcome.score:.4f}"
+                yield (
+                    name,
+                    str(outcome.trial.point),
+                    str(outcome.trial.seed),
+                    f"{self.metric[name]} {outcome.score:.4f}",
+                )
 
     def __rich__(self) -> Table:
         table = Table("data", "point", "seed", "score", title=self.title(), title_justify="left")
@@ -113,7 +122,12 @@ def sweep_board(quiet: bool = False) -> Iterator[Watch]:
         yield Lines(tell)
         return
     board = Board()
-    with Live(get_renderable=board.__rich__, console=Console(stderr=True, markup=False), refresh_per_second=2, transient=True):
+    with Live(
+        get_renderable=board.__rich__,
+        console=Console(stderr=True, markup=False),
+        refresh_per_second=2,
+        transient=True,
+    ):
         yield board
 
 

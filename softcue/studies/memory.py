@@ -20,14 +20,19 @@ from softcue.training.job import choose_pooling, method_class
 
 
 class Memory:
-    """Trains through `runner` what the folder does not hold; a group's file is named by all that determines its scores."""
+    """Trains through `runner` what the folder does not hold; a group's file is named by all
+    that determines its scores.
+    """
 
-    def __init__(self, folder: Path, terms: Terms, base: Base, runner: Runner, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, terms: Terms, base: Base, runner: Runner, say: Callable[[str], None]
+    ) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RequestError(
-                f"--out {folder.parent} cannot be written to ({error.strerror}); expected a new folder or a sweep's"
+                f"--out {folder.parent} cannot be written to ({error.strerror}); expected a new folder or a "
+                "sweep's"
             ) from error
         self.folder, self.terms, self.runner, self.say = folder, terms, runner, say
         self.digests = {name: digest_of(data) for name, data in terms.data.items()}
@@ -79,7 +84,10 @@ class Memory:
         """Adapters first: a file of outcomes says that all is there."""
         for number, adapter in enumerate(result.adapters.values()):
             adapter.save(self.folder / f"{name}-{number}")
-        outcomes = [{"score": o.score, "step": o.step, "rate": o.rate, "epochs": o.epochs, "rows": o.rows} for o in result.outcomes]
+        outcomes = [
+            {"score": o.score, "step": o.step, "rate": o.rate, "epochs": o.epochs, "rows": o.rows}
+            for o in result.outcomes
+        ]
         kept = {"outcomes": outcomes, "adapters": list(result.adapters), "seconds": result.seconds}
         write_file(self.folder / f"{name}.json", json.dumps(kept, indent=1).encode())
 
@@ -90,8 +98,13 @@ class Memory:
             return None
         try:
             kept = read_json(file, RequestError)
-            outcomes = tuple(Outcome(trial, **values) for trial, values in zip(group, kept["outcomes"], strict=True))
-            adapters = {data: Adapter.load(self.folder / f"{name}-{number}") for number, data in enumerate(kept["adapters"])}
+            outcomes = tuple(
+                Outcome(trial, **values) for trial, values in zip(group, kept["outcomes"], strict=True)
+            )
+            adapters = {
+                data: Adapter.load(self.folder / f"{name}-{number}")
+                for number, data in enumerate(kept["adapters"])
+            }
             return Result(outcomes, adapters, float(kept["seconds"]))
         except (SoftcueError, KeyError, TypeError, ValueError) as error:
             self.say(f"warning: {file} is damaged ({error}); its runs are made again")

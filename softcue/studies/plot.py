@@ -34,7 +34,9 @@ def plot(result: Mapping[str, Any], file: Path, say: Callable[[str], None]) -> N
 
 
 def lines(result: Mapping[str, Any], data: str) -> dict[str, list[tuple[float, float]]]:
-    """What is drawn for a data set: label -> (rate, mean score over seeds), by rate; a rung's points are lines of their own."""
+    """What is drawn for a data set: label -> (rate, mean score over seeds), by rate; a rung's
+    points are lines of their own.
+    """
     scores: dict[str, dict[float, list[float]]] = {}
     for run in result["runs"]:
         if run["data"] == data and run["selection"] is not None:
@@ -42,4 +44,7 @@ def lines(result: Mapping[str, Any], data: str) -> dict[str, list[tuple[float, f
             rung = [f"({run['epochs']} epochs of {run['rows']:,} rows)"] if result["rungs"] > 1 else []
             label = " ".join([run["method"], *others, *rung])
             scores.setdefault(label, {}).setdefault(run["rate"], []).append(run["selection"])
-    return {label: sorted((rate, sum(of) / len(of)) for rate, of in by_rate.items()) for label, by_rate in scores.items()}
+    return {
+        label: sorted((rate, sum(of) / len(of)) for rate, of in by_rate.items())
+        for label, by_rate in scores.items()
+    }

@@ -1,4 +1,6 @@
-"""Ray: groups of packed jobs as tasks of a cluster; a task whose worker is lost runs again, with the same numbers."""
+"""Ray: groups of packed jobs as tasks of a cluster; a task whose worker is lost runs again,
+with the same numbers.
+"""
 
 import logging
 import os
@@ -39,7 +41,8 @@ class Opening:
 def on_ray(address: str, terms: Terms, base: Base, methods: Sequence[str]) -> Iterator[tuple[Runner, int]]:
     """A runner whose groups are Ray tasks, and how many of them run at the same time.
 
-    Raises RequestError where Ray is not installed, no cluster answers, or none of its machines has room for a task.
+    Raises RequestError where Ray is not installed, no cluster answers, or none of its machines has room for a
+    task.
     """
     try:
         import ray
@@ -50,10 +53,15 @@ def on_ray(address: str, terms: Terms, base: Base, methods: Sequence[str]) -> It
         ray.init(
             None if address == LOCAL else address,
             include_dashboard=False if address == LOCAL else None,
-            log_to_driver=False, logging_level=logging.ERROR, configure_logging=True,
-        )  # fmt: skip
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+        )
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise RequestError(f"no Ray cluster at {address!r} ({str(error).splitlines()[0]}); expected host:port, auto, or local") from error
+        raise RequestError(
+            f"no Ray cluster at {address!r} ({str(error).splitlines()[0]}); expected host:port, auto, or "
+            "local"
+        ) from error
     try:
         opening = _opening(base, methods)
         width, needs = _room([node["Resources"] for node in ray.nodes() if node["Alive"]], opening)
@@ -65,7 +73,10 @@ def on_ray(address: str, terms: Terms, base: Base, methods: Sequence[str]) -> It
             while waiting:
                 done, _ = ray.wait(list(waiting), timeout=PATIENCE)
                 if not done and not any(node["Alive"] for node in ray.nodes()):
-                    raise RequestError("all machines of the Ray cluster are lost; what is finished is kept, the same command goes on")
+                    raise RequestError(
+                        "all machines of the Ray cluster are lost; what is finished is kept, the same "
+                        "command goes on"
+                    )
                 for task_done in done:
                     yield waiting.pop(task_done), _get(ray, task_done)
 
@@ -81,7 +92,10 @@ def work(group: Group, terms: Terms, opening: Opening) -> Result:
         load_plugin(plugin)
     base = _base(opening.name, opening.precision, opening.device)
     if base.fingerprint != opening.fingerprint:
-        raise RequestError(f"a worker's {opening.name} is another backbone than the driver's; give all machines the same folder")
+        raise RequestError(
+            f"a worker's {opening.name} is another backbone than the driver's; give all machines the same "
+            "folder"
+        )
     return run_group(group, terms, base)
 
 
@@ -92,9 +106,13 @@ def _base(name: str, precision: str, device: str) -> Base:
 
 def _opening(base: Base, methods: Sequence[str]) -> Opening:
     modules = [sys.modules[method_class(method).__module__] for method in methods]
-    plugins = tuple(dict.fromkeys(str(module.__file__) for module in modules if module.__name__.startswith(PREFIX)))
+    plugins = tuple(
+        dict.fromkeys(str(module.__file__) for module in modules if module.__name__.startswith(PREFIX))
+    )
     precision = str(next(base.backbone.encoder.parameters()).dtype).removeprefix("torch.")
-    return Opening(base.backbone.name, precision, device_of(base), base.fingerprint, torch.get_num_threads(), plugins)
+    return Opening(
+        base.backbone.name, precision, device_of(base), base.fingerprint, torch.get_num_threads(), plugins
+    )
 
 
 def _room(nodes: Sequence[dict[str, float]], opening: Opening) -> tuple[int, dict[str, Any]]:
@@ -104,7 +122,8 @@ def _room(nodes: Sequence[dict[str, float]], opening: Opening) -> tuple[int, dic
     if width < 1:
         (what, much), *_ = wanted.items()
         raise RequestError(
-            f"no machine of the cluster has {much:g} {what}, as a task needs; start larger ones, or fewer threads (OMP_NUM_THREADS)"
+            f"no machine of the cluster has {much:g} {what}, as a task needs; start larger ones, or fewer "
+            "threads (OMP_NUM_THREADS)"
         )
     return width, {"num_gpus": 1} if opening.device == "cuda" else {"num_cpus": opening.threads}
 
@@ -117,6 +136,7 @@ def _get(ray: Any, done: Any) -> Result:
     except ray.exceptions.RayError as error:
         reason = str(error).splitlines()[0]
         raise RequestError(
-            f"a group's worker was lost {RETRIES + 1} times ({reason}); what is finished is kept, the same command goes on"
+            f"a group's worker was lost {RETRIES + 1} times ({reason}); what is finished is kept, the same "
+            "command goes on"
         ) from error
     return result

@@ -1,4 +1,6 @@
-"""Results: tables that a command writes at its end, over those of an earlier run and over nobody else's files."""
+"""Results: tables that a command writes at its end, over those of an earlier run and over
+nobody else's files.
+"""
 
 import os
 from collections.abc import Sequence
@@ -11,13 +13,19 @@ LARGEST = 2**30  # bytes of a table's JSON
 
 
 def check_results(folder: Path, names: Sequence[str], keys: Sequence[str]) -> None:
-    """Refuse, before any work, a folder with files of these names that softcue did not write. Raises RequestError.
+    """Refuse, before any work, a folder with files of these names that softcue did not write.
 
-    The first is the JSON that is written before the others: where it has these keys it is ours, and so are they.
+    Raises RequestError.
+
+    The first is the JSON that is written before the others: where it has these keys it is ours, and so are
+    they.
     """
     there = [name for name in names if os.path.lexists(folder / name)]
     if there and not _ours(folder / names[0], keys):
-        raise RequestError(f"{folder} holds {', '.join(there)}, which softcue did not write; give another folder, or move that away")
+        raise RequestError(
+            f"{folder} holds {', '.join(there)}, which softcue did not write; give another folder, or move "
+            "that away"
+        )
     for name in there:
         check_file(folder / name)
 

@@ -1,4 +1,6 @@
-"""Search: all points trained in full, or successive halving over them in rungs, under a budget of examples or of time."""
+"""Search: all points trained in full, or successive halving over them in rungs, under a budget
+of examples or of time.
+"""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +11,17 @@ from softcue.errors import RequestError
 from softcue.options import shortened
 from softcue.readers.splits import select
 from softcue.studies.space import Point
-from softcue.studies.trials import Group, Result, Terms, Trial, Watch, group_trials, ranked, run_group, settled
+from softcue.studies.trials import (
+    Group,
+    Result,
+    Terms,
+    Trial,
+    Watch,
+    group_trials,
+    ranked,
+    run_group,
+    settled,
+)
 
 CUT = 3  # a third of the points goes on to the next rung
 SELECTED = 1_000  # selection rows of a halving's trials at most: a score's deviation is then 1.5 points
@@ -17,12 +29,15 @@ STEPS = 20  # of a trial at least: below, not even warm-up ends
 TASTE = 8  # steps of the runs that measure speed, for a budget of time
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
-Runner = Callable[[Sequence[Group]], Iterator[tuple[int, Result]]]  # trains groups; gives number and result as they are finished
+# trains groups; gives number and result as they are finished
+Runner = Callable[[Sequence[Group]], Iterator[tuple[int, Result]]]
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What all trials of a halving may take together: training examples, or seconds; neither: until the last rung trains in full."""
+    """What all trials of a halving may take together: training examples, or seconds; neither:
+    until the last rung trains in full.
+    """
 
     examples: int | None = None
     seconds: float | None = None
@@ -36,7 +51,10 @@ def read_budget(text: str) -> Budget:
     digits = text.strip().replace("_", "")
     if digits.isdecimal() and len(digits) < 16 and int(digits) > 0:
         return Budget(examples=int(digits))
-    raise RequestError(f"budget {shortened(text)} came; expected a time, as in 10m or 1.5h, or a number of examples, as in 200_000")
+    raise RequestError(
+        f"budget {shortened(text)} came; expected a time, as in 10m or 1.5h, or a number of examples, "
+        "as in 200_000"
+    )
 
 
 def here(terms: Terms, base: Base, watch: Watch) -> Runner:
@@ -49,7 +67,9 @@ def here(terms: Terms, base: Base, watch: Watch) -> Runner:
     return run
 
 
-def search(points: Sequence[Point], seeds: Sequence[int], terms: Terms, device: str, runner: Runner, watch: Watch) -> list[Result]:
+def search(
+    points: Sequence[Point], seeds: Sequence[int], terms: Terms, device: str, runner: Runner, watch: Watch
+) -> list[Result]:
     """Train every point with every seed on every data set."""
     trials = [Trial(point, name, seed) for name in terms.data for point in points for seed in seeds]
     return _train(trials, 1, 1, terms, device, runner, watch)
@@ -65,15 +85,21 @@ def halve(
     watch: Watch,
     width: int = 1,
 ) -> list[list[Result]]:
-    """Successive halving (Jamieson and Talwalkar, 2016): the best third of each rung goes on, on each data set by itself.
+    """Successive halving (Jamieson and Talwalkar, 2016): the best third of each rung goes on,
+    on each data set by itself.
 
-    A rung trains its points from the beginning with a whole schedule of its own, so that what is compared is what such a
-    training would give, and so that rungs and groups can be done anywhere and in any order. Returns the results by rung.
-    width: groups that the runner trains at the same time. A budget too small for a rung's shortest trials is exceeded.
+    A rung trains its points from the beginning with a whole schedule of its own, so that what is compared is
+    what such a training would give, and so that rungs and groups can be done anywhere and in any order.
+    Returns the results by rung.
+    width: groups that the runner trains at the same time. A budget too small for a rung's shortest trials is
+    exceeded.
     """
     fixed = sorted({name for point in points for name in point.settings if name in ("epochs",)})
     if fixed:
-        raise RequestError(f"halving decides on {', '.join(fixed)} by its rungs and budget; leave it out, or sweep without halving")
+        raise RequestError(
+            f"halving decides on {', '.join(fixed)} by its rungs and budget; leave it out, or sweep without "
+            "halving"
+        )
     sizes = rung_sizes(len(points))
     left = {name: list(points) for name in terms.data}
     done = [] if budget.seconds is None else [_taste(points, terms, device, runner, watch)]
@@ -93,19 +119,26 @@ def halve(
         spent += results
         outcomes = [outcome for result in results for outcome in result.outcomes]
         if number + 1 < len(sizes):
-            left = {name: ranked([o for o in outcomes if o.trial.data == name])[: sizes[number + 1]] for name in left}
+            left = {
+                name: ranked([o for o in outcomes if o.trial.data == name])[: sizes[number + 1]]
+                for name in left
+            }
     return rungs
 
 
 def rung_sizes(points: int) -> list[int]:
-    """27 -> [27, 9, 3]: points by rung; the last has at most three, so that the winner is chosen among full trainings."""
+    """27 -> [27, 9, 3]: points by rung; the last has at most three, so that the winner is
+    chosen among full trainings.
+    """
     sizes = [points]
     while sizes[-1] > CUT:
         sizes.append(-(-sizes[-1] // CUT))
     return sizes
 
 
-def _train(trials: Sequence[Trial], number: int, count: int, terms: Terms, device: str, runner: Runner, watch: Watch) -> list[Result]:
+def _train(
+    trials: Sequence[Trial], number: int, count: int, terms: Terms, device: str, runner: Runner, watch: Watch
+) -> list[Result]:
     groups = group_trials(trials, terms, device)
     watch.rung(number, count, groups, terms)
     by_number: dict[int, Result] = {}
@@ -118,21 +151,26 @@ def _train(trials: Sequence[Trial], number: int, count: int, terms: Terms, devic
     return results
 
 
-def _share(budget: Budget, number: int, sizes: Sequence[int], runs: int, spent: Sequence[Result], width: int) -> float | None:
+def _share(
+    budget: Budget, number: int, sizes: Sequence[int], runs: int, spent: Sequence[Result], width: int
+) -> float | None:
     """Examples for each run of a rung; None: no budget says."""
     rungs_left = len(sizes) - number
     if budget.examples is not None:
         return budget.examples / len(sizes) / runs
     if budget.seconds is None:
         return None
-    measured = spent[-1:] if number == 0 else spent[1:]  # the taste is cold: once there is better, it is left out
+    # the taste is cold: once there is better, it is left out
+    measured = spent[-1:] if number == 0 else spent[1:]
     speed = width * sum(result.examples for result in measured) / sum(result.seconds for result in measured)
     seconds = max(0.0, budget.seconds - sum(result.seconds for result in spent) / width)
     return speed * seconds / rungs_left / runs
 
 
 def _cut_to(trial: Trial, examples: float | None, part: int, terms: Terms) -> Trial:
-    """The trial with as many epochs, or rows, as examples allow (None: a `part`-th of a full training), never more than a full one."""
+    """The trial with as many epochs, or rows, as examples allow (None: a `part`-th of a full
+    training), never more than a full one.
+    """
     rows = len(select(terms.data[trial.data], trial.seed, from_train=True).train)
     training = settled(trial, terms)
     full = training.epochs * rows

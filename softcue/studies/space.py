@@ -48,7 +48,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from low to high, both included: whole ones, or by their logarithm where they are rates, or evenly."""
+    """Numbers from low to high, both included: whole ones, or by their logarithm where they are
+    rates, or evenly.
+    """
 
     low: float
     high: float
@@ -64,7 +66,10 @@ class Range:
 
 
 def read_grid(given: Sequence[str]) -> dict[str, list[Any]]:
-    """["lr=1e-3,5e-3", "plan=preset"] -> {"rate": [0.001, 0.005], "plan": ["preset"]}. Raises RequestError."""
+    """["lr=1e-3,5e-3", "plan=preset"] -> {"rate": [0.001, 0.005], "plan": ["preset"]}.
+
+    Raises RequestError.
+    """
     grid: dict[str, list[Any]] = {}
     for item in given:
         name, text = _named(item, "--grid", "rate=1e-3,5e-3")
@@ -79,52 +84,82 @@ def read_grid(given: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def read_ranges(given: Sequence[str]) -> dict[str, Range]:
-    """["rate=1e-3..1e-1", "length=4..32"] -> {"rate": Range(0.001, 0.1, log=True), "length": Range(4, 32)}. Raises RequestError."""
+    """["rate=1e-3..1e-1", "length=4..32"] -> {"rate": Range(0.001, 0.1, log=True), "length": Range(4, 32)}.
+
+    Raises RequestError.
+    """
     ranges: dict[str, Range] = {}
     for item in given:
         name, text = _named(item, "--range", "rate=1e-3..1e-1")
         low, high = (_number(part.strip()) for part in text.split("..", 1)) if ".." in text else (None, None)
         if low is None or high is None or low > high:
-            raise RequestError(f"--range {item!r} is not NAME=LOW..HIGH with LOW at most HIGH, as in rate=1e-3..1e-1 or length=4..32")
+            raise RequestError(
+                f"--range {item!r} is not NAME=LOW..HIGH with LOW at most HIGH, as in rate=1e-3..1e-1 or "
+                "length=4..32"
+            )
         log = name == "rate"
         if log and low <= 0:
-            raise RequestError(f"--range {item!r}: rates are drawn by their logarithm; expected both ends above 0")
+            raise RequestError(
+                f"--range {item!r}: rates are drawn by their logarithm; expected both ends above 0"
+            )
         if name in ranges:
             raise RequestError(f"--range names {name} twice; expected it once")
         ranges[name] = Range(float(low), float(high), log) if log else Range(low, high)
     return ranges
 
 
-def grid_points(methods: Sequence[str], grid: Mapping[str, Sequence[Any]], fixed: Mapping[str, Any]) -> list[Point]:
-    """Every combination, for each method of what it has; `fixed` goes to all. Raises RequestError for what no method has."""
+def grid_points(
+    methods: Sequence[str], grid: Mapping[str, Sequence[Any]], fixed: Mapping[str, Any]
+) -> list[Point]:
+    """Every combination, for each method of what it has; `fixed` goes to all.
+
+    Raises RequestError for what no method has.
+    """
     taken = _taken(methods, [*fixed, *grid])
-    asked = sum(math.prod(len(values) for name, values in grid.items() if name in taken[method]) for method in methods)
+    asked = sum(
+        math.prod(len(values) for name, values in grid.items() if name in taken[method]) for method in methods
+    )
     if asked > MOST:
-        raise RequestError(f"the grid has {asked:,} points; expected at most {MOST:,}: draw some (--random N), or list fewer values")
+        raise RequestError(
+            f"the grid has {asked:,} points; expected at most {MOST:,}: draw some (--random N), or list "
+            "fewer values"
+        )
     points = []
     for method in methods:
         names = [name for name in grid if name in taken[method]]
         same = {name: value for name, value in fixed.items() if name in taken[method]}
-        points += [Point(method, {**same, **dict(zip(names, values, strict=True))}) for values in product(*(grid[name] for name in names))]
+        points += [
+            Point(method, {**same, **dict(zip(names, values, strict=True))})
+            for values in product(*(grid[name] for name in names))
+        ]
     return points
 
 
 def random_points(
-    methods: Sequence[str], grid: Mapping[str, Sequence[Any]], ranges: Mapping[str, Range], draws: int, fixed: Mapping[str, Any]
+    methods: Sequence[str],
+    grid: Mapping[str, Sequence[Any]],
+    ranges: Mapping[str, Range],
+    draws: int,
+    fixed: Mapping[str, Any],
 ) -> list[Point]:
-    """So many draws for each method, from ranges and from the lists of a grid; more draws begin with the same ones."""
+    """So many draws for each method, from ranges and from the lists of a grid; more draws begin
+    with the same ones.
+    """
     both = sorted(set(grid) & set(ranges))
     if both:
         raise RequestError(f"{', '.join(both)} came as a grid and as a range; expected one of them")
     taken = _taken(methods, [*fixed, *grid, *ranges])
     if draws * len(methods) > MOST:
-        raise RequestError(f"random {draws:,} came for {len(methods)} methods; expected at most {MOST:,} points in all")
+        raise RequestError(
+            f"random {draws:,} came for {len(methods)} methods; expected at most {MOST:,} points in all"
+        )
     points: list[Point] = []
     known: set[str] = set()
     for method, number in product(methods, range(draws)):
         settings = {name: value for name, value in fixed.items() if name in taken[method]}
         for name in (*grid, *ranges):
-            chance = random.Random(f"{name} {number}")  # of the name, so that one more range leaves the others' draws alone
+            # of the name, so that one more range leaves the others' draws alone
+            chance = random.Random(f"{name} {number}")
             if name in taken[method]:
                 settings[name] = ranges[name].draw(chance) if name in ranges else chance.choice(grid[name])
         point = Point(method, settings)
@@ -151,17 +186,24 @@ def check_seeds(seeds: int, runs: int) -> None:
     if not 1 <= seeds <= MOST_SEEDS:
         raise RequestError(f"{seeds:,} seeds came; expected 1 to {MOST_SEEDS:,}")
     if seeds * runs > MOST_RUNS:
-        raise RequestError(f"{seeds:,} seeds of {runs:,} runs are {seeds * runs:,}; expected at most {MOST_RUNS:,} in all")
+        raise RequestError(
+            f"{seeds:,} seeds of {runs:,} runs are {seeds * runs:,}; expected at most {MOST_RUNS:,} in all"
+        )
 
 
 def told(value: Any) -> str:
     """A setting's value as it is shown."""
-    return f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    return (
+        f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    )
 
 
 def _taken(methods: Sequence[str], names: Sequence[str]) -> dict[str, set[str]]:
     """The settings that each method has, training's with them; RequestError for a name that none has."""
-    return {method: own | TRAINING for method, own in own_settings({name: method_class(name) for name in methods}, names).items()}
+    return {
+        method: own | TRAINING
+        for method, own in own_settings({name: method_class(name) for name in methods}, names).items()
+    }
 
 
 def _named(item: str, flag: str, example: str) -> tuple[str, str]:

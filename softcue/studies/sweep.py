@@ -23,7 +23,15 @@ from softcue.studies.plot import plot
 from softcue.studies.ray import on_ray
 from softcue.studies.results import check_results
 from softcue.studies.search import Budget, halve, here, read_budget, search
-from softcue.studies.space import Point, Range, check_points, check_seeds, grid_points, random_points, usual_rates
+from softcue.studies.space import (
+    Point,
+    Range,
+    check_points,
+    check_seeds,
+    grid_points,
+    random_points,
+    usual_rates,
+)
 from softcue.studies.table import Winner, as_csv, assemble, file_name
 from softcue.studies.trials import Result, Terms, Trial, Watch, device_of, make_job, ranked
 from softcue.tasks import data_root, open_data
@@ -31,7 +39,8 @@ from softcue.training.job import LIMIT, method_class
 from softcue.training.jobs import groups_of
 
 NAME = "sweep"  # of the files with the results
-FILES, KEYS = (f"{NAME}.json", f"{NAME}.csv", f"{NAME}.png"), ("rungs", "together", "runs")  # and what the first holds
+# and what the first holds
+FILES, KEYS = (f"{NAME}.json", f"{NAME}.csv", f"{NAME}.png"), ("rungs", "together", "runs")
 BEST, GROUPS = "best", "groups"  # folders: the winner's adapter, and what is finished
 
 
@@ -59,18 +68,23 @@ def sweep(
     watch: Watch | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Try the points of a grid, or `draws` of ranges and lists, and save the best adapter of each data set; a tenth of train selects.
+    """Try the points of a grid, or `draws` of ranges and lists, and save the best adapter of
+    each data set; a tenth of train selects.
 
-    Files under `out`: sweep.json, sweep.csv, sweep.png, and best (with several data sets a folder for each in it). Returns
-    what the JSON holds. No grid and no ranges: rates around each method's preset. settings: of every point; budget: of a
-    halving, as read_budget takes it; rows: cap on training rows; ray: address of a cluster, or "local". Raises SoftcueError.
+    Files under `out`: sweep.json, sweep.csv, sweep.png, and best (with several data sets a folder for each in
+    it). Returns what the JSON holds. No grid and no ranges: rates around each method's preset. settings: of
+    every point; budget: of a halving, as read_budget takes it; rows: cap on training rows; ray: address of a
+    cluster, or "local". Raises SoftcueError.
     """
     grid, ranges, settings = grid or {}, ranges or {}, settings or {}
     _check(data, methods, ranges, draws, halving, budget)
     check_seeds(seeds, len(methods))
     allowance = Budget() if budget is None else read_budget(budget)
     cap = None if rows is None else {"train": rows}
-    opened = [d if isinstance(d, Data) else open_data(d, kind=kind, data_root=data_root(root), limit=cap) for d in data]
+    opened = [
+        d if isinstance(d, Data) else open_data(d, kind=kind, data_root=data_root(root), limit=cap)
+        for d in data
+    ]
     terms, points = _terms(opened, pooling, limit), _points(methods, grid, ranges, draws, settings, opened[0])
     check_seeds(seeds, len(points) * len(opened))
     for one in opened:
@@ -78,14 +92,22 @@ def sweep(
         for warning in one.warnings:
             say(f"warning: {one.name}: {warning}")
     folder = Path(out)
-    best = {one.name: folder / BEST if len(opened) == 1 else folder / BEST / file_name(one.name) for one in opened}
+    best = {
+        one.name: folder / BEST if len(opened) == 1 else folder / BEST / file_name(one.name) for one in opened
+    }
     check_results(folder, FILES, KEYS)
     for winner_folder in best.values():
         check_place(winner_folder)
     base = backbone if isinstance(backbone, Base) else open_base(backbone, precision, device)
-    groups_of([make_job(Trial(points[0], one.name, 0), terms) for one in opened], base)  # a later group's data are refused now too
+    # a later group's data are refused now too
+    groups_of([make_job(Trial(points[0], one.name, 0), terms) for one in opened], base)
     began, watch, place = time.monotonic(), watch or Watch(), device_of(base)
-    with nullcontext((here(terms, base, watch), 1)) if ray is None else on_ray(ray, terms, base, methods) as (runner, width):
+    with (
+        nullcontext((here(terms, base, watch), 1)) if ray is None else on_ray(ray, terms, base, methods) as (
+            runner,
+            width,
+        )
+    ):
         kept = Memory(folder / GROUPS, terms, base, runner, say)
         if halving:
             rungs = halve(points, range(seeds), terms, allowance, place, kept, watch, width)
@@ -94,7 +116,12 @@ def sweep(
     winners = [_winner(one, rungs, base) for one in opened]
     for winner in winners:
         winner.adapter.save(best[winner.data])
-    result = {**assemble(rungs, winners, terms, base), "halving": halving, "budget": budget, "seconds": time.monotonic() - began}
+    result = {
+        **assemble(rungs, winners, terms, base),
+        "halving": halving,
+        "budget": budget,
+        "seconds": time.monotonic() - began,
+    }
     table, lines, picture = (folder / name for name in FILES)
     write_file(table, json.dumps(result, indent=2, ensure_ascii=False).encode())
     write_file(lines, as_csv(result).encode())
@@ -113,11 +140,17 @@ def _check(
     """Refuse flags that do not go together."""
     wrong = {
         "no data came; expected a data set or several": not data,
-        f"{type(data).__name__} came as data; expected a list of data sets": bool(data) and not isinstance(data, list | tuple),
+        f"{type(data).__name__} came as data; expected a list of data sets": bool(data)
+        and not isinstance(data, list | tuple),
         "no method came; expected one or several, as in pasta,spt": not methods,
         f"random {draws} came; expected how many points to draw, at least 1": draws is not None and draws < 1,
-        "ranges came without a number of draws; say how many with random (--random N), or give a grid": bool(ranges) and draws is None,
-        "a budget came without halving; a sweep without halving trains every point in full": budget is not None and not halving,
+        "ranges came without a number of draws; say how many with random (--random N), or give a grid": bool(
+            ranges
+        )
+        and draws is None,
+        "a budget came without halving; a sweep without halving trains every point in full": budget
+        is not None
+        and not halving,
     }
     told = [line for line, is_so in wrong.items() if is_so]
     if told:
@@ -137,10 +170,15 @@ def _points(
     if draws is not None and (grid or ranges):
         return random_points(methods, grid, ranges, draws, settings)
     if draws is not None:
-        raise RequestError("random came without anything to draw; give ranges (--range rate=1e-3..1e-1) or lists (--grid length=8,16)")
+        raise RequestError(
+            "random came without anything to draw; give ranges (--range rate=1e-3..1e-1) or lists (--grid "
+            "length=8,16)"
+        )
     if grid:
         return grid_points(methods, grid, settings)
-    rates = {method: usual_rates(method, first.kind, len(first.splits.get("train", ()))) for method in methods}
+    rates = {
+        method: usual_rates(method, first.kind, len(first.splits.get("train", ()))) for method in methods
+    }
     return [point for method in methods for point in grid_points([method], {"rate": rates[method]}, settings)]
 
 
@@ -149,18 +187,28 @@ def _terms(opened: Sequence[Data], pooling: str | None, limit: int) -> Terms:
     folders = [file_name(name) for name in names]
     twice = sorted({name for name, folder in zip(names, folders, strict=True) if folders.count(folder) > 1})
     if twice:
-        raise RequestError(f"{', '.join(twice)} came twice, or for one folder's name; expected data sets of different names")
+        raise RequestError(
+            f"{', '.join(twice)} came twice, or for one folder's name; expected data sets of different names"
+        )
     return Terms(dict(zip(names, opened, strict=True)), pooling, limit)
 
 
 def _winner(data: Data, rungs: Sequence[Sequence[Result]], base: Base) -> Winner:
     """The best point of the last rung, and its best seed's adapter, scored on the rows that chose nothing."""
-    last = [result for result in rungs[-1] if any(outcome.trial.data == data.name for outcome in result.outcomes)]
+    last = [
+        result for result in rungs[-1] if any(outcome.trial.data == data.name for outcome in result.outcomes)
+    ]
     own = [outcome for result in last for outcome in result.outcomes if outcome.trial.data == data.name]
     point = ranked(own)[0]
-    of_point = [r for r in last if any((o.trial.data, o.trial.point.key) == (data.name, point.key) for o in r.outcomes)]
+    of_point = [
+        r
+        for r in last
+        if any((o.trial.data, o.trial.point.key) == (data.name, point.key) for o in r.outcomes)
+    ]
     if data.name not in of_point[0].adapters:
-        raise RequestError(f"{data.name}: training diverged at every point of the last rung; lower the rates, or set clip")
+        raise RequestError(
+            f"{data.name}: training diverged at every point of the last rung; lower the rates, or set clip"
+        )
     adapter = of_point[0].adapters[data.name]
     selection, tried = (
         select(data, adapter.seed, from_train=True),
@@ -170,4 +218,8 @@ def _winner(data: Data, rungs: Sequence[Sequence[Result]], base: Base) -> Winner
     scores = evaluate(seat_adapters(base, [adapter]), 0, items, selection.report, reading_of(adapter), data)
     truncated = sum(item.dropped > 0 for item in items)
     measured = f"{selection.measured}; the best of {tried} runs of a sweep"
-    return Winner(data.name, point, replace(adapter, scores={**scores, **adapter.scores, "truncated": truncated}, measured=measured))
+    return Winner(
+        data.name,
+        point,
+        replace(adapter, scores={**scores, **adapter.scores, "truncated": truncated}, measured=measured),
+    )

@@ -1,4 +1,6 @@
-"""A sweep's results: every run, and every point with the mean and the deviation over seeds, as JSON and CSV."""
+"""A sweep's results: every run, and every point with the mean and the deviation over seeds, as
+JSON and CSV.
+"""
 
 import csv
 import io
@@ -14,7 +16,8 @@ from softcue.base import Base
 from softcue.studies.space import Point, told
 from softcue.studies.trials import Outcome, Result, Terms
 
-RUN = ("data", "method", "rung", "seed", "epochs", "rows", "rate", "selection", "step")  # columns of every sweep's CSV
+# columns of every sweep's CSV
+RUN = ("data", "method", "rung", "seed", "epochs", "rows", "rate", "selection", "step")
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,16 @@ class Winner:
     adapter: Adapter
 
 
-def assemble(rungs: Sequence[Sequence[Result]], winners: Sequence[Winner], terms: Terms, base: Base) -> dict[str, Any]:
+def assemble(
+    rungs: Sequence[Sequence[Result]], winners: Sequence[Winner], terms: Terms, base: Base
+) -> dict[str, Any]:
     """All that a sweep found, ready for JSON."""
-    runs = [(number, outcome) for number, rung in enumerate(rungs, 1) for result in rung for outcome in result.outcomes]
+    runs = [
+        (number, outcome)
+        for number, rung in enumerate(rungs, 1)
+        for result in rung
+        for outcome in result.outcomes
+    ]
     return {
         "softcue": __version__,
         "backbone": base.backbone.name,
@@ -42,12 +52,16 @@ def assemble(rungs: Sequence[Sequence[Result]], winners: Sequence[Winner], terms
 
 def as_csv(result: Mapping[str, Any]) -> str:
     """One line for each run, with a column for each setting that any point has."""
-    settings = list(dict.fromkeys(name for run in result["runs"] for name in run["settings"] if name not in RUN))
+    settings = list(
+        dict.fromkeys(name for run in result["runs"] for name in run["settings"] if name not in RUN)
+    )
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*RUN, *settings])
     for run in result["runs"]:
-        writer.writerow([*(run[name] for name in RUN), *(_cell(run["settings"].get(name)) for name in settings)])
+        writer.writerow(
+            [*(run[name] for name in RUN), *(_cell(run["settings"].get(name)) for name in settings)]
+        )
     return text.getvalue()
 
 
@@ -60,7 +74,8 @@ def _of_data(winner: Winner, runs: Sequence[tuple[int, Outcome]], terms: Terms) 
     data = terms.data[winner.data]
     own = [(number, outcome) for number, outcome in runs if outcome.trial.data == data.name]
     last: dict[str, list[tuple[int, Outcome]]] = {}
-    for number, outcome in own:  # of each point the last rung that it came to, in the order of that rung: it decides between equals
+    # of each point the last rung that it came to, in the order of that rung: it decides between equals
+    for number, outcome in own:
         key = outcome.trial.point.key
         if key in last and last[key][0][0] < number:
             del last[key]
@@ -105,7 +120,9 @@ def _point(held: Sequence[tuple[int, Outcome]]) -> dict[str, Any]:
 
 
 def _together(runs: Sequence[tuple[int, Outcome]], rungs: int, sets: int) -> list[dict[str, Any]]:
-    """Points that all data sets have trained in the last rung, by their mean over all of them; of one data set there is nothing to say."""
+    """Points that all data sets have trained in the last rung, by their mean over all of them;
+    of one data set there is nothing to say.
+    """
     points: dict[str, list[Outcome]] = {}
     for number, outcome in runs:
         if number == rungs and sets > 1:

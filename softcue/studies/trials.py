@@ -1,4 +1,6 @@
-"""Trials: what a search trains - a point, on a data set, with a seed - and how many of them share one packed loop."""
+"""Trials: what a search trains - a point, on a data set, with a seed - and how many of them
+share one packed loop.
+"""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,8 +21,10 @@ from softcue.training.jobs import Report, train_jobs
 from softcue.training.loop import Run
 from softcue.training.settings import Training, preset
 
-SEATS = {"cpu": 16, "cuda": 128}  # jobs in one loop; on a CPU more gain nothing, and a killed sweep loses a group
-STEP_ROWS = {"cpu": 8_192, "cuda": 65_536}  # tokens in one step of a group, about: what backward keeps has to fit
+# jobs in one loop; on a CPU more gain nothing, and a killed sweep loses a group
+SEATS = {"cpu": 16, "cuda": 128}
+# tokens in one step of a group, about: what backward keeps has to fit
+STEP_ROWS = {"cpu": 8_192, "cuda": 65_536}
 LETTERS = 4  # of English text in a token, about
 
 
@@ -41,7 +45,8 @@ class Trial:
         return {**self.point.training, **({} if self.epochs is None else {"epochs": self.epochs})}
 
 
-Group = tuple[Trial, ...]  # trained in one go, so that dropout masks and thus scores never depend on what else is to be done
+# trained in one go, so that dropout masks and thus scores never depend on what else is to be done
+Group = tuple[Trial, ...]
 
 
 @dataclass(frozen=True)
@@ -100,11 +105,17 @@ def run_group(group: Group, terms: Terms, base: Base, report: Report = lambda pr
     with suppress(DivergedError):  # a point at which training diverges is an outcome like any other
         train_jobs(jobs, base, report, seats=len(jobs), finished=found.__setitem__)
     adapters = [found.get(number) for number in range(len(jobs))]
-    outcomes = tuple(_outcome(trial, job, adapter) for trial, job, adapter in zip(group, jobs, adapters, strict=True))
+    outcomes = tuple(
+        _outcome(trial, job, adapter) for trial, job, adapter in zip(group, jobs, adapters, strict=True)
+    )
     best: dict[str, Adapter] = {}
     for name in dict.fromkeys(trial.data for trial in group):
         winner = ranked([outcome for outcome in outcomes if outcome.trial.data == name])[0].key
-        own = [a for a, trial in zip(adapters, group, strict=True) if a is not None and (trial.data, trial.point.key) == (name, winner)]
+        own = [
+            a
+            for a, trial in zip(adapters, group, strict=True)
+            if a is not None and (trial.data, trial.point.key) == (name, winner)
+        ]
         if own:
             best[name] = max(own, key=lambda adapter: adapter.scores["selection"])
     return Result(outcomes, best, time.monotonic() - began)
@@ -125,7 +136,16 @@ def make_job(trial: Trial, terms: Terms) -> Job:
     whole = select(data, trial.seed, from_train=True)
     train, chosen = draw(whole.train, trial.rows, trial.seed), draw(whole.select, trial.select, trial.seed)
     rows = Selection(train, chosen, [], f"selected on a tenth of train (seed {trial.seed})")
-    return Job(data, trial.point.method, trial.point.own, trial.training, trial.seed, terms.pooling, terms.limit, selection=rows)
+    return Job(
+        data,
+        trial.point.method,
+        trial.point.own,
+        trial.training,
+        trial.seed,
+        terms.pooling,
+        terms.limit,
+        selection=rows,
+    )
 
 
 def draw(records: list[Record], count: int | None, seed: int) -> list[Record]:
@@ -137,7 +157,9 @@ def draw(records: list[Record], count: int | None, seed: int) -> list[Record]:
 
 
 def ranked(outcomes: Sequence[Outcome]) -> list[Point]:
-    """The points of one data set's outcomes, the best mean over seeds first (ties: the earlier); those that diverged are last."""
+    """The points of one data set's outcomes, the best mean over seeds first (ties: the
+    earlier); those that diverged are last.
+    """
     points = {outcome.trial.point.key: outcome.trial.point for outcome in outcomes}
     scores: dict[str, list[float | None]] = {key: [] for key in points}
     for outcome in outcomes:
@@ -157,7 +179,9 @@ def device_of(base: Base) -> str:
 
 
 def group_trials(trials: Sequence[Trial], terms: Terms, device: str) -> list[Group]:
-    """Trials that can share a loop, as many as the device is good for; all seeds of a point on a data set stay together."""
+    """Trials that can share a loop, as many as the device is good for; all seeds of a point on
+    a data set stay together.
+    """
     seats, rows_at_most = SEATS[device], STEP_ROWS[device]
     units: dict[tuple[str, str], list[Trial]] = {}
     for trial in trials:
@@ -169,7 +193,10 @@ def group_trials(trials: Sequence[Trial], terms: Terms, device: str) -> list[Gro
         shape = method.shape(settled_config(unit[0], terms)), training.shape
         open_groups = groups.setdefault((method.method, shape), [[]])
         last = open_groups[-1]
-        full = len(last) + len(unit) > seats or sum(step_rows(trial, terms) for trial in last) + rows > rows_at_most
+        full = (
+            len(last) + len(unit) > seats
+            or sum(step_rows(trial, terms) for trial in last) + rows > rows_at_most
+        )
         if last and full:
             open_groups.append(list(unit))
         else:

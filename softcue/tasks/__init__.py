@@ -12,7 +12,18 @@ from softcue.tasks.ner import NER
 from softcue.tasks.other import OTHER
 from softcue.tasks.superglue import SUPERGLUE
 
-__all__ = ["ROOT", "Task", "all_tasks", "data_root", "find", "forget", "inputs_of", "open_data", "present", "register"]
+__all__ = [
+    "ROOT",
+    "Task",
+    "all_tasks",
+    "data_root",
+    "find",
+    "forget",
+    "inputs_of",
+    "open_data",
+    "present",
+    "register",
+]
 
 ROOT = "SOFTCUE_DATA"  # environment variable: where benchmarks and named data sets are looked for first
 
@@ -32,25 +43,33 @@ def open_data(
 ) -> Data:
     """Open a benchmark by name, a folder under the data root by name, or whatever read_data reads.
 
-    A benchmark's name means the benchmark, whatever folders stand in the working directory: "./rte" is the folder. A
-    benchmark is found under `data_root` first and on the hub second. Raises RequestError.
+    A benchmark's name means the benchmark, whatever folders stand in the working directory: "./rte" is the
+    folder. A benchmark is found under `data_root` first and on the hub second. Raises RequestError.
     """
     if not isinstance(where, str | os.PathLike):
-        raise RequestError(f"{type(where).__name__} came as data; expected a path, a benchmark's name or hf:ID, or what open_data gives")
+        raise RequestError(
+            f"{type(where).__name__} came as data; expected a path, a benchmark's name or hf:ID, or what "
+            "open_data gives"
+        )
     name = str(where)
     if data_root is not None and not os.path.isdir(data_root):
-        raise RequestError(f"the data root {data_root} is not a folder; expected one with a folder for each data set")
+        raise RequestError(
+            f"the data root {data_root} is not a folder; expected one with a folder for each data set"
+        )
     root = None if data_root is None else Path(data_root)
     task = find(name) if isinstance(where, str) else None
     if task is not None:
         if kind not in (None, task.kind) or columns:
             raise RequestError(
-                f"{task.name} is a benchmark, of kind {task.kind} and known columns; give its folder's path to read it otherwise"
+                f"{task.name} is a benchmark, of kind {task.kind} and known columns; give its folder's path "
+                "to read it otherwise"
             )
         return load(task, root, seed=seed, limit=limit, splits=splits)
     named = isinstance(where, str) and name.replace("_", "").replace("-", "").isalnum()
     if named and root is not None and os.path.isdir(root / name):
-        return read_folder(root / name, Shape(kind, columns or {}), name=name, seed=seed, limit=limit, splits=splits)
+        return read_folder(
+            root / name, Shape(kind, columns or {}), name=name, seed=seed, limit=limit, splits=splits
+        )
     return read_data(where, kind=kind, columns=columns, seed=seed, limit=limit, splits=splits)
 
 
@@ -59,5 +78,7 @@ def data_root(given: str | Path | None) -> Path | None:
     root = given or os.environ.get(ROOT)
     if root is not None and not os.path.isdir(root):
         named = "" if given else f" (the variable {ROOT} names it)"
-        raise RequestError(f"the data root {root} is not a folder{named}; give the folder that holds the data sets' folders")
+        raise RequestError(
+            f"the data root {root} is not a folder{named}; give the folder that holds the data sets' folders"
+        )
     return None if root is None else Path(root)

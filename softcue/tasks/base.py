@@ -16,13 +16,16 @@ class Task:
     name: str  # "glue/sst2"
     kind: str
     metrics: tuple[str, ...]  # the official ones, the one that selects first
-    template: Template  # a row as published, or as a folder of ours holds it -> rows under our own field names
+    # a row as published, or as a folder of ours holds it -> rows under our own field names
+    template: Template
     folders: tuple[str, ...]  # names under the data root, the first that exists
     hub: Hub | None = None
     positive: str | None = None  # the label that F1 is measured on
     keep: tuple[str, ...] = ()  # keys of the template's rows that records carry along
-    rows: Mapping[str, int] = field(default_factory=dict)  # of the official splits with labels; fewer is a subset
-    subsets: Mapping[str, str] = field(default_factory=dict)  # folder -> how the known incomplete copy of that name was made
+    # of the official splits with labels; fewer is a subset
+    rows: Mapping[str, int] = field(default_factory=dict)
+    # folder -> how the known incomplete copy of that name was made
+    subsets: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         wrong = [name for name in self.metrics if name not in METRICS]
@@ -76,7 +79,9 @@ def load(
     limit: Mapping[str, int] | None = None,
     splits: Sequence[str] = SPLITS,
 ) -> Data:
-    """Read a task from its folder under the data root, else from the hub; an incomplete copy is named a subset."""
+    """Read a task from its folder under the data root, else from the hub; an incomplete copy is
+    named a subset.
+    """
     shape = Shape(kind=task.kind, keep=task.keep, template=task.template)
     folder = present(task, root)
     if folder is not None:
@@ -93,10 +98,11 @@ def load(
 
 
 def inputs_of(name: str, raw: Row) -> Row:
-    """A request in a benchmark's published fields as the text, pair or choices that its template makes of them.
+    """A request in a benchmark's published fields as the text, pair or choices that its
+    template makes of them.
 
-    A name without a task, or fields that are ours already, leave the request as it is. Raises RequestError where it
-    reads as neither.
+    A name without a task, or fields that are ours already, leave the request as it is. Raises RequestError
+    where it reads as neither.
     """
     task = _TASKS.get(name)
     if task is None:
@@ -106,14 +112,21 @@ def inputs_of(name: str, raw: Row) -> Row:
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         if "text" in raw or "tokens" in raw:
             return raw
-        raise RequestError(f"does not read as a row of {name} ({type(error).__name__}: {error}); give its published fields") from error
+        raise RequestError(
+            f"does not read as a row of {name} ({type(error).__name__}: {error}); give its published fields"
+        ) from error
     if len(rows) != 1:
-        raise RequestError(f"makes {len(rows)} rows of {name}; give text and text_pair instead, one request for each")
+        raise RequestError(
+            f"makes {len(rows)} rows of {name}; give text and text_pair instead, one request for each"
+        )
     return {key: value for key, value in rows[0].items() if key not in ("label", "tags")}
 
 
 def _absent(task: Task, root: Path | None) -> str:
-    return f"{task.name} is not under the data root ({root or 'none was given'}; expected folder {' or '.join(task.folders)})"
+    return (
+        f"{task.name} is not under the data root ({root or 'none was given'}; expected folder "
+        f"{' or '.join(task.folders)})"
+    )
 
 
 def _subset(task: Task, data: Data, known: str | None) -> str | None:
@@ -142,18 +155,29 @@ def pair(first: str, second: str) -> Template:
     def template(raw: Row) -> list[Row]:
         ours = "text_pair" in raw
         return [
-            {"text": raw["text" if ours else first], "text_pair": raw["text_pair" if ours else second], "label": truth(raw.get("label"))}
+            {
+                "text": raw["text" if ours else first],
+                "text_pair": raw["text_pair" if ours else second],
+                "label": truth(raw.get("label")),
+            }
         ]
 
     return template
 
 
 def tagged(tokens: str = "tokens", tags: str = "tags", names: Sequence[str] = ()) -> Template:
-    """Template: tagged words, in the published fields or in ours; `names` where the hub has numbers for tags."""
+    """Template: tagged words, in the published fields or in ours; `names` where the hub has
+    numbers for tags.
+    """
 
     def template(raw: Row) -> list[Row]:
         given = raw["tags"] if "tags" in raw else raw[tags]
-        return [{"tokens": raw[tokens], "tags": [names[tag] if isinstance(tag, int) and names else tag for tag in given]}]
+        return [
+            {
+                "tokens": raw[tokens],
+                "tags": [names[tag] if isinstance(tag, int) and names else tag for tag in given],
+            }
+        ]
 
     return template
 

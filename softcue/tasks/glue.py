@@ -1,4 +1,6 @@
-"""GLUE (Wang et al., 2019): single sentences and pairs with the official metrics; hidden test labels are left out."""
+"""GLUE (Wang et al., 2019): single sentences and pairs with the official metrics; hidden test
+labels are left out.
+"""
 
 from softcue.readers import Hub
 from softcue.tasks.base import Task, pair, single

@@ -1,4 +1,6 @@
-"""SuperGLUE (Wang et al., 2019) with the input templates of P-tuning v2's code; hidden test labels are left out."""
+"""SuperGLUE (Wang et al., 2019) with the input templates of P-tuning v2's code; hidden test
+labels are left out.
+"""
 
 import re
 from collections.abc import Sequence
@@ -25,7 +27,9 @@ def _copa(raw: Row) -> Sequence[Row]:
 def _multirc(raw: Row) -> Sequence[Row]:
     """Paragraph, and question with answer; a question's answers are a group."""
     if "text_pair" in raw:
-        return [{**{name: raw[name] for name in ("text", "text_pair", "group")}, "label": truth(raw.get("label"))}]
+        return [
+            {**{name: raw[name] for name in ("text", "text_pair", "group")}, "label": truth(raw.get("label"))}
+        ]
     group = f"{raw['idx']['paragraph']}-{raw['idx']['question']}"
     answer = f"{raw['question']} {raw['answer']}"
     return [{"text": raw["paragraph"], "text_pair": answer, "label": truth(raw["label"]), "group": group}]
@@ -64,7 +68,11 @@ def _wic(raw: Row) -> Sequence[Row]:
     """Template 1: both sentences, each after the word and a colon."""
     head = f"{raw['word']}: "
     first, second = [(start + len(head), end + len(head)) for start, end in _wic_spans(raw)]
-    row = {"text": head + raw["sentence1"], "text_pair": head + raw["sentence2"], "label": truth(raw["label"])}
+    row = {
+        "text": head + raw["sentence1"],
+        "text_pair": head + raw["sentence2"],
+        "label": truth(raw["label"]),
+    }
     return [{**row, "word": raw["word"], "span1": first, "span2": second}]
 
 
@@ -74,7 +82,9 @@ def _wic_question(raw: Row) -> Sequence[Row]:
     text = f"{one} {two} Does {raw['word']} have the same meaning in both sentences?"
     first, (start, end) = _wic_spans(raw)
     second = (start + len(one) + 1, end + len(one) + 1)
-    return [{"text": text, "label": truth(raw["label"]), "word": raw["word"], "span1": first, "span2": second}]
+    return [
+        {"text": text, "label": truth(raw["label"]), "word": raw["word"], "span1": first, "span2": second}
+    ]
 
 
 def _wsc(raw: Row) -> Sequence[Row]:
@@ -89,7 +99,15 @@ def _wsc(raw: Row) -> Sequence[Row]:
         found = text.lower().find(words.lower(), start)  # a quotation mark may stand before the word
         start, end = (found, found + len(words)) if start <= found < end else (start, end)
         spans.append((start + len(head), end + len(head)))
-    return [{"text": head + text, "text_pair": noun, "label": truth(raw["label"]), "span1": spans[0], "span2": spans[1]}]
+    return [
+        {
+            "text": head + text,
+            "text_pair": noun,
+            "label": truth(raw["label"]),
+            "span1": spans[0],
+            "span2": spans[1],
+        }
+    ]
 
 
 SUPERGLUE = (

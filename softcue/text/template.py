@@ -1,4 +1,6 @@
-"""Template: where a tokenizer puts its own special tokens around one text or two, and what is cut when they are too long."""
+"""Template: where a tokenizer puts its own special tokens around one text or two, and what is
+cut when they are too long.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,14 +45,19 @@ class Template:
         return ("cls", *["sep"] * (self.size - 1))
 
     def keep(self, limit: int, lengths: Sequence[int]) -> tuple[int, ...]:
-        """How many tokens of each text stay in a limit: one text loses its end, of two the longer loses first.
+        """How many tokens of each text stay in a limit: one text loses its end, of two the
+        longer loses first.
 
-        The rule is that of the `tokenizers` library (`longest_first`): when both must be cut each gets half, and an odd
-        token goes to the longer, at a tie to the second. Raises RequestError for a limit that the template exceeds.
+        The rule is that of the `tokenizers` library (`longest_first`): when both must be cut each gets half,
+        and an odd token goes to the longer, at a tie to the second. Raises RequestError for a limit that the
+        template exceeds.
         """
         room = limit - self.size
         if room < 0:
-            raise RequestError(f"a limit of {limit} tokens is too short: the special tokens alone take {self.size}; give a longer one")
+            raise RequestError(
+                f"a limit of {limit} tokens is too short: the special tokens alone take {self.size}; give a "
+                "longer one"
+            )
         if len(lengths) == 1:
             return (min(lengths[0], room),)
         first, second = lengths
@@ -60,7 +67,9 @@ class Template:
         return (room - short, short) if first > second else (short, room - short)
 
     def fill(self, texts: Sequence[tuple[list[int], list[Span]]]) -> tuple[Example, tuple[Span, ...]]:
-        """The example with the ids of its texts in their places, and the spans of all its tokens, (0, 0) for special ones."""
+        """The example with the ids of its texts in their places, and the spans of all its
+        tokens, (0, 0) for special ones.
+        """
         token: list[int] = []
         offset: list[Span] = []
         segment: list[int] = []
@@ -81,8 +90,9 @@ class Template:
 def read_templates(processor: Json | None) -> tuple[Template | None, Template | None]:
     """The templates for one text and for two of a tokenizer.json's `post_processor`.
 
-    None where there is none: it inserts no special tokens, or leaves a text out. Raises BackboneError for one that
-    does not begin with a special token, since slot 0 must be [CLS], and for one that names a token it does not define.
+    None where there is none: it inserts no special tokens, or leaves a text out. Raises BackboneError for one
+    that does not begin with a special token, since slot 0 must be [CLS], and for one that names a token it
+    does not define.
     """
     if processor is None:
         return None, None
@@ -105,7 +115,10 @@ def _template_processing(processor: Json) -> tuple[list[Piece], list[Piece]]:
         if kind == "Sequence":
             return Piece(value["type_id"], text="AB".index(value["id"]))
         if value["id"] not in known:
-            raise BackboneError(f"the tokenizer's post_processor inserts {value['id']!r} but does not define it in `special_tokens`")
+            raise BackboneError(
+                f"the tokenizer's post_processor inserts {value['id']!r} but does not define it in "
+                "`special_tokens`"
+            )
         return Piece(value["type_id"], token=tuple(known[value["id"]]["ids"]))
 
     return [piece(part) for part in processor["single"]], [piece(part) for part in processor["pair"]]
@@ -137,7 +150,8 @@ def _checked(pieces: Sequence[Piece], texts: tuple[int, ...]) -> Template | None
         return None
     if not pieces[0].token:
         raise BackboneError(
-            "the tokenizer's template puts no special token in front of the text; softcue needs an encoder's tokenizer, "
+            "the tokenizer's template puts no special token in front of the text; softcue needs an "
+            "encoder's tokenizer, "
             "whose first token is [CLS] or its like"
         )
     return Template(tuple(pieces))

@@ -1,16 +1,16 @@
-"""Text: a tokenizer's folder -> texts, pairs and words as token ids that know their special tokens, cut by one rule."""
+"""Text: a tokenizer's folder -> texts, pairs and words as token ids that know their special
+tokens, cut by one rule.
+"""
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
-from string import punctuation
 from typing import cast
-from unicodedata import category
 
 from tokenizers import Encoding, PreTokenizedString, Tokenizer, models, normalizers, pre_tokenizers
 
@@ -18,8 +18,8 @@ from softcue.batch import Example
 from softcue.errors import BackboneError, RequestError
 from softcue.text.template import Json, Span, Template, read_templates
 from softcue.text.vocabulary import REBUILD, from_vocabulary
+from softcue.text.words import joined, marks_apart
 
-MERGING = re.compile("[\u1160-\u11ff\uff9e\uff9f]")  # Hangul's vowels and finals, half-width katakana's marks: no "M" in Unicode
 REMEMBERED = 2**16  # words whose units are remembered
 CHUNK = 4096  # texts tokenised at once: the library's own record of a token is some hundred bytes
 
@@ -29,10 +29,12 @@ class Encoded:
     """One example, and how its tokens relate to the text that they were made from."""
 
     example: Example
-    offset: tuple[Span, ...]  # of each token in its own text or word, (0, 0) for special tokens; may take in the space before
+    # of each token in its own text or word, (0, 0) for special tokens; may take in the space before
+    offset: tuple[Span, ...]
     dropped: int  # tokens lost to truncation
     dropped_words: int  # words of which no token is left
-    word_of: tuple[int, ...] = ()  # word of each token, -1 for special tokens; empty for texts that were not given as words
+    # word of each token, -1 for special tokens; empty for texts that were not given as words
+    word_of: tuple[int, ...] = ()
 
 
 class Text:
@@ -41,43 +43,54 @@ class Text:
     def __init__(self, tokenizer: Tokenizer, limit: int = 512) -> None:
         """Takes the tokenizer over: its padding, truncation and post-processor are switched off.
 
-        limit: longest example in tokens, special ones included. Raises BackboneError for a tokenizer without a template.
+        limit: longest example in tokens, special ones included. Raises BackboneError for a tokenizer without
+        a template.
         """
         tokenizer.no_padding()
         tokenizer.no_truncation()
         stored = tokenizer.to_str()
         self.limit = limit
-        self.digest = hashlib.sha256(stored.encode()).hexdigest()  # of the canonical JSON, however it was stored
+        # of the canonical JSON, however it was stored
+        self.digest = hashlib.sha256(stored.encode()).hexdigest()
         single, self._pair = read_templates(_settings(tokenizer)["post_processor"])
         if single is None:
             raise BackboneError(
-                "the tokenizer has no template that inserts special tokens (post_processor in tokenizer.json); "
+                "the tokenizer has no template that inserts special tokens (post_processor in "
+                "tokenizer.json); "
                 f"softcue reads its slots from there: save it again with one ({REBUILD})"
             )
         self._single = single
-        tokenizer.post_processor = None  # the template is laid out here, and ByteLevel's would bend the offsets
+        # the template is laid out here, and ByteLevel's would bend the offsets
+        tokenizer.post_processor = None
         self._tokenizer = tokenizer
         self._units: dict[str, tuple[str, ...]] = {}  # of words seen lately: a text repeats them
 
     @classmethod
     def load(cls, folder: Path | str, limit: int = 512) -> "Text":
-        """The tokenizer of `folder`: its tokenizer.json, or a BERT vocab.txt; BackboneError if neither is there and sound."""
+        """The tokenizer of `folder`: its tokenizer.json, or a BERT vocab.txt; BackboneError if
+        neither is there and sound.
+        """
         folder = Path(folder)
         path = folder / "tokenizer.json"
         if not path.is_file():
             path = folder / "vocab.txt"
         if not path.is_file():
-            raise BackboneError(f"'{folder}' holds neither tokenizer.json nor vocab.txt; name a folder that does ({REBUILD})")
+            raise BackboneError(
+                f"'{folder}' holds neither tokenizer.json nor vocab.txt; name a folder that does ({REBUILD})"
+            )
         try:
             tokenizer = Tokenizer.from_file(str(path)) if path.suffix == ".json" else from_vocabulary(path)
             text = cls(tokenizer, limit)
-            text._tokenizer.encode("a \ue000")  # a tokenizer without its unknown token fails only when it needs it
+            # a tokenizer without its unknown token fails only when it needs it
+            text._tokenizer.encode("a \ue000")
         except BackboneError as error:
             raise BackboneError(f"'{path}': {error}") from None
         except (KeyboardInterrupt, SystemExit, MemoryError):
             raise
         except BaseException as error:  # a panic inside the library is no Exception
-            raise BackboneError(f"'{path}' is not a sound tokenizer ({error}); fetch it again, or rebuild it: {REBUILD}") from None
+            raise BackboneError(
+                f"'{path}' is not a sound tokenizer ({error}); fetch it again, or rebuild it: {REBUILD}"
+            ) from None
         return text
 
     @property
@@ -86,7 +99,9 @@ class Text:
         return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
 
     def slots(self, pair: bool) -> tuple[str, ...]:
-        """Roles of the special tokens that the template inserts, in reading order: ("cls", "sep") or ("cls", "sep", "sep")."""
+        """Roles of the special tokens that the template inserts, in reading order: ("cls",
+        "sep") or ("cls", "sep", "sep").
+        """
         return self._template(pair).slots
 
     def encode(self, text: str, pair: str | None = None, limit: int | None = None) -> Encoded:
@@ -106,7 +121,9 @@ class Text:
             try:
                 encodings = iter(self._tokenizer.encode_batch(flat, add_special_tokens=False))
             except TypeError:
-                raise _refusal("text", ((at + i, text) for i, pair in enumerate(chunk) for text in _given(pair))) from None
+                raise _refusal(
+                    "text", ((at + i, text) for i, pair in enumerate(chunk) for text in _given(pair))
+                ) from None
             for _, second in chunk:
                 if second is None:
                     encoded.append(_lay(self._template(False), limit, next(encodings)))
@@ -117,7 +134,8 @@ class Text:
     def encode_words(self, words: Sequence[str], limit: int | None = None) -> Encoded:
         """A text that comes as words; `example.word` names the first token of every word that is not cut off.
 
-        A word that the tokenizer makes nothing of becomes its unknown token, so that labels stay with their words.
+        A word that the tokenizer makes nothing of becomes its unknown token, so that labels stay with their
+        words.
         """
         limit = self.limit if limit is None else limit
         words = list(words)
@@ -149,8 +167,8 @@ class Text:
     def split_words(self, text: str) -> list[Span]:
         """Where the units of a text stand: spans in order, none empty, none with white space.
 
-        A unit ends where the tokenizer's own pre-tokenizer ends a word, and before and after each punctuation mark, whatever the family:
-        tags are learnt and answered for the same units, whoever split the text.
+        A unit ends where the tokenizer's own pre-tokenizer ends a word, and before and after each punctuation
+        mark, whatever the family: tags are learnt and answered for the same units, whoever split the text.
         """
         tokenizer = self._tokenizer
         try:
@@ -166,13 +184,15 @@ class Text:
         for _, (first, end), _ in splits.get_splits(offset_referential="original", offset_type="char"):
             first = max(first, done)
             for match in re.finditer(r"\S+", text[first:end]):
-                spans += _marks_apart(text, first + match.start(), first + match.end())
+                spans += marks_apart(text, first + match.start(), first + match.end())
             done = max(done, end)
         stops = [*(first for first, _ in spans[1:]), len(text)]
-        return [(first, _joined(text, end, stop)) for (first, end), stop in zip(spans, stops, strict=False)]
+        return [(first, joined(text, end, stop)) for (first, end), stop in zip(spans, stops, strict=False)]
 
     def units(self, word: str) -> tuple[str, ...]:
-        """The units of one word of a text that came as words; a word that the tokenizer makes nothing of is one."""
+        """The units of one word of a text that came as words; a word that the tokenizer makes
+        nothing of is one.
+        """
         if word not in self._units:
             if len(self._units) >= REMEMBERED:
                 self._units.clear()
@@ -183,12 +203,17 @@ class Text:
         if not pair:
             return self._single
         if self._pair is None:
-            raise BackboneError("the tokenizer has no template for pairs (post_processor in tokenizer.json); give single texts")
+            raise BackboneError(
+                "the tokenizer has no template for pairs (post_processor in tokenizer.json); give single "
+                "texts"
+            )
         return self._pair
 
     @cached_property
     def _for_words(self) -> Tokenizer:
-        """Byte-level BPE tells words apart by the space in front of them, so each word needs one; others serve as they are."""
+        """Byte-level BPE tells words apart by the space in front of them, so each word needs
+        one; others serve as they are.
+        """
         before = _settings(self._tokenizer)["pre_tokenizer"] or {"type": None}
         steps = before.get("pretokenizers", [before])
         if not any(step["type"] == "ByteLevel" and not step["add_prefix_space"] for step in steps):
@@ -209,7 +234,9 @@ class Text:
             token = None if name is None else self._tokenizer.token_to_id(name)
             if token is not None:
                 return token
-        raise RequestError(f"word {at} ({word!r}) has no tokens and this tokenizer has no unknown token; remove the word")
+        raise RequestError(
+            f"word {at} ({word!r}) has no tokens and this tokenizer has no unknown token; remove the word"
+        )
 
 
 def _settings(tokenizer: Tokenizer) -> Json:
@@ -222,25 +249,6 @@ def _settings(tokenizer: Tokenizer) -> Json:
     return json.loads(shell.to_str())
 
 
-def _marks_apart(text: str, first: int, end: int) -> Iterator[Span]:
-    """A stretch without white space, cut before and after each punctuation mark."""
-    for at in range(first, end):
-        if text[at] in punctuation or category(text[at]).startswith("P"):
-            if first < at:
-                yield first, at
-            yield at, at + 1
-            first = at + 1
-    if first < end:
-        yield first, end
-
-
-def _joined(text: str, end: int, stop: int) -> int:
-    """The end of a word with the marks that normalisation has merged into its last letter, and so left out of its span."""
-    while end < stop and (category(text[end]).startswith("M") or MERGING.match(text[end])):
-        end += 1
-    return end
-
-
 def _given(pair: tuple[str, str | None]) -> tuple[str, ...]:
     first, second = pair
     return (first,) if second is None else (first, second)
@@ -248,7 +256,9 @@ def _given(pair: tuple[str, str | None]) -> tuple[str, ...]:
 
 def _lay(template: Template, limit: int, *encodings: Encoding) -> Encoded:
     kept = template.keep(limit, [len(encoding) for encoding in encodings])
-    example, offset = template.fill([(e.ids[:n], e.offsets[:n]) for e, n in zip(encodings, kept, strict=True)])
+    example, offset = template.fill(
+        [(e.ids[:n], e.offsets[:n]) for e, n in zip(encodings, kept, strict=True)]
+    )
     return Encoded(example, offset, dropped=sum(map(len, encodings)) - sum(kept), dropped_words=0)
 
 
@@ -260,7 +270,8 @@ def _refusal(kind: str, numbered: Iterable[tuple[int, object]]) -> RequestError:
         half = next((i for i, letter in enumerate(text) if "\ud800" <= letter <= "\udfff"), None)
         if half is not None:
             return RequestError(
-                f"{kind} {at} holds half a character (U+{ord(text[half]):04X} at {half}); expected valid Unicode: "
+                f"{kind} {at} holds half a character (U+{ord(text[half]):04X} at {half}); expected valid "
+                "Unicode: "
                 "read the data as UTF-8, or replace that character"
             )
     return RequestError(f"the {kind}s given are no sequence of strings")

@@ -8,11 +8,20 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from softcue.errors import BackboneError
 from softcue.text.template import Json
 
-# vocab.txt says nothing of the rules around it: these tokenizers are the ones for which BERT's are known to be right
+# vocab.txt says nothing of the rules around it: these tokenizers are the ones for which BERT's are known to
+# be right
 BERT_LIKE = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer")
-BERT_SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+BERT_SPECIAL = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
 
-REBUILD = "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) of transformers writes a tokenizer.json"
+REBUILD = (
+    "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) of transformers writes a tokenizer.json"
+)
 
 
 def from_vocabulary(path: Path) -> Tokenizer:
@@ -21,7 +30,9 @@ def from_vocabulary(path: Path) -> Tokenizer:
     try:
         settings: Json = json.loads(settings_path.read_text("utf-8")) if settings_path.is_file() else {}
     except ValueError as error:
-        raise BackboneError(f"tokenizer_config.json beside it is not JSON ({error}); fetch it again") from None
+        raise BackboneError(
+            f"tokenizer_config.json beside it is not JSON ({error}); fetch it again"
+        ) from None
     name = settings.get("tokenizer_class") or BERT_LIKE[0]
     if name.removesuffix("Fast") not in BERT_LIKE:
         raise BackboneError(f"vocab.txt of a {name} does not say how to split words; {REBUILD}")
@@ -31,10 +42,16 @@ def from_vocabulary(path: Path) -> Tokenizer:
         vocabulary = {line.rstrip("\n"): at for at, line in enumerate(lines)}
     named = {role: settings.get(role) or usual for role, usual in BERT_SPECIAL.items()}
     special = {role: token["content"] if isinstance(token, dict) else token for role, token in named.items()}
-    missing = [special[role] for role in ("unk_token", "cls_token", "sep_token") if special[role] not in vocabulary]
+    missing = [
+        special[role] for role in ("unk_token", "cls_token", "sep_token") if special[role] not in vocabulary
+    ]
     if missing:
-        raise BackboneError(f"the vocabulary lacks the special tokens {missing}; expected BERT's, one token per line")
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=special["unk_token"], max_input_chars_per_word=100))
+        raise BackboneError(
+            f"the vocabulary lacks the special tokens {missing}; expected BERT's, one token per line"
+        )
+    tokenizer = Tokenizer(
+        models.WordPiece(vocabulary, unk_token=special["unk_token"], max_input_chars_per_word=100)
+    )
     tokenizer.normalizer = normalizers.BertNormalizer(
         handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
         strip_accents=settings.get("strip_accents"),
@@ -48,5 +65,11 @@ def from_vocabulary(path: Path) -> Tokenizer:
         special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])],
     )
     tokenizer.decoder = decoders.WordPiece(prefix="##")
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special.values() if token in vocabulary])
+    tokenizer.add_special_tokens(
+        [
+            AddedToken(token, normalized=False, special=True)
+            for token in special.values()
+            if token in vocabulary
+        ]
+    )
     return tokenizer

@@ -1,4 +1,6 @@
-"""Checkpoints: a folder that holds the two newest states of a run, each in one file that is whole or absent."""
+"""Checkpoints: a folder that holds the two newest states of a run, each in one file that is
+whole or absent.
+"""
 
 import hashlib
 import json
@@ -33,22 +35,33 @@ class Saved:
     @staticmethod
     def join(parts: Mapping[str, "Saved"]) -> "Saved":
         """Several in one, each under its name."""
-        tensors = {f"{name}/{key}": tensor for name, part in parts.items() for key, tensor in part.tensors.items()}
+        tensors = {
+            f"{name}/{key}": tensor for name, part in parts.items() for key, tensor in part.tensors.items()
+        }
         return Saved(tensors, {name: part.state for name, part in parts.items()})
 
     def part(self, name: str) -> "Saved":
         """One of those that were joined."""
         start = f"{name}/"
-        return Saved({key.removeprefix(start): t for key, t in self.tensors.items() if key.startswith(start)}, self.state[name])
+        return Saved(
+            {key.removeprefix(start): t for key, t in self.tensors.items() if key.startswith(start)},
+            self.state[name],
+        )
 
 
 class Checkpoints:
     """The checkpoints of one run, in a folder of their own; a step is one of the training loop."""
 
     def __init__(
-        self, folder: str | Path, every: int = EVERY, resume: bool = False, say: Callable[[str], None] = lambda line: None
+        self,
+        folder: str | Path,
+        every: int = EVERY,
+        resume: bool = False,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """every: steps between two of them; resume: go on from the newest, if there is one; say: told of a damaged one."""
+        """every: steps between two of them; resume: go on from the newest, if there is one;
+        say: told of a damaged one.
+        """
         if every < 1:
             raise RequestError(f"a checkpoint every {every} steps was asked for; expected at least 1")
         self.folder, self.every, self.resume, self.say = Path(folder), every, resume, say
@@ -58,8 +71,8 @@ class Checkpoints:
     def open(self, made_with: Mapping[str, Any]) -> Saved | None:
         """Begin, or go on: the newest whole state, or None for a start from nothing.
 
-        made_with: all that determines the run, ready for JSON. Raises RequestError for a folder that cannot be used, for one with an
-        earlier run's checkpoints where resume is off, and for those of another run.
+        made_with: all that determines the run, ready for JSON. Raises RequestError for a folder that cannot
+        be used, for one with an earlier run's checkpoints where resume is off, and for those of another run.
         """
         self.made_with = json.loads(json.dumps(made_with))  # tuples as JSON gives them back
         try:
@@ -68,10 +81,14 @@ class Checkpoints:
             files = self._files()
         except OSError as error:
             raise RequestError(
-                f"checkpoints cannot be kept in {self.folder}: {error.strerror}; give a folder that can be written"
+                f"checkpoints cannot be kept in {self.folder}: {error.strerror}; give a folder that can be "
+                "written"
             ) from error
         if files and not self.resume:
-            raise RequestError(f"{self.folder} holds checkpoints of an earlier run; resume it (--resume), or give another folder")
+            raise RequestError(
+                f"{self.folder} holds checkpoints of an earlier run; resume it (--resume), or give another "
+                "folder"
+            )
         refuse_foreign(files)
         for file in reversed(files):
             try:
@@ -84,7 +101,8 @@ class Checkpoints:
             return saved
         if files:
             raise RequestError(
-                f"every checkpoint in {self.folder} is damaged; remove {', '.join(file.name for file in files)} to start anew"
+                f"every checkpoint in {self.folder} is damaged; remove "
+                f"{', '.join(file.name for file in files)} to start anew"
             )
         return None
 
@@ -94,9 +112,14 @@ class Checkpoints:
         return self.step % self.every == 0
 
     def write(self, saved: Saved) -> None:
-        """Write a checkpoint of this step, then remove all but the newest two. Raises RequestError; what was there stays."""
+        """Write a checkpoint of this step, then remove all but the newest two.
+
+        Raises RequestError; what was there stays.
+        """
         header = {"step": self.step, "made_with": self.made_with, "state": saved.state}
-        write_file(self.folder / f"checkpoint-{self.step:010}.safetensors", parts(saved.tensors, json.dumps(header)))
+        write_file(
+            self.folder / f"checkpoint-{self.step:010}.safetensors", parts(saved.tensors, json.dumps(header))
+        )
         for old in self._files()[:-KEPT]:
             old.unlink(missing_ok=True)
 
@@ -108,12 +131,19 @@ class Checkpoints:
         before, now = dict(flat(theirs)), dict(flat(self.made_with))
         wrong = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         if wrong:
-            told = "; ".join(f"{key} was {_brief(before.get(key))} and is {_brief(now.get(key))}" for key in wrong[:5])
+            told = "; ".join(
+                f"{key} was {_brief(before.get(key))} and is {_brief(now.get(key))}" for key in wrong[:5]
+            )
             more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-            raise RequestError(f"{file} is a checkpoint of another run: {told}{more}. Give the same as then, or another folder")
+            raise RequestError(
+                f"{file} is a checkpoint of another run: {told}{more}. Give the same as then, or another "
+                "folder"
+            )
 
 
-def open_checkpoints(folder: Path | None, every: int, resume: bool, say: Callable[[str], None]) -> Checkpoints | None:
+def open_checkpoints(
+    folder: Path | None, every: int, resume: bool, say: Callable[[str], None]
+) -> Checkpoints | None:
     """What the command line's flags ask for. Raises RequestError where --resume has nowhere to look."""
     if folder is None and resume:
         raise RequestError("--resume came without --checkpoint FOLDER; say where the checkpoints are")
@@ -126,7 +156,11 @@ def parts(tensors: Mapping[str, Tensor], header: str) -> Iterator[bytes | memory
     entries: dict[str, Any] = {"__metadata__": {"header": header, "sha256": digest(host, header)}}
     at = 0
     for name, tensor in host.items():
-        entries[name] = {"dtype": TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [at, at := at + tensor.nbytes]}
+        entries[name] = {
+            "dtype": TYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [at, at := at + tensor.nbytes],
+        }
     text = json.dumps(entries).encode()
     text += b" " * (-len(text) % 8)  # the format aligns its data
     yield struct.pack("<Q", len(text))
@@ -135,7 +169,10 @@ def parts(tensors: Mapping[str, Tensor], header: str) -> Iterator[bytes | memory
 
 
 def read(file: Path) -> tuple[dict[str, Any], Saved]:
-    """(header, state) of a checkpoint. Raises SafetensorError, OSError, ValueError or KeyError for a damaged one."""
+    """(header, state) of a checkpoint.
+
+    Raises SafetensorError, OSError, ValueError or KeyError for a damaged one.
+    """
     with safe_open(file, "pt") as opened:
         metadata = opened.metadata() or {}
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no mapping
@@ -146,11 +183,16 @@ def read(file: Path) -> tuple[dict[str, Any], Saved]:
 
 
 def refuse_foreign(files: Sequence[Path]) -> None:
-    """RequestError for whole safetensors files of another program: they would be removed as old checkpoints."""
+    """RequestError for whole safetensors files of another program: they would be removed as old
+    checkpoints.
+    """
     for file in files:
         with suppress(SafetensorError, OSError), safe_open(file, "pt") as opened:
             if not {"header", "sha256"} <= set(opened.metadata() or {}):
-                raise RequestError(f"{file} was not written by softcue; give another folder for the checkpoints, or move it away")
+                raise RequestError(
+                    f"{file} was not written by softcue; give another folder for the checkpoints, or move "
+                    "it away"
+                )
 
 
 def digest(tensors: Mapping[str, Tensor], header: str) -> str:

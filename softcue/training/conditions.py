@@ -1,4 +1,6 @@
-"""Conditions: all that determines what a job ends with, ready for JSON, so that two runs can be told apart."""
+"""Conditions: all that determines what a job ends with, ready for JSON, so that two runs can be
+told apart.
+"""
 
 import hashlib
 import json
@@ -24,9 +26,17 @@ def conditions(jobs: Sequence[Job], base: Base) -> list[dict[str, Any]]:
 
 def identity(jobs: Sequence[Job], base: Base) -> list[dict[str, Any]]:
     """Of each job, all of it: two lists of jobs that agree here end with the same numbers."""
-    chosen = {id(job.selection): digest_of_selection(job.selection) for job in jobs if job.selection is not None}
+    chosen = {
+        id(job.selection): digest_of_selection(job.selection) for job in jobs if job.selection is not None
+    }
     own = [
-        {"method": job.method, "seed": job.seed, "from_train": job.from_train, "selection": chosen.get(id(job.selection))} for job in jobs
+        {
+            "method": job.method,
+            "seed": job.seed,
+            "from_train": job.from_train,
+            "selection": chosen.get(id(job.selection)),
+        }
+        for job in jobs
     ]
     return [{**named, **made} for named, made in zip(own, conditions(jobs, base), strict=True)]
 
@@ -42,7 +52,9 @@ def _conditions(job: Job, base: Base, digest: str) -> dict[str, Any]:
         "pooling": choose_pooling(job.pooling, base),
         "limit": job.limit,
         "config": {} if method is None else asdict(make_config(method, job.data.kind, job.settings)),
-        "training": asdict(preset(job.method, job.data.kind, len(job.data.splits.get("train", ())), job.training)),
+        "training": asdict(
+            preset(job.method, job.data.kind, len(job.data.splits.get("train", ())), job.training)
+        ),
         "plugin": None if method is None else source_digest(method),
     }
     made = dict(json.loads(json.dumps(made)))  # tuples as JSON gives them back
@@ -56,12 +68,18 @@ def digest_of(data: Data) -> str:
 
 def digest_of_selection(selection: Selection) -> str:
     """SHA-256 of the rows by what they are for, and of how that is told."""
-    return _digest(selection.measured, {"train": selection.train, "select": selection.select, "report": selection.report})
+    return _digest(
+        selection.measured, {"train": selection.train, "select": selection.select, "report": selection.report}
+    )
 
 
 def _digest(first: Any, parts: Mapping[str, Sequence[Record]]) -> str:
     hashed = hashlib.sha256(repr(first).encode())
     for name, records in parts.items():
         for r in records:
-            hashed.update(repr((name, r.text, r.pair, r.choices, r.tokens, r.label, r.tags, r.group, dict(r.extra))).encode())
+            hashed.update(
+                repr(
+                    (name, r.text, r.pair, r.choices, r.tokens, r.label, r.tags, r.group, dict(r.extra))
+                ).encode()
+            )
     return hashed.hexdigest()

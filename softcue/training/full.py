@@ -1,4 +1,6 @@
-"""Full fine-tuning: the encoder unfrozen with a head on it; a baseline that saves a whole checkpoint instead of an adapter."""
+"""Full fine-tuning: the encoder unfrozen with a head on it; a baseline that saves a whole
+checkpoint instead of an adapter.
+"""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -40,7 +42,9 @@ class Checkpoint:
         return self.adapter.scores
 
     def save(self, folder: str | Path) -> Path:
-        """The adapter's two files, and beside them a folder `encoder` with the Hugging Face checkpoint that they belong to."""
+        """The adapter's two files, and beside them a folder `encoder` with the Hugging Face
+        checkpoint that they belong to.
+        """
 
         def fill(into: Path) -> None:
             save_checkpoint(self.base.backbone.encoder, into / OWN_ENCODER, self.base.backbone.folder)
@@ -50,23 +54,30 @@ class Checkpoint:
         return write_folder(folder, fill, refuse_foreign)
 
 
-def train_full(job: Job, base: Base, report: Report = lambda prepared, run: None, checkpoints: Checkpoints | None = None) -> Checkpoint:
+def train_full(
+    job: Job, base: Base, report: Report = lambda prepared, run: None, checkpoints: Checkpoints | None = None
+) -> Checkpoint:
     """Fine-tune a copy of the base's encoder: float32 weights, with autocast where the base is in bfloat16.
 
-    Under torchrun its processes share each step's batch; all end with the same numbers, and rank 0 alone has the scores.
-    Raises RequestError for settings, which it has none of, and DivergedError where it diverged before it was ever scored.
+    Under torchrun its processes share each step's batch; all end with the same numbers, and rank 0 alone has
+    the scores. Raises RequestError for settings, which it has none of, and DivergedError where it diverged
+    before it was ever scored.
     """
     if job.settings:
         raise RequestError(f"full fine-tuning has no settings; {', '.join(job.settings)} came")
     if checkpoints is not None:
-        refuse_ranks("a run with checkpoints trains", "leave checkpoints (--checkpoint) out, or run it without torchrun")
+        refuse_ranks(
+            "a run with checkpoints trains",
+            "leave checkpoints (--checkpoint) out, or run it without torchrun",
+        )
     frozen = base.backbone.encoder
     low = next(frozen.parameters()).dtype == torch.bfloat16
     encoder = copy.deepcopy(frozen).float().requires_grad_(True)
     own = Base(replace(base.backbone, encoder=encoder), base.text)
     prepared = prepare(replace(job, method=HEAD_ONLY), own)
     prepared = replace(prepared, training=preset(METHOD, job.data.kind, len(prepared.items), job.training))
-    replace(untrained(prepared, own), tuned=METHOD, backbone=OWN_ENCODER).check_savable()  # rather now than after the last step
+    # rather now than after the last step
+    replace(untrained(prepared, own), tuned=METHOD, backbone=OWN_ENCODER).check_savable()
     model = Model.single(encoder, prepared.cue, prepared.head)
     model = model.to(model.device)
 
@@ -79,7 +90,8 @@ def train_full(job: Job, base: Base, report: Report = lambda prepared, run: None
 
     saved = None if checkpoints is None else checkpoints.open({"jobs": identity([job], base)})
     run = make_run(model, 0, prepared, precision)
-    with joined(model.device) as ranks, seeded(job.seed + ranks.rank):  # dropout masks of its own for each rank
+    # dropout masks of its own for each rank
+    with joined(model.device) as ranks, seeded(job.seed + ranks.rank):
         run.score = ranks.told(run.score, model.device)
         fit(model, [run], precision, lambda run: report(prepared, run), saved=saved, keep=keep, ranks=ranks)
     if not run.best_numbers:

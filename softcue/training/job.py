@@ -72,15 +72,22 @@ def method_class(method: str) -> type[Cue]:
 
 
 def make_config(method: type[Cue], kind: str, settings: Mapping[str, Any]) -> Any:
-    """The method's config with its preset for the kind of data and the user's settings; RequestError names every wrong one."""
+    """The method's config with its preset for the kind of data and the user's settings;
+    RequestError names every wrong one.
+    """
     known = {f.name for f in fields(method.Config)}
     wrong = sorted(set(settings) - known)
     if wrong:
-        raise RequestError(f"{method.method} has no setting {', '.join(wrong)}; it has {', '.join(sorted(known)) or 'none'}")
+        raise RequestError(
+            f"{method.method} has no setting {', '.join(wrong)}; it has {', '.join(sorted(known)) or 'none'}"
+        )
     config = method.Config(**{**preset_config(method.method, kind), **settings})
     huge = [f.name for f in fields(config) if largest(getattr(config, f.name)) > SIZE_LIMIT]
     if huge:
-        raise RequestError(f"{method.method}: {', '.join(huge)} is larger than any adapter holds; expected at most {SIZE_LIMIT:,}")
+        raise RequestError(
+            f"{method.method}: {', '.join(huge)} is larger than any adapter holds; expected at most "
+            f"{SIZE_LIMIT:,}"
+        )
     return config
 
 
@@ -98,7 +105,11 @@ def prepare(job: Job, base: Base, read: Read | None = None) -> Prepared:
     read: what other jobs' items were read with, so that jobs over the same records share theirs.
     """
     read = read or remembering(base.text)
-    method, encoder, slots = method_class(job.method), base.backbone.encoder, base.text.slots(job.data.pair or job.data.kind == "choice")
+    method, encoder, slots = (
+        method_class(job.method),
+        base.backbone.encoder,
+        base.text.slots(job.data.pair or job.data.kind == "choice"),
+    )
     selection = job.selection or select(job.data, job.seed, job.from_train)
     pooling = choose_pooling(job.pooling, base)
     reading = read_as(job.data, selection.train, min(job.limit, encoder.spec.positions), base.text)
@@ -111,11 +122,17 @@ def prepare(job: Job, base: Base, read: Read | None = None) -> Prepared:
     doubled = base.text.slots(True).count("sep") > 2
     facts = Facts(encoder.dims, slots, lambda: attention_mass(encoder, examples, len(slots)), doubled)
     config = method.settle(make_config(method, job.data.kind, job.settings), facts)
-    units = method.units(config, lambda: row_sizes(encoder, examples[:SIZED], len(slots))) if training.units else {}
+    units = (
+        method.units(config, lambda: row_sizes(encoder, examples[:SIZED], len(slots)))
+        if training.units
+        else {}
+    )
     with seeded(job.seed):
         cue = method(encoder.dims, config)
         in_units(cue, units)
-        head = Head.registry[job.data.kind](encoder.dims.hidden, [max(1, len(reading.labels))], pooling, training.head_dropout)
+        head = Head.registry[job.data.kind](
+            encoder.dims.hidden, [max(1, len(reading.labels))], pooling, training.head_dropout
+        )
     room = encoder.spec.positions - max(cue.shift, cue.reserve)
     if room < reading.limit:
         check_room(room, len(slots))
@@ -135,7 +152,8 @@ def check_room(limit: int, special: int) -> None:
     """RequestError where no token of the text would be left."""
     if limit <= special:
         raise RequestError(
-            f"{limit} tokens are left for an example, and its {special} special tokens leave none for the text; "
+            f"{limit} tokens are left for an example, and its {special} special tokens leave none for the "
+            "text; "
             "raise the limit, or shorten the prompt or prefix"
         )
 
@@ -145,26 +163,42 @@ def choose_pooling(pooling: str | None, base: Base) -> str:
     allowed = [p for p in POOLINGS if p != "pooler" or base.backbone.encoder.pooler is not None]
     pooling = pooling or base.backbone.pooling
     if pooling not in allowed:
-        raise RequestError(f"pooling {pooling!r} is not to be had with {base.backbone.name}; expected one of {', '.join(allowed)}")
+        raise RequestError(
+            f"pooling {pooling!r} is not to be had with {base.backbone.name}; expected one of "
+            f"{', '.join(allowed)}"
+        )
     return pooling
 
 
 def read_as(data: Data, train: Sequence[Record], limit: int, text: Text) -> Reading:
-    """How the data set's records become token ids and targets; scores are standardised by their training rows."""
+    """How the data set's records become token ids and targets; scores are standardised by their
+    training rows.
+    """
     if data.kind in ("classify", "tag") and not data.labels:
         raise RequestError(f"{data.name} names no labels; expected those of its training rows")
     if len(data.labels) > LABEL_LIMIT:
         raise RequestError(
-            f"{data.name} has {len(data.labels):,} labels; expected at most {LABEL_LIMIT:,}: is the label's column the right one?"
+            f"{data.name} has {len(data.labels):,} labels; expected at most {LABEL_LIMIT:,}: is the label's "
+            "column the right one?"
         )
     if data.kind == "tag":
-        split = {continued(tag) for r in train for word, tag in zip(r.tokens, r.tags, strict=True) if len(text.units(word)) > 1}
+        split = {
+            continued(tag)
+            for r in train
+            for word, tag in zip(r.tokens, r.tags, strict=True)
+            if len(text.units(word)) > 1
+        }
         return Reading(data.kind, (*data.labels, *sorted(split - set(data.labels))), limit)
     if data.kind != "score":
         return Reading(data.kind, data.labels, limit)
-    values = torch.tensor([float(record.label) for record in train if record.label is not None], dtype=torch.float64)
+    values = torch.tensor(
+        [float(record.label) for record in train if record.label is not None], dtype=torch.float64
+    )
     centre, spread = float(values.mean()), float(values.std(correction=0)) or 1.0
     if not (math.isfinite(centre) and math.isfinite(spread)):
         largest_value = float(values.abs().max())
-        raise RequestError(f"{data.name} has scores up to {largest_value:g}; their spread is not a finite number: rescale them")
+        raise RequestError(
+            f"{data.name} has scores up to {largest_value:g}; their spread is not a finite number: rescale "
+            "them"
+        )
     return Reading(data.kind, (), limit, centre, spread)

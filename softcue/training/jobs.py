@@ -20,7 +20,8 @@ from softcue.training.loop import Keep, Precision, Run, fit
 from softcue.training.parallel import refuse_ranks
 
 SEATS = 32  # of one loop; more save little time and cost memory
-FINISHED = "finished"  # folder of the adapters that a queue of jobs has trained so far, beside the checkpoints
+# folder of the adapters that a queue of jobs has trained so far, beside the checkpoints
+FINISHED = "finished"
 Report = Callable[[Prepared, Run], None]
 Finished = Callable[[int, Adapter], None]  # a job's number and what it gave
 
@@ -31,7 +32,8 @@ class Queue:
 
     jobs: Mapping[int, Prepared]  # by number
     waiting: list[int]  # numbers
-    sitting: dict[int, int] = field(default_factory=dict)  # seat -> number; who has ended keeps the seat until it is taken
+    # seat -> number; who has ended keeps the seat until it is taken
+    sitting: dict[int, int] = field(default_factory=dict)
 
     def call(self, seat: int) -> Prepared:
         """The next of those waiting takes the seat."""
@@ -59,13 +61,16 @@ def train_jobs(
     checkpoints: Checkpoints | None = None,
     finished: Finished = lambda number, adapter: None,
 ) -> list[Adapter]:
-    """Train all jobs, those of equal shape in one loop of at most `seats`; adapters come back in the jobs' order.
+    """Train all jobs, those of equal shape in one loop of at most `seats`; adapters come back
+    in the jobs' order.
 
-    Each job has its own order of rows, learning rate, clipping, early stopping and best step, so that with dropout off
-    it gives the numbers that it gives alone; dropout masks come from one generator, seeded by the group's first job. A seat
-    whose job has ended goes to the next one. report: called after every step of a job; checkpoints: where a killed run goes on;
-    finished: called with a job's number as soon as it has its adapter. Raises RequestError: at once for what cannot be trained, and
-    as DivergedError, after all jobs are done, for those that diverged before they were ever scored.
+    Each job has its own order of rows, learning rate, clipping, early stopping and best step, so that with
+    dropout off it gives the numbers that it gives alone; dropout masks come from one generator, seeded by the
+    group's first job. A seat whose job has ended goes to the next one. report: called after every step of a
+    job; checkpoints: where a killed run goes on;
+    finished: called with a job's number as soon as it has its adapter. Raises RequestError: at once for what
+    cannot be trained, and as DivergedError, after all jobs are done, for those that diverged before they were
+    ever scored.
     """
     refuse_ranks("adapters train", "run it without torchrun (full fine-tuning alone shares its batches)")
     if seats < 1:
@@ -94,7 +99,9 @@ def train_jobs(
         def keep(make: Callable[[], Saved], at: int = at) -> None:
             if checkpoints is not None and checkpoints.due():
                 made = make()
-                checkpoints.write(Saved(made.tensors, {**made.state, "group": at, "finished": list(adapters)}))
+                checkpoints.write(
+                    Saved(made.tensors, {**made.state, "group": at, "finished": list(adapters)})
+                )
 
         here = saved if saved is not None and at == saved.state["group"] else None
         train_group(group, base, report, seats, note, here, keep)
@@ -110,14 +117,19 @@ def diverged(lost: Iterable[tuple[str, float]]) -> DivergedError:
     for method, rate in lost:
         rates.setdefault(method, []).append(rate)
     told = "; ".join(
-        f"{len(own)} job{'s' * (len(own) > 1)} of {method} at rate {', '.join(f'{rate:g}' for rate in sorted(set(own)))}"
+        f"{len(own)} job{'s' * (len(own) > 1)} of {method} at rate "
+        f"{', '.join(f'{rate:g}' for rate in sorted(set(own)))}"
         for method, own in rates.items()
     )
-    return DivergedError(f"training diverged (the loss is not a finite number): {told}; lower the rate, or set clip")
+    return DivergedError(
+        f"training diverged (the loss is not a finite number): {told}; lower the rate, or set clip"
+    )
 
 
 def groups_of(jobs: Sequence[Job], base: Base) -> list[dict[int, Prepared]]:
-    """Jobs by number, those of equal shape together; they share the token ids of rows that they read alike."""
+    """Jobs by number, those of equal shape together; they share the token ids of rows that they
+    read alike.
+    """
     read = remembering(base.text)
     groups: dict[Any, dict[int, Prepared]] = {}
     for number, job in enumerate(jobs):
@@ -128,7 +140,13 @@ def groups_of(jobs: Sequence[Job], base: Base) -> list[dict[int, Prepared]]:
 
 
 def train_group(
-    group: Mapping[int, Prepared], base: Base, report: Report, seats: int, finished: Finished, saved: Saved | None, keep: Keep
+    group: Mapping[int, Prepared],
+    base: Base,
+    report: Report,
+    seats: int,
+    finished: Finished,
+    saved: Saved | None,
+    keep: Keep,
 ) -> None:
     """Train jobs of equal shape, each on a seat of its own; a seat that comes free goes to the next job."""
     queue = Queue(group, list(group))
@@ -137,7 +155,10 @@ def train_group(
     seed, count = next(iter(group.values())).job.seed, min(seats, len(group))
     seating = open_seats(list(group.values()), base, count)
     model, sitting = seating.model, list(queue.sitting) or list(range(count))
-    runs = [start(seating, seat, queue.in_seat(seat) if saved is not None else queue.call(seat), base) for seat in sitting]
+    runs = [
+        start(seating, seat, queue.in_seat(seat) if saved is not None else queue.call(seat), base)
+        for seat in sitting
+    ]
 
     def ended(run: Run) -> Run | None:
         if run.best_numbers:
@@ -156,7 +177,9 @@ def train_group(
 
 
 def open_seats(group: Sequence[Prepared], base: Base, seats: int) -> Seating:
-    """Free seats that any job of the group can take; a head for each kind and pooling, with room for the most classes."""
+    """Free seats that any job of the group can take; a head for each kind and pooling, with
+    room for the most classes.
+    """
     first = group[0]
     seating = Seating(base.backbone.encoder, first.head.dropout)
     seating.reserve_cue(first.job.method, first.cue.config, seats)

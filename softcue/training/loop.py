@@ -33,10 +33,12 @@ class Run:
     score: Callable[[], float]  # on the selection rows; higher is better
     seed: int
     rows: int  # that select
-    units: Sequence[Tensor | None] = ()  # of each parameter's numbers in its seat: they learn at this part of the rate
+    # of each parameter's numbers in its seat: they learn at this part of the rate
+    units: Sequence[Tensor | None] = ()
     step: int = 0
     highest: float = float("-inf")  # score so far
-    best: float = float("-inf")  # score of the step that is kept: the latest that is as good as the highest, or near enough
+    # score of the step that is kept: the latest that is as good as the highest, or near enough
+    best: float = float("-inf")
     best_step: int = 0
     best_numbers: list[Tensor] = field(default_factory=list)  # none: it was never scored
     stale: int = 0  # evaluations since the best
@@ -57,7 +59,9 @@ class Run:
         if self.step % self.per_epoch == 0:
             self.order = torch.randperm(len(self.items), generator=self.generator).tolist()
             if self.training.group_by_length:
-                self.order = by_length(self.order, [item.rows for item in self.items], self.training.batch, self.generator)
+                self.order = by_length(
+                    self.order, [item.rows for item in self.items], self.training.batch, self.generator
+                )
         at = self.step % self.per_epoch * self.training.batch
         return [self.items[i] for i in self.order[at : at + self.training.batch]]
 
@@ -70,7 +74,9 @@ class Run:
         return rate_factor(self.training.schedule, step, self.total, self.warmup, self.per_epoch)
 
     def keeps(self, score: float) -> bool:
-        """Note the score of an evaluation; whether its step is kept: so many rows cannot tell it from the highest."""
+        """Note the score of an evaluation; whether its step is kept: so many rows cannot tell
+        it from the highest.
+        """
         self.highest = max(self.highest, score)
         share = min(max(self.highest, 0.0), 1.0)
         near = score >= self.highest - self.training.tolerance * math.sqrt(share * (1 - share) / self.rows)
@@ -99,21 +105,30 @@ class Run:
 
 
 def by_length(order: Sequence[int], rows: Sequence[int], batch: int, generator: torch.Generator) -> list[int]:
-    """The order with the items of each POOL batches put together by their rows; the batches then follow one another by chance."""
+    """The order with the items of each POOL batches put together by their rows; the batches
+    then follow one another by chance.
+    """
     pools = [order[at : at + POOL * batch] for at in range(0, len(order), POOL * batch)]
     alike = [i for pool in pools for i in sorted(pool, key=lambda i: -rows[i])]
     whole = len(alike) // batch  # a last one that is short stays last
     places = torch.randperm(whole, generator=generator).tolist()
-    return [i for place in places for i in alike[place * batch : (place + 1) * batch]] + alike[whole * batch :]
+    return [i for place in places for i in alike[place * batch : (place + 1) * batch]] + alike[
+        whole * batch :
+    ]
 
 
 CHANGING = ("step", "highest", "best", "best_step", "stale", "done", "history")
 
 
 def seat_losses(
-    output: Output, targets: Sequence[Any], seat: Tensor, seats: int, whole: Callable[[Tensor], Tensor] = lambda count: count
+    output: Output,
+    targets: Sequence[Any],
+    seat: Tensor,
+    seats: int,
+    whole: Callable[[Tensor], Tensor] = lambda count: count,
 ) -> Tensor:
-    """(A,) each seat's own mean loss, penalties included; targets: one per example in the order of the request.
+    """(A,) each seat's own mean loss, penalties included; targets: one per example in the order
+    of the request.
 
     whole: (A,) counts of these examples -> those that the mean is over, where these are a part of the batch.
     """
@@ -124,7 +139,9 @@ def seat_losses(
         own = seat[part.examples]
         total, count = total.index_add(0, own, losses), count.index_add(0, own, counts)
     examples = zeros.index_add(0, seat, torch.ones(len(seat), device=seat.device))
-    return total / whole(count).clamp(min=1) + zeros.index_add(0, seat, output.penalty) / whole(examples).clamp(min=1)
+    return total / whole(count).clamp(min=1) + zeros.index_add(0, seat, output.penalty) / whole(
+        examples
+    ).clamp(min=1)
 
 
 def fit(
@@ -139,10 +156,12 @@ def fit(
 ) -> None:
     """Train every run to its end and leave its best numbers in its seat.
 
-    precision: a context for forward and loss (autocast, for an unfrozen encoder); report: called after every step of a run;
-    ended: called when a run has ended, with its best numbers in its seat; the run that it gives takes the seat over;
-    saved: go on from there, with the runs that sat there then; ranks: the processes that share each step's batch. A run that
-    diverged before it was ever scored ends without best numbers.
+    precision: a context for forward and loss (autocast, for an unfrozen encoder); report: called after every
+    step of a run;
+    ended: called when a run has ended, with its best numbers in its seat; the run that it gives takes the
+    seat over;
+    saved: go on from there, with the runs that sat there then; ranks: the processes that share each step's
+    batch. A run that diverged before it was ever scored ends without best numbers.
     """
     loop = Loop(model, runs, ranks)
     if saved is not None:
@@ -179,7 +198,9 @@ class Loop:
         with precision():
             output = self.model(batch)
             targets = [target for item in items for target in item.targets]
-            losses = weight * seat_losses(output, targets, batch.seat, self.seats, lambda count: self.ranks.sum(weight * count))
+            losses = weight * seat_losses(
+                output, targets, batch.seat, self.seats, lambda count: self.ranks.sum(weight * count)
+            )
         losses.sum().backward()
         self.ranks.sum_gradients(self.parameters)
         self.optimizer.step(*_vectors(self.runs.values(), self.seats))
@@ -187,7 +208,8 @@ class Loop:
 
     def end(self, run: Run, ended: Callable[[Run], Run | None]) -> None:
         """Put the run's best numbers back, and give its seat to the next."""
-        self.optimizer.reset(run.seat)  # also where nobody follows: a diverged run's moments would spoil the numbers put back
+        # also where nobody follows: a diverged run's moments would spoil the numbers put back
+        self.optimizer.reset(run.seat)
         if run.best_numbers:
             restore(run.best_numbers, self.parameters, run.seat, self.seats)
         following = ended(run)
@@ -236,7 +258,9 @@ def _vectors(runs: Iterable[Run], seats: int) -> Iterator[Tensor]:
     rows = torch.zeros(4, seats)
     for run in runs:
         training = run.training
-        rows[:, run.seat] = torch.tensor([run.rate(), training.decay, training.clip or float("inf"), training.head_rate])
+        rows[:, run.seat] = torch.tensor(
+            [run.rate(), training.decay, training.clip or float("inf"), training.head_rate]
+        )
     return iter(rows)
 
 

@@ -11,31 +11,38 @@ from softcue.batch import sent
 
 
 class SeatAdamW:
-    """AdamW (Loshchilov and Hutter, 2019) on parameters whose axis 0 is the seat axis: rate, decay, clip and steps per seat.
+    """AdamW (Loshchilov and Hutter, 2019) on parameters whose axis 0 is the seat axis: rate,
+    decay, clip and steps per seat.
 
-    With one seat any parameter will do, an encoder's own included. shares: of each parameter, what part of the rate it learns at; None:
-    what part each seat says at each step (its head's).
+    With one seat any parameter will do, an encoder's own included. shares: of each parameter, what part of
+    the rate it learns at; None: what part each seat says at each step (its head's).
     """
 
     betas = 0.9, 0.999  # torch's and transformers' defaults, and those of every published recipe here
     eps = 1e-8
 
-    def __init__(self, parameters: Sequence[nn.Parameter], seats: int, shares: Sequence[float | None] = ()) -> None:
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], seats: int, shares: Sequence[float | None] = ()
+    ) -> None:
         self.parameters = list(parameters)
         self.shares: list[float | None] = list(shares) or [1.0] * len(self.parameters)
         self.seats = seats
-        self.steps = torch.zeros(seats, device=self.parameters[0].device)  # per seat, so that a seat reused for the next job starts afresh
+        # per seat, so that a seat reused for the next job starts afresh
+        self.steps = torch.zeros(seats, device=self.parameters[0].device)
         self.first = [torch.zeros_like(p) for p in self.parameters]
         self.second = [torch.zeros_like(p) for p in self.parameters]
-        self.units: dict[int, Tensor] = {}  # by parameter's number: (A, ..) what part of the rate each of its numbers learns at
-        self.dense: dict[int, Tensor] = {}  # by parameter's number: where a sparse gradient is laid out, zeros between steps
+        # by parameter's number: (A, ..) what part of the rate each of its numbers learns at
+        self.units: dict[int, Tensor] = {}
+        # by parameter's number: where a sparse gradient is laid out, zeros between steps
+        self.dense: dict[int, Tensor] = {}
 
     @torch.no_grad()
     def step(self, rate: Tensor, decay: Tensor, clip: Tensor, head: Tensor | None = None) -> Tensor:
-        """One update; rate, decay, clip, head (A,) on the CPU: a rate of 0 leaves a seat's numbers alone, a clip of inf does not clip.
+        """One update; rate, decay, clip, head (A,) on the CPU: a rate of 0 leaves a seat's
+        numbers alone, a clip of inf does not clip.
 
-        head: the share of parameters that have none of their own, or None: 1. Returns the gradient norm of each seat before clipping,
-        (A,), and clears the gradients.
+        head: the share of parameters that have none of their own, or None: 1. Returns the gradient norm of
+        each seat before clipping, (A,), and clears the gradients.
         """
         told = torch.stack([rate, decay, clip, torch.ones_like(rate) if head is None else head])
         grads = [self._gradient(i, p) for i, p in enumerate(self.parameters)]
@@ -63,7 +70,9 @@ class SeatAdamW:
             kept[seat] = 1.0 if own is None else own
 
     def _gradient(self, number: int, parameter: nn.Parameter) -> Tensor:
-        """A parameter's gradient; of a few rows in memory that is kept, for a vocabulary's worth of fresh zeros costs more than a layer."""
+        """A parameter's gradient; of a few rows in memory that is kept, for a vocabulary's
+        worth of fresh zeros costs more than a layer.
+        """
         grad = parameter.grad
         if grad is None:
             return torch.zeros_like(parameter)
@@ -80,27 +89,48 @@ class SeatAdamW:
         return torch.stack([g.reshape(self.seats, -1).float().square().sum(1) for g in grads]).sum(0).sqrt()
 
     def _one(self, grads: list[Tensor], rate: float, decay: float, head: float, shrink: Tensor) -> None:
-        """torch's fused kernel, which takes one rate: an encoder's 23 million numbers in a tenth of the time of the steps one by one."""
+        """torch's fused kernel, which takes one rate: an encoder's 23 million numbers in a
+        tenth of the time of the steps one by one.
+        """
         if rate == 0:
             return
         shares = [head if share is None else share for share in self.shares]
         earlier = {i: self.parameters[i].clone() for i in self.units}
         for share in dict.fromkeys(shares):  # a head with the whole rate goes with the rest in one call
             own = [i for i, other in enumerate(shares) if other == share]
-            parameters, gradients, first, second = ([of[i] for i in own] for of in (self.parameters, grads, self.first, self.second))
-            before = list((self.steps - 1).repeat(len(own)).unbind())  # one for each: the kernel counts them on
+            parameters, gradients, first, second = (
+                [of[i] for i in own] for of in (self.parameters, grads, self.first, self.second)
+            )
+            # one for each: the kernel counts them on
+            before = list((self.steps - 1).repeat(len(own)).unbind())
             adamw(
-                parameters, gradients, first, second, [], before,
-                fused=True, grad_scale=(1 / shrink).view(()), amsgrad=False, beta1=self.betas[0], beta2=self.betas[1],
-                lr=rate * share, weight_decay=decay, eps=self.eps, maximize=False,
-            )  # fmt: skip
+                parameters,
+                gradients,
+                first,
+                second,
+                [],
+                before,
+                fused=True,
+                grad_scale=(1 / shrink).view(()),
+                amsgrad=False,
+                beta1=self.betas[0],
+                beta2=self.betas[1],
+                lr=rate * share,
+                weight_decay=decay,
+                eps=self.eps,
+                maximize=False,
+            )
         for i, numbers in earlier.items():
             self.parameters[i].copy_(numbers.lerp(self.parameters[i], self.units[i]))
 
-    def _many(self, grads: Sequence[Tensor], rate: Tensor, decay: Tensor, head: Tensor, shrink: Tensor) -> None:
+    def _many(
+        self, grads: Sequence[Tensor], rate: Tensor, decay: Tensor, head: Tensor, shrink: Tensor
+    ) -> None:
         age = self.steps.clamp(min=1)
         beta1, beta2 = self.betas
-        for i, (p, g, m, v, share) in enumerate(zip(self.parameters, grads, self.first, self.second, self.shares, strict=True)):
+        for i, (p, g, m, v, share) in enumerate(
+            zip(self.parameters, grads, self.first, self.second, self.shares, strict=True)
+        ):
             own = _wide(rate * (head if share is None else share), p) * self.units.get(i, 1.0)
             g = g * _wide(shrink, g)
             m.lerp_(g, 1 - beta1)
@@ -119,7 +149,12 @@ class SeatAdamW:
     def state(self) -> dict[str, Tensor]:
         """All that the next step depends on, but for the parameters: the optimiser's own tensors, by name."""
         moments = {"first": self.first, "second": self.second}
-        return {"steps": self.steps, **{f"{name}.{i}": tensor for name, tensors in moments.items() for i, tensor in enumerate(tensors)}}
+        return {
+            "steps": self.steps,
+            **{
+                f"{name}.{i}": tensor for name, tensors in moments.items() for i, tensor in enumerate(tensors)
+            },
+        }
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:

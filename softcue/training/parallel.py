@@ -1,4 +1,6 @@
-"""The processes that torchrun has started: they share the batch of each step, and rank 0 decides and speaks for all."""
+"""The processes that torchrun has started: they share the batch of each step, and rank 0
+decides and speaks for all.
+"""
 
 import os
 import time
@@ -11,8 +13,10 @@ from torch import Tensor, distributed, nn
 
 from softcue.errors import RequestError, SoftcueError
 
-LAUNCHED = "TORCHELASTIC_RUN_ID"  # torchrun's own; other launchers set RANK and WORLD_SIZE too, and mean something else by them
-GRACE = 10.0  # seconds in which rank 0 tells of a mistake that all ranks made, before another tells of its own
+# torchrun's own; other launchers set RANK and WORLD_SIZE too, and mean something else by them
+LAUNCHED = "TORCHELASTIC_RUN_ID"
+# seconds in which rank 0 tells of a mistake that all ranks made, before another tells of its own
+GRACE = 10.0
 T = TypeVar("T")
 
 
@@ -25,7 +29,8 @@ class Ranks:
     def share(self, batch: Sequence[T]) -> tuple[list[T], float]:
         """This rank's part of a batch, and what its losses and counts are multiplied by.
 
-        A rank that would have nothing repeats the first at weight 0: a forward wants at least one, and everyone takes part in the sums.
+        A rank that would have nothing repeats the first at weight 0: a forward wants at least one, and
+        everyone takes part in the sums.
         """
         return list(batch[self.rank :: self.count] or batch[:1]), float(self.rank < len(batch))
 
@@ -80,14 +85,18 @@ def refuse_ranks(what: str, instead: str) -> None:
 
 
 def own_device(device: str) -> str:
-    """The device of this rank: of "cuda" the GPU with its local number. Raises RequestError where there is not one GPU for each."""
+    """The device of this rank: of "cuda" the GPU with its local number.
+
+    Raises RequestError where there is not one GPU for each.
+    """
     if processes() == 1 or not device.startswith("cuda"):
         return device
     here, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
     if device != "cuda" or here > gpus:
         raise RequestError(
             f"torchrun started {here} processes here, device {device!r} came and torch sees {gpus} GPUs; "
-            "expected device cuda and no more processes than GPUs: lower --nproc-per-node, or give --device cpu"
+            "expected device cuda and no more processes than GPUs: lower --nproc-per-node, or give "
+            "--device cpu"
         )
     return f"cuda:{os.environ['LOCAL_RANK']}"
 
@@ -109,7 +118,9 @@ def joined(device: torch.device) -> Iterator[Ranks]:
 
 @contextmanager
 def one_voice() -> Iterator[None]:
-    """Rank 0 prints; the others are silent, and late with a mistake: torchrun ends them when rank 0 has told of the same one."""
+    """Rank 0 prints; the others are silent, and late with a mistake: torchrun ends them when
+    rank 0 has told of the same one.
+    """
     if leads():
         yield
         return

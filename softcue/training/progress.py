@@ -22,7 +22,9 @@ def training_progress(quiet: bool = False) -> Iterator[Report]:
     if quiet:
         yield lambda prepared, run: None
     elif sys.stderr.isatty():
-        name, best = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[best]}"))
+        name, best = (
+            TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[best]}")
+        )
         columns = name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), best
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             yield bars(progress)

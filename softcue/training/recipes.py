@@ -9,7 +9,8 @@ from typing import Any
 
 from softcue.errors import RequestError
 
-FLAGS = ("method", "backbone", "seed", "pooling", "limit")  # what a recipe says that `softcue train` has a flag for
+# what a recipe says that `softcue train` has a flag for
+FLAGS = ("method", "backbone", "seed", "pooling", "limit")
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,30 @@ class Recipe:
 
 def recipe_names() -> list[str]:
     """The names of all recipes."""
-    return sorted(file.name.removesuffix(".toml") for file in files("softcue").joinpath("recipes").iterdir() if file.name.endswith(".toml"))
+    return sorted(
+        file.name.removesuffix(".toml")
+        for file in files("softcue").joinpath("recipes").iterdir()
+        if file.name.endswith(".toml")
+    )
 
 
 def load_recipe(name: str) -> Recipe:
     """A recipe by name; RequestError with the close ones for an unknown name."""
     names = recipe_names()
     if name not in names:
-        close = [known for known in names if set(name.split("-")) <= set(known.split("-"))] or get_close_matches(name, names, 5, 0.5)
-        told = f"close to it: {', '.join(close)}" if close else f"expected METHOD-TASK-BACKBONE, as in {names[0]}"
+        close = [
+            known for known in names if set(name.split("-")) <= set(known.split("-"))
+        ] or get_close_matches(name, names, 5, 0.5)
+        told = (
+            f"close to it: {', '.join(close)}"
+            if close
+            else f"expected METHOD-TASK-BACKBONE, as in {names[0]}"
+        )
         raise RequestError(f"there is no recipe {name!r}; {told} (all {len(names)} stand in docs/recipes.md)")
-    return Recipe(name=name, **tomllib.loads(files("softcue").joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8")))
+    return Recipe(
+        name=name,
+        **tomllib.loads(files("softcue").joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8")),
+    )
 
 
 def train_arguments(recipe: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,10 +69,15 @@ def train_arguments(recipe: str | None, given: Mapping[str, Any]) -> dict[str, A
     settings = given.get("settings") or {}
     if recipe is None:
         if "data" not in named:
-            raise RequestError("no data came; give a folder, a file, a benchmark's name or hf:ID, or --recipe NAME")
+            raise RequestError(
+                "no data came; give a folder, a file, a benchmark's name or hf:ID, or --recipe NAME"
+            )
         return {**named, "settings": dict(settings)}
     found = load_recipe(recipe)
     if named.get("method", found.method) != found.method:
-        raise RequestError(f"recipe {recipe} is for {found.method}; --method {named['method']} came: leave it out, or the recipe")
+        raise RequestError(
+            f"recipe {recipe} is for {found.method}; --method {named['method']} came: leave it out, or the "
+            "recipe"
+        )
     own = {"data": found.task, **{name: getattr(found, name) for name in FLAGS}}
     return {**own, **named, "settings": {**found.settings, **found.training, **settings}}

@@ -1,4 +1,6 @@
-"""Trackers: where the course of a training run is logged - JSON lines always, and the services that people already use."""
+"""Trackers: where the course of a training run is logged - JSON lines always, and the services
+that people already use.
+"""
 
 import importlib
 import json
@@ -40,10 +42,15 @@ class JsonLines:
                 file.seek(0)
                 data = file.read()
                 if data[: len(BEGINNING)] != BEGINNING[: len(data)]:
-                    raise RequestError(f"{self.path} is not a log that softcue wrote; give another folder for the log, or move it away")
+                    raise RequestError(
+                        f"{self.path} is not a log that softcue wrote; give another folder for the log, or "
+                        "move it away"
+                    )
                 file.truncate(data.rfind(b"\n") + 1)  # a line that a full disk cut short
         except OSError as error:
-            raise RequestError(f"--log {folder} cannot be written to: {error.strerror}; give a folder for the log") from error
+            raise RequestError(
+                f"--log {folder} cannot be written to: {error.strerror}; give a folder for the log"
+            ) from error
 
     def start(self, config: Mapping[str, Any]) -> None:
         """{"event": "start", "config": {..}}"""
@@ -58,7 +65,10 @@ class JsonLines:
         self._write({"event": "finish", "scores": dict(scores)})
 
     def _write(self, entry: Mapping[str, Any]) -> None:
-        line = json.dumps({**entry, "seconds": round(time.monotonic() - self.began, 3)}, ensure_ascii=False) + "\n"
+        line = (
+            json.dumps({**entry, "seconds": round(time.monotonic() - self.began, 3)}, ensure_ascii=False)
+            + "\n"
+        )
         try:
             with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(line)
@@ -99,7 +109,9 @@ class Wandb:
 
     def start(self, config: Mapping[str, Any]) -> None:
         """A run of the project softcue."""
-        self.run = self.module.init(project=PROJECT, config=dict(config), dir=None if self.folder is None else str(self.folder))
+        self.run = self.module.init(
+            project=PROJECT, config=dict(config), dir=None if self.folder is None else str(self.folder)
+        )
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """A row of the history."""
@@ -163,7 +175,10 @@ SERVICES: Mapping[str, Callable[[Path | None], Tracker]] = {
 
 
 def open_trackers(folder: Path | None, names: Sequence[str]) -> list[Tracker]:
-    """JSON lines where there is a folder, and the services named. Raises RequestError for one that is unknown or not installed."""
+    """JSON lines where there is a folder, and the services named.
+
+    Raises RequestError for one that is unknown or not installed.
+    """
     wrong = [name for name in names if name not in SERVICES]
     if wrong:
         raise RequestError(f"there is no tracker {', '.join(wrong)}; expected one of {', '.join(SERVICES)}")
@@ -178,7 +193,11 @@ def following(trackers: Sequence[Tracker], report: Report) -> Report:
         report(prepared, run)
         if run.history and run.history[-1]["step"] == run.step:
             last = run.history[-1]
-            values = {"loss": last["loss"], "score": last["score"], "rate": run.training.rate * run.factor(run.step - 1)}
+            values = {
+                "loss": last["loss"],
+                "score": last["score"],
+                "rate": run.training.rate * run.factor(run.step - 1),
+            }
             for tracker in trackers:
                 tracker.log(run.step, values)
 
@@ -194,4 +213,6 @@ def _module(name: str, module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise RequestError(f"tracker {name} is not installed ({error}); pip install 'softcue[track]' brings it") from error
+        raise RequestError(
+            f"tracker {name} is not installed ({error}); pip install 'softcue[track]' brings it"
+        ) from error

@@ -12,9 +12,11 @@ NEAR = 0.98  # of the loss of one answer for all texts: what lies above counts a
 
 
 def noticing(say: Callable[[str], None], report: Report) -> Report:
-    """A report for one run that says when a tenth of its steps, or all of them, taught it nothing, and calls `report` as well.
+    """A report for one run that says when a tenth of its steps, or all of them, taught it
+    nothing, and calls `report` as well.
 
-    One answer for all texts (the frequencies of the labels, the mean score) has a loss that no text has to be read for.
+    One answer for all texts (the frequencies of the labels, the mean score) has a loss that no text has to be
+    read for.
     """
     begun: list[float] = []  # the loss summed over the steps up to `start`
 
@@ -24,7 +26,8 @@ def noticing(say: Callable[[str], None], report: Report) -> Report:
         start = min(max(run.warmup, early // 2), early - 1)
         if run.step == start and not run.history:
             begun.append(float(run.loss))
-        if not (run.step == early or run.done) or not (run.history or begun):  # neither: it was resumed in between
+        # neither: it was resumed in between
+        if not (run.step == early or run.done) or not (run.history or begun):
             return
         loss = run.history[-1]["loss"] if run.history else (float(run.loss) - begun[0]) / (early - start)
         blind = prepared.head.blind_loss([item.targets for item in prepared.items])
@@ -37,5 +40,11 @@ def noticing(say: Callable[[str], None], report: Report) -> Report:
 def _told(run: Run, loss: float, blind: float) -> str:
     level = f"the loss is {loss:.3f}, and {blind:.3f} for one answer to every text"
     if not run.done:
-        return f"warning: step {run.step:,} of {run.total:,}: nothing is learnt yet ({level}); if it stays so, use auto (--auto MINUTES)"
-    return f"warning: nothing was learnt ({level}); search the learning rate with auto (--auto MINUTES), or set it (--set rate=..)"
+        return (
+            f"warning: step {run.step:,} of {run.total:,}: nothing is learnt yet ({level}); if it stays "
+            "so, use auto (--auto MINUTES)"
+        )
+    return (
+        f"warning: nothing was learnt ({level}); search the learning rate with auto (--auto MINUTES), "
+        "or set it (--set rate=..)"
+    )

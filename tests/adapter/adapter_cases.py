@@ -1,4 +1,6 @@
-"""What the tests of adapters share: random adapters, equality to the bit, edits of saved files, and refusals."""
+"""What the tests of adapters share: random adapters, equality to the bit, edits of saved files,
+and refusals.
+"""
 
 import hashlib
 import json
@@ -27,7 +29,9 @@ OPTIONS: Mapping[str, dict[str, Any]] = {
 }
 
 
-def build(method: str = "pasta", seats: int = 3, classes: tuple[int, ...] = (4, 2, 3), kind: str = "classify") -> tuple[Cue, Head]:
+def build(
+    method: str = "pasta", seats: int = 3, classes: tuple[int, ...] = (4, 2, 3), kind: str = "classify"
+) -> tuple[Cue, Head]:
     """A cue and a head full of random numbers."""
     own = Cue.registry[method]
     cue = own(DIMS, own.Config(**OPTIONS.get(method, {})), seats)
@@ -84,7 +88,9 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], Any], rehash: bool = T
     data = json.dumps(header).encode()
     (folder / HEADER).write_bytes(data)
     if rehash:
-        save_file(load_file(folder / TENSORS), folder / TENSORS, {HEADER_HASH: hashlib.sha256(data).hexdigest()})
+        save_file(
+            load_file(folder / TENSORS), folder / TENSORS, {HEADER_HASH: hashlib.sha256(data).hexdigest()}
+        )
 
 
 def edit_tensors(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:

@@ -36,8 +36,13 @@ def test_every_method_comes_back_equal_and_is_saved_again_to_the_same_bytes(tmp_
 def test_a_new_process_reads_the_same_bits(tmp_path):
     adapter = make()
     adapter.save(tmp_path / "a")
-    code = "import sys; from softcue.adapter import Adapter; a = Adapter.load(sys.argv[1]); print(a.cue['delta'].numpy().tobytes().hex())"
-    child = subprocess.run([sys.executable, "-c", code, tmp_path / "a"], cwd=ROOT, capture_output=True, text=True, check=True)
+    code = (
+        "import sys; from softcue.adapter import Adapter; a = Adapter.load(sys.argv[1]); "
+        "print(a.cue['delta'].numpy().tobytes().hex())"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "a"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert child.stdout.strip() == adapter.cue["delta"].numpy().tobytes().hex()
 
 
@@ -123,13 +128,15 @@ def test_save_refuses_what_load_would_refuse_and_writes_nothing(tmp_path, change
         (
             "0f" * 32,
             replace(DIMS, layers=12, hidden=768),
-            r"'acme/rte' was trained for bert-tiny \(3 layers, width 16\); this is bert-base \(12, 768\): load",
+            r"'acme/rte' was trained for bert-tiny \(3 layers, width 16\); this is bert-base \(12, 768\): "
+            r"load",
         ),
         ("0f" * 32, replace(DIMS, ff=48), r"bert-tiny \(ff 24\); this is bert-base \(ff 48\)"),
         (
             "0e" * 32,
             DIMS,
-            "fingerprint 0f0f0f0f0f0f; this is bert-base with 0e0e0e0e0e0e: the sizes agree, the weights or the tokenizer do not",
+            "fingerprint 0f0f0f0f0f0f; this is bert-base with 0e0e0e0e0e0e: the sizes agree, the weights "
+            "or the tokenizer do not",
         ),
     ],
 )
@@ -189,7 +196,9 @@ def test_seats_of_another_sort_are_refused_and_untouched(method, classes, kind, 
     before = [parameter.clone() for parameter in (*cue.parameters(), *head.parameters())]
     with pytest.raises(AdapterError, match=reason):
         seat_in(cue, 0, head, 0, make())
-    assert all(torch.equal(a, b) for a, b in zip((*cue.parameters(), *head.parameters()), before, strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip((*cue.parameters(), *head.parameters()), before, strict=True)
+    )
 
 
 def test_a_cue_of_another_size_is_refused():

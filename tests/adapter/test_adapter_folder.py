@@ -1,4 +1,6 @@
-"""An adapter's folder: what softcue wrote may be written over; whatever else lies there survives, and is named before any work."""
+"""An adapter's folder: what softcue wrote may be written over; whatever else lies there
+survives, and is named before any work.
+"""
 
 import json
 import os
@@ -48,7 +50,15 @@ def test_an_adapter_of_peft_and_what_lies_beside_it_survive(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "name", ["thesis.txt", ".hidden", "encoder/config.json", "encoder/model.safetensors", "runs/log.jsonl", "adapter_model.safetensors.bak"]
+    "name",
+    [
+        "thesis.txt",
+        ".hidden",
+        "encoder/config.json",
+        "encoder/model.safetensors",
+        "runs/log.jsonl",
+        "adapter_model.safetensors.bak",
+    ],
 )
 def test_whatever_lies_beside_an_adapter_of_ours_is_named_and_survives(name: str, tmp_path: Path) -> None:
     folder = make().save(tmp_path / "ours")
@@ -67,8 +77,13 @@ def test_an_empty_folder_in_an_adapter_and_links_are_not_ours_either(tmp_path: P
     assert "encoder" in refused(folder)
 
 
-@pytest.mark.parametrize("header", [b"", b"{", b"[]", b"null", b'{"library_name": "peft"}', b'{"library_name": ["softcue"]}', b"\xff"])
-def test_a_header_that_is_not_softcues_leaves_nothing_to_be_written_over(header: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "header",
+    [b"", b"{", b"[]", b"null", b'{"library_name": "peft"}', b'{"library_name": ["softcue"]}', b"\xff"],
+)
+def test_a_header_that_is_not_softcues_leaves_nothing_to_be_written_over(
+    header: bytes, tmp_path: Path
+) -> None:
     folder = make().save(tmp_path / "ours")
     (folder / HEADER).write_bytes(header)
     assert HEADER in refused(folder)
@@ -78,7 +93,9 @@ def test_a_header_that_is_no_file_or_too_large_is_not_ours(tmp_path: Path) -> No
     os.makedirs(tmp_path / "folder" / HEADER)
     assert foreign(tmp_path / "folder") == [f"{HEADER}/"]
     (tmp_path / "large").mkdir()
-    (tmp_path / "large" / HEADER).write_text(json.dumps({"library_name": "softcue", "rest": "x" * (5 * 2**20)}))
+    (tmp_path / "large" / HEADER).write_text(
+        json.dumps({"library_name": "softcue", "rest": "x" * (5 * 2**20)})
+    )
     assert foreign(tmp_path / "large") == [HEADER]
 
 
@@ -98,8 +115,12 @@ def test_an_adapter_of_a_later_format_may_be_written_over(tmp_path: Path) -> Non
     assert same(Adapter.load(adapter.save(folder)), adapter)
 
 
-def test_a_fine_tuned_checkpoint_is_written_over_whole_and_a_thesis_in_its_encoder_is_not(tmp_path: Path) -> None:
-    checkpoint = train_full(Job(tiny_data("classify", train=4, dev=2, test=2), training={"epochs": 1}), tiny_base())
+def test_a_fine_tuned_checkpoint_is_written_over_whole_and_a_thesis_in_its_encoder_is_not(
+    tmp_path: Path,
+) -> None:
+    checkpoint = train_full(
+        Job(tiny_data("classify", train=4, dev=2, test=2), training={"epochs": 1}), tiny_base()
+    )
     folder = checkpoint.save(tmp_path / "full")
     assert not foreign(folder)
     checkpoint.save(folder)
@@ -112,7 +133,9 @@ def test_a_fine_tuned_checkpoint_is_written_over_whole_and_a_thesis_in_its_encod
     assert sorted(contents(folder)) == [HEADER, TENSORS]
 
 
-def test_what_is_put_there_while_a_folder_is_written_survives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_put_there_while_a_folder_is_written_survives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = make().save(tmp_path / "ours")
     real = Path.write_bytes
 

@@ -214,7 +214,10 @@ def fuzz(folder: Path, count: int, seed: int) -> None:
     chance = random.Random(seed)
     originals = {method: make(method) for method in ("stp", "apt", "gpc", "lora")}
     saved = {method: adapter.save(folder / method) for method, adapter in originals.items()}
-    files = {method: {name: (place / name).read_bytes() for name in (HEADER, TENSORS)} for method, place in saved.items()}
+    files = {
+        method: {name: (place / name).read_bytes() for name in (HEADER, TENSORS)}
+        for method, place in saved.items()
+    }
     refused = 0
     tracemalloc.start()
     for _ in range(count):

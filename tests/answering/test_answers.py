@@ -1,4 +1,6 @@
-"""Answers: what a request must hold for each kind, and what logits become; entities give back exactly the text's own characters."""
+"""Answers: what a request must hold for each kind, and what logits become; entities give back
+exactly the text's own characters.
+"""
 
 from functools import cache
 from itertools import pairwise
@@ -62,7 +64,12 @@ REFUSED = [
     ("classify", False, {"text": "a\ud800"}, "half a character"),
     ("classify", True, {"text": "a"}, "gives text; expected text and text_pair"),
     ("classify", True, {"text_pair": "a"}, "gives text_pair; expected text and text_pair"),
-    ("classify", True, {"text": "a", "text_pair": " "}, "text_pair is ' '; expected a text that is not empty"),
+    (
+        "classify",
+        True,
+        {"text": "a", "text_pair": " "},
+        "text_pair is ' '; expected a text that is not empty",
+    ),
     ("score", True, {"text": "a", "text_pair": 1.5}, "text_pair is 1.5; expected a text"),
     ("choice", False, {"text": "a"}, "gives text; expected text and choices"),
     ("choice", False, {"choices": ["a", "b"]}, "gives choices; expected text and choices"),
@@ -83,8 +90,12 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "pair", "request_", "told"), REFUSED, ids=[f"{k}-{r!r:.40}" for k, _, r, _ in REFUSED])
-def test_a_request_that_does_not_fit_is_refused_in_one_short_line(kind: str, pair: bool, request_: dict[str, Any], told: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "pair", "request_", "told"), REFUSED, ids=[f"{k}-{r!r:.40}" for k, _, r, _ in REFUSED]
+)
+def test_a_request_that_does_not_fit_is_refused_in_one_short_line(
+    kind: str, pair: bool, request_: dict[str, Any], told: str
+) -> None:
     with pytest.raises(RequestError) as caught:
         asked(kind, request_, pair)
     message = str(caught.value)
@@ -111,7 +122,9 @@ def test_a_huge_wrong_value_is_cut_in_the_message() -> None:
         ("tag", False, {"tokens": ("alice", "met")}),
     ],
 )
-def test_what_a_kind_does_not_read_is_ignored_so_that_labelled_data_can_be_predicted(kind: str, pair: bool, request_: Any) -> None:
+def test_what_a_kind_does_not_read_is_ignored_so_that_labelled_data_can_be_predicted(
+    kind: str, pair: bool, request_: Any
+) -> None:
     more: dict[str, Any] = {
         "label": "x",
         "id": 7,
@@ -130,7 +143,8 @@ def test_choices_become_one_example_each_in_the_order_given() -> None:
 
 
 def test_a_label_is_the_likeliest_of_the_adapters_own_however_wide_the_head() -> None:
-    answer = torch.tensor([0.2, 0.5, 0.3, 0.9, 0.9])  # a seat of a head with more classes than the adapter has
+    # a seat of a head with more classes than the adapter has
+    answer = torch.tensor([0.2, 0.5, 0.3, 0.9, 0.9])
     said = say(answer, asked("classify", {"text": "a"}))
     assert said["label"] == "yes"
     assert said["score"] == pytest.approx(0.5)
@@ -147,7 +161,9 @@ def test_a_choice_is_the_index_of_the_likeliest() -> None:
     assert said["scores"] == pytest.approx([0.1, 0.2, 0.7])
 
 
-def test_entities_have_the_keys_of_the_token_classification_pipeline_and_the_mean_score_of_their_words() -> None:
+def test_entities_have_the_keys_of_the_token_classification_pipeline_and_the_mean_score_of_their_words() -> (
+    None
+):
     question = asked("tag", {"text": "alice bob met in paris"})
     answer = one_hot(["B-PER", "I-PER", "O", "O", "B-LOC"])
     answer[1, 2] = 0.8
@@ -177,14 +193,18 @@ def test_given_tokens_stand_in_their_text_with_one_space_between() -> None:
 @pytest.mark.parametrize("style", STYLES)
 @given(sentence=texts, seed=st.integers(0, 2**16))
 @settings(max_examples=40, deadline=None)
-def test_every_predicted_span_gives_back_exactly_the_text_slice_by_character_offsets(style: str, sentence: str, seed: int) -> None:
+def test_every_predicted_span_gives_back_exactly_the_text_slice_by_character_offsets(
+    style: str, sentence: str, seed: int
+) -> None:
     try:
         question = ask({"text": sentence}, Reading("tag", TAGS, 512), False, ours(style))
     except RequestError:
         assert not ours(style).split_words(sentence)
         return
     words = len(question.record.tokens)
-    assert len(question.offset) == words == sum(len(e.word) for e in question.item.examples) > 0, "an answer for each word"
+    assert len(question.offset) == words == sum(len(e.word) for e in question.item.examples) > 0, (
+        "an answer for each word"
+    )
     answer = torch.rand(words, len(TAGS), generator=torch.Generator().manual_seed(seed)).softmax(-1)
     said = say(answer, question)
     done = 0
@@ -201,17 +221,21 @@ def test_every_predicted_span_gives_back_exactly_the_text_slice_by_character_off
 @pytest.mark.parametrize(
     ("sentence", "tags", "found"),
     [
-        ("error E-4012 since", ["O", "B-LOC", "O", "O", "O"], ["E-4012"]),  # E - 4012: the first unit answers for the word
+        # E - 4012: the first unit answers for the word
+        ("error E-4012 since", ["O", "B-LOC", "O", "O", "O"], ["E-4012"]),
         ("version 3.2, please", ["O", "B-LOC", "I-LOC", "I-LOC", "O", "O"], ["3.2"]),  # 3 . 2 ,
         ("in Paris.", ["O", "B-LOC", "O"], ["Paris"]),
         ("the U.S.", ["O", "B-LOC", "I-LOC", "I-LOC", "I-LOC"], ["U.S."]),
         ('met "Ann"', ["O", "O", "B-PER", "O"], ["Ann"]),
         ("(Rome) Bonn", ["O", "B-LOC", "O", "B-LOC"], ["Rome", "Bonn"]),
-        ("Wash. , Rome.", ["B-LOC", "O", "O", "B-LOC", "O"], ["Wash.", "Rome."]),  # split already: the comma stands alone
+        # split already: the comma stands alone
+        ("Wash. , Rome.", ["B-LOC", "O", "O", "B-LOC", "O"], ["Wash.", "Rome."]),
         ("Rome. Qui ?", ["B-LOC", "O", "O", "O"], ["Rome"]),  # as the French write
     ],
 )
-def test_a_word_of_raw_text_is_what_stands_together_less_the_marks_that_are_tagged_outside(sentence, tags, found) -> None:
+def test_a_word_of_raw_text_is_what_stands_together_less_the_marks_that_are_tagged_outside(
+    sentence, tags, found
+) -> None:
     question = ask({"text": sentence}, Reading("tag", TAGS, 64), False, ours("bert"))
     assert [entity["word"] for entity in say(one_hot(tags), question)["entities"]] == found
 
@@ -220,7 +244,11 @@ def test_a_word_of_raw_text_is_what_stands_together_less_the_marks_that_are_tagg
 def test_right_to_left_words_and_emoji_come_back_whole(style: str) -> None:
     sentence = "التقى محمد في cafe\u0301 👩\u200d👧 ok"
     question = ask({"text": sentence}, Reading("tag", TAGS, 512), False, ours(style))
-    found = [entity["word"] for entity in say(one_hot(["B-PER"] * len(question.offset)), question)["entities"]]
+    found = [
+        entity["word"] for entity in say(one_hot(["B-PER"] * len(question.offset)), question)["entities"]
+    ]
     assert {"التقى", "محمد", "في", "ok"} <= set(found)
     rest = "".join(found)
-    assert all(mark in rest for mark in ("e\u0301", "👩", "👧")), "a mark may be a word of its own, but is not lost"
+    assert all(mark in rest for mark in ("e\u0301", "👩", "👧")), (
+        "a mark may be a word of its own, but is not lost"
+    )

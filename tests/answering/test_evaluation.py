@@ -18,7 +18,9 @@ METHODS = ("pasta", "prompt", "spt", "bitfit")
 
 
 def crowd() -> tuple[Model, list[Item], list[int]]:
-    """Four methods, each with a head of one kind; questions of all kinds in turn, one tagged text of several windows."""
+    """Four methods, each with a head of one kind; questions of all kinds in turn, one tagged
+    text of several windows.
+    """
     base, cues, heads, columns = tiny_base(), [], [], []
     dims = base.backbone.encoder.dims
     for number, (kind, method) in enumerate(zip(KINDS, METHODS, strict=True)):
@@ -46,7 +48,10 @@ def close(ours: list[Tensor], theirs: list[Tensor]) -> None:
 @pytest.mark.parametrize("budget", [1, 60, 300, 10**6])
 def test_answers_do_not_depend_on_the_budget(budget: int) -> None:
     model, items, seats = crowd()
-    close(run(model, items, seats, budget), [run(model, [item], [seat])[0] for item, seat in zip(items, seats, strict=True)])
+    close(
+        run(model, items, seats, budget),
+        [run(model, [item], [seat])[0] for item, seat in zip(items, seats, strict=True)],
+    )
 
 
 def test_answers_do_not_depend_on_the_order() -> None:
@@ -87,7 +92,8 @@ def test_batches_hold_every_item_once_within_the_budget() -> None:
 
 def test_answers_become_what_the_metrics_compare() -> None:
     assert decide(torch.tensor([0.2, 0.7, 0.1]), Reading("classify", ("a", "b", "c"), 9)) == "b"
-    assert decide(torch.tensor([0.1, 0.2, 0.7]), Reading("classify", ("a", "b"), 9)) == "b"  # the head has room for a third
+    # the head has room for a third
+    assert decide(torch.tensor([0.1, 0.2, 0.7]), Reading("classify", ("a", "b"), 9)) == "b"
     assert decide(torch.tensor(1.5), Reading("score", (), 9, 3.0, 2.0)) == 6.0
     assert decide(torch.tensor([0.1, 0.9]), Reading("choice", (), 9)) == 1
     assert decide(torch.tensor([[0.9, 0.1], [0.2, 0.8]]), Reading("tag", ("O", "B-X"), 9)) == ["O", "B-X"]
@@ -121,5 +127,8 @@ def test_evaluate_scores_the_seat_that_it_is_asked_for() -> None:
     data = tiny_data("classify")
     records, reading = data.splits["test"], Reading("classify", data.labels, 32)
     items = make_items(records, tiny_base().text, reading)
-    right = [decide(a, reading) == r.label for a, r in zip(run(model, items, [0] * len(items)), records, strict=True)]
+    right = [
+        decide(a, reading) == r.label
+        for a, r in zip(run(model, items, [0] * len(items)), records, strict=True)
+    ]
     assert evaluate(model, 0, items, records, reading, data)["accuracy"] == sum(right) / len(right)

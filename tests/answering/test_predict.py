@@ -1,4 +1,6 @@
-"""Predictor: any mix of adapters, kinds and methods in one forward answers as each alone, and names what it refuses."""
+"""Predictor: any mix of adapters, kinds and methods in one forward answers as each alone, and
+names what it refuses.
+"""
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -33,13 +35,17 @@ REQUESTS: dict[tuple[str, bool], dict[str, Any]] = {
 }
 
 
-def random_adapter(base: Base, method: str, kind: str = "classify", pair: bool = False, seed: int = 0, **changes: Any) -> Adapter:
+def random_adapter(
+    base: Base, method: str, kind: str = "classify", pair: bool = False, seed: int = 0, **changes: Any
+) -> Adapter:
     """An adapter that was never trained, with random numbers, so that nothing is equal by accident."""
     encoder, cls = base.backbone.encoder, Cue.registry[method]
     slots = base.text.slots(pair or kind == "choice")
     mass = torch.rand(encoder.dims.layers, len(slots), generator=torch.Generator().manual_seed(5))
     length = {"length": 3 + seed % 3} if "length" in {f.name for f in fields(cls.Config)} else {}
-    config = cls.settle(cls.Config(**length), Facts(encoder.dims, slots, lambda: mass, base.text.slots(True).count("sep") > 2))
+    config = cls.settle(
+        cls.Config(**length), Facts(encoder.dims, slots, lambda: mass, base.text.slots(True).count("sep") > 2)
+    )
     labels = LABELS.get(kind, ())[: changes.pop("classes", 5)]
     cue = cls(encoder.dims, config)
     head = Head.registry[kind](encoder.dims.hidden, [max(1, len(labels))], changes.get("pooling", "mean"))
@@ -74,7 +80,9 @@ def zoo(family: str) -> tuple[dict[str, Adapter], list[dict[str, Any]]]:
     for number, (method, (kind, pair)) in enumerate((m, k) for m in METHODS for k in KINDS):
         name = f"{method}/{kind}{'-pair' * pair}"
         pooling = ("mean", "cls")[number % 2]
-        adapters[name] = random_adapter(base, method, kind, pair, seed=number, pooling=pooling, classes=2 + number % 4)
+        adapters[name] = random_adapter(
+            base, method, kind, pair, seed=number, pooling=pooling, classes=2 + number % 4
+        )
         requests.append({"adapter": name, **REQUESTS[kind, pair]})
     return adapters, requests
 
@@ -97,10 +105,16 @@ def flat(answer: Any) -> tuple[list[float], list[Any]]:
         return [answer], []
     if isinstance(answer, Mapping):
         parts = [flat(answer[key]) for key in sorted(answer)]
-        return [n for numbers, _ in parts for n in numbers], [*sorted(answer), *(w for _, words in parts for w in words)]
+        return [n for numbers, _ in parts for n in numbers], [
+            *sorted(answer),
+            *(w for _, words in parts for w in words),
+        ]
     if isinstance(answer, list):
         parts = [flat(part) for part in answer]
-        return [n for numbers, _ in parts for n in numbers], [len(answer), *(w for _, words in parts for w in words)]
+        return [n for numbers, _ in parts for n in numbers], [
+            len(answer),
+            *(w for _, words in parts for w in words),
+        ]
     return [], [answer]
 
 
@@ -126,9 +140,14 @@ def test_adapters_of_one_predictor_give_different_answers() -> None:
     assert len({round(max(s.values()), 4) for s in scores}) > len(scores) / 2
 
 
-@given(st.lists(st.integers(0, len(METHODS) * len(KINDS) - 1), min_size=1, max_size=20), st.sampled_from([1, 30, 4096]))
+@given(
+    st.lists(st.integers(0, len(METHODS) * len(KINDS) - 1), min_size=1, max_size=20),
+    st.sampled_from([1, 30, 4096]),
+)
 @settings(max_examples=30, deadline=None)
-def test_answers_depend_neither_on_order_nor_on_company_nor_on_the_row_budget(chosen: list[int], budget: int) -> None:
+def test_answers_depend_neither_on_order_nor_on_company_nor_on_the_row_budget(
+    chosen: list[int], budget: int
+) -> None:
     _, requests = zoo("bert")
     answers = mixed("bert")([requests[i] for i in chosen], budget)
     for i, ours in zip(chosen, answers, strict=True):
@@ -146,13 +165,19 @@ def test_a_text_of_many_windows_gets_a_tag_for_every_word_in_any_company() -> No
 
 def test_a_text_beyond_the_adapters_limit_is_cut_and_not_refused() -> None:
     long = "apple " * 60
-    first, second = mixed("bert")([{"adapter": "pasta/classify", "text": text} for text in (long, long + "gold")])
+    first, second = mixed("bert")(
+        [{"adapter": "pasta/classify", "text": text} for text in (long, long + "gold")]
+    )
     same(first, second)
 
 
-def test_texts_read_ahead_in_parts_are_answered_in_order_and_refused_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_read_ahead_in_parts_are_answered_in_order_and_refused_wherever_they_stand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     base = tiny_base("bert")
-    predictor = Predictor(base, {"a": random_adapter(base, "pasta"), "b": random_adapter(base, "ptuning", seed=1)})
+    predictor = Predictor(
+        base, {"a": random_adapter(base, "pasta"), "b": random_adapter(base, "ptuning", seed=1)}
+    )
     requests = [{"adapter": "ab"[i % 2], "text": " ".join(["owl"] * (1 + i % 5))} for i in range(11)]
     whole = predictor(requests)
     monkeypatch.setattr("softcue.answering.predict.AHEAD", 3)
@@ -171,10 +196,14 @@ def test_one_adapter_may_serve_under_two_names() -> None:
 
 def test_adapters_come_from_folders_too(tmp_path: Path) -> None:
     adapters, requests = zoo("bert")
-    folders = {name: adapter.save(tmp_path / name) for name, adapter in adapters.items() if name.startswith("stp")}
+    folders = {
+        name: adapter.save(tmp_path / name) for name, adapter in adapters.items() if name.startswith("stp")
+    }
     own = [(i, request) for i, request in enumerate(requests) if request["adapter"] in folders]
     for (i, _), ours in zip(
-        own, Predictor(str(tiny_base().backbone.folder), folders, precision="float32")([r for _, r in own]), strict=True
+        own,
+        Predictor(str(tiny_base().backbone.folder), folders, precision="float32")([r for _, r in own]),
+        strict=True,
     ):
         same(ours, alone("bert")[i])
 
@@ -201,12 +230,18 @@ def test_answering_leaves_the_adapters_numbers_alone() -> None:
         ({"adapter": 3, "text": "a"}, "request 1 names the adapter 3"),
         ("apple", "request 1 is 'apple'; expected an object"),
         (None, "request 1 is None; expected an object"),
-        ({"adapter": "pasta/classify"}, "request 1 (adapter 'pasta/classify'): gives no input; expected text"),
+        (
+            {"adapter": "pasta/classify"},
+            "request 1 (adapter 'pasta/classify'): gives no input; expected text",
+        ),
         (
             {"adapter": "pasta/classify-pair", "text": "a"},
             "request 1 (adapter 'pasta/classify-pair'): gives text; expected text and text_pair",
         ),
-        ({"adapter": "gpc/tag", "tokens": [""], "where": "in.jsonl:7"}, "in.jsonl:7 (adapter 'gpc/tag'): tokens is ['']; expected"),
+        (
+            {"adapter": "gpc/tag", "tokens": [""], "where": "in.jsonl:7"},
+            "in.jsonl:7 (adapter 'gpc/tag'): tokens is ['']; expected",
+        ),
     ],
 )
 def test_a_bad_request_is_named_and_nothing_is_answered(request_: Any, told: str) -> None:

@@ -1,4 +1,6 @@
-"""Adapters come and go while a predictor runs: as if all had been there from the start, and without a trace on the others."""
+"""Adapters come and go while a predictor runs: as if all had been there from the start, and
+without a trace on the others.
+"""
 
 import time
 from dataclasses import replace

@@ -1,4 +1,6 @@
-"""Attention over packed rows against softmax written one example, one head and one row at a time, gradients included."""
+"""Attention over packed rows against softmax written one example, one head and one row at a
+time, gradients included.
+"""
 
 import random
 from collections.abc import Callable, Sequence
@@ -31,7 +33,11 @@ def packed(lengths: Sequence[int]) -> Batch:
 def inputs(lengths: Sequence[int], seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """qkv of the rows, and keys and values of prefixes, all with gradients."""
     generator = torch.Generator().manual_seed(seed)
-    shapes = (sum(lengths), 3, HEADS, WIDTH), (len(lengths), PREFIX, HEADS, WIDTH), (len(lengths), PREFIX, HEADS, WIDTH)
+    shapes = (
+        (sum(lengths), 3, HEADS, WIDTH),
+        (len(lengths), PREFIX, HEADS, WIDTH),
+        (len(lengths), PREFIX, HEADS, WIDTH),
+    )
     qkv, key, value = (torch.randn(shape, generator=generator).requires_grad_(True) for shape in shapes)
     return qkv, key, value
 
@@ -46,7 +52,8 @@ def slow(
     leaves: tuple[Tensor, Tensor, Tensor],
     counts: Sequence[int] | None = None,  # how much of each example's prefix is there
     gated: bool = False,
-    bias: Callable[[int, int, int], float] | None = None,  # of a head, and of a query row and a key row within an example
+    # of a head, and of a query row and a key row within an example
+    bias: Callable[[int, int, int], float] | None = None,
     scale: float = WIDTH**-0.5,
 ) -> Tensor:
     qkv, prefix_key, prefix_value = leaves
@@ -99,7 +106,9 @@ def test_every_row_sees_its_examples_prefix(lengths: tuple[int, ...], kernel: st
 def test_a_shorter_prefix_ends_where_it_ends(kernel: str) -> None:
     leaves = inputs(RAGGED)
     prefix = Prefix(leaves[1], leaves[2], None, torch.tensor(COUNTS))
-    compare(attend(leaves[0], Layout(packed(RAGGED)), prefix, kernel=kernel), slow(RAGGED, leaves, COUNTS), leaves)
+    compare(
+        attend(leaves[0], Layout(packed(RAGGED)), prefix, kernel=kernel), slow(RAGGED, leaves, COUNTS), leaves
+    )
 
 
 @kernels
@@ -128,16 +137,26 @@ def test_a_bias_between_text_rows_leaves_the_prefix_alone(kernel: str, with_pref
 
 @kernels
 @pytest.mark.parametrize("front", ["nothing", "prefixes", "gated prefixes"])
-@pytest.mark.parametrize(("heads", "reach"), [(HEADS, None), (1, None), (1, 3)], ids=["each head its own", "all alike", "a window"])
-def test_a_bias_by_distance_is_added_between_text_rows(kernel: str, front: str, heads: int, reach: int | None) -> None:
+@pytest.mark.parametrize(
+    ("heads", "reach"), [(HEADS, None), (1, None), (1, 3)], ids=["each head its own", "all alike", "a window"]
+)
+def test_a_bias_by_distance_is_added_between_text_rows(
+    kernel: str, front: str, heads: int, reach: int | None
+) -> None:
     lengths, counts = RAGGED[:-1], COUNTS[:-1]
     leaves = inputs(lengths)
     apart = distances(max(lengths), torch.device("cpu"))
     table = torch.randn(heads, len(apart), generator=torch.Generator().manual_seed(2))
     if reach is not None:
         table = table.masked_fill(apart.abs() > reach, -torch.inf)
-    prefix = None if front == "nothing" else Prefix(leaves[1], leaves[2], gate if front == "gated prefixes" else None, torch.tensor(counts))
-    ours = attend(leaves[0], Layout(packed(lengths)), prefix, ByDistance(table, hides=reach is not None), kernel=kernel)
+    prefix = (
+        None
+        if front == "nothing"
+        else Prefix(leaves[1], leaves[2], gate if front == "gated prefixes" else None, torch.tensor(counts))
+    )
+    ours = attend(
+        leaves[0], Layout(packed(lengths)), prefix, ByDistance(table, hides=reach is not None), kernel=kernel
+    )
 
     def bias(head: int, query: int, key: int) -> float:
         return float(table[head % heads, apart.tolist().index(key - query)])
@@ -148,7 +167,11 @@ def test_a_bias_by_distance_is_added_between_text_rows(kernel: str, front: str, 
 
 @kernels
 def test_a_bias_by_distance_may_learn(kernel: str) -> None:
-    qkv, layout, apart = inputs(RAGGED)[0], Layout(packed(RAGGED)), distances(max(RAGGED), torch.device("cpu"))
+    qkv, layout, apart = (
+        inputs(RAGGED)[0],
+        Layout(packed(RAGGED)),
+        distances(max(RAGGED), torch.device("cpu")),
+    )
     slope = torch.tensor(-0.1, requires_grad=True)
     table = (slope * apart.abs()).expand(HEADS, -1)
 
@@ -156,22 +179,31 @@ def test_a_bias_by_distance_may_learn(kernel: str) -> None:
         place = torch.arange(query.shape[2])
         return slope * (place[:, None] - place).abs()[None, None]
 
-    compare(attend(qkv, layout, None, ByDistance(table), kernel=kernel), attend(qkv, layout, None, written_out), (qkv, slope))
+    compare(
+        attend(qkv, layout, None, ByDistance(table), kernel=kernel),
+        attend(qkv, layout, None, written_out),
+        (qkv, slope),
+    )
 
 
 @given(lengths=ragged)
 @settings(max_examples=40, deadline=None)
 def test_buckets_hold_every_row_once_and_little_padding(lengths: list[int]) -> None:
     layout = Layout(packed(lengths))
-    assert sorted(torch.cat([bucket.example for bucket in layout.buckets]).tolist()) == list(range(len(lengths)))
+    assert sorted(torch.cat([bucket.example for bucket in layout.buckets]).tolist()) == list(
+        range(len(lengths))
+    )
     starts = [0, *accumulate(lengths)]
     for bucket in layout.buckets:
         pad = torch.zeros(bucket.row.shape, dtype=torch.bool) if bucket.pad is None else bucket.pad
         for example, rows, empty in zip(bucket.example.tolist(), bucket.row, pad, strict=True):
             assert rows[~empty].tolist() == list(range(starts[example], starts[example + 1]))
         own = sorted(lengths[example] for example in bucket.example.tolist())
-        allowed = FIXED if (len(own) - 1) % MEMBERS == 0 else 2 * FIXED  # before the last one came, were they of a good size?
-        assert sum(own[-1] ** 2 - length**2 for length in own) <= allowed, "the padding costs more than a bucket of its own would"
+        # before the last one came, were they of a good size?
+        allowed = FIXED if (len(own) - 1) % MEMBERS == 0 else 2 * FIXED
+        assert sum(own[-1] ** 2 - length**2 for length in own) <= allowed, (
+            "the padding costs more than a bucket of its own would"
+        )
 
 
 def test_buckets_of_random_batches_have_few_sizes() -> None:

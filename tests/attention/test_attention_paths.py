@@ -1,11 +1,14 @@
-"""Tests of attention over packed rows, of the shortcut for heads that read some rows only, and of dropout by integers."""
+"""Tests of attention over packed rows, of the shortcut for heads that read some rows only, and
+of dropout by integers.
+"""
 
 import pytest
 import torch
 from torch import Tensor
 
-from softcue.attention.attend import Sight, _Mix
+from softcue.attention.attend import Sight
 from softcue.attention.layout import Bucket, Layout
+from softcue.attention.products import Products
 from softcue.attention.spread import Collect, Spread, to_batch, to_buckets
 from softcue.batch import Batch, Reads, pack
 from softcue.cues import Cue
@@ -30,7 +33,9 @@ def batches_of_both_orders() -> list[Batch]:
 def test_every_row_stands_at_one_place_that_holds_it(number: int) -> None:
     batch = batches_of_both_orders()[number]
     layout, rows = Layout(batch), torch.arange(len(batch.token)).unsqueeze(1)
-    assert (layout.places.example is None) == (number == 0) and any(bucket.pad is not None for bucket in layout.buckets)
+    assert (layout.places.example is None) == (number == 0) and any(
+        bucket.pad is not None for bucket in layout.buckets
+    )
     with_zeros = layout.spread(rows + 1, zeros=True)
     for bucket, own, zeroed in zip(layout.buckets, layout.spread(rows), with_zeros, strict=True):
         assert torch.equal(own.view(bucket.row.shape), bucket.row)
@@ -51,20 +56,23 @@ def test_gradients_written_by_hand_equal_finite_differences(dropped: float) -> N
     sight = Sight(bucket, None, None, 0.5, dropped, None)
     query, key, value = (torch.randn(2, 2, 3, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
     mask = torch.randn(2, 1, 1, 3, dtype=torch.float64, requires_grad=True)
-    ahead = torch.randn(2, 2, 3, 2, dtype=torch.float64, requires_grad=True)  # logits towards two prefix tokens
+    # logits towards two prefix tokens
+    ahead = torch.randn(2, 2, 3, 2, dtype=torch.float64, requires_grad=True)
     front = torch.randn(2, 2, 2, 4, dtype=torch.float64)
 
     def mixed(q: Tensor, k: Tensor, v: Tensor, m: Tensor) -> Tensor:
         torch.manual_seed(1)
-        return _Mix.apply(q, k, v, m, None, sight)
+        return Products.apply(q, k, v, m, None, sight)
 
     def mixed_behind(q: Tensor, k: Tensor, v: Tensor, m: Tensor, a: Tensor) -> Tensor:
         torch.manual_seed(1)
-        return _Mix.apply(q, k, torch.cat([front, v], dim=2), m, a, sight)
+        return Products.apply(q, k, torch.cat([front, v], dim=2), m, a, sight)
 
     # softmax is float32 by design: differences of 1e-3 and a bound to match
     assert torch.autograd.gradcheck(mixed, (query, key, value, mask), eps=1e-2, atol=2e-3, rtol=1e-2)
-    assert torch.autograd.gradcheck(mixed_behind, (query, key, value, mask, ahead), eps=1e-2, atol=2e-3, rtol=1e-2)
+    assert torch.autograd.gradcheck(
+        mixed_behind, (query, key, value, mask, ahead), eps=1e-2, atol=2e-3, rtol=1e-2
+    )
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -87,10 +95,14 @@ def test_gathers_on_the_way_back_equal_what_autograd_would_do(number: int) -> No
 @pytest.mark.parametrize("family", ["bert", "mpnet", "deberta-v3", "modernbert"])
 @pytest.mark.parametrize("method", ["pasta", "spt", "apt", "lora", "gpc", "bitfit"])
 @pytest.mark.parametrize("reads", ["first", "words"])
-def test_the_rows_that_are_read_are_the_same_when_no_other_is_asked_for(family: str, method: str, reads: Reads) -> None:
+def test_the_rows_that_are_read_are_the_same_when_no_other_is_asked_for(
+    family: str, method: str, reads: Reads
+) -> None:
     encoder = tiny_encoder(family)
     cls = Cue.registry[method]
-    config = cls.settle(cls.Config(), Facts(encoder.dims, ("cls", "sep", "sep"), lambda: torch.ones(encoder.dims.layers, 3)))
+    config = cls.settle(
+        cls.Config(), Facts(encoder.dims, ("cls", "sep", "sep"), lambda: torch.ones(encoder.dims.layers, 3))
+    )
     cue = cls(encoder.dims, config)
     for parameter in cue.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -115,7 +127,9 @@ def test_nobody_else_is_computed_in_the_last_layer(reads: Reads, method: str, fa
     """But for a method that edits maps after attention, and may ask for every row there."""
     encoder, batch = tiny_encoder(family), a_batch(family)
     cls = Cue.registry[method]
-    config = cls.settle(cls.Config(), Facts(encoder.dims, ("cls", "sep", "sep"), lambda: torch.ones(encoder.dims.layers, 3)))
+    config = cls.settle(
+        cls.Config(), Facts(encoder.dims, ("cls", "sep", "sep"), lambda: torch.ones(encoder.dims.layers, 3))
+    )
     hidden = encoder(batch, cls(encoder.dims, config), reads=reads)[0]
     others = torch.ones(len(hidden), dtype=torch.bool)
     others[batch.special[:, 0] if reads == "first" else batch.word] = False
@@ -128,7 +142,8 @@ def test_dropout_drops_its_share_keeps_the_mean_and_repeats_with_its_seed() -> N
     once = dropout(x, 0.1, True)
     torch.manual_seed(0)
     assert torch.equal(once, dropout(x, 0.1, True))
-    assert abs(float((once == 0).float().mean()) - 0.1) < 1 / 256 + 1e-3  # one tensor's share is a whole number of 256ths
+    # one tensor's share is a whole number of 256ths
+    assert abs(float((once == 0).float().mean()) - 0.1) < 1 / 256 + 1e-3
     many = torch.stack([dropout(torch.ones(100), 0.1, True) for _ in range(10_000)])
     assert abs(float((many == 0).float().mean()) - 0.1) < 2e-3
     assert abs(float(many.mean()) - 1) < 2e-3
@@ -160,18 +175,26 @@ def test_bfloat16_is_dropped_like_float32() -> None:
     assert torch.equal(keep(torch.ones(64, 64, dtype=torch.bfloat16), 0.1), high.bfloat16())
 
 
-@pytest.mark.parametrize("lengths", [(12,), (9, 9, 9), (5, 40, 11)], ids=["alone", "of one length", "of several"])
+@pytest.mark.parametrize(
+    "lengths", [(12,), (9, 9, 9), (5, 40, 11)], ids=["alone", "of one length", "of several"]
+)
 @pytest.mark.parametrize("method", sorted(Cue.registry))
 def test_the_shorter_paths_without_a_way_back_give_the_same(method: str, lengths: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     encoder = tiny_encoder("bert")
     cls = Cue.registry[method]
     mass = torch.rand(encoder.dims.layers, 3)
-    cue = cls(encoder.dims, cls.settle(cls.Config(), Facts(encoder.dims, ("cls", "sep", "sep"), lambda: mass)), adapters=3).eval()
+    cue = cls(
+        encoder.dims,
+        cls.settle(cls.Config(), Facts(encoder.dims, ("cls", "sep", "sep"), lambda: mass)),
+        adapters=3,
+    ).eval()
     with torch.no_grad():
         for parameter in cue.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.3)
-    batch = pack(random_examples("bert", lengths), [i % 3 for i in range(len(lengths))], cue.reserve, cue.shift)
+    batch = pack(
+        random_examples("bert", lengths), [i % 3 for i in range(len(lengths))], cue.reserve, cue.shift
+    )
     with torch.enable_grad():
         long = encoder(batch, cue)[0]
     with torch.inference_mode():

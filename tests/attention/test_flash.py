@@ -1,4 +1,5 @@
-"""What surrounds torch's flash attention, on the CPU: the kernel itself, which takes a GPU, written out one example at a time.
+"""What surrounds torch's flash attention, on the CPU: the kernel itself, which takes a GPU,
+written out one example at a time.
 
 That torch has the kernel under this name, takes what it is given and knows a way back, its meta device says.
 """
@@ -45,7 +46,9 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Called:
         assert (longest, key_longest) == (int(starts.diff().max()), int(key_starts.diff().max()))
         found.append((longest, key_longest))
         mixed = []
-        for first, end, key_first, key_end in zip(starts[:-1], starts[1:], key_starts[:-1], key_starts[1:], strict=True):
+        for first, end, key_first, key_end in zip(
+            starts[:-1], starts[1:], key_starts[:-1], key_starts[1:], strict=True
+        ):
             keys, values = key[key_first:key_end].transpose(0, 1), value[key_first:key_end].transpose(0, 1)
             chance = (query[first:end].transpose(0, 1) @ keys.mT * scale).softmax(-1)
             mixed.append((chance @ values).transpose(0, 1))
@@ -62,7 +65,9 @@ def packed(device: str = "cpu") -> Batch:
 
 
 def leaves(parts: int) -> tuple[Tensor, ...]:
-    """Rows of so many parts, the prefixes' keys and values, and one query for each example; all with gradients."""
+    """Rows of so many parts, the prefixes' keys and values, and one query for each example; all
+    with gradients.
+    """
     generator = torch.Generator().manual_seed(parts)
     front = (len(RAGGED), TOKENS, HEADS, WIDTH)
     shapes = (sum(RAGGED), parts, HEADS, WIDTH), front, front, (len(RAGGED), HEADS, WIDTH)
@@ -73,7 +78,8 @@ def same(ours: Tensor, theirs: Tensor, given: tuple[Tensor, ...]) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     weight = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1))
     for mine, expected in zip(
-        *(torch.autograd.grad((out * weight).sum(), given, allow_unused=True) for out in (ours, theirs)), strict=True
+        *(torch.autograd.grad((out * weight).sum(), given, allow_unused=True) for out in (ours, theirs)),
+        strict=True,
     ):
         assert (mine is None) == (expected is None)
         if mine is not None and expected is not None:
@@ -84,7 +90,11 @@ def same(ours: Tensor, theirs: Tensor, given: tuple[Tensor, ...]) -> None:
 def test_every_row_sees_its_examples_prefix_and_rows(called: Called, fronted: bool) -> None:
     given, layout = leaves(3), Layout(packed())
     prefix = Prefix(given[1], given[2]) if fronted else None
-    same(attend(given[0], layout, prefix, kernel="ragged"), attend(given[0], layout, prefix, kernel="products"), given)
+    same(
+        attend(given[0], layout, prefix, kernel="ragged"),
+        attend(given[0], layout, prefix, kernel="products"),
+        given,
+    )
     assert called == [(max(RAGGED), max(RAGGED) + TOKENS * fronted)]
 
 
@@ -92,7 +102,13 @@ def test_every_row_sees_its_examples_prefix_and_rows(called: Called, fronted: bo
 def test_the_one_row_that_is_read_sees_them_too(called: Called, fronted: bool) -> None:
     given, layout = leaves(2), Layout(packed())
     prefix = Prefix(given[1], given[2]) if fronted else None
-    same(*(attend_once(given[3], given[0], layout, prefix, kernel=kernel) for kernel in ("ragged", "products")), given)
+    same(
+        *(
+            attend_once(given[3], given[0], layout, prefix, kernel=kernel)
+            for kernel in ("ragged", "products")
+        ),
+        given,
+    )
     assert called == [(1, max(RAGGED) + TOKENS * fronted)]
 
 
@@ -101,7 +117,11 @@ def test_prefixes_of_several_lengths_and_rescored_logits_are_left_to_others(call
     shorter = Prefix(given[1], given[2], None, torch.tensor([0, 3, 1, 2, 3]))
     gated = Prefix(given[1], given[2], lambda logit, example: torch.nn.functional.logsigmoid(logit.float()))
     for prefix in (shorter, gated):
-        same(attend(given[0], layout, prefix, kernel="ragged"), attend(given[0], layout, prefix, kernel="fused"), given)
+        same(
+            attend(given[0], layout, prefix, kernel="ragged"),
+            attend(given[0], layout, prefix, kernel="fused"),
+            given,
+        )
     assert not called
 
 
@@ -114,7 +134,9 @@ def test_every_method_learns_the_same_on_every_family(called: Called, family: st
         made = torch.cat(logits(model, examples, SEATS))
         found.append((made, torch.autograd.grad(made.square().sum(), model.tuned(), allow_unused=True)))
     (ours, gradients), (theirs, expected) = found
-    assert called or method == "spt" or family.startswith(("deberta", "mpnet")), "these have logits that are more than products"
+    assert called or method == "spt" or family.startswith(("deberta", "mpnet")), (
+        "these have logits that are more than products"
+    )
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     for mine, other in zip(gradients, expected, strict=True):
         assert (mine is None) == (other is None)
@@ -123,7 +145,9 @@ def test_every_method_learns_the_same_on_every_family(called: Called, family: st
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_torch_takes_what_it_is_given_in_a_step_of_training(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_takes_what_it_is_given_in_a_step_of_training(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     taken = []
 
     def takes(rows: Tensor, prefix: Prefix | None) -> bool:
@@ -131,7 +155,9 @@ def test_torch_takes_what_it_is_given_in_a_step_of_training(method: str, monkeyp
         return taken[-1]
 
     monkeypatch.setattr(flash, "takes", takes)
-    monkeypatch.setattr(test_no_waiting, "tiny_encoder", lambda family: tiny_encoder(family).to(torch.bfloat16))
+    monkeypatch.setattr(
+        test_no_waiting, "tiny_encoder", lambda family: tiny_encoder(family).to(torch.bfloat16)
+    )
     test_no_waiting.step("bert", method, ("classify", "classify"))
     assert any(taken) or method == "spt"
 
@@ -145,7 +171,13 @@ def test_it_takes_sixteen_bits_on_a_gpu_that_has_it_and_no_more(monkeypatch: pyt
     good = {"width": 64, "dtype": torch.bfloat16, "device": "cuda:0"}
     assert flash.takes(Rows(**good), None)
     assert flash.takes(Rows(**{**good, "dtype": torch.float16}), Prefix(torch.zeros(1), torch.zeros(1)))
-    for change in ({"width": 60}, {"width": 264}, {"dtype": torch.float32}, {"device": "cpu"}, {"device": "cuda:1"}):
+    for change in (
+        {"width": 60},
+        {"width": 264},
+        {"dtype": torch.float32},
+        {"device": "cpu"},
+        {"device": "cuda:1"},
+    ):
         assert not flash.takes(Rows(**{**good, **change}), None)
     assert not flash.takes(Rows(**good), Prefix(torch.zeros(1), torch.zeros(1), None, torch.ones(1)))
 
@@ -159,7 +191,12 @@ def test_the_kernel_itself_is_near_what_float32_gives(fronted: bool) -> None:
     assert flash.takes(rows, prefix)
     exact = [x.detach().float().cpu().requires_grad_(True) for x in (rows, key, value, query)]
     slow = Prefix(exact[1], exact[2]) if fronted else None
-    pairs = [(attend(rows, layout, prefix, kernel="ragged"), attend(exact[0], Layout(packed()), slow, kernel="products"))]
+    pairs = [
+        (
+            attend(rows, layout, prefix, kernel="ragged"),
+            attend(exact[0], Layout(packed()), slow, kernel="products"),
+        )
+    ]
     once = (
         attend_once(query, rows[:, 1:], layout, prefix, kernel="ragged"),
         attend_once(exact[3], exact[0][:, 1:], Layout(packed()), slow),

@@ -1,4 +1,6 @@
-"""What the tests of the command line share: a shell in this process, and a folder with all that commands are given."""
+"""What the tests of the command line share: a shell in this process, and a folder with all that
+commands are given.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -67,12 +69,16 @@ def make_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "broken.jsonl").write_text('{"text": "fine"}\n{"text": \n[1]\n')
     (folder / "binary.jsonl").write_bytes(b"\xff\xfe\x00\x80")
     (folder / "missing.jsonl").write_text('{"text": "fine"}\n{"label": 1}\n')
-    (folder / "in.jsonl").write_text('{"text": "the apple"}\n\n{"text": "an owl \U0001f600", "label": "bird"}\n')
+    (folder / "in.jsonl").write_text(
+        '{"text": "the apple"}\n\n{"text": "an owl \U0001f600", "label": "bird"}\n'
+    )
     return folder
 
 
 @pytest.fixture(name="shell")
-def make_shell(place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
+def make_shell(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Shell]:
     """A shell in that folder; after the test nothing of others' is lost, and nothing half-written is left."""
     monkeypatch.chdir(place)
     monkeypatch.delenv(tasks.ROOT, raising=False)
@@ -83,4 +89,16 @@ def make_shell(place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
 
 def train(*more: str, data: str = "data/classify", out: str | Path = "new") -> tuple[str, ...]:
     """A training command that is right but for what the caller changes."""
-    return ("train", data, "--backbone", "backbone", "--precision", "float32", "--set", "epochs=1", "--out", str(out), *more)
+    return (
+        "train",
+        data,
+        "--backbone",
+        "backbone",
+        "--precision",
+        "float32",
+        "--set",
+        "epochs=1",
+        "--out",
+        str(out),
+        *more,
+    )

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from softcue import api, cli, files
+from softcue import api
 from softcue.adapter import Adapter
-from softcue.cli import show
+from softcue.cli import flags, show
 from softcue.cues import Cue
 from softcue.encoder.load import FAMILIES
 from softcue.errors import RequestError
+from softcue.files import write as files
 from tests.answering.test_predict import random_adapter
 from tests.cli.shell import Shell, make_place, make_shell, train  # noqa: F401  (fixtures)
 from tests.tiny_base import tiny_base
@@ -30,12 +31,18 @@ def test_every_command_has_help_with_an_example(command: str, shell: Shell) -> N
 
 
 @pytest.mark.parametrize("kind", ["classify", "score", "choice", "tag", "pair"])
-def test_train_info_eval_and_predict_agree_on_an_adapter(kind: str, shell: Shell, place: Path, tmp_path: Path) -> None:
+def test_train_info_eval_and_predict_agree_on_an_adapter(
+    kind: str, shell: Shell, place: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "adapter"
     trained = json.loads(shell(*train("--json", "--seed", "3", data=f"data/{kind}", out=out)).out)
     told = json.loads(shell("info", out, "--json").out)
     assert told == trained
-    assert (told["seed"], told["training"]["epochs"], told["measured"]) == (3, 1, "selected on dev, reported on test")
+    assert (told["seed"], told["training"]["epochs"], told["measured"]) == (
+        3,
+        1,
+        "selected on dev, reported on test",
+    )
     scored = json.loads(shell("eval", out, f"data/{kind}", "--precision", "float32", "--json").out)
     for metric, value in scored["scores"].items():
         assert value == pytest.approx(told["scores"][metric], abs=1e-6)
@@ -46,7 +53,9 @@ def test_train_info_eval_and_predict_agree_on_an_adapter(kind: str, shell: Shell
     assert all(key in answer for answer in answers)
 
 
-def test_the_text_that_people_get_names_the_adapter_its_size_and_its_scores(shell: Shell, tmp_path: Path) -> None:
+def test_the_text_that_people_get_names_the_adapter_its_size_and_its_scores(
+    shell: Shell, tmp_path: Path
+) -> None:
     result = shell(*train(out=tmp_path / "a"))
     assert result.out.startswith(f"saved {tmp_path}/a: pasta on classify, 192 trained numbers")
     assert "selected on dev, reported on test: accuracy 0." in result.out
@@ -55,14 +64,24 @@ def test_the_text_that_people_get_names_the_adapter_its_size_and_its_scores(shel
 
 
 def test_a_fine_tuned_checkpoint_is_shown_and_used_as_what_it_is(shell: Shell, tmp_path: Path) -> None:
-    assert shell(*train("--method", "full", out=tmp_path / "full")).out.startswith(f"saved {tmp_path}/full: full on classify")
+    assert shell(*train("--method", "full", out=tmp_path / "full")).out.startswith(
+        f"saved {tmp_path}/full: full on classify"
+    )
     assert "a fine-tuned checkpoint, its own backbone" in shell("info", tmp_path / "full").out
     assert json.loads(shell("predict", tmp_path / "full", "the apple").out)["label"]
 
 
 def test_predict_answers_a_text_and_a_pair_on_one_line_each(shell: Shell) -> None:
-    assert set(json.loads(shell("predict", "adapters/classify", "the apple").out)) == {"label", "score", "scores"}
-    assert set(json.loads(shell("predict", "adapters/pair", "the apple", "a pear").out)) == {"label", "score", "scores"}
+    assert set(json.loads(shell("predict", "adapters/classify", "the apple").out)) == {
+        "label",
+        "score",
+        "scores",
+    }
+    assert set(json.loads(shell("predict", "adapters/pair", "the apple", "a pear").out)) == {
+        "label",
+        "score",
+        "scores",
+    }
     (line,) = shell("predict", "adapters/tag", "Alice was in Paris").out.splitlines()
     for entity in json.loads(line)["entities"]:
         assert entity["word"] == "Alice was in Paris"[entity["start"] : entity["end"]]
@@ -83,7 +102,9 @@ def test_predict_writes_a_file_whole_with_what_it_would_have_printed(shell: Shel
 def test_predict_refuses_a_place_that_cannot_be_written_before_it_answers(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "predict", lambda *_, **__: pytest.fail("work was done for answers that have no place"))
+    monkeypatch.setattr(
+        api, "predict", lambda *_, **__: pytest.fail("work was done for answers that have no place")
+    )
     for place in (tmp_path / "none" / "out.jsonl", tmp_path):
         shell.refused("predict", "adapters/classify", "the apple", "--out", place)
 
@@ -113,12 +134,25 @@ def test_warnings_on_data_go_to_standard_error_and_leave_json_alone(shell: Shell
     assert "warning: one.jsonl is a single file; split by seed 0 into" in result.err
 
 
-def test_columns_of_another_name_are_mapped_by_flags_and_refused_without_them(shell: Shell, place: Path, tmp_path: Path) -> None:
+def test_columns_of_another_name_are_mapped_by_flags_and_refused_without_them(
+    shell: Shell, place: Path, tmp_path: Path
+) -> None:
     stars = [f"{place_name} was {word},{word}" for place_name in "abcdefghijkl" for word in ("good", "bad")]
     (tmp_path / "reviews.csv").write_text("\n".join(["review,stars", *stars]) + "\n")
     flags = ("--text", "review", "--label", "stars")
-    assert "review" in shell.refused("train", tmp_path / "reviews.csv", "--backbone", place / "backbone", "--out", tmp_path / "no")
-    words = ("train", tmp_path / "reviews.csv", "--backbone", place / "backbone", "--set", "epochs=1", "--out", tmp_path / "yes")
+    assert "review" in shell.refused(
+        "train", tmp_path / "reviews.csv", "--backbone", place / "backbone", "--out", tmp_path / "no"
+    )
+    words = (
+        "train",
+        tmp_path / "reviews.csv",
+        "--backbone",
+        place / "backbone",
+        "--set",
+        "epochs=1",
+        "--out",
+        tmp_path / "yes",
+    )
     assert shell(*words, *flags).code == 0
     assert shell("eval", tmp_path / "yes", tmp_path / "reviews.csv", *flags).code == 0
 
@@ -147,14 +181,18 @@ def test_a_save_that_fails_half_way_leaves_what_was_there(
         real(path)
 
     monkeypatch.setattr(files, "_sync", full_disk)
-    assert "No space left on device; nothing half-written is left" in shell.refused(*train(out=tmp_path / "a"))
+    assert "No space left on device; nothing half-written is left" in shell.refused(
+        *train(out=tmp_path / "a")
+    )
     assert len(synced) >= 2
     assert os.listdir(tmp_path) == ["a"] * before
     if before:
         assert Adapter.load(tmp_path / "a").method == "apt"
 
 
-def test_a_place_that_cannot_be_saved_in_is_refused_before_anything_is_trained(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_that_cannot_be_saved_in_is_refused_before_anything_is_trained(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(api, "train", lambda *rest, **more: pytest.fail("training began"))
     for out in ("file", "file/below", "foreign", "."):
         shell.refused(*train(out=out))
@@ -162,7 +200,13 @@ def test_a_place_that_cannot_be_saved_in_is_refused_before_anything_is_trained(s
 
 def test_a_place_is_fine_if_it_is_new_empty_or_an_adapter(place: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "target")
-    for out in (tmp_path, tmp_path / "a" / "b", tmp_path / "link", place / "adapters" / "tag", Path("relative/new")):
+    for out in (
+        tmp_path,
+        tmp_path / "a" / "b",
+        tmp_path / "link",
+        place / "adapters" / "tag",
+        Path("relative/new"),
+    ):
         if out != tmp_path:
             show.check_out(out)
     (tmp_path / "empty").mkdir()
@@ -171,14 +215,17 @@ def test_a_place_is_fine_if_it_is_new_empty_or_an_adapter(place: Path, tmp_path:
         show.check_out(tmp_path)
 
 
-def test_control_c_ends_with_130_and_no_traceback(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_control_c_ends_with_130_and_no_traceback(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     random_adapter(tiny_base(), "apt").save(tmp_path / "a")
 
     def interrupt(*rest: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr("softcue.training.loop.pack_items", interrupt)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started without it
+    # a shell's background jobs are started without it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         result = shell(*train(out=tmp_path / "a"))
     finally:
@@ -200,18 +247,23 @@ def test_an_error_of_our_own_is_not_hidden(shell: Shell, monkeypatch: pytest.Mon
         ([], {}),
         (["length=20", "rate=1e-3", "shift=false"], {"length": 20, "rate": 1e-3, "shift": False}),
         (["plan=preset", "plan=measured"], {"plan": "measured"}),
-        (['plan="preset"', "sites=['query']", "layers=[1, 2]"], {"plan": "preset", "sites": ["query"], "layers": [1, 2]}),
+        (
+            ['plan="preset"', "sites=['query']", "layers=[1, 2]"],
+            {"plan": "preset", "sites": ["query"], "layers": [1, 2]},
+        ),
         (["name = a=b"], {"name": " a=b"}),
     ],
 )
 def test_settings_are_toml_or_words(given: list[str], settings: dict[str, object]) -> None:
-    assert cli.parse_settings(given) == settings
+    assert flags.parse_settings(given) == settings
 
 
 def softcue(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
     """The command in a process of its own."""
     own = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.run([sys.executable, "-m", "softcue", *map(str, words)], capture_output=True, env=own, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-m", "softcue", *map(str, words)], capture_output=True, env=own, timeout=120
+    )
 
 
 def test_a_real_process_prints_utf8_in_any_locale_and_exits_2_on_a_mistake(place: Path) -> None:
@@ -223,13 +275,18 @@ def test_a_real_process_prints_utf8_in_any_locale_and_exits_2_on_a_mistake(place
     assert all(word in text for word in found)
     done = softcue("info", "nowhere")
     assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr == b"softcue: nowhere: no such folder; expected one with adapter_config.json and adapter_model.safetensors\n"
+    assert (
+        done.stderr == b"softcue: nowhere: no such folder; expected one with adapter_config.json and "
+        b"adapter_model.safetensors\n"
+    )
 
 
 def test_a_reader_that_goes_away_gets_no_complaint() -> None:
     source, sink = os.pipe()
     os.close(source)
-    done = subprocess.run([sys.executable, "-m", "softcue", "--help"], stdout=sink, stderr=subprocess.PIPE, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "softcue", "--help"], stdout=sink, stderr=subprocess.PIPE, timeout=60
+    )
     os.close(sink)
     assert done.stderr == b""
     assert done.returncode == 1

@@ -1,4 +1,6 @@
-"""Mistakes on the command line: each is exit code 2 with a line that says what is wrong, never a traceback, and nothing is saved."""
+"""Mistakes on the command line: each is exit code 2 with a line that says what is wrong, never
+a traceback, and nothing is saved.
+"""
 
 import json
 import os
@@ -59,7 +61,10 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (train("--pooling", "max"), "pooling 'max' is not to be had"),
     (train("--limit", "2"), "leave none for the text"),
     (train("--limit", "-5"), "leave none for the text"),
-    (train("--precision", "float8"), "precision 'float8' is unknown; expected one of auto, float32, bfloat16"),
+    (
+        train("--precision", "float8"),
+        "precision 'float8' is unknown; expected one of auto, float32, bfloat16",
+    ),
     (train("--device", "gpu"), "device 'gpu' is not to be had"),
     (train(out="file"), "file is a file; expected a folder"),
     (train(out="file/below"), "file is a file; expected a folder"),
@@ -70,10 +75,19 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("eval", "foreign", "data/classify"), "foreign/adapter_config.json: No such file"),
     (("eval", LONG, "data/classify"), "File name too long"),
     (("eval", "adapters/classify", "nowhere"), "'nowhere' does not exist"),
-    (("eval", "adapters/classify", "data/classify", "--split", "exam"), "split 'exam' is unknown; expected train, dev, test"),
+    (
+        ("eval", "adapters/classify", "data/classify", "--split", "exam"),
+        "split 'exam' is unknown; expected train, dev, test",
+    ),
     (("eval", "adapters/classify", "data/tag"), "test.jsonl:1: a tag record among text records"),
-    (("eval", "adapters/classify", "data/pair"), "pair has pairs of texts; the adapter was trained on single texts"),
-    (("eval", "adapters/classify", "data/classify", "--backbone", "other"), "the weights or the tokenizer do not"),
+    (
+        ("eval", "adapters/classify", "data/pair"),
+        "pair has pairs of texts; the adapter was trained on single texts",
+    ),
+    (
+        ("eval", "adapters/classify", "data/classify", "--backbone", "other"),
+        "the weights or the tokenizer do not",
+    ),
     (("predict", "nowhere", "a"), "nowhere: no such folder"),
     (("predict", "file", "a"), "file: no such folder"),
     (("predict", "adapters/classify"), "give a text (two for a pair), or --file"),
@@ -88,15 +102,27 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("predict", "adapters/classify", "--file", "data"), "--file data is no file"),
     (("predict", "adapters/classify", "--file", LONG), "is no file"),
     (("predict", "adapters/classify", "--file", "empty.jsonl"), "--file empty.jsonl is empty"),
-    (("predict", "adapters/classify", "--file", "broken.jsonl"), "broken.jsonl:3: a JSON list; expected one object a line"),
-    (("predict", "adapters/classify", "--file", "missing.jsonl"), "missing.jsonl:2 (adapter 'adapters/classify'): gives no input"),
-    (("predict", "adapters/classify", "a", "--backbone", "other"), "adapter 'adapters/classify' was trained for"),
+    (
+        ("predict", "adapters/classify", "--file", "broken.jsonl"),
+        "broken.jsonl:3: a JSON list; expected one object a line",
+    ),
+    (
+        ("predict", "adapters/classify", "--file", "missing.jsonl"),
+        "missing.jsonl:2 (adapter 'adapters/classify'): gives no input",
+    ),
+    (
+        ("predict", "adapters/classify", "a", "--backbone", "other"),
+        "adapter 'adapters/classify' was trained for",
+    ),
     (("predict", "adapters/classify", "a", "--out", "foreign"), "is a folder or a device; expected a file"),
     (
         ("predict", "adapters/classify", "a", "--out", "nowhere/out.jsonl"),
         "nowhere/out.jsonl: its folder: No such file or directory; make it first",
     ),
-    (("predict", "adapters/classify", "a", "--out", "file/out.jsonl"), "file/out.jsonl: its folder: Not a directory"),
+    (
+        ("predict", "adapters/classify", "a", "--out", "file/out.jsonl"),
+        "file/out.jsonl: its folder: Not a directory",
+    ),
     (("predict", "adapters/classify", "a", "--out", LONG), "File name too long"),
     (("info", "nowhere"), "nowhere: no such folder"),
     (("info", "foreign"), "foreign/adapter_config.json"),
@@ -107,8 +133,12 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("words", "told"), MISTAKES, ids=[" ".join(map(str, words))[-60:] for words, _ in MISTAKES])
-def test_a_mistake_is_exit_code_2_and_a_line_that_says_what_is_wrong(words: tuple[str, ...], told: str, shell: Shell) -> None:
+@pytest.mark.parametrize(
+    ("words", "told"), MISTAKES, ids=[" ".join(map(str, words))[-60:] for words, _ in MISTAKES]
+)
+def test_a_mistake_is_exit_code_2_and_a_line_that_says_what_is_wrong(
+    words: tuple[str, ...], told: str, shell: Shell
+) -> None:
     err = shell.refused(*words)
     assert told in err
     lines = err.strip().splitlines()
@@ -119,7 +149,20 @@ def test_a_mistake_is_exit_code_2_and_a_line_that_says_what_is_wrong(words: tupl
 
 
 FLAGS: dict[str, tuple[str, ...]] = {
-    "--method": ("pasta", "stp", "spt", "gpc", "apt", "ptuning", "prompt", "lora", "bitfit", "probe", "full", "nope"),
+    "--method": (
+        "pasta",
+        "stp",
+        "spt",
+        "gpc",
+        "apt",
+        "ptuning",
+        "prompt",
+        "lora",
+        "bitfit",
+        "probe",
+        "full",
+        "nope",
+    ),
     "--kind": ("classify", "score", "choice", "tag", "none"),
     "--set": (
         "length=3",
@@ -156,11 +199,17 @@ PLACES = (
 @pytest.mark.parametrize("seed", range(48))
 def test_any_mix_of_flags_either_trains_or_is_refused(seed: int, shell: Shell, tmp_path: Path) -> None:
     chance = random.Random(seed)
-    flags = [word for flag in chance.sample(sorted(FLAGS), chance.randrange(4)) for word in (flag, chance.choice(FLAGS[flag]))]
+    flags = [
+        word
+        for flag in chance.sample(sorted(FLAGS), chance.randrange(4))
+        for word in (flag, chance.choice(FLAGS[flag]))
+    ]
     words = train(*flags, "--json", data=chance.choice(PLACES), out=tmp_path / "new")
     result = shell(*words)
     if result.code == 0:
-        assert json.loads(result.out, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))["adapter"] == str(tmp_path / "new")
+        assert json.loads(result.out, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))[
+            "adapter"
+        ] == str(tmp_path / "new")
         Adapter.load(tmp_path / "new")
     else:
         assert result.code == 2, result

@@ -1,4 +1,6 @@
-"""The quickstart: its stages fit the bundled data, its table says what was measured, and the whole of it runs."""
+"""The quickstart: its stages fit the bundled data, its table says what was measured, and the
+whole of it runs.
+"""
 
 import json
 from collections.abc import Mapping
@@ -63,9 +65,15 @@ def test_a_place_that_cannot_take_the_adapters_is_refused_before_the_first_is_tr
 
 
 @pytest.mark.slow
-def test_the_whole_of_it_trains_compares_saves_and_answers_in_a_new_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_whole_of_it_trains_compares_saves_and_answers_in_a_new_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def little(data: Any, **more: Any) -> Any:
-        few = {"train": data.splits["train"][:40], "dev": data.splits["dev"][:10], "test": data.splits["test"][:20]}
+        few = {
+            "train": data.splits["train"][:40],
+            "dev": data.splits["dev"][:10],
+            "test": data.splits["test"][:20],
+        }
         data.splits.update(few)
         return api.train(data, **{**more, "settings": {"epochs": 1}})
 
@@ -74,7 +82,9 @@ def test_the_whole_of_it_trains_compares_saves_and_answers_in_a_new_process(tmp_
     said: list[str] = []
     result: Mapping[str, Any] = quickstart.quickstart(tmp_path, backbone, said.append)
     assert json.loads((tmp_path / "quickstart.json").read_text()) == result
-    asked = [(stage.task, method) for stage in quickstart.STAGES for method in (stage.method, "probe", "full")]
+    asked = [
+        (stage.task, method) for stage in quickstart.STAGES for method in (stage.method, "probe", "full")
+    ]
     assert [(row["task"], row["method"]) for row in result["rows"]] == asked
     assert all(-1 <= row["score"] <= 1 and row["share"] <= 1 for row in result["rows"])
     assert {row["share"] for row in result["rows"] if row["method"] == "full"} == {1.0}

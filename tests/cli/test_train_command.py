@@ -25,9 +25,23 @@ def flags(tmp_path: Path) -> list[object]:
 
 @pytest.mark.parametrize("method", ["pasta", "full"])
 def test_a_resumed_command_saves_what_it_saved_before(
-    method: str, flags: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    method: str,
+    flags: list[object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    kept = [*flags, "--method", method, "--checkpoint", tmp_path / "kept", "--every", 2, "--log", tmp_path / "log"]
+    kept = [
+        *flags,
+        "--method",
+        method,
+        "--checkpoint",
+        tmp_path / "kept",
+        "--every",
+        2,
+        "--log",
+        tmp_path / "log",
+    ]
     assert run_cli(monkeypatch, *kept, "--out", tmp_path / "one") == 0
     assert len(list((tmp_path / "kept").glob("checkpoint-*"))) == 2
     capsys.readouterr()
@@ -37,7 +51,10 @@ def test_a_resumed_command_saves_what_it_saved_before(
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert run_cli(monkeypatch, *kept, "--resume", "--seed", 1, "--out", tmp_path / "two") == 2
     assert "jobs.0.seed was 0 and is 1" in capsys.readouterr().err
-    events = [json.loads(line)["event"] for line in (tmp_path / "log" / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    events = [
+        json.loads(line)["event"]
+        for line in (tmp_path / "log" / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert events[:5] == ["start", "step", "step", "step", "finish"]
 
 
@@ -63,7 +80,9 @@ def test_flags_that_mean_nothing_are_refused_before_any_work(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
-def test_what_the_page_shows_can_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[object]) -> None:
+def test_what_the_page_shows_can_be_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[object]
+) -> None:
     page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
     (line,) = re.findall(r"^```console\nsoftcue (.+?)\n```$", page, flags=re.MULTILINE)
     (code,) = re.findall(r"^```python\n(.+?)^```$", page, flags=re.MULTILINE | re.DOTALL)

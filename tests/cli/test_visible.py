@@ -41,14 +41,20 @@ def test_an_adapters_header_is_shown_without_steering(
     assert run_cli(monkeypatch, "info", folder, *flags) == 0
     out = capsys.readouterr().out
     assert not STEERING.search(out)
-    assert "\\u001b[31m\\u009b2J\\u202egnp" in out and "[red]bold[/red]:smile:" in out and "plain\\nlabel" in out
+    assert (
+        "\\u001b[31m\\u009b2J\\u202egnp" in out and "[red]bold[/red]:smile:" in out and "plain\\nlabel" in out
+    )
 
 
 def test_answers_and_reports_are_shown_without_steering(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = saved(tmp_path / "a", labels=(EVIL, "plain", "third"), subset=EVIL)
-    rows = [{"text": "an owl", "label": EVIL}, {"text": "a fig", "label": "plain"}, {"text": "a pear", "label": "un\x1b]0;known\x07"}]
+    rows = [
+        {"text": "an owl", "label": EVIL},
+        {"text": "a fig", "label": "plain"},
+        {"text": "a pear", "label": "un\x1b]0;known\x07"},
+    ]
     (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert run_cli(monkeypatch, "predict", folder, "an owl") == 0
     answer = json.loads(capsys.readouterr().out)
@@ -59,7 +65,9 @@ def test_answers_and_reports_are_shown_without_steering(
     assert "un\\u001b]0;known\\u0007" in said.err
 
 
-def test_a_mistake_is_told_without_steering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_told_without_steering(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "rows.csv").write_text(f"te\x1b[31mxt,{EVIL}\na,b\n")
     assert run_cli(monkeypatch, "train", tmp_path / "rows.csv", "--out", tmp_path / "out") == 2
     err = capsys.readouterr().err
@@ -70,10 +78,20 @@ def test_tables_take_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     scores = {"accuracy": {"mean": 0.5, "deviation": None}}
     row = {"method": EVIL, "scores": scores, "parameters": 1, "share": 0.1, "kilobytes": 1.0, "seconds": 1.0}
     result = {
-        "metrics": ["accuracy"], "table": [row], "rows": {"train": 1, "selection": 1, "reported": 1}, "seeds": 1, "subset": EVIL,
-        "data": EVIL + "\n- a line of its own", "reported": "test", "epochs": 1, "batch": 1, "patience": 0, "backbone": EVIL,
-        "encoder_parameters": 1, "warnings": [EVIL],
-    }  # fmt: skip
+        "metrics": ["accuracy"],
+        "table": [row],
+        "rows": {"train": 1, "selection": 1, "reported": 1},
+        "seeds": 1,
+        "subset": EVIL,
+        "data": EVIL + "\n- a line of its own",
+        "reported": "test",
+        "epochs": 1,
+        "batch": 1,
+        "patience": 0,
+        "backbone": EVIL,
+        "encoder_parameters": 1,
+        "warnings": [EVIL],
+    }
     show.compared(result, as_json=False)
     out = capsys.readouterr().out
     assert not STEERING.search(out) and "[red]" in out

@@ -1,4 +1,6 @@
-"""What the contract tests share: a model of any registered method over any encoder family, on tiny random weights."""
+"""What the contract tests share: a model of any registered method over any encoder family, on
+tiny random weights.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -30,7 +32,9 @@ def settled(method: str, dims: Dims, **options: Any) -> Any:
     small = {"length": 4} if "length" in names else {}
     calm = {name: 0.0 for name in names if "dropout" in name}
     mass = torch.rand(dims.layers, 3, generator=torch.Generator().manual_seed(7))
-    return cls.settle(cls.Config(**{**small, **calm, **options}), Facts(dims, ("cls", "sep", "sep"), lambda: mass))
+    return cls.settle(
+        cls.Config(**{**small, **calm, **options}), Facts(dims, ("cls", "sep", "sep"), lambda: mass)
+    )
 
 
 def randomise(module: torch.nn.Module, seed: int) -> None:
@@ -41,7 +45,14 @@ def randomise(module: torch.nn.Module, seed: int) -> None:
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
 
 
-def make_model(encoder: Encoder, method: str, adapters: int = len(CLASSES), seed: int = 3, pooling: str = "mean", **options: Any) -> Model:
+def make_model(
+    encoder: Encoder,
+    method: str,
+    adapters: int = len(CLASSES),
+    seed: int = 3,
+    pooling: str = "mean",
+    **options: Any,
+) -> Model:
     """A model with `adapters` random adapters of one method, each with its own number of classes."""
     encoder.requires_grad_(False)
     cue = Cue.registry[method](encoder.dims, settled(method, encoder.dims, **options), adapters)
@@ -53,7 +64,9 @@ def make_model(encoder: Encoder, method: str, adapters: int = len(CLASSES), seed
 
 
 def logits(model: Model, examples: Sequence[Example], seats: Sequence[int]) -> list[Tensor]:
-    """Logits of each example in the order given, from one packed forward; classes that a seat lacks left out."""
+    """Logits of each example in the order given, from one packed forward; classes that a seat
+    lacks left out.
+    """
     batch = model.pack(examples, seats)
     rows: dict[int, Tensor] = {}
     for part in model(batch).parts:

@@ -30,7 +30,9 @@ def test_mixed_batch_equals_one_example_at_a_time(family: str, method: str) -> N
     c = case(family, method)
     with torch.no_grad():
         mixed = logits(c.model, c.examples, SEATS)
-        alone = [logits(c.model, [example], [seat])[0] for example, seat in zip(c.examples, SEATS, strict=True)]
+        alone = [
+            logits(c.model, [example], [seat])[0] for example, seat in zip(c.examples, SEATS, strict=True)
+        ]
     close(mixed, alone)
 
 
@@ -38,7 +40,9 @@ def test_mixed_batch_equals_one_example_at_a_time(family: str, method: str) -> N
 def test_adapters_give_different_answers(family: str, method: str) -> None:
     c = case(family, method)
     with torch.no_grad():
-        first, second = (torch.stack([row[:2] for row in logits(c.model, c.examples, [seat] * 7)]) for seat in (0, 1))
+        first, second = (
+            torch.stack([row[:2] for row in logits(c.model, c.examples, [seat] * 7)]) for seat in (0, 1)
+        )
     assert (first - second).abs().max() > 1e-3
 
 
@@ -173,7 +177,11 @@ def test_config_survives_json_and_toml(method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_training_mode_uses_the_dropout_that_the_config_names(method: str) -> None:
     encoder = tiny_encoder("bert")
-    names = [name for name in Cue.registry[method].per_seat_names(settled(method, encoder.dims)) if "dropout" in name]
+    names = [
+        name
+        for name in Cue.registry[method].per_seat_names(settled(method, encoder.dims))
+        if "dropout" in name
+    ]
     model = make_model(encoder, method, **dict.fromkeys(names, 0.5))
     examples = random_examples("bert", (7, 5))
     model.mixture.train()

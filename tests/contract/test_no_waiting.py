@@ -1,6 +1,8 @@
-"""A training step never waits for its device: on the meta device, which has no numbers, whoever asks for one gets an error.
+"""A training step never waits for its device: on the meta device, which has no numbers, whoever
+asks for one gets an error.
 
-Nor does it wait by sending: a GPU that is given numbers of the host otherwise than by `sent` first ends all that it has at hand.
+Nor does it wait by sending: a GPU that is given numbers of the host otherwise than by `sent` first ends all
+that it has at hand.
 """
 
 from collections.abc import Callable
@@ -29,16 +31,24 @@ TARGETS = {"classify": 1, "score": 0.5, "tag": [0, 1]}
 
 
 class Sending(TorchFunctionMode):
-    """An error for whoever sends numbers to the meta device as a GPU would wait for, or mixes them with numbers that are there."""
+    """An error for whoever sends numbers to the meta device as a GPU would wait for, or mixes
+    them with numbers that are there.
+    """
 
-    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         kwargs, made = kwargs or {}, func(*args, **(kwargs or {}))
         if not (isinstance(made, Tensor) and made.device.type == "meta"):
             return made
         given = tree_leaves((args, kwargs))
         host = any(isinstance(x, Tensor) and x.device.type == "cpu" and x.dim() for x in given)
-        lists = func in (torch.tensor, torch.as_tensor) or (func is Tensor.__getitem__ and any(isinstance(x, list) for x in _index(args)))
-        assert not lists and (not host or kwargs.get("non_blocking")), f"{func} sends numbers of the host and waits"
+        lists = func in (torch.tensor, torch.as_tensor) or (
+            func is Tensor.__getitem__ and any(isinstance(x, list) for x in _index(args))
+        )
+        assert not lists and (not host or kwargs.get("non_blocking")), (
+            f"{func} sends numbers of the host and waits"
+        )
         return made
 
 
@@ -48,7 +58,10 @@ def _index(args: Any) -> Any:
 
 def items(family: str, kind: str) -> list[Item]:
     """Two questions of two choices, or four questions."""
-    examples = [replace(example, word=(1, 2) if kind == "tag" else ()) for example in random_examples(family, LENGTHS[:4])]
+    examples = [
+        replace(example, word=(1, 2) if kind == "tag" else ())
+        for example in random_examples(family, LENGTHS[:4])
+    ]
     encoded = [Encoded(example, (), 0, 0) for example in examples]
     if kind == "choice":
         return [Item(tuple(encoded[at : at + 2]), (0, 1)) for at in (0, 2)]
@@ -56,13 +69,23 @@ def items(family: str, kind: str) -> list[Item]:
 
 
 def step(family: str, method: str, kinds: tuple[str, ...], learns: bool = False, **options: float) -> None:
-    """One optimiser step of a model with a seat for each kind, on the meta device; the encoder may learn too."""
+    """One optimiser step of a model with a seat for each kind, on the meta device; the encoder
+    may learn too.
+    """
     encoder = tiny_encoder(family).requires_grad_(learns)
     seats = len(kinds)
     cue = Cue.registry[method](encoder.dims, settled(method, encoder.dims, **options), seats)
-    heads = [Head.registry[kind](encoder.dims.hidden, [1 if kind in ("score", "choice") else 3] * seats, "cls") for kind in kinds]
-    model = Model(encoder, [cue], heads, [Place(0, seat, seat, seat) for seat in range(seats)]).to("meta").train()
-    runs = [Run(seat, items(family, kind), Training(batch=2), lambda: 0.0, seat, 1) for seat, kind in enumerate(kinds)]
+    heads = [
+        Head.registry[kind](encoder.dims.hidden, [1 if kind in ("score", "choice") else 3] * seats, "cls")
+        for kind in kinds
+    ]
+    model = (
+        Model(encoder, [cue], heads, [Place(0, seat, seat, seat) for seat in range(seats)]).to("meta").train()
+    )
+    runs = [
+        Run(seat, items(family, kind), Training(batch=2), lambda: 0.0, seat, 1)
+        for seat, kind in enumerate(kinds)
+    ]
     loop = Loop(model, runs, ALONE)
     with Sending():
         losses = loop.step(runs, nullcontext)

@@ -1,4 +1,6 @@
-"""What the tests of tuning methods share: texts of both families, perturbed cues, packed forwards and their gradients."""
+"""What the tests of tuning methods share: texts of both families, perturbed cues, packed
+forwards and their gradients.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +17,8 @@ from tests.tiny import tiny_encoder, tiny_hf
 
 FAMILIES = ("bert", "roberta")
 SEATS = (0, 2, 1, 0, 1)
-Slow = Callable[[PreTrainedModel, Cue, int, Example], Tensor]  # (model, cue, seat, example) -> hidden states, rows in front too
+# (model, cue, seat, example) -> hidden states, rows in front too
+Slow = Callable[[PreTrainedModel, Cue, int, Example], Tensor]
 Case = tuple[PreTrainedModel, Encoder]
 
 
@@ -26,7 +29,9 @@ def case(family: str) -> Case:
 
 
 def text(family: str, first: int, second: int = 0, seed: int = 0) -> Example:
-    """A text of `first` tokens, or a pair, with its special tokens; ids are random, specials are where the template puts them."""
+    """A text of `first` tokens, or a pair, with its special tokens; ids are random, specials
+    are where the template puts them.
+    """
     generator = torch.Generator().manual_seed(seed + 97 * first + second)
     ids = torch.randint(10, 100, (first + second,), generator=generator).tolist()
     middle = [4, 4] if family == "roberta" else [4]
@@ -83,7 +88,9 @@ def gradients(outputs: Sequence[Tensor], cue: Cue) -> list[Tensor]:
 
 
 def agree(family: str, cue: Cue, slow: Slow, tolerance: float = 1e-5) -> None:
-    """One packed forward over three seats equals the slow way, example by example, in outputs and in gradients."""
+    """One packed forward over three seats equals the slow way, example by example, in outputs
+    and in gradients.
+    """
     model, encoder = case(family)
     examples = texts(family)
     fast = forward(encoder, cue, examples, SEATS)
@@ -92,7 +99,9 @@ def agree(family: str, cue: Cue, slow: Slow, tolerance: float = 1e-5) -> None:
     close(gradients(fast, cue), gradients(slowly, cue), tolerance)
 
 
-def same(encoder: Encoder, examples: Sequence[Example], one: Cue, other: Cue, tolerance: float = 1e-5) -> None:
+def same(
+    encoder: Encoder, examples: Sequence[Example], one: Cue, other: Cue, tolerance: float = 1e-5
+) -> None:
     """Two cues make the same text rows."""
     pairs = zip(forward(encoder, one, examples, SEATS), forward(encoder, other, examples, SEATS), strict=True)
     for a, b in pairs:
@@ -117,4 +126,9 @@ BERT_BASE = Dims(layers=12, hidden=768, heads=12, embed=768, ff=3072, pooler=Tru
 BERT_LARGE = Dims(layers=24, hidden=1024, heads=16, embed=1024, ff=4096, pooler=True)
 ROBERTA_BASE = Dims(layers=12, hidden=768, heads=12, embed=768, ff=3072, pooler=False)
 ROBERTA_LARGE = Dims(layers=24, hidden=1024, heads=16, embed=1024, ff=4096, pooler=False)
-SIZES = {"bert-base": BERT_BASE, "bert-large": BERT_LARGE, "roberta-base": ROBERTA_BASE, "roberta-large": ROBERTA_LARGE}
+SIZES = {
+    "bert-base": BERT_BASE,
+    "bert-large": BERT_LARGE,
+    "roberta-base": ROBERTA_BASE,
+    "roberta-large": ROBERTA_LARGE,
+}

@@ -1,4 +1,6 @@
-"""How many numbers each method trains: the formula, the tensors and the papers' own figures must be the same."""
+"""How many numbers each method trains: the formula, the tensors and the papers' own figures
+must be the same.
+"""
 
 from typing import Any
 
@@ -97,7 +99,9 @@ def test_every_formula_is_true_where_no_two_sizes_are_equal() -> None:
         ("roberta-large", ROBERTA_LARGE, (0.0069, 0.0138, 0.0207, 0.0277)),
     ],
 )
-def test_pasta_is_the_published_share_of_each_checkpoint(checkpoint: str, dims: Dims, shares: tuple[float, ...]) -> None:
+def test_pasta_is_the_published_share_of_each_checkpoint(
+    checkpoint: str, dims: Dims, shares: tuple[float, ...]
+) -> None:
     for slots, share in enumerate(shares, start=1):
         assert round(100 * count("pasta", dims, slots=slots) / TOTALS[checkpoint], 4) == share
 
@@ -135,7 +139,9 @@ def test_stp_presets_have_the_published_budget(
         (BERT_BASE, "bert-base-cased", 20, 368_640, 0.340),
     ],
 )
-def test_spt_has_the_documented_numbers_and_shares(dims: Dims, checkpoint: str, length: int, numbers: int, share: float) -> None:
+def test_spt_has_the_documented_numbers_and_shares(
+    dims: Dims, checkpoint: str, length: int, numbers: int, share: float
+) -> None:
     assert count("spt", dims, length=length) == numbers
     assert 100 * numbers / TOTALS[checkpoint] == pytest.approx(share, abs=0.005 if share > 1 else 0.0005)
 

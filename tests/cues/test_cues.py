@@ -45,13 +45,18 @@ def test_a_fresh_cue_starts_small_and_every_number_is_one_adapter_per_seat(metho
     cls = Cue.registry[method]
     cue = cls(encoder.dims, cls.Config(**OPTIONS[method]), 4)
     assert all(parameter.shape[0] == 4 for parameter in cue.parameters())
-    assert all(bool(parameter.isfinite().all()) and float(parameter.detach().abs().max()) <= 1 for parameter in cue.parameters())
+    assert all(
+        bool(parameter.isfinite().all()) and float(parameter.detach().abs().max()) <= 1
+        for parameter in cue.parameters()
+    )
     assert cls.count(encoder.dims, cue.config) * 4 == sum(parameter.numel() for parameter in cue.parameters())
 
 
 @pytest.mark.parametrize("method", sorted(OPTIONS))
 @pytest.mark.parametrize(("built", "least"), [(False, 0.98), (True, 0.95)])
-def test_bfloat16_forward_stays_close_to_float32(method: str, built: bool, least: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_forward_stays_close_to_float32(
+    method: str, built: bool, least: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without softcue/kernels and with it, where single rows of LoRA's random maps make more of rounding."""
     if not built:
         monkeypatch.setattr("softcue.kernels.library", lambda: None)
@@ -70,7 +75,11 @@ def test_bfloat16_forward_stays_close_to_float32(method: str, built: bool, least
     [
         ("ptuning", {"length": 0}, "length is 0; expected at least 1"),
         ("ptuning", {"length": "many"}, "length is 'many'; expected a whole number"),
-        ("ptuning", {"length": 0, "dropout": 1.0}, "length is 0; expected at least 1; dropout is 1.0; expected less than 1"),
+        (
+            "ptuning",
+            {"length": 0, "dropout": 1.0},
+            "length is 0; expected at least 1; dropout is 1.0; expected less than 1",
+        ),
         ("spt", {"tau": float("nan")}, "tau is nan; expected a number"),
         ("apt", {"reads": "last"}, "expected 'first' or 'mean' or 'nothing'"),
         ("apt", {"reads": "nothing", "bias": False}, "expected a gate that can learn"),

@@ -24,9 +24,13 @@ def test_lora_and_bitfit_are_the_encoder_with_changed_weights() -> None:
         for number in range(3):
             for site in lora.config.sites:
                 module = folded.encoder.layer[number].get_submodule(sites[site])
-                module.weight.data += 1.5 * (lora.shrink[site][seat, number] @ lora.grow[site][seat, number]).detach().T
+                module.weight.data += (
+                    1.5 * (lora.shrink[site][seat, number] @ lora.grow[site][seat, number]).detach().T
+                )
             for site, path in (sites | norms).items():
-                biased.encoder.layer[number].get_submodule(path).bias.data += bitfit.every_layer[site][seat, number].detach()
+                biased.encoder.layer[number].get_submodule(path).bias.data += bitfit.every_layer[site][
+                    seat, number
+                ].detach()
         biased.embeddings.LayerNorm.bias.data += bitfit.once["embed_norm"][seat].detach()
         examples = texts("bert")
         close(forward(encoder, lora, examples, [seat] * 5), [encode(folded, e) for e in examples])

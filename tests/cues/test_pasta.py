@@ -1,4 +1,6 @@
-"""PASTA against its published equation written the slow way, its ablations, its dropout, and STP as its limit."""
+"""PASTA against its published equation written the slow way, its ablations, its dropout, and
+STP as its limit.
+"""
 
 import pytest
 import torch
@@ -9,7 +11,21 @@ from softcue.batch import Example, pack
 from softcue.errors import BatchError
 from softcue.mixture import Mixture
 from softcue.protocol import Context, Cue
-from tests.cues.cue_cases import FAMILIES, SEATS, agree, build, case, close, facts, forward, gradients, same, slots, text, texts
+from tests.cues.cue_cases import (
+    FAMILIES,
+    SEATS,
+    agree,
+    build,
+    case,
+    close,
+    facts,
+    forward,
+    gradients,
+    same,
+    slots,
+    text,
+    texts,
+)
 from tests.encoder.slow_bert import Before, encode
 
 
@@ -45,10 +61,14 @@ def test_pasta_equals_its_published_equation_in_outputs_and_gradients(family: st
         ("bert", {"tokens": "sep", "shared": True}, (None, 0, 0)),
     ],
 )
-def test_pasta_ablations_add_the_vectors_they_name(family: str, options: dict, vectors: tuple[int | None, ...]) -> None:
+def test_pasta_ablations_add_the_vectors_they_name(
+    family: str, options: dict, vectors: tuple[int | None, ...]
+) -> None:
     def slow(model: PreTrainedModel, cue: Cue, seat: int, example: Example) -> Tensor:
         zero = torch.zeros(model.config.hidden_size)
-        table = torch.stack([torch.stack([zero if v is None else row[v] for v in vectors]) for row in cue.delta[seat]])
+        table = torch.stack(
+            [torch.stack([zero if v is None else row[v] for v in vectors]) for row in cue.delta[seat]]
+        )
         return encode(model, example, before=adding(table, example))
 
     cue = build("pasta", case(family)[1], slots=slots(family), **options)
@@ -76,7 +96,9 @@ def test_pasta_dropout_is_a_rate_per_seat() -> None:
     cue.configure(1, type(cue).Config(slots=3, dropout=0.5))
     cue.train()
     batch = pack([text("bert", 3, 4)] * 4, seats=[0, 0, 1, 1])
-    added = cue.before_layer(0, torch.zeros(len(batch.token), encoder.dims.hidden), Context(batch))[batch.special]
+    added = cue.before_layer(0, torch.zeros(len(batch.token), encoder.dims.hidden), Context(batch))[
+        batch.special
+    ]
     assert bool((added[:2] != 0).all())
     assert not bool((added[2:] != 0).all())
 
@@ -106,8 +128,14 @@ def test_stp_with_every_layer_in_both_sets_is_pasta(family: str) -> None:
     _, encoder = case(family)
     count = slots(family)
     pasta = build("pasta", encoder, slots=count)
-    config = Cue.registry["stp"].Config(plan="explicit", cls_layers=(0, 1, 2), sep_layers=(0, 1, 2), separators="all")
-    stp = Cue.registry["stp"](encoder.dims, Cue.registry["stp"].settle(config, facts(encoder.dims, ["cls", *["sep"] * (count - 1)])), 3)
+    config = Cue.registry["stp"].Config(
+        plan="explicit", cls_layers=(0, 1, 2), sep_layers=(0, 1, 2), separators="all"
+    )
+    stp = Cue.registry["stp"](
+        encoder.dims,
+        Cue.registry["stp"].settle(config, facts(encoder.dims, ["cls", *["sep"] * (count - 1)])),
+        3,
+    )
     with torch.no_grad():
         stp.delta.copy_(pasta.delta.flatten(1, 2))
     stp.eval()

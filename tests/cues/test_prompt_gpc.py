@@ -51,7 +51,9 @@ def test_gpc_equals_its_recurrence_written_the_slow_way(combine: str, memory: st
 
         return encode(model, example, before=before, shift=LENGTH, rows=first)
 
-    cue = build("gpc", case("bert")[1], length=LENGTH, combine=combine, memory=memory, init="normal", **options)
+    cue = build(
+        "gpc", case("bert")[1], length=LENGTH, combine=combine, memory=memory, init="normal", **options
+    )
     with torch.no_grad():
         cue.remember.mul_(0.2)
         cue.forget.mul_(0.2)
@@ -77,7 +79,11 @@ def test_gpc_that_forgets_all_and_remembers_all_inserts_the_same_prompt_at_every
     slowly = []
     for seat, example in zip(SEATS, texts("bert"), strict=True):
         prompt = gpc.vectors[seat]
-        slowly.append(encode(model, example, lambda _, h, p=prompt: torch.cat([p, h[LENGTH:]]), shift=LENGTH, rows=prompt))
+        slowly.append(
+            encode(
+                model, example, lambda _, h, p=prompt: torch.cat([p, h[LENGTH:]]), shift=LENGTH, rows=prompt
+            )
+        )
     close(forward(encoder, gpc, texts("bert"), SEATS), slowly)
 
 
@@ -97,7 +103,9 @@ def test_the_cell_learns_at_a_share_of_the_prompts_rate() -> None:
     _, encoder = case("bert")
     gpc = build("gpc", encoder, length=LENGTH, cell_rate=0.1, bias=True, norm=True)
     assert gpc.rate_shares() == dict.fromkeys(("remember", "forget", "bias", "norm_weight", "norm_bias"), 0.1)
-    model = Model.single(encoder, gpc, ClassHead(encoder.dims.hidden, [2] * gpc.vectors.shape[0], "cls"), gpc.vectors.shape[0])
+    model = Model.single(
+        encoder, gpc, ClassHead(encoder.dims.hidden, [2] * gpc.vectors.shape[0], "cls"), gpc.vectors.shape[0]
+    )
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     shares = dict(zip(names, model.rate_shares(), strict=True))
     own = {name.rpartition(".")[2]: shares.pop(name) for name in names if name.startswith("mixture.")}

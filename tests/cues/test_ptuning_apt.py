@@ -7,7 +7,19 @@ from transformers import PreTrainedModel
 
 from softcue.batch import Example, pack
 from softcue.protocol import Context, Cue
-from tests.cues.cue_cases import FAMILIES, SEATS, agree, build, case, close, differ, forward, gradients, same, texts
+from tests.cues.cue_cases import (
+    FAMILIES,
+    SEATS,
+    agree,
+    build,
+    case,
+    close,
+    differ,
+    forward,
+    gradients,
+    same,
+    texts,
+)
 from tests.encoder.slow_bert import Front, encode
 
 LENGTH = 5
@@ -31,7 +43,9 @@ def test_ptuning_through_its_mlp_equals_the_published_reparameterisation() -> No
     def slow(model: PreTrainedModel, cue: Cue, seat: int, example: Example) -> Tensor:
         def front(layer: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
             inner = torch.tanh(cue.words[seat] @ cue.inner[seat] + cue.inner_bias[seat])
-            return (inner @ cue.outer[seat, layer] + cue.outer_bias[seat, layer]).split(model.config.hidden_size, dim=1)
+            return (inner @ cue.outer[seat, layer] + cue.outer_bias[seat, layer]).split(
+                model.config.hidden_size, dim=1
+            )
 
         return encode(model, example, front=front, shift=LENGTH)
 
@@ -44,7 +58,10 @@ def test_apt_equals_its_equation_in_outputs_and_gradients(family: str, reads: st
     def slow(model: PreTrainedModel, cue: Cue, seat: int, example: Example) -> Tensor:
         def front(layer: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
             read = hidden[0] if reads == "first" else sum(hidden) / len(hidden)
-            gate = torch.sigmoid(read @ cue.gate[seat, layer] + cue.gate_bias[seat, layer]) * cue.scale[seat, layer]
+            gate = (
+                torch.sigmoid(read @ cue.gate[seat, layer] + cue.gate_bias[seat, layer])
+                * cue.scale[seat, layer]
+            )
             key, value = tables(cue.kv[seat])(layer, hidden)
             return gate[:, None] * key, gate[:, None] * value
 
@@ -72,7 +89,10 @@ def test_apt_with_scale_zero_appends_zero_keys_and_values_and_is_not_the_bare_en
         apt.scale.zero_()
     outputs = forward(encoder, apt, texts("bert"), SEATS)
     zeros = torch.zeros(LENGTH, model.config.hidden_size)
-    close(outputs, [encode(model, example, front=lambda layer, hidden: (zeros, zeros)) for example in texts("bert")])
+    close(
+        outputs,
+        [encode(model, example, front=lambda layer, hidden: (zeros, zeros)) for example in texts("bert")],
+    )
     assert differ(outputs, forward(encoder, build("probe", encoder), texts("bert"), SEATS))
 
 

@@ -22,7 +22,9 @@ def tables(kv: Tensor) -> Front:
 @pytest.mark.parametrize("tau", [8.0, 0.0, -1.5])
 def test_spt_equals_its_published_equation_in_outputs_and_gradients(family: str, tau: float) -> None:
     def slow(model: PreTrainedModel, cue: Cue, seat: int, example: Example) -> Tensor:
-        return encode(model, example, front=tables(cue.kv[seat]), gate=lambda score: torch.sigmoid(tau * score))
+        return encode(
+            model, example, front=tables(cue.kv[seat]), gate=lambda score: torch.sigmoid(tau * score)
+        )
 
     agree(family, build("spt", case(family)[1], length=LENGTH, tau=tau), slow)
 
@@ -35,7 +37,14 @@ def test_spt_gates_by_the_tau_of_each_seat() -> None:
     fast = forward(encoder, cue, texts("bert"), SEATS)
     for seat, example, out in zip(SEATS, texts("bert"), fast, strict=True):
         tau = (1.0, 4.0, 16.0)[seat]
-        close([out], [encode(model, example, front=tables(cue.kv[seat]), gate=lambda s, tau=tau: torch.sigmoid(tau * s))])
+        close(
+            [out],
+            [
+                encode(
+                    model, example, front=tables(cue.kv[seat]), gate=lambda s, tau=tau: torch.sigmoid(tau * s)
+                )
+            ],
+        )
 
 
 def test_spt_without_its_gate_is_ptuning_without_shift() -> None:
@@ -47,7 +56,10 @@ def test_spt_without_its_gate_is_ptuning_without_shift() -> None:
 
 
 def slow_selective_loss(kv: Tensor) -> Tensor:
-    """Section 3.1: over layers, both tables and unordered pairs i < j, |n_i . n_j|, divided by L P (P - 1)."""
+    """Section 3.1: over layers, both tables and unordered pairs i < j, |n_i .
+
+    n_j|, divided by L P (P - 1).
+    """
     layers, _, length = kv.shape[:3]
     total = torch.zeros(())
     for layer in range(layers):
@@ -63,7 +75,9 @@ def test_spt_adds_its_selective_loss_per_example_only_while_training() -> None:
     _, encoder = case("bert")
     cue = build("spt", encoder, length=LENGTH, key_dropout=0.0, score_dropout=0.0)
     for seat, weight in enumerate((0.5, 1.0, 2.0)):
-        cue.configure(seat, type(cue).Config(length=LENGTH, diversity=weight, key_dropout=0.0, score_dropout=0.0))
+        cue.configure(
+            seat, type(cue).Config(length=LENGTH, diversity=weight, key_dropout=0.0, score_dropout=0.0)
+        )
     batch = pack(texts("bert"), SEATS)
     assert encoder(batch, cue)[1].losses == []
     cue.train()

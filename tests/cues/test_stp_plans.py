@@ -1,4 +1,6 @@
-"""STP's plans: which layers are chosen, which special token takes which vector, and how seats with different plans share a cue."""
+"""STP's plans: which layers are chosen, which special token takes which vector, and how seats
+with different plans share a cue.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -59,7 +61,9 @@ def test_the_partition_gives_each_layer_to_what_it_attends_to_more() -> None:
         (SINGLE, {"separators": "merge"}, (0, 1)),
     ],
 )
-def test_separators_take_the_vectors_that_the_mode_says(roles: tuple[str, ...], options: dict, row: tuple[int, ...]) -> None:
+def test_separators_take_the_vectors_that_the_mode_says(
+    roles: tuple[str, ...], options: dict, row: tuple[int, ...]
+) -> None:
     settled = settle(SMALL, roles, plan="explicit", cls_layers=(1,), sep_layers=(1,), **options)
     assert settled.place == ((-1,) * len(roles), row, (-1,) * len(roles), (-1,) * len(roles))
 
@@ -81,10 +85,16 @@ def test_layers_that_the_encoder_lacks_are_refused() -> None:
 def test_plans_with_as_many_vectors_share_a_cue_and_each_seat_follows_its_own() -> None:
     _, encoder = case("bert")
     cls = Cue.registry["stp"]
-    plans = [((0, 1, 1), (-1, 2, -1), (-1, -1, -1)), ((-1, -1, -1), (0, -1, -1), (1, -1, 2)), ((0, 1, 2), (-1, -1, -1), (-1, -1, -1))]
+    plans = [
+        ((0, 1, 1), (-1, 2, -1), (-1, -1, -1)),
+        ((-1, -1, -1), (0, -1, -1), (1, -1, 2)),
+        ((0, 1, 2), (-1, -1, -1), (-1, -1, -1)),
+    ]
     configs = [cls.Config(plan="explicit", place=place, dropout=0.1 * i) for i, place in enumerate(plans)]
     assert len({cls.shape(config) for config in configs}) == 1
-    assert cls.shape(cls.Config(plan="explicit", place=((0, 1, 1), (-1,) * 3, (-1,) * 3))) != cls.shape(configs[0])
+    assert cls.shape(cls.Config(plan="explicit", place=((0, 1, 1), (-1,) * 3, (-1,) * 3))) != cls.shape(
+        configs[0]
+    )
     shared = build("stp", encoder, place=cls.shape(configs[0]).place)
     for seat, config in enumerate(configs):
         shared.configure(seat, config)
@@ -92,7 +102,11 @@ def test_plans_with_as_many_vectors_share_a_cue_and_each_seat_follows_its_own() 
         own = cls(encoder.dims, config, 1).eval()
         with torch.no_grad():
             own.delta.copy_(shared.delta[seat : seat + 1])
-        close(forward(encoder, shared, texts("bert"), [seat] * 5), forward(encoder, own, texts("bert"), [0] * 5), 0.0)
+        close(
+            forward(encoder, shared, texts("bert"), [seat] * 5),
+            forward(encoder, own, texts("bert"), [0] * 5),
+            0.0,
+        )
         assert cls.count(encoder.dims, config) == own.delta[0].numel()
 
 

@@ -1,4 +1,6 @@
-"""BERT and RoBERTa written the slow way, from a transformers model's weights: one example, one head, one query at a time."""
+"""BERT and RoBERTa written the slow way, from a transformers model's weights: one example, one
+head, one query at a time.
+"""
 
 from collections.abc import Callable
 
@@ -30,7 +32,11 @@ def encode(
     for number, layer in enumerate(model.encoder.layer):
         hidden = before(number, hidden)
         keys, values = (hidden[:0], hidden[:0]) if front is None else front(number, hidden)
-        hidden = after_attention(layer, hidden, attend(layer.attention.self, hidden, keys, values, gate, model.config.num_attention_heads))
+        hidden = after_attention(
+            layer,
+            hidden,
+            attend(layer.attention.self, hidden, keys, values, gate, model.config.num_attention_heads),
+        )
     return hidden
 
 
@@ -45,15 +51,23 @@ def embed(model: PreTrainedModel, example: Example, shift: int, words: Tensor | 
         vectors, segments = [*words, *vectors], [0] * len(words) + segments
         positions = list(range(len(words))) + positions
     summed = [
-        vector + table.position_embeddings.weight[offset + position] + table.token_type_embeddings.weight[segment]
+        vector
+        + table.position_embeddings.weight[offset + position]
+        + table.token_type_embeddings.weight[segment]
         for vector, position, segment in zip(vectors, positions, segments, strict=True)
     ]
     return table.LayerNorm(torch.stack(summed))
 
 
-def attend(layer: torch.nn.Module, hidden: Tensor, keys: Tensor, values: Tensor, gate: Gate | None, heads: int) -> Tensor:
+def attend(
+    layer: torch.nn.Module, hidden: Tensor, keys: Tensor, values: Tensor, gate: Gate | None, heads: int
+) -> Tensor:
     """softmax(q [keys; k]^T / sqrt(K)) [values; v], each prefix column's weight times gate(its score)."""
-    query, key, value = layer.query(hidden), torch.cat([keys, layer.key(hidden)]), torch.cat([values, layer.value(hidden)])
+    query, key, value = (
+        layer.query(hidden),
+        torch.cat([keys, layer.key(hidden)]),
+        torch.cat([values, layer.value(hidden)]),
+    )
     width, columns = hidden.shape[1] // heads, []
     for head in range(heads):
         part = slice(head * width, (head + 1) * width)

@@ -27,14 +27,18 @@ def slow_mass(family: str, examples: list[Example], slots: int) -> torch.Tensor:
 @pytest.mark.parametrize("per_batch", [32, 4, 1])
 @pytest.mark.parametrize("family", ["bert", "roberta"])
 def test_it_is_the_mean_of_what_transformers_reports(family: str, per_batch: int) -> None:
-    """Singles and pairs of very different lengths, so that there are buckets with padding and slots that some lack."""
+    """Singles and pairs of very different lengths, so that there are buckets with padding and
+    slots that some lack.
+    """
     examples = random_examples(family, LENGTHS)
     assert {len(example.special) for example in examples} == {2, 3}
     ours = attention_mass(tiny_encoder(family), examples, 3, per_batch)
     torch.testing.assert_close(ours, slow_mass(family, examples, 3), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "deberta-v3", "modernbert", "albert", "mpnet", "distilbert"])
+@pytest.mark.parametrize(
+    "family", ["bert", "roberta", "deberta-v3", "modernbert", "albert", "mpnet", "distilbert"]
+)
 def test_a_layer_pays_no_more_than_all_its_attention(family: str) -> None:
     encoder = tiny_encoder(family)
     pairs = [example for example in random_examples(family, (9, 12, 7, 30)) if len(example.special) == 3] * 2

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from softcue.encoder.core import Layer, Spec
 from softcue.encoder.frozen import project
+from softcue.encoder.layer import Layer
 from softcue.encoder.linear import FUSED
+from softcue.encoder.spec import Spec
 from tests.encoder.test_linear import BFLOAT16, frozen, rows
 
 dtypes = pytest.mark.parametrize("dtype", [BFLOAT16, torch.float32])
@@ -15,7 +16,17 @@ APART = {torch.bfloat16: 2**-6, torch.float32: 2**-18}  # by what they round awa
 
 def layer(dtype: torch.dtype, activation: str = "gelu", drops: tuple[str, ...] = ("norm1", "norm2")) -> Layer:
     torch.manual_seed(0)
-    spec = Spec(vocabulary=9, layers=1, hidden=24, heads=2, ff=40, embed=24, positions=9, activation=activation, dropout=0.3)
+    spec = Spec(
+        vocabulary=9,
+        layers=1,
+        hidden=24,
+        heads=2,
+        ff=40,
+        embed=24,
+        positions=9,
+        activation=activation,
+        dropout=0.3,
+    )
     made = Layer(spec).to(dtype).requires_grad_(False).train()
     made.drops = drops
     for norm in (made.norm1, made.norm2):
@@ -27,7 +38,10 @@ def both_ways(made: Layer, count: int, monkeypatch: pytest.MonkeyPatch) -> list[
     """Output and gradients of `finish`, written out and by autograd."""
     found, dtype = [], made.norm1.weight.dtype
     for written_out in (True, False):
-        hidden, mixed = rows(count, dtype=dtype).requires_grad_(), rows(count + 1, dtype=dtype)[:count].requires_grad_()
+        hidden, mixed = (
+            rows(count, dtype=dtype).requires_grad_(),
+            rows(count + 1, dtype=dtype)[:count].requires_grad_(),
+        )
         torch.manual_seed(1)
         with monkeypatch.context() as patch:
             if not written_out:
@@ -47,7 +61,9 @@ def near(one: Tensor, other: Tensor, dtype: torch.dtype) -> None:
 @dtypes
 @pytest.mark.parametrize("count", [32, 37, 300])
 @pytest.mark.parametrize("activation", sorted(FUSED))
-def test_it_is_what_autograd_finds(dtype: torch.dtype, activation: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_what_autograd_finds(
+    dtype: torch.dtype, activation: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = layer(dtype, activation, drops=())
     for one, other in zip(*both_ways(made, count, monkeypatch), strict=True):
         near(one, other, dtype)
@@ -55,7 +71,9 @@ def test_it_is_what_autograd_finds(dtype: torch.dtype, activation: str, count: i
 
 @dtypes
 @pytest.mark.parametrize("drops", [("norm1", "norm2"), ("norm1",), ("norm2",)])
-def test_dropout_stands_where_the_family_has_it(dtype: torch.dtype, drops: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dropout_stands_where_the_family_has_it(
+    dtype: torch.dtype, drops: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = layer(dtype, drops=drops)
     for one, other in zip(*both_ways(made, 32, monkeypatch), strict=True):
         near(one, other, dtype)

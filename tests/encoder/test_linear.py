@@ -1,4 +1,6 @@
-"""Linear: the quick products of a frozen map give what nn.Linear gives, forward and backward; a laid-out weight follows the weight."""
+"""Linear: the quick products of a frozen map give what nn.Linear gives, forward and backward; a
+laid-out weight follows the weight.
+"""
 
 import copy
 
@@ -8,19 +10,32 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from softcue.encoder import linear as module
-from softcue.encoder.linear import ACTIVATIONS, FEW, FUSED, Linear, longer, multiplies_in_bfloat16, operators_are_there
+from softcue.encoder.linear import (
+    ACTIVATIONS,
+    FEW,
+    FUSED,
+    Linear,
+    longer,
+    multiplies_in_bfloat16,
+    operators_are_there,
+)
 from softcue.kernels import library
 
 needs_bfloat16 = pytest.mark.skipif(
-    not (operators_are_there() and multiplies_in_bfloat16()), reason="no bfloat16 products with laid-out weights here"
+    not (operators_are_there() and multiplies_in_bfloat16()),
+    reason="no bfloat16 products with laid-out weights here",
 )
 BFLOAT16 = pytest.param(torch.bfloat16, marks=needs_bfloat16)
 ROUNDING = {torch.bfloat16: 2**-7, torch.float32: 2**-18}
-FLOAT32 = pytest.param(torch.float32, marks=pytest.mark.skipif(library() is None, reason="the kernels were not built here"))
+FLOAT32 = pytest.param(
+    torch.float32, marks=pytest.mark.skipif(library() is None, reason="the kernels were not built here")
+)
 quick = pytest.mark.parametrize("dtype", [BFLOAT16, FLOAT32])
 
 
-def frozen(dtype: torch.dtype = torch.bfloat16, inputs: int = 24, outputs: int = 40, bias: bool = True) -> Linear:
+def frozen(
+    dtype: torch.dtype = torch.bfloat16, inputs: int = 24, outputs: int = 40, bias: bool = True
+) -> Linear:
     torch.manual_seed(0)
     return Linear(inputs, outputs, bias).to(dtype).requires_grad_(False)
 
@@ -56,19 +71,30 @@ def test_the_way_back_is_that_of_the_plain_product(dtype: torch.dtype, part: tup
 
 @quick
 def test_the_way_back_may_bring_a_sum_and_a_factor(dtype: torch.dtype) -> None:
-    own, grad, beside, factor = frozen(dtype), rows(50, 40, dtype), rows(50, dtype=dtype), rows(51, dtype=dtype)[:50]
+    own, grad, beside, factor = (
+        frozen(dtype),
+        rows(50, 40, dtype),
+        rows(50, dtype=dtype),
+        rows(51, dtype=dtype)[:50],
+    )
     exact = (beside.float() + grad.float() @ own.weight.float()) * factor.float()
-    torch.testing.assert_close(own.back(grad, beside, factor).float(), exact, rtol=2 * ROUNDING[dtype], atol=2 * ROUNDING[dtype])
+    torch.testing.assert_close(
+        own.back(grad, beside, factor).float(), exact, rtol=2 * ROUNDING[dtype], atol=2 * ROUNDING[dtype]
+    )
 
 
 @quick
 @pytest.mark.parametrize("activation", sorted(FUSED))
-def test_a_fused_activation_is_the_activation_of_the_unrounded_product(dtype: torch.dtype, activation: str) -> None:
+def test_a_fused_activation_is_the_activation_of_the_unrounded_product(
+    dtype: torch.dtype, activation: str
+) -> None:
     own, x = frozen(dtype), rows(64, dtype=dtype)
     assert own.bias is not None
     exact = ACTIVATIONS[activation](F.linear(x.float(), own.weight.float(), own.bias.float()))
     with torch.no_grad():
-        torch.testing.assert_close(own.activated(x, activation).float(), exact, rtol=ROUNDING[dtype], atol=ROUNDING[dtype] / 4)
+        torch.testing.assert_close(
+            own.activated(x, activation).float(), exact, rtol=ROUNDING[dtype], atol=ROUNDING[dtype] / 4
+        )
     plain = own.activated(x.clone().requires_grad_(), activation)
     assert plain.grad_fn is not None
     torch.testing.assert_close(plain.float(), exact, rtol=2**-6, atol=2**-6)
@@ -81,9 +107,13 @@ def test_a_sum_in_one_go_is_that_of_the_unrounded_product(dtype: torch.dtype) ->
     exact = residual.float() + F.linear(x.float(), own.weight.float(), own.bias.float())
     before = residual.clone()
     with torch.no_grad():
-        torch.testing.assert_close(own.added(x, residual).float(), exact, rtol=ROUNDING[dtype], atol=ROUNDING[dtype])
+        torch.testing.assert_close(
+            own.added(x, residual).float(), exact, rtol=ROUNDING[dtype], atol=ROUNDING[dtype]
+        )
     assert torch.equal(residual, before)
-    torch.testing.assert_close(own.added(x.clone().requires_grad_(), residual).float(), exact, rtol=2**-6, atol=2**-5)
+    torch.testing.assert_close(
+        own.added(x.clone().requires_grad_(), residual).float(), exact, rtol=2**-6, atol=2**-5
+    )
 
 
 @quick
@@ -127,14 +157,22 @@ def test_what_is_trained_or_of_another_kind_takes_the_public_operator() -> None:
     x = rows(5, dtype=torch.float32)
     assert frozen(torch.float32).quick(x) == (library() is not None)
     assert frozen().quick(x.bfloat16()) == (operators_are_there() and multiplies_in_bfloat16())
-    assert not frozen(torch.float32).requires_grad_(True).quick(x) and not frozen().requires_grad_(True).quick(x.bfloat16())
-    assert not frozen().quick(x) and not frozen(torch.float32).quick(x.bfloat16()) and not frozen(torch.float32).quick(x[None])
+    assert not frozen(torch.float32).requires_grad_(True).quick(x) and not frozen().requires_grad_(
+        True
+    ).quick(x.bfloat16())
+    assert (
+        not frozen().quick(x)
+        and not frozen(torch.float32).quick(x.bfloat16())
+        and not frozen(torch.float32).quick(x[None])
+    )
     with torch.autocast("cpu", torch.bfloat16):
         assert not frozen(torch.float32).quick(x)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_without_operators_and_kernels_the_public_one_is_taken(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_operators_and_kernels_the_public_one_is_taken(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own, x = frozen(dtype), rows(5, dtype=dtype)
     monkeypatch.setattr(module, "operators_are_there", lambda: False)
     monkeypatch.setattr("softcue.kernels.library", lambda: None)

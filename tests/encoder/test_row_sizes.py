@@ -22,7 +22,11 @@ def slow_sizes(family: str, examples: list[Example], slots: int) -> Tensor:
     sizes = torch.zeros(len(inputs), slots)
     for layer, hidden in enumerate(inputs):
         for slot in range(slots):
-            rows = [hidden[i, example.special[slot]] for i, example in enumerate(examples) if slot < len(example.special)]
+            rows = [
+                hidden[i, example.special[slot]]
+                for i, example in enumerate(examples)
+                if slot < len(example.special)
+            ]
             sizes[layer, slot] = torch.stack(rows).square().mean().sqrt() if rows else 0.0
     return sizes
 

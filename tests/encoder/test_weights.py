@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertForPreTraining, DebertaV2Config, DebertaV2ForMaskedLM, RobertaConfig, RobertaForMaskedLM
+from transformers import (
+    BertConfig,
+    BertForPreTraining,
+    DebertaV2Config,
+    DebertaV2ForMaskedLM,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
 
 from softcue.encoder.load import load_encoder
 from tests.tiny import (
@@ -31,7 +38,9 @@ def bert(tmp_path: Path) -> Path:
 
 
 def test_the_fingerprint_depends_on_values_and_not_on_how_they_are_stored(bert: Path, tmp_path: Path) -> None:
-    edit_weights(bert, **{name: value.half().float() for name, value in load_file(bert / "model.safetensors").items()})
+    edit_weights(
+        bert, **{name: value.half().float() for name, value in load_file(bert / "model.safetensors").items()}
+    )
     plain = load_encoder(bert)
     values = load_file(bert / "model.safetensors")
     names = sorted(values)
@@ -48,7 +57,10 @@ def test_the_fingerprint_depends_on_values_and_not_on_how_they_are_stored(bert: 
     torch.save({f"bert.{name}": value for name, value in values.items()}, binary / "pytorch_model.bin")
     legacy = stored("legacy")
     renamed = {
-        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): values[name] for name in names
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+            "LayerNorm.bias", "LayerNorm.beta"
+        ): values[name]
+        for name in names
     }
     save_file(renamed, legacy / "model.safetensors")
     assert any(name.endswith("gamma") for name in renamed)
@@ -74,10 +86,14 @@ def test_the_fingerprint_depends_on_values_and_not_on_how_they_are_stored(bert: 
 
 
 def test_weights_come_in_the_type_that_is_asked_for(bert: Path) -> None:
-    assert {parameter.dtype for parameter in load_encoder(bert, torch.bfloat16).encoder.parameters()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in load_encoder(bert, torch.bfloat16).encoder.parameters()} == {
+        torch.bfloat16
+    }
 
 
-def test_pretraining_checkpoints_load_with_the_prefix_and_without_a_pooler_they_never_had(tmp_path: Path) -> None:
+def test_pretraining_checkpoints_load_with_the_prefix_and_without_a_pooler_they_never_had(
+    tmp_path: Path,
+) -> None:
     BertForPreTraining(BertConfig(**SIZES)).save_pretrained(tmp_path / "bert")
     assert load_encoder(tmp_path / "bert").encoder.pooler is not None
     RobertaForMaskedLM(RobertaConfig(**SIZES)).save_pretrained(tmp_path / "roberta")
@@ -94,7 +110,9 @@ def test_a_missing_weight_is_named(family: str, tmp_path: Path) -> None:
     names = sorted(name for name in load_file(folder / "model.safetensors") if not name.startswith("pooler"))
     for lost in (names[0], names[len(names) // 2], names[-1]):
         values = edit_weights(folder)
-        save_file({name: value for name, value in values.items() if name != lost}, folder / "model.safetensors")
+        save_file(
+            {name: value for name, value in values.items() if name != lost}, folder / "model.safetensors"
+        )
         message = refusal(folder)
         assert lost in message
         assert "model.safetensors" in message

@@ -1,4 +1,6 @@
-"""The kernels in C++: they give what torch gives, dropout is dropout, and what one example gets depends on no other."""
+"""The kernels in C++: they give what torch gives, dropout is dropout, and what one example gets
+depends on no other.
+"""
 
 import shutil
 import subprocess
@@ -24,7 +26,9 @@ from softcue.kernels.norm import add_norm, fits
 from softcue.protocol import Prefix, Silent
 from tests.tiny import random_examples, tiny_encoder
 
-pytestmark = pytest.mark.skipif(library() is None, reason="the kernels were not built here: no compiler, or another processor")
+pytestmark = pytest.mark.skipif(
+    library() is None, reason="the kernels were not built here: no compiler, or another processor"
+)
 
 T = TypeVar("T")
 LENGTHS = (3, 70, 1, 41, 17)  # more than one block of queries, and rows that fill no vector
@@ -62,8 +66,13 @@ def on_one_thread_and_on_two(once: Callable[[], T]) -> list[T]:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_bfloat16_is_rounded_once_on_the_way_in_and_once_on_the_way_out(width: int) -> None:
-    """From the same rounded numbers, outputs are the float32 ones rounded; gradients differ by what their own input's rounding does."""
-    low = [drawn(sum(LENGTHS), 3, HEADS, width, dtype=torch.bfloat16), *prefix(width, dtype=torch.bfloat16)[:2]]
+    """From the same rounded numbers, outputs are the float32 ones rounded; gradients differ by
+    what their own input's rounding does.
+    """
+    low = [
+        drawn(sum(LENGTHS), 3, HEADS, width, dtype=torch.bfloat16),
+        *prefix(width, dtype=torch.bfloat16)[:2],
+    ]
     found = []
     for dtype in (torch.float32, torch.bfloat16):
         qkv, key, value = (x.to(dtype).requires_grad_() for x in low)
@@ -71,13 +80,20 @@ def test_bfloat16_is_rounded_once_on_the_way_in_and_once_on_the_way_out(width: i
         assert mixed.dtype == dtype
         found.append([mixed.detach(), *gradients(mixed, [qkv, key, value])])
     for exact, rough in zip(*found, strict=True):
-        torch.testing.assert_close(rough.float(), exact.to(torch.bfloat16).float(), rtol=2**-6, atol=2**-6 * float(exact.abs().mean()))
+        torch.testing.assert_close(
+            rough.float(),
+            exact.to(torch.bfloat16).float(),
+            rtol=2**-6,
+            atol=2**-6 * float(exact.abs().mean()),
+        )
     exact, rough = found[0][0], found[1][0]
     assert torch.equal(exact.to(torch.bfloat16), rough)
 
 
 @pytest.mark.parametrize("dropped", [0.0, 0.3])
-def test_an_example_gets_the_same_bits_alone_and_beside_others_on_one_thread_and_on_two(dropped: float) -> None:
+def test_an_example_gets_the_same_bits_alone_and_beside_others_on_one_thread_and_on_two(
+    dropped: float,
+) -> None:
     qkv, front = drawn(sum(LENGTHS), 3, HEADS, 32), prefix(32)
 
     def once() -> Tensor:
@@ -88,12 +104,19 @@ def test_an_example_gets_the_same_bits_alone_and_beside_others_on_one_thread_and
     assert torch.equal(*found)
     if not dropped:
         first = LENGTHS[0]
-        alone = attend(qkv[first : first + LENGTHS[1]], layout(LENGTHS[1:2]), Prefix(*(x[1:2] for x in front[:2])), kernel="ragged")
+        alone = attend(
+            qkv[first : first + LENGTHS[1]],
+            layout(LENGTHS[1:2]),
+            Prefix(*(x[1:2] for x in front[:2])),
+            kernel="ragged",
+        )
         assert torch.equal(found[0][first : first + LENGTHS[1]], alone)
 
 
 def chances(dropped: float, seed: int, rows: int = 400) -> Tensor:
-    """(rows, HEADS, rows) the probabilities of one example after dropout, read off by values that are unit vectors."""
+    """(rows, HEADS, rows) the probabilities of one example after dropout, read off by values
+    that are unit vectors.
+    """
     qkv = drawn(rows, 3, HEADS, rows)
     qkv[:, 2] = torch.eye(rows)[:, None]
     torch.manual_seed(seed)
@@ -106,7 +129,8 @@ def test_dropout_drops_at_its_rate_scales_the_rest_and_repeats_with_the_seed() -
     torch.testing.assert_close(dropped[kept], whole[kept] / 0.8)
     count = kept.numel()
     assert abs(float(kept.float().mean()) - 0.8) < 5 * (0.16 / count) ** 0.5
-    for other in (kept.roll(1, 0), kept.roll(1, 1), kept.roll(1, 2), chances(0.2, 2) != 0):  # neither neighbours nor seeds resemble
+    # neither neighbours nor seeds resemble
+    for other in (kept.roll(1, 0), kept.roll(1, 1), kept.roll(1, 2), chances(0.2, 2) != 0):
         together = float((kept & other).float().mean())
         assert abs(together - 0.64) < 5 * (0.64 * 0.36 / count) ** 0.5
     assert torch.equal(dropped, chances(0.2, 1))
@@ -146,11 +170,15 @@ def test_a_prefix_that_examples_share_is_read_where_it_lies() -> None:
     qkv, one = drawn(sum(LENGTHS), 3, HEADS, 32), prefix(32, count=1)
     shared = Prefix(*(x.expand(len(LENGTHS), -1, -1, -1) for x in one[:2]))
     copied = Prefix(*(x.contiguous() for x in shared[:2]))
-    assert torch.equal(attend(qkv, layout(), shared, kernel="ragged"), attend(qkv, layout(), copied, kernel="ragged"))
+    assert torch.equal(
+        attend(qkv, layout(), shared, kernel="ragged"), attend(qkv, layout(), copied, kernel="ragged")
+    )
 
 
 @pytest.mark.parametrize("family", ["mpnet", "modernbert"])
-def test_families_whose_logits_know_distances_are_not_padded_either(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_families_whose_logits_know_distances_are_not_padded_either(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     encoder, batch = tiny_encoder(family), pack(random_examples(family, (9, 30, 14)))
     encoder.kernel = "products"
     padded = encoder(batch, Silent())[0]
@@ -190,7 +218,9 @@ def test_norm_of_a_sum_is_torchs(rows: int, width: int, dtype: torch.dtype) -> N
 
 
 def test_dropout_before_a_norm_is_the_same_both_ways() -> None:
-    """Where the residual's gradient is as it would be, x's is that times a factor: 0, or what the rest was scaled by."""
+    """Where the residual's gradient is as it would be, x's is that times a factor: 0, or what
+    the rest was scaled by.
+    """
     norm = nn.LayerNorm(64).requires_grad_(False)
     x, residual = drawn(200, 64).requires_grad_(), drawn(200, 64, seed=1).requires_grad_()
     torch.manual_seed(0)
@@ -207,7 +237,11 @@ def test_dropout_before_a_norm_is_the_same_both_ways() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_gelu_and_its_slope_are_those_of_the_normal_distribution(dtype: torch.dtype) -> None:
-    x = torch.cat([torch.linspace(-15, 15, 20_001), torch.tensor([0.0, -100.0, 100.0])]).to(dtype).requires_grad_()
+    x = (
+        torch.cat([torch.linspace(-15, 15, 20_001), torch.tensor([0.0, -100.0, 100.0])])
+        .to(dtype)
+        .requires_grad_()
+    )
     exact = x.detach().double().requires_grad_()
     ours, theirs = gelu(x), nn.functional.gelu(exact)
     close = {"rtol": 1e-6, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 2**-8, "atol": 1e-6}
@@ -218,13 +252,18 @@ def test_gelu_and_its_slope_are_those_of_the_normal_distribution(dtype: torch.dt
         assert torch.equal(gelu(x), ours) and gelu(torch.tensor([torch.nan], dtype=dtype)).isnan()
 
 
-SHAPES = [(1, 5, 3), (6, 8, 16), (7, 24, 40), (13, 385, 17), (400, 500, 30), (769, 800, 100)]  # the last: blocks of rows, and of depth
+# the last: blocks of rows, and of depth
+SHAPES = [(1, 5, 3), (6, 8, 16), (7, 24, 40), (13, 385, 17), (400, 500, 30), (769, 800, 100)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_product_is_torchs_whatever_is_done_with_it(shape: tuple[int, int, int]) -> None:
     rows, inputs, outputs = shape
-    x, weight, bias = drawn(rows, 2 * inputs)[:, :inputs], drawn(outputs, inputs, seed=1), drawn(outputs, seed=2)
+    x, weight, bias = (
+        drawn(rows, 2 * inputs)[:, :inputs],
+        drawn(outputs, inputs, seed=1),
+        drawn(outputs, seed=2),
+    )
     beside, into = drawn(rows, outputs, seed=3), drawn(rows, 2 * inputs, seed=4)[:, inputs:]
     grad, factor = drawn(rows, outputs, seed=5), drawn(rows, inputs, seed=6)
     near = {"rtol": 1e-4, "atol": 1e-6 * (inputs * outputs) ** 0.5 + 1e-5}
@@ -236,7 +275,9 @@ def test_a_product_is_torchs_whatever_is_done_with_it(shape: tuple[int, int, int
     torch.testing.assert_close(matmul_back(grad, weight), grad @ weight, **near)
     torch.testing.assert_close(matmul_back(grad, weight, into), grad @ weight + into, **near)
     torch.testing.assert_close(matmul_back(grad, weight, None, factor), (grad @ weight) * factor, **near)
-    torch.testing.assert_close(matmul_back(grad, weight, into, factor), (grad @ weight + into) * factor, **near)
+    torch.testing.assert_close(
+        matmul_back(grad, weight, into, factor), (grad @ weight + into) * factor, **near
+    )
     slope = torch.empty_like(plain)
     for ours, theirs in zip((matmul_gelu(x, weight, bias, slope), slope), forth(plain + bias), strict=True):
         torch.testing.assert_close(ours, theirs, **near)
@@ -262,7 +303,8 @@ def test_what_is_not_a_number_stays_in_its_row() -> None:
     assert wrong[4].all() and int(wrong.sum()) == 19
 
 
-RUNS = ((2, 0, 70), (0, 70, 71), (3, 71, 150))  # seat, first row, one past the last: more than one block, and a seat that is away
+# seat, first row, one past the last: more than one block, and a seat that is away
+RUNS = ((2, 0, 70), (0, 70, 71), (3, 71, 150))
 SCALE = (0.5, 9.0, 2.0, 1.5)
 
 
@@ -270,7 +312,12 @@ def thin_case(kind: str, rank: int) -> list[Tensor]:
     """y, x, A and B of four seats; y is a part of wider rows."""
     rows, tables = (torch.float32 if name == "f" else torch.bfloat16 for name in kind)
     y = drawn(150, 3 * 40, dtype=rows)[:, 40:80]
-    return [y, drawn(150, 24, seed=1, dtype=rows), drawn(4, 24, rank, seed=2, dtype=tables), drawn(4, rank, 40, seed=3, dtype=tables)]
+    return [
+        y,
+        drawn(150, 24, seed=1, dtype=rows),
+        drawn(4, 24, rank, seed=2, dtype=tables),
+        drawn(4, rank, 40, seed=3, dtype=tables),
+    ]
 
 
 def slow_thin(y: Tensor, x: Tensor, shrink: Tensor, grow: Tensor) -> Tensor:
@@ -298,7 +345,9 @@ def test_without_a_way_back_a_thin_product_is_added_where_it_belongs() -> None:
     before, (_, x, shrink, grow) = wide.clone(), thin_case("ff", 8)
     with torch.no_grad():
         thin.plus_thin(wide[:, 40:80], x, shrink, grow, torch.tensor(SCALE), RUNS)
-    torch.testing.assert_close(wide[:, 40:80], slow_thin(before[:, 40:80], x, shrink, grow), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(
+        wide[:, 40:80], slow_thin(before[:, 40:80], x, shrink, grow), rtol=1e-5, atol=1e-4
+    )
     assert torch.equal(wide[:, :40], before[:, :40]) and torch.equal(wide[:, 80:], before[:, 80:])
 
 
@@ -328,7 +377,11 @@ def test_a_norm_may_learn_and_stay_in_float32_beside_bfloat16(dtype: torch.dtype
 def test_what_is_of_another_kind_is_left_to_torch() -> None:
     x, norm = drawn(4, 24), nn.LayerNorm(24)
     assert fits(x, x, norm, 0.1) and fits(x.bfloat16(), x, norm, 0.1)
-    assert not fits(x.double(), x, norm, 0.1) and not fits(x, x.bfloat16(), norm, 0.1) and not fits(x, x, norm, 1.0)
+    assert (
+        not fits(x.double(), x, norm, 0.1)
+        and not fits(x, x.bfloat16(), norm, 0.1)
+        and not fits(x, x, norm, 1.0)
+    )
     assert not fits(x, x, nn.LayerNorm(24, bias=False), 0.1) and not takes(x.to("meta"))
 
 
@@ -348,18 +401,31 @@ def test_a_build_with_vectors_of_the_other_width_does_all_this_too(tmp_path: Pat
     if compiler is None:
         pytest.skip("no g++ here")
     root = Path(__file__).resolve().parents[2]
-    modules = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["ext-modules"]
+    modules = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"][
+        "ext-modules"
+    ]
     (narrow,) = (module for module in modules if module["name"].endswith("x86_64_v3"))
     width = [] if torch.backends.cpu.get_cpu_capability() == "AVX512" else ["-DWIDE", "-Wno-psabi"]
     build = tmp_path / "kernels.so"
-    arguments = [*narrow["extra-compile-args"], *width, "-fPIC", "-shared", *narrow["sources"], "-o", str(build)]
+    arguments = [
+        *narrow["extra-compile-args"],
+        *width,
+        "-fPIC",
+        "-shared",
+        *narrow["sources"],
+        "-o",
+        str(build),
+    ]
     subprocess.run([compiler, *arguments], cwd=root, check=True)
     own = [str(root / "tests" / name) for name in ("kernels/test_kernels.py", "attention/test_attention.py")]
     words = f"""
         import ctypes, pytest, softcue.kernels
         build = ctypes.CDLL({str(build)!r})
         softcue.kernels.library = lambda: build
-        raise SystemExit(pytest.main(["-q", "-x", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", *{own!r}]))
+        flags = ["-q", "-x", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        raise SystemExit(pytest.main([*flags, *{own!r}]))
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(words)], cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(words)], cwd=root, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout

@@ -39,7 +39,9 @@ def test_hidden_states_and_pooler_equal_transformers(family: str, kernel: str) -
         pooled = theirs.get("pooler_output")
         assert (pooled is not None) == (encoder.pooler is not None) == encoder.dims.pooler
         if pooled is not None:
-            torch.testing.assert_close(encoder.pool(hidden[batch.special[:, 0]], None), pooled[list(batch.order)], atol=1e-5, rtol=0)
+            torch.testing.assert_close(
+                encoder.pool(hidden[batch.special[:, 0]], None), pooled[list(batch.order)], atol=1e-5, rtol=0
+            )
 
 
 @FAMILIES
@@ -77,7 +79,14 @@ def test_training_drops_and_evaluation_does_not(family: str) -> None:
     assert not torch.equal(run(encoder, examples), run(encoder, examples))
 
 
-DROPOUTS = ("attention_dropout", "attention_probs_dropout_prob", "dropout", "hidden_dropout_prob", "embedding_dropout", "mlp_dropout")
+DROPOUTS = (
+    "attention_dropout",
+    "attention_probs_dropout_prob",
+    "dropout",
+    "hidden_dropout_prob",
+    "embedding_dropout",
+    "mlp_dropout",
+)
 
 
 @FAMILIES
@@ -92,7 +101,9 @@ def test_dropping_everything_in_one_place_equals_transformers_doing_so(family: s
         encoder = load_encoder(tmp_path).encoder.train()
         with torch.no_grad():
             theirs = model.train()(**padded(model, examples)).last_hidden_state
-            torch.testing.assert_close(encoder(batch, Nothing())[0], real_rows(theirs, batch), atol=1e-5, rtol=0)
+            torch.testing.assert_close(
+                encoder(batch, Nothing())[0], real_rows(theirs, batch), atol=1e-5, rtol=0
+            )
 
 
 class Fixed(Cue):
@@ -140,7 +151,9 @@ def test_every_affine_map_is_shown_to_the_cue_with_its_own_widths(family: str) -
     plain = run(encoder, examples)
     torch.testing.assert_close(run(encoder, examples, cue), plain, atol=1e-6, rtol=0)
     sites = ("query", "key", "value", "out", "up", "down", "norm1", "norm2")
-    assert set(cue.seen) == {(0, "embed_norm")} | {(layer, site) for layer in range(encoder.dims.layers) for site in sites}
+    assert set(cue.seen) == {(0, "embed_norm")} | {
+        (layer, site) for layer in range(encoder.dims.layers) for site in sites
+    }
     for (_, site), (x, y) in cue.seen.items():
         assert len(x) == len(y) == 15
         if site != "embed_norm":
@@ -154,12 +167,19 @@ def test_rows_that_cannot_see_each_other_do_not_change_each_other(family: str) -
     encoder = tiny_encoder(family)
     first, second = random_examples(family, (17, 20))
     changed = Example([*second.token[:-1], 6 if second.token[-1] != 6 else 7], second.segment, second.special)
-    torch.testing.assert_close(run(encoder, [first, second])[:17], run(encoder, [first, changed])[:17], atol=0, rtol=0)
+    torch.testing.assert_close(
+        run(encoder, [first, second])[:17], run(encoder, [first, changed])[:17], atol=0, rtol=0
+    )
 
 
 def test_modernbert_has_both_local_and_global_layers_and_the_window_matters() -> None:
     encoder = tiny_encoder("modernbert")
-    assert [layer.local for layer in encoder.layers if isinstance(layer, ModernbertLayer)] == [False, True, True, False]
+    assert [layer.local for layer in encoder.layers if isinstance(layer, ModernbertLayer)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
     assert isinstance(encoder, ModernbertEncoder) and encoder.reach == 4
     examples = random_examples("modernbert", (40,))
     narrow = run(encoder, examples)
@@ -208,8 +228,15 @@ def test_minilm_equals_transformers_on_sentences() -> None:
     backbone = load_encoder("minilm")
     tokenizer = AutoTokenizer.from_pretrained(backbone.folder)
     model = AutoModel.from_pretrained(backbone.folder, attn_implementation="eager").eval()
-    texts = ["Who wrote Hamlet?", "A man, a plan, a canal: Panama! " * 4, "x", "Alice met Bob in Paris on a rainy day."]
-    inputs = tokenizer(texts, ["", "It was Shakespeare.", "", "They talked for hours."], padding=True, return_tensors="pt")
+    texts = [
+        "Who wrote Hamlet?",
+        "A man, a plan, a canal: Panama! " * 4,
+        "x",
+        "Alice met Bob in Paris on a rainy day.",
+    ]
+    inputs = tokenizer(
+        texts, ["", "It was Shakespeare.", "", "They talked for hours."], padding=True, return_tensors="pt"
+    )
     counts = inputs["attention_mask"].sum(1).tolist()
     rows = zip(inputs["input_ids"].tolist(), inputs["token_type_ids"].tolist(), counts, strict=True)
     batch = pack([Example(token[:count], segment[:count], [0, count - 1]) for token, segment, count in rows])

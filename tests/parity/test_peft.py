@@ -1,4 +1,6 @@
-"""Agreement with PEFT where it has the same method: prefix tuning, prompt tuning and LoRA on tiny BERT and RoBERTa."""
+"""Agreement with PEFT where it has the same method: prefix tuning, prompt tuning and LoRA on
+tiny BERT and RoBERTa.
+"""
 
 from collections.abc import Sequence
 from types import ModuleType
@@ -12,7 +14,8 @@ from softcue.batch import Example
 from softcue.protocol import Cue
 from tests.cues.cue_cases import FAMILIES, build, case, close, differ, forward, text
 
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # PEFT's, on transformers 5
+# PEFT's, on transformers 5
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 
 LENGTH = 5
 SIZES = (8, 3, 5, 1)
@@ -25,7 +28,9 @@ def peft() -> ModuleType:
 
 
 def theirs(model: Any, examples: Sequence[Example], pad: int, front: int = 0) -> list[Tensor]:
-    """Hidden states of each example's text rows from one padded batch; `front` rows precede the text in the output."""
+    """Hidden states of each example's text rows from one padded batch; `front` rows precede the
+    text in the output.
+    """
     longest = max(len(e.token) for e in examples)
     ids = torch.tensor([[*e.token, *[pad] * (longest - len(e.token))] for e in examples])
     mask = torch.tensor([[1] * len(e.token) + [0] * (longest - len(e.token)) for e in examples])
@@ -81,7 +86,9 @@ def test_prompt_tuning_equals_pefts_prompt_tuning(peft: ModuleType, family: str)
 def test_lora_equals_pefts_lora(peft: ModuleType, family: str, sites: tuple[str, ...]) -> None:
     names = {"query": "attention.self.query", "key": "attention.self.key", "value": "attention.self.value"}
     names |= {"out": "attention.output.dense", "up": "intermediate.dense"}
-    config = peft.LoraConfig(task_type="FEATURE_EXTRACTION", r=4, lora_alpha=6, target_modules=[names[s] for s in sites])
+    config = peft.LoraConfig(
+        task_type="FEATURE_EXTRACTION", r=4, lora_alpha=6, target_modules=[names[s] for s in sites]
+    )
     model = wrapped(peft, family, config)
     cue = build("lora", case(family)[1], adapters=1, rank=4, alpha=6.0, sites=sites)
     with torch.no_grad():

@@ -14,7 +14,9 @@ from tests.tiny_base import FILLER, PEOPLE, WORDS, tags_of, tiny_base, tiny_data
 
 TAGS = ("O", "B-LOC", "B-PER", "I-LOC", "I-PER")
 LONG = "q" * 80  # one word of 80 tokens
-word_lists = st.lists(st.sampled_from([*FILLER[:8], *PEOPLE, "qq", "zzzzzz", LONG, "\u200b", "😀"]), min_size=1, max_size=60)
+word_lists = st.lists(
+    st.sampled_from([*FILLER[:8], *PEOPLE, "qq", "zzzzzz", LONG, "\u200b", "😀"]), min_size=1, max_size=60
+)
 
 
 def tagged(words: Sequence[str], limit: int) -> Item:
@@ -24,7 +26,9 @@ def tagged(words: Sequence[str], limit: int) -> Item:
 
 def read_back(item: Item) -> list[list[str]]:
     """For each window, the first token of each of its words, in letters."""
-    return [[WORDS[encoded.example.token[place]] for place in encoded.example.word] for encoded in item.encoded]
+    return [
+        [WORDS[encoded.example.token[place]] for place in encoded.example.word] for encoded in item.encoded
+    ]
 
 
 def first_tokens(words: Sequence[str]) -> list[str]:
@@ -60,7 +64,9 @@ def test_no_window_is_longer_than_the_limit_and_targets_go_with_words(words: lis
 
 
 def test_a_long_text_is_answered_by_the_windows_with_most_context() -> None:
-    """500 words of one token each, 30 in a window: each word has as many neighbours as any window gives it."""
+    """500 words of one token each, 30 in a window: each word has as many neighbours as any
+    window gives it.
+    """
     words = [FILLER[i % 20] if i % 7 else PEOPLE[i % 4] for i in range(500)]
     item = tagged(words, 32)
     assert item.keep is not None
@@ -111,7 +117,12 @@ def test_words_without_tags_can_be_asked() -> None:
 
 
 def test_classes_are_numbered_by_the_labels_and_unknown_ones_ignored() -> None:
-    rows = [Record(text="a", label="b"), Record(text="a", label="a"), Record(text="a", label="new"), Record(text="a")]
+    rows = [
+        Record(text="a", label="b"),
+        Record(text="a", label="a"),
+        Record(text="a", label="new"),
+        Record(text="a"),
+    ]
     items = make_items(rows, tiny_base().text, Reading("classify", ("a", "b"), 16))
     assert [item.targets for item in items] == [(1,), (0,), (IGNORED,), (IGNORED,)]
 
@@ -141,6 +152,9 @@ def test_items_come_in_the_order_of_the_records(kind: str) -> None:
 
 
 def test_a_limit_below_the_special_tokens_is_refused() -> None:
-    for kind, record in (("classify", Record(text="a", label="a")), ("tag", Record(tokens=("a",), tags=("O",)))):
+    for kind, record in (
+        ("classify", Record(text="a", label="a")),
+        ("tag", Record(tokens=("a",), tags=("O",))),
+    ):
         with pytest.raises(RequestError, match="too short"):
             make_items([record], tiny_base().text, Reading(kind, ("O", "a"), 1))

@@ -47,15 +47,28 @@ def test_the_same_rows_are_read_from_every_format(tmp_path):
     plain = [[(record.text, record.label) for record in records] for records in read]
     assert plain[0] == [(row["text"], row["label"]) for row in ROWS]
     assert all(rows == plain[0] for rows in plain)
-    assert [records[1].where for records in read] == ["train.jsonl:2", "train.csv:3", "train.tsv:3", "train.parquet:2"]
+    assert [records[1].where for records in read] == [
+        "train.jsonl:2",
+        "train.csv:3",
+        "train.tsv:3",
+        "train.parquet:2",
+    ]
 
 
-@given(st.lists(st.tuples(*[st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1)] * 2), min_size=1, max_size=5))
+@given(
+    st.lists(
+        st.tuples(*[st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1)] * 2),
+        min_size=1,
+        max_size=5,
+    )
+)
 def test_text_survives_jsonl_and_csv_unchanged(tmp_path_factory, pairs):
     rows = [{"text": f"x{text}", "label": f"y{label}"} for text, label in pairs]
     path = folder(tmp_path_factory.mktemp("texts"), a__jsonl=jsonl(rows), b__csv=table(rows))
     for name in ("a.jsonl", "b.csv"):
-        assert [(record.text, record.label) for record in read_file(path / name).splits["test"]] == [(r["text"], r["label"]) for r in rows]
+        assert [(record.text, record.label) for record in read_file(path / name).splits["test"]] == [
+            (r["text"], r["label"]) for r in rows
+        ]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +98,9 @@ def test_numbers_in_tables_are_classes_if_whole_and_scores_otherwise(tmp_path):
 
 
 def test_choices_and_tags_in_tables_are_json_lists(tmp_path):
-    data = read_data(folder(tmp_path / "set", train__csv='tokens,tags\n"[""a"", ""b""]","[""B-X"", ""O""]"\n'))
+    data = read_data(
+        folder(tmp_path / "set", train__csv='tokens,tags\n"[""a"", ""b""]","[""B-X"", ""O""]"\n')
+    )
     assert data.splits["train"][0].tokens == ("a", "b") and data.labels == ("O", "B-X")
 
 
@@ -99,11 +114,17 @@ def test_conll_is_read_in_iob1_iob2_and_bioes_alike(tmp_path):
     }
     read = {}
     for name, tags in schemes.items():
-        body = "-DOCSTART- -X- O\n\n" + "".join(f"{w} NNP {t}\n" for w, t in zip(words, tags, strict=True)) + "\n"
+        body = (
+            "-DOCSTART- -X- O\n\n"
+            + "".join(f"{w} NNP {t}\n" for w, t in zip(words, tags, strict=True))
+            + "\n"
+        )
         read[name] = read_data(folder(tmp_path / name, train__conll=body, dev__txt=body))
     assert all(data.splits["train"][0].tags == tuple(schemes["b"]) for data in read.values())
     assert read["b"].warnings == ["1 dev row also stands in train"]
-    assert any("IOB1" in line for line in read["a"].warnings) and any("BILOU" in line for line in read["d"].warnings)
+    assert any("IOB1" in line for line in read["a"].warnings) and any(
+        "BILOU" in line for line in read["d"].warnings
+    )
     assert read["a"].splits["train"][0].where == "train.conll:3"
 
 
@@ -116,7 +137,9 @@ def test_an_orphan_tag_is_repaired_and_counted_with_its_line(tmp_path):
 
 def test_columns_can_be_named_and_unknown_keys_are_ignored(tmp_path):
     rows = [{"gold": "x", "sentence": "a", "note": {"deep": [1]}, "group": 4}]
-    data = read_data(folder(tmp_path / "set", train__jsonl=jsonl(rows)), columns={"text": "sentence", "label": "gold"})
+    data = read_data(
+        folder(tmp_path / "set", train__jsonl=jsonl(rows)), columns={"text": "sentence", "label": "gold"}
+    )
     record = data.splits["train"][0]
     assert (record.text, record.label, record.group, record.extra) == ("a", "x", None, {})
     with pytest.raises(RequestError, match="txt"):
@@ -124,17 +147,27 @@ def test_columns_can_be_named_and_unknown_keys_are_ignored(tmp_path):
 
 
 def test_labels_that_train_lacks_are_kept_with_a_warning(tmp_path):
-    path = folder(tmp_path / "set", train__jsonl=jsonl(ROWS), dev__jsonl=jsonl([{"text": "q", "label": "maybe"}]))
+    path = folder(
+        tmp_path / "set", train__jsonl=jsonl(ROWS), dev__jsonl=jsonl([{"text": "q", "label": "maybe"}])
+    )
     data = read_data(path)
     assert data.labels == ("no", "yes") and data.splits["dev"][0].label == "maybe"
-    assert data.warnings == ["dev: 1 rows have labels that train lacks (maybe); they are kept and counted as wrong"]
+    assert data.warnings == [
+        "dev: 1 rows have labels that train lacks (maybe); they are kept and counted as wrong"
+    ]
 
 
 def test_a_single_file_is_split_by_seed_without_loss(tmp_path):
     path = folder(tmp_path, all__jsonl=jsonl(ROWS)) / "all.jsonl"
     data = read_data(path, seed=1)
-    assert {split: len(records) for split, records in data.splits.items()} == {"train": 24, "dev": 3, "test": 3}
-    assert sorted(r.where for records in data.splits.values() for r in records) == sorted(f"all.jsonl:{n}" for n in range(1, 31))
+    assert {split: len(records) for split, records in data.splits.items()} == {
+        "train": 24,
+        "dev": 3,
+        "test": 3,
+    }
+    assert sorted(r.where for records in data.splits.values() for r in records) == sorted(
+        f"all.jsonl:{n}" for n in range(1, 31)
+    )
     assert "single file" in data.warnings[0]
     assert read_data(path, seed=1).splits == data.splits != read_data(path, seed=2).splits
     assert read_data(path, seed=1, splits=("test",)).splits["test"] == data.splits["test"]
@@ -154,12 +187,18 @@ def test_a_limit_keeps_the_first_rows_of_one_seeded_shuffle(tmp_path):
 
 def test_a_byte_order_mark_is_accepted(tmp_path):
     for name, body in (("train__jsonl", jsonl(ROWS)), ("train__csv", table(ROWS))):
-        assert len(read_data(folder(tmp_path / name, **{name: b"\xef\xbb\xbf" + body.encode()})).splits["train"]) == 30
+        assert (
+            len(read_data(folder(tmp_path / name, **{name: b"\xef\xbb\xbf" + body.encode()})).splits["train"])
+            == 30
+        )
 
 
 def test_csv_fields_hold_quotes_commas_and_line_breaks(tmp_path):
     data = read_data(folder(tmp_path / "set", train__csv='text,label\n"say ""hi"",\nthen go",x\r\nplain,y\n'))
-    assert [(r.text, r.where) for r in data.splits["train"]] == [('say "hi",\nthen go', "train.csv:2"), ("plain", "train.csv:4")]
+    assert [(r.text, r.where) for r in data.splits["train"]] == [
+        ('say "hi",\nthen go', "train.csv:2"),
+        ("plain", "train.csv:4"),
+    ]
 
 
 def test_quotes_in_tsv_are_text(tmp_path):

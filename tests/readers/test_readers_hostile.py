@@ -1,4 +1,6 @@
-"""Readers against bad input: every bad line is named, and nothing that is thrown at them raises anything else."""
+"""Readers against bad input: every bad line is named, and nothing that is thrown at them raises
+anything else.
+"""
 
 import random
 import re
@@ -70,22 +72,40 @@ def test_a_bad_sentence_is_named_with_its_line(tmp_path, row, message):
 
 @pytest.mark.parametrize("label", ["2", -1, 1.0, True, None, "first"])
 def test_a_choice_that_is_no_index_is_refused(tmp_path, label):
-    refused(tmp_path, "train.jsonl:1: ", train__jsonl=jsonl([{"text": "a", "choices": ["b", "c"], "label": label}]))
+    refused(
+        tmp_path,
+        "train.jsonl:1: ",
+        train__jsonl=jsonl([{"text": "a", "choices": ["b", "c"], "label": label}]),
+    )
 
 
 def test_two_schemes_in_one_file_are_refused(tmp_path):
-    refused(tmp_path, "train.jsonl:1: ", "BILOU", train__jsonl=jsonl([{"tokens": ["a", "b"], "tags": ["S-X", "U-X"]}]))
+    refused(
+        tmp_path,
+        "train.jsonl:1: ",
+        "BILOU",
+        train__jsonl=jsonl([{"tokens": ["a", "b"], "tags": ["S-X", "U-X"]}]),
+    )
 
 
 def test_all_problems_are_listed_together_and_counted(tmp_path):
     good = jsonl(ROWS)
-    said = refused(tmp_path, "70 problems", "train.jsonl:31: ", "and 50 more", train__jsonl=good + "{\n" * 30, dev__jsonl="x\n" * 40)
+    said = refused(
+        tmp_path,
+        "70 problems",
+        "train.jsonl:31: ",
+        "and 50 more",
+        train__jsonl=good + "{\n" * 30,
+        dev__jsonl="x\n" * 40,
+    )
     assert len(said.splitlines()) == 22
 
 
 def test_a_table_without_the_columns_says_so_once(tmp_path):
     body = "sentence,gold\n" + "a,b\n" * 500
-    said = refused(tmp_path, "train.csv:2: ", "'text' and 'label' missing", "sentence, gold", "--text", train__csv=body)
+    said = refused(
+        tmp_path, "train.csv:2: ", "'text' and 'label' missing", "sentence, gold", "--text", train__csv=body
+    )
     assert "problems" not in said
 
 
@@ -98,7 +118,11 @@ def test_a_table_without_the_columns_says_so_once(tmp_path):
         ("train__csv", 'text,label\n"b"c,y\n', "train.csv:2: broken row"),
         ("train__csv", "text,label\n", "train.csv:1: the file has no rows"),
         ("train__jsonl", "", "train.jsonl:1: the file has no rows"),
-        ("train__jsonl", "caf\u00e9".encode("latin-1"), "train.jsonl:1: byte 4 of the line (0xe9) is not UTF-8"),
+        (
+            "train__jsonl",
+            "caf\u00e9".encode("latin-1"),
+            "train.jsonl:1: byte 4 of the line (0xe9) is not UTF-8",
+        ),
         ("train__jsonl", jsonl(ROWS).encode("utf-16"), "train.jsonl:1: the file is UTF-16"),
         ("train__conll", "a O\nb\n", "train.conll:2: 1 columns"),
         ("train__conll", "a X O\nb O\n", "train.conll:2: 2 columns"),
@@ -111,8 +135,17 @@ def test_a_damaged_file_is_named_with_its_line(tmp_path, name, content, message)
 
 def damaged(draw, name):
     """Bytes of a file that once was good."""
-    rows = [{"text": draw.choice(["a,b", 'c "d"', "e\nf", "\u05d0\u05d1", "\U0001f600 g"]), "label": draw.choice("xyz")} for _ in range(12)]
-    tags = "".join(f"w{n}\t{draw.choice(['O', 'B-X', 'I-X', 'E-X', 'X'])}\n" + "\n" * draw.randrange(2) for n in range(20))
+    rows = [
+        {
+            "text": draw.choice(["a,b", 'c "d"', "e\nf", "\u05d0\u05d1", "\U0001f600 g"]),
+            "label": draw.choice("xyz"),
+        }
+        for _ in range(12)
+    ]
+    tags = "".join(
+        f"w{n}\t{draw.choice(['O', 'B-X', 'I-X', 'E-X', 'X'])}\n" + "\n" * draw.randrange(2)
+        for n in range(20)
+    )
     body = {"jsonl": jsonl(rows), "csv": table(rows), "tsv": table(rows, "\t"), "conll": tags}[name].encode()
     at = draw.randrange(len(body))
     match draw.randrange(12):
@@ -121,13 +154,22 @@ def damaged(draw, name):
         case 1:
             return body.decode().encode(draw.choice(["utf-16", "utf-16-le", "utf-32", "utf-8-sig", "utf-7"]))
         case 2:
-            return body[:at] + draw.choice([b"\0", b"\xe9", b"\xff\xfe", b"\r", b'"', b"\x1a", b"\xed\xa0\x80"]) + body[at:]
+            return (
+                body[:at]
+                + draw.choice([b"\0", b"\xe9", b"\xff\xfe", b"\r", b'"', b"\x1a", b"\xed\xa0\x80"])
+                + body[at:]
+            )
         case 3:
             return body + b'{"text": "' + b"a" * 10_000_000
         case 4:
             return body + b"[" * 100_000 + b"\n" + b'{"a":' * 50_000
         case 5:
-            return body + jsonl([{"tokens": ["a"], "tags": ["O"]}, {"text": "a", "choices": [], "label": 0}, {"text": 1}]).encode()
+            return (
+                body
+                + jsonl(
+                    [{"tokens": ["a"], "tags": ["O"]}, {"text": "a", "choices": [], "label": 0}, {"text": 1}]
+                ).encode()
+            )
         case 6:
             return body + b'"quoted ""twice"",\n\nstill, "open\n' * draw.randrange(1, 4)
         case 7:
@@ -144,7 +186,17 @@ def damaged(draw, name):
         case 10:
             return body.replace(b"\n", draw.choice([b"\r", b"\r\n", b"\n\n", b"\x0b", b"\xe2\x80\xa8"]))
         case _:
-            return draw.choice([b"", b"\n\n", b"\0" * 100, b"text,label", b"null\n", b"\xef\xbb\xbf", body.replace(b"label", b"text")])
+            return draw.choice(
+                [
+                    b"",
+                    b"\n\n",
+                    b"\0" * 100,
+                    b"text,label",
+                    b"null\n",
+                    b"\xef\xbb\xbf",
+                    body.replace(b"label", b"text"),
+                ]
+            )
 
 
 def test_two_hundred_hostile_files_give_data_or_one_clear_error(tmp_path):

@@ -1,4 +1,6 @@
-"""The hub's and Parquet's optional libraries: what is made of their rows, and what is said where they are absent."""
+"""The hub's and Parquet's optional libraries: what is made of their rows, and what is said
+where they are absent.
+"""
 
 import sys
 import types
@@ -46,7 +48,11 @@ def test_hub_class_numbers_become_names_and_hidden_test_labels_are_left_out(monk
 def test_a_hub_set_of_one_split_is_cut_like_a_single_file(monkeypatch):
     rows = FakeRows([{"text": f"t{n}", "label": "x"} for n in range(20)], {})
     hub_of(monkeypatch, {"train": rows})
-    assert {split: len(records) for split, records in read_data("hf:a/b:c").splits.items()} == {"train": 16, "dev": 2, "test": 2}
+    assert {split: len(records) for split, records in read_data("hf:a/b:c").splits.items()} == {
+        "train": 16,
+        "dev": 2,
+        "test": 2,
+    }
 
 
 def test_hub_errors_name_the_set_and_an_absent_library_the_extra(monkeypatch):

@@ -12,23 +12,43 @@ from softcue.tasks import find, open_data
 
 ROOT = Path(os.environ.get("SOFTCUE_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data")
 README = ROOT / "README.md"
-pytestmark = pytest.mark.skipif(not README.is_file(), reason="the shared data folder is absent (set SOFTCUE_DATA)")
+pytestmark = pytest.mark.skipif(
+    not README.is_file(), reason="the shared data folder is absent (set SOFTCUE_DATA)"
+)
 
 
 def stated():
     """(set, rows, labels, metric, what was done) of every line of the README's table."""
     if not README.is_file():
         return []
-    lines = [line.split(" | ") for line in README.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
-    return [(cells[0].strip("| "), cells[1], cells[2], cells[3], cells[-1]) for cells in lines if cells[0] not in ("| set", "| ---")]
+    lines = [
+        line.split(" | ") for line in README.read_text(encoding="utf-8").splitlines() if line.startswith("| ")
+    ]
+    return [
+        (cells[0].strip("| "), cells[1], cells[2], cells[3], cells[-1])
+        for cells in lines
+        if cells[0] not in ("| set", "| ---")
+    ]
 
 
-@pytest.mark.parametrize(("name", "rows", "labels", "metric", "done"), stated(), ids=[row[0] for row in stated()])
+@pytest.mark.parametrize(
+    ("name", "rows", "labels", "metric", "done"), stated(), ids=[row[0] for row in stated()]
+)
 def test_a_shared_set_has_the_rows_and_labels_that_its_readme_states(name, rows, labels, metric, done):
     data = open_data(ROOT / name)
     counts = [int(cell.replace(",", "")) if cell != "-" else None for cell in rows.split(" / ")]
-    assert [len(data.splits[split]) if split in data.splits else None for split in ("train", "dev", "test")] == counts
-    kind = "tag" if "micro-F1" in metric else "score" if "Pearson" in metric else "choice" if name == "copa_mc" else "classify"
+    assert [
+        len(data.splits[split]) if split in data.splits else None for split in ("train", "dev", "test")
+    ] == counts
+    kind = (
+        "tag"
+        if "micro-F1" in metric
+        else "score"
+        if "Pearson" in metric
+        else "choice"
+        if name == "copa_mc"
+        else "classify"
+    )
     assert data.kind == kind
     found = (
         sorted({split_tag(tag)[1] for record in data.splits["train"] for tag in record.tags if tag != "O"})
@@ -66,7 +86,10 @@ def test_wic_and_wsc_spans_show_the_words_they_name():
             assert shown and " " not in shown and text.startswith(f"{word}: ")
     wsc = [record for records in open_data("wsc", data_root=ROOT).splits.values() for record in records]
     shown = [(r.text[slice(*r.extra["span1"])], r.text[slice(*r.extra["span2"])]) for r in wsc]
-    right = [a.lower() == r.pair.lower() and b == r.text.partition(": ")[0] for (a, b), r in zip(shown, wsc, strict=True)]
+    right = [
+        a.lower() == r.pair.lower() and b == r.text.partition(": ")[0]
+        for (a, b), r in zip(shown, wsc, strict=True)
+    ]
     assert sum(right) / len(right) > 0.9
 
 

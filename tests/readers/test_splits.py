@@ -13,7 +13,13 @@ SPLITS = [("train", "dev", "test"), ("train", "dev"), ("train", "test"), ("train
 
 def records(split: str, count: int, per_group: int = 0) -> list[Record]:
     return [
-        Record(text=f"{split} {i}", label="a", group=str(i // per_group) if per_group else None, where=f"{split}:{i}") for i in range(count)
+        Record(
+            text=f"{split} {i}",
+            label="a",
+            group=str(i // per_group) if per_group else None,
+            where=f"{split}:{i}",
+        )
+        for i in range(count)
     ]
 
 
@@ -48,7 +54,9 @@ def test_dev_selects_and_test_is_reported_where_there_are_both() -> None:
 
 
 @pytest.mark.parametrize(("names", "reported"), [(("train", "dev"), "dev"), (("train", "test"), "test")])
-def test_without_one_of_them_a_tenth_of_train_selects_and_the_other_is_reported(names: tuple[str, ...], reported: str) -> None:
+def test_without_one_of_them_a_tenth_of_train_selects_and_the_other_is_reported(
+    names: tuple[str, ...], reported: str
+) -> None:
     chosen = select(data(**dict.fromkeys(names, 40)), 3)
     assert where(chosen.report) == {f"{reported}:{i}" for i in range(40)}
     assert (len(chosen.train), len(chosen.select)) == (36, 4)

@@ -1,4 +1,6 @@
-"""Metrics and entities against seqeval, scikit-learn's definitions written the slow way, and hand-made cases."""
+"""Metrics and entities against seqeval, scikit-learn's definitions written the slow way, and
+hand-made cases.
+"""
 
 import json
 import math
@@ -12,7 +14,8 @@ from seqeval.metrics.sequence_labeling import get_entities, precision_recall_fsc
 
 from softcue.errors import RequestError
 from softcue.scoring.entities import Scheme, is_tag, spans, to_iob2
-from softcue.scoring.metrics import METRICS, metrics_of, report, report_table, scores
+from softcue.scoring.metrics import METRICS, metrics_of, scores
+from softcue.scoring.report import report, report_table
 
 TAGS = ["O", "B-A", "I-A", "B-B", "I-B", "E-A", "S-A", "E-B", "S-B", "B-a-b", "I-a-b", "I-", "B", "I"]
 
@@ -48,7 +51,9 @@ def test_spans_equal_seqeval_on_any_sequence(tags):
 @st.composite
 def entities(draw):
     found = []
-    for kind, length in draw(st.lists(st.tuples(st.sampled_from(["A", "B", "O"]), st.integers(1, 4)), max_size=6)):
+    for kind, length in draw(
+        st.lists(st.tuples(st.sampled_from(["A", "B", "O"]), st.integers(1, 4)), max_size=6)
+    ):
         start = found[-1][2] if found else 0
         found.append((kind, start, start + length))
     return found
@@ -129,7 +134,9 @@ def test_constant_scores_correlate_zero_without_a_warning(name):
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=1, max_size=30))
 def test_classification_scores_equal_their_definitions(pairs):
     gold, predicted = zip(*pairs, strict=True)
-    values = scores("classify", ["accuracy", "macro_f1", "f1", "precision", "recall"], gold, predicted, positive="a")
+    values = scores(
+        "classify", ["accuracy", "macro_f1", "f1", "precision", "recall"], gold, predicted, positive="a"
+    )
     by_label = {}
     for label in sorted({*gold, *predicted}):
         right = sum(a == b == label for a, b in pairs)
@@ -162,7 +169,9 @@ def test_pearson_and_spearman_equal_their_equations():
 def test_multirc_scores_answers_and_whole_questions():
     gold = ["true", "false", "true", "true"]
     predicted = ["true", "true", "true", "true"]
-    values = scores("classify", ["f1a", "em"], gold, predicted, groups=["0-0", "0-0", "0-1", "0-1"], positive="true")
+    values = scores(
+        "classify", ["f1a", "em"], gold, predicted, groups=["0-0", "0-0", "0-1", "0-1"], positive="true"
+    )
     assert values == {"f1a": pytest.approx(2 * 3 / (4 + 3)), "em": 0.5}
 
 
@@ -174,7 +183,9 @@ def test_record_scores_the_surest_entity_against_all_answers():
     ]
     rows = {"groups": ["q", "q", "r"], "positive": "true", "extra": extra}
     gold, predicted = ["false", "false", "true"], ["true", "false", "true"]
-    values = scores("classify", ["record_f1", "record_em"], gold, predicted, confidence=[0.9, 0.2, 0.1], **rows)
+    values = scores(
+        "classify", ["record_f1", "record_em"], gold, predicted, confidence=[0.9, 0.2, 0.1], **rows
+    )
     assert values == {"record_f1": pytest.approx((2 * 2 / (2 + 3) + 1) / 2), "record_em": 0.5}
     surer = scores("classify", ["record_f1"], gold, predicted, confidence=[0.1, 0.2, 0.1], **rows)
     assert surer["record_f1"] == pytest.approx(0.5)
@@ -204,10 +215,17 @@ def test_default_metrics_of_every_kind_are_known():
 
 def test_report_of_classes_counts_errors_where_they_are():
     gold, predicted = ["a", "a", "b", "new"], ["a", "b", "b", "a"]
-    result = report("classify", gold, predicted, [[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]], labels=("a", "b"))
+    result = report(
+        "classify", gold, predicted, [[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]], labels=("a", "b")
+    )
     assert result["labels"] == ["a", "b", "new"]
     assert result["confusion"] == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
-    assert result["per_label"]["b"] == {"precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3), "support": 1}
+    assert result["per_label"]["b"] == {
+        "precision": 0.5,
+        "recall": 1.0,
+        "f1": pytest.approx(2 / 3),
+        "support": 1,
+    }
     assert result["calibration"]["ece"] == pytest.approx((0.1 + 0.8 + 0.4 + 0.7) / 4)
     assert json.loads(json.dumps(result)) == result
     assert "new" in report_table(result)

@@ -1,7 +1,9 @@
-"""Runs the command line on damaged inputs, each case in a process of its own with limits: python -m tests.soak.inputs CASE [LAST]
+"""Runs the command line on damaged inputs, each case in a process of its own with limits:
+python -m tests.soak.inputs CASE [LAST]
 
-A case is its number. It passes where the exit code is 0 or 2, within 10 seconds and 2 GiB more than before, without a traceback, without a
-character that steers the terminal, and with no file touched but those that were asked for.
+A case is its number. It passes where the exit code is 0 or 2, within 10 seconds and 2 GiB more than before,
+without a traceback, without a character that steers the terminal, and with no file touched but those that
+were asked for.
 """
 
 import hashlib
@@ -35,10 +37,31 @@ from tests.tiny_base import base_folder, tiny_base
 SECONDS, MEMORY = 10, 2 * 2**30
 TEXTS = ("an owl and a fig", "gold on tin", "the apple, a pear", "Alice was in paris", "iron or lead")
 FLAGS = (
-    "--rows", "--seed", "--limit", "--kind", "--set", "--pooling", "--precision", "--device", "--text", "--label", "--method",
-    "--every", "--data-root", "--auto", "--grid", "--range", "--random", "--seeds", "--budget", "--methods", "--epochs",
-    "--split", "--recipe", "--plugin",
-)  # fmt: skip
+    "--rows",
+    "--seed",
+    "--limit",
+    "--kind",
+    "--set",
+    "--pooling",
+    "--precision",
+    "--device",
+    "--text",
+    "--label",
+    "--method",
+    "--every",
+    "--data-root",
+    "--auto",
+    "--grid",
+    "--range",
+    "--random",
+    "--seeds",
+    "--budget",
+    "--methods",
+    "--epochs",
+    "--split",
+    "--recipe",
+    "--plugin",
+)
 
 
 @dataclass(frozen=True)
@@ -54,13 +77,20 @@ def formats() -> dict[str, bytes]:
     rows = [{"text": text, "label": "bird" if at % 2 else "metal"} for at, text in enumerate(TEXTS * 5)]
     pairs = [{**row, "text_pair": "a crow"} for row in rows]
     scores = [{"text": row["text"], "label": at / 3} for at, row in enumerate(rows)]
-    choices = [{"text": row["text"], "choices": ["owl", "fig"], "label": at % 2} for at, row in enumerate(rows)]
-    tags = [{"tokens": row["text"].split(), "tags": ["B-PER", *["O"] * (len(row["text"].split()) - 1)]} for row in rows]
+    choices = [
+        {"text": row["text"], "choices": ["owl", "fig"], "label": at % 2} for at, row in enumerate(rows)
+    ]
+    tags = [
+        {"tokens": row["text"].split(), "tags": ["B-PER", *["O"] * (len(row["text"].split()) - 1)]}
+        for row in rows
+    ]
     kinds = {"rows": rows, "pairs": pairs, "scores": scores, "choices": choices, "tags": tags}
     files = {f"{name}.jsonl": "".join(json.dumps(row) + "\n" for row in own) for name, own in kinds.items()}
     files["rows.csv"] = "text,label\n" + "".join(f'"{row["text"]}",{row["label"]}\n' for row in rows)
     files["rows.tsv"] = "text\tlabel\n" + "".join(f"{row['text']}\t{row['label']}\n" for row in rows)
-    files["tags.conll"] = "\n".join("".join(f"{word} {tag}\n" for word, tag in zip(r["tokens"], r["tags"], strict=True)) for r in tags)
+    files["tags.conll"] = "\n".join(
+        "".join(f"{word} {tag}\n" for word, tag in zip(r["tokens"], r["tags"], strict=True)) for r in tags
+    )
     return {name: text.encode() for name, text in files.items()}
 
 
@@ -70,7 +100,9 @@ def adapters() -> dict[str, dict[str, bytes]]:
     found = {}
     with tempfile.TemporaryDirectory() as place:
         for method, kind in (("pasta", "classify"), ("spt", "tag"), ("gpc", "score"), ("lora", "choice")):
-            folder = random_adapter(tiny_base(), method, kind, backbone=str(base_folder())).save(Path(place, method))
+            folder = random_adapter(tiny_base(), method, kind, backbone=str(base_folder())).save(
+                Path(place, method)
+            )
             found[kind] = {file.name: file.read_bytes() for file in folder.iterdir()}
     return found
 
@@ -81,31 +113,71 @@ def make(number: int) -> Case:
     name, sound = chance.choice(sorted(formats().items()))
     kind = chance.choice(sorted(adapters()))
     adapter = {f"adapter/{file}": data for file, data in adapters()[kind].items()}
-    train = ["train", name, "--out", "out", "--backbone", str(base_folder()), "--set", "epochs=1", "--method", "probe"]
+    train = [
+        "train",
+        name,
+        "--out",
+        "out",
+        "--backbone",
+        str(base_folder()),
+        "--set",
+        "epochs=1",
+        "--method",
+        "probe",
+    ]
     sort = chance.randrange(6)
     if sort == 0:
         return Case({name: damage(sound, chance)}, train)
     if sort == 1:
-        return Case({name: damage(sound, chance), **adapter}, ["eval", "adapter", name, "--split", chance.choice(("train", "dev", "test"))])
+        return Case(
+            {name: damage(sound, chance), **adapter},
+            ["eval", "adapter", name, "--split", chance.choice(("train", "dev", "test"))],
+        )
     if sort == 2:
-        return Case({name: damage(sound, chance), **adapter}, ["predict", "adapter", "--file", name, "--out", "out"])
+        return Case(
+            {name: damage(sound, chance), **adapter}, ["predict", "adapter", "--file", name, "--out", "out"]
+        )
     if sort == 3:
         file = chance.choice(sorted(adapter))
         damaged = {**adapter, file: damage(adapter[file], chance)}
-        return Case(damaged, chance.choice((["info", "adapter"], ["predict", "adapter", "an owl"], ["info", "adapter", "--json"])))
+        return Case(
+            damaged,
+            chance.choice(
+                (["info", "adapter"], ["predict", "adapter", "an owl"], ["info", "adapter", "--json"])
+            ),
+        )
     if sort == 4:
         return Case({name: sound, "recipe.toml": b""}, [*train, *flags(chance)])
     command = chance.choice(("sweep", "compare"))
     method = ["--method" if command == "sweep" else "--methods", "probe"]
     small = ["--set", "epochs=1"] if command == "sweep" else ["--epochs", "1", "--seeds", "1"]
-    return Case({name: sound}, [command, name, "--out", "out", "--backbone", str(base_folder()), *method, *small, *flags(chance)])
+    return Case(
+        {name: sound},
+        [command, name, "--out", "out", "--backbone", str(base_folder()), *method, *small, *flags(chance)],
+    )
 
 
 def flags(chance: random.Random) -> list[str]:
     """One to three flags with odd values."""
     told: list[str] = []
     for flag in chance.choices(FLAGS, k=chance.randint(1, 3)):
-        word = chance.choice((*ODD, "0", "-1", "3", "1e-3", "x", "a=b", "rate=1e-3..1e-1", "rate=1,2", "10**9", "1000000000", "nan", "inf"))
+        word = chance.choice(
+            (
+                *ODD,
+                "0",
+                "-1",
+                "3",
+                "1e-3",
+                "x",
+                "a=b",
+                "rate=1e-3..1e-1",
+                "rate=1,2",
+                "10**9",
+                "1000000000",
+                "nan",
+                "inf",
+            )
+        )
         named = chance.choice(("", "rate=", "epochs=", "dropout=", "clip=", "length="))
         told += [flag, (named + word).replace("\0", "")]
     return told
@@ -141,7 +213,11 @@ def judge(case: Case, place: Path) -> str | None:
     if visible(text) != text:
         return f"a character that steers the terminal: {told}"
     after = listing(place)
-    changed = [name for name in {*before, *after} if before.get(name) != after.get(name) and Path(name).parts[0] != "out"]
+    changed = [
+        name
+        for name in {*before, *after}
+        if before.get(name) != after.get(name) and Path(name).parts[0] != "out"
+    ]
     unfinished = [name for name in after if "softcue-writing" in name or "softcue-aside" in name]
     return f"left {changed + unfinished}: {told}" if changed or unfinished else None
 
@@ -155,7 +231,10 @@ def answer(arguments: Sequence[str], place: Path, said: int) -> int:
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     sys.argv = ["softcue", *arguments]
-    sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False) for number in (1, 2))
+    sys.stdout, sys.stderr = (
+        os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+        for number in (1, 2)
+    )
     try:
         cli.main()
     except SystemExit as end:
@@ -185,7 +264,11 @@ def wait(child: int) -> int | None:
 
 def listing(place: Path) -> dict[str, str]:
     """Every file under a folder, with a hash of what it holds."""
-    return {str(p.relative_to(place)): hashlib.sha256(p.read_bytes()).hexdigest() for p in place.rglob("*") if p.is_file()}
+    return {
+        str(p.relative_to(place)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in place.rglob("*")
+        if p.is_file()
+    }
 
 
 def failures(numbers: Sequence[int]) -> Iterator[tuple[int, str]]:

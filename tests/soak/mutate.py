@@ -6,11 +6,59 @@ import struct
 from collections.abc import Callable
 
 ODD = (
-    "\0", "\ufeff", "\x1b[31m", "\x9b2J", "\u202e", "\u2028", "\r", "\t", '"', '""', ",", ";", "{", "[", "\\", "\\ud800",
-    "\n\n", "\uff45", "é", "\U0001d7d9", "NaN", "Infinity", "-0.0", "1e999", "9" * 400, "true", "null", "O", "B-", "I-X", "=cmd()",
-    "../x", "%s", "[red]",
-)  # fmt: skip
-VALUES = (None, True, "", "x", -1, 0, 1.5, 1e308, 10**400, [], {}, [[]], [1, "a", None], {"a": 1}, "9" * 5_000, "\u202e\x1b[2J")
+    "\0",
+    "\ufeff",
+    "\x1b[31m",
+    "\x9b2J",
+    "\u202e",
+    "\u2028",
+    "\r",
+    "\t",
+    '"',
+    '""',
+    ",",
+    ";",
+    "{",
+    "[",
+    "\\",
+    "\\ud800",
+    "\n\n",
+    "\uff45",
+    "é",
+    "\U0001d7d9",
+    "NaN",
+    "Infinity",
+    "-0.0",
+    "1e999",
+    "9" * 400,
+    "true",
+    "null",
+    "O",
+    "B-",
+    "I-X",
+    "=cmd()",
+    "../x",
+    "%s",
+    "[red]",
+)
+VALUES = (
+    None,
+    True,
+    "",
+    "x",
+    -1,
+    0,
+    1.5,
+    1e308,
+    10**400,
+    [],
+    {},
+    [[]],
+    [1, "a", None],
+    {"a": 1},
+    "9" * 5_000,
+    "\u202e\x1b[2J",
+)
 
 
 def damage(data: bytes, chance: random.Random) -> bytes:
@@ -97,7 +145,11 @@ def nested(data: bytes, chance: random.Random) -> bytes:
 def wide(data: bytes, chance: random.Random) -> bytes:
     """Very many columns, keys or tokens on one line."""
     separator = chance.choice((b",", b"\t", b" ", b'","'))
-    return data + chance.choice((b"a", b"1", b"O", b"")).join([separator] * chance.choice((1_000, 100_000))) + b"\n"
+    return (
+        data
+        + chance.choice((b"a", b"1", b"O", b"")).join([separator] * chance.choice((1_000, 100_000)))
+        + b"\n"
+    )
 
 
 def header(data: bytes, chance: random.Random) -> bytes:
@@ -106,9 +158,21 @@ def header(data: bytes, chance: random.Random) -> bytes:
         return data
     (length,) = struct.unpack("<Q", data[:8])
     if chance.random() < 0.5 or length > len(data):
-        return struct.pack("<Q", chance.choice((0, 1, min(length + 1, 2**64 - 1), 2**63, 2**64 - 1))) + data[8:]
+        return (
+            struct.pack("<Q", chance.choice((0, 1, min(length + 1, 2**64 - 1), 2**63, 2**64 - 1))) + data[8:]
+        )
     changed = values(data[8 : 8 + length], chance)
     return struct.pack("<Q", len(changed)) + changed + data[8 + length :]
 
 
-MUTATIONS: tuple[Callable[[bytes, random.Random], bytes], ...] = (cut, double, flip, insert, lines, values, nested, wide, header)
+MUTATIONS: tuple[Callable[[bytes, random.Random], bytes], ...] = (
+    cut,
+    double,
+    flip,
+    insert,
+    lines,
+    values,
+    nested,
+    wide,
+    header,
+)

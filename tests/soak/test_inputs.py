@@ -1,4 +1,6 @@
-"""Damaged inputs get an answer or a refusal in words: some of them in every run of the tests, ten thousand in `make soak`."""
+"""Damaged inputs get an answer or a refusal in words: some of them in every run of the tests,
+ten thousand in `make soak`.
+"""
 
 import os
 import sys

@@ -14,7 +14,9 @@ DATA = tiny_data("classify")
 
 
 def quick(out: Path, data: Any = (DATA,), methods: Any = ("apt",), **given: Any) -> dict[str, Any]:
-    return sweep(data, methods, out, **{"backbone": tiny_base(), "limit": 32, "settings": QUICK, "grid": GRID, **given})
+    return sweep(
+        data, methods, out, **{"backbone": tiny_base(), "limit": 32, "settings": QUICK, "grid": GRID, **given}
+    )
 
 
 def timeless(result: dict[str, Any]) -> dict[str, Any]:
@@ -30,5 +32,7 @@ def write_data(folder: Path, data: Data) -> Path:
     """The data set as a folder of JSONL files."""
     folder.mkdir()
     for split, records in data.splits.items():
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps({"text": r.text, "label": r.label}) + "\n" for r in records))
+        (folder / f"{split}.jsonl").write_text(
+            "".join(json.dumps({"text": r.text, "label": r.label}) + "\n" for r in records)
+        )
     return folder

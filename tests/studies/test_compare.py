@@ -1,4 +1,6 @@
-"""A comparison is fair (same rows, same budget, selection on train alone), says what it measured, and survives a kill."""
+"""A comparison is fair (same rows, same budget, selection on train alone), says what it
+measured, and survives a kill.
+"""
 
 import csv
 import json
@@ -71,7 +73,10 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def scores_of(result: dict) -> dict:
     """What two runs of one comparison must agree in: everything but seconds."""
-    return {(cell["method"], cell["seed"]): (cell["scores"], cell["parameters"], cell["made_with"]) for cell in result["cells"]}
+    return {
+        (cell["method"], cell["seed"]): (cell["scores"], cell["parameters"], cell["made_with"])
+        for cell in result["cells"]
+    }
 
 
 def test_the_table_is_the_mean_and_deviation_of_the_cells(rows: Path, base: Base, tmp_path: Path) -> None:
@@ -86,7 +91,9 @@ def test_the_table_is_the_mean_and_deviation_of_the_cells(rows: Path, base: Base
     head = 2 * 32 + 2
     assert (probe["parameters"], pasta["parameters"], full["parameters"]) == (0, 2 * 3 * 32, whole)
     assert pasta["share"] == pytest.approx(192 / whole) and full["share"] == 1
-    assert [row["kilobytes"] for row in (probe, pasta)] == [pytest.approx(n * 4 / 1024) for n in (head, 192 + head)]
+    assert [row["kilobytes"] for row in (probe, pasta)] == [
+        pytest.approx(n * 4 / 1024) for n in (head, 192 + head)
+    ]
     assert all(row["seconds"] > 0 for row in (probe, pasta, full))
     assert json.loads((tmp_path / "compare.json").read_text()) == result
     with (tmp_path / "compare.csv").open(newline="") as file:
@@ -97,7 +104,11 @@ def test_the_table_is_the_mean_and_deviation_of_the_cells(rows: Path, base: Base
     written = (tmp_path / "compare.md").read_text()
     mean, deviation = (pasta["scores"]["accuracy"][part] for part in ("mean", "deviation"))
     assert f"| pasta | {mean:.4f} ± {deviation:.4f} |" in written
-    assert "reported on test (18 rows)" in written and "36 rows" in written and "without early stopping" in written
+    assert (
+        "reported on test (18 rows)" in written
+        and "36 rows" in written
+        and "without early stopping" in written
+    )
 
 
 def test_selection_is_on_train_alone_and_the_same_for_every_method(rows: Path) -> None:
@@ -105,7 +116,10 @@ def test_selection_is_on_train_alone_and_the_same_for_every_method(rows: Path) -
     for seed in range(3):
         selection = select(data, seed, from_train=True)
         own = [record.where for part in (selection.train, selection.select) for record in part]
-        assert sorted(own) == sorted(record.where for record in data.splits["train"]) and len(selection.select) == 4
+        assert (
+            sorted(own) == sorted(record.where for record in data.splits["train"])
+            and len(selection.select) == 4
+        )
         assert selection.report == data.splits["test"]
         assert selection.measured == f"selected on a tenth of train (seed {seed}), reported on test"
     without = replace(data, splits={name: data.splits[name] for name in ("train", "dev")})
@@ -121,7 +135,15 @@ def test_every_method_sees_as_many_examples(rows: Path, base: Base, tmp_path: Pa
         if run.step == run.total:
             seen[prepared.training.rate] += len(run.items) * run.training.epochs
 
-    compare(rows, ["pasta", "lora", "full"], tmp_path, seeds=1, backbone=base, settings={"batch": 12, "epochs": 11}, report=report)
+    compare(
+        rows,
+        ["pasta", "lora", "full"],
+        tmp_path,
+        seeds=1,
+        backbone=base,
+        settings={"batch": 12, "epochs": 11},
+        report=report,
+    )
     assert len(seen) == 4 and set(seen.values()) == {36 * 11}
 
 
@@ -129,8 +151,13 @@ def test_every_method_sees_as_many_examples(rows: Path, base: Base, tmp_path: Pa
 def test_without_epochs_all_methods_get_the_same_by_the_number_of_rows(rows: Path, rows_there: int) -> None:
     data = read_data(rows)
     data = replace(data, splits={**data.splits, "train": data.splits["train"] * (rows_there // 40)})
-    budgets = [plan(data, method, ({}, {}), 0, None, 128).training for method in ("pasta", "gpc", "probe", "full")]
-    assert budgets == [{"epochs": preset("default", "classify", rows_there, {}).epochs, "batch": 32, "patience": 0}] * 4
+    budgets = [
+        plan(data, method, ({}, {}), 0, None, 128).training for method in ("pasta", "gpc", "probe", "full")
+    ]
+    assert (
+        budgets
+        == [{"epochs": preset("default", "classify", rows_there, {}).epochs, "batch": 32, "patience": 0}] * 4
+    )
     few, many, most = (preset("default", "classify", count, {}).epochs for count in (40, 2_000, 100_000))
     assert few > many > most
 
@@ -139,11 +166,21 @@ def test_a_finished_cell_is_never_made_again(rows: Path, base: Base, tmp_path: P
     first = compare(rows, ["pasta"], tmp_path, seeds=2, backbone=base, settings=QUICK)
     before = {file.name: file.read_bytes() for file in (tmp_path / "cells").iterdir()}
     steps: list[object] = []
-    again = compare(rows, ["pasta"], tmp_path, seeds=2, backbone=base, settings=QUICK, report=lambda prepared, run: steps.append(run))
+    again = compare(
+        rows,
+        ["pasta"],
+        tmp_path,
+        seeds=2,
+        backbone=base,
+        settings=QUICK,
+        report=lambda prepared, run: steps.append(run),
+    )
     assert again == first and not steps
     more = compare(rows, ["stp", "pasta"], tmp_path, seeds=3, backbone=base, settings=QUICK)
     assert {
-        name: content for name, content in ((f.name, f.read_bytes()) for f in (tmp_path / "cells").iterdir()) if name in before
+        name: content
+        for name, content in ((f.name, f.read_bytes()) for f in (tmp_path / "cells").iterdir())
+        if name in before
     } == before
     assert len(more["cells"]) == 9
     fresh = compare(rows, ["stp", "pasta"], tmp_path / "fresh", seeds=3, backbone=base, settings=QUICK)
@@ -159,10 +196,15 @@ compare(sys.argv[1], ["pasta", "spt"], sys.argv[2], seeds=3, backbone=sys.argv[3
 """
 
 
-def test_a_run_killed_at_any_moment_goes_on_to_the_undisturbed_table(rows: Path, backbone: Path, base: Base, tmp_path: Path) -> None:
+def test_a_run_killed_at_any_moment_goes_on_to_the_undisturbed_table(
+    rows: Path, backbone: Path, base: Base, tmp_path: Path
+) -> None:
     arguments = [str(rows), str(tmp_path / "killed"), str(backbone), str(torch.get_num_threads())]
     with subprocess.Popen(
-        [sys.executable, "-c", CHILD, *arguments], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", CHILD, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
     ) as child:
         assert child.stdout is not None
         told = [child.stdout.readline() for _ in range(3)]
@@ -175,16 +217,22 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_undisturbed_table(rows: Path,
     resumed = compare(rows, ["pasta", "spt"], tmp_path / "killed", seeds=3, backbone=base, settings=settings)
     whole = compare(rows, ["pasta", "spt"], tmp_path / "whole", seeds=3, backbone=base, settings=settings)
     assert scores_of(resumed) == scores_of(whole)
-    assert all((tmp_path / "killed" / "cells" / name).read_bytes() == content for name, content in kept.items())
+    assert all(
+        (tmp_path / "killed" / "cells" / name).read_bytes() == content for name, content in kept.items()
+    )
 
 
-def test_a_folder_made_with_other_settings_is_refused_and_told_apart(rows: Path, base: Base, tmp_path: Path) -> None:
+def test_a_folder_made_with_other_settings_is_refused_and_told_apart(
+    rows: Path, base: Base, tmp_path: Path
+) -> None:
     def run(where: Path | Data = rows, methods: tuple[str, ...] = ("ptuning",), **settings: object) -> None:
         compare(where, methods, tmp_path, seeds=1, backbone=base, settings={"length": 3, **QUICK, **settings})
 
     run()
     run(methods=("bitfit", "ptuning"))
-    with pytest.raises(RequestError, match=r"training\.epochs is 2 in .*-0, 5 now\. Give the same, or another --out"):
+    with pytest.raises(
+        RequestError, match=r"training\.epochs is 2 in .*-0, 5 now\. Give the same, or another --out"
+    ):
         run(epochs=5)
     with pytest.raises(RequestError, match=r"config\.length is 3 in ptuning-0, 4 now"):
         run(length=4)
@@ -210,7 +258,9 @@ def test_majority_is_the_best_answer_without_reading() -> None:
         return Data(kind, {"train": records * 10, "test": records}, labels, False, "d", metrics)
 
     classify = [Record(text="a", label=label) for label in ("x", "y", "y", "z", "y")]
-    assert majority(data("classify", classify, ("x", "y", "z"), ("accuracy",)), 0, tiny_base().text) == {"accuracy": 0.6}
+    assert majority(data("classify", classify, ("x", "y", "z"), ("accuracy",)), 0, tiny_base().text) == {
+        "accuracy": 0.6
+    }
     choice = [Record(text="a", choices=("p", "q", "r")[: 2 + i % 2], label=min(i, 1)) for i in range(4)]
     assert majority(data("choice", choice, (), ("accuracy",)), 0, tiny_base().text) == {"accuracy": 0.75}
     tag = [Record(tokens=("a", "b"), tags=("B-X", "O"))]
@@ -228,7 +278,11 @@ def test_a_subset_is_named_before_everything_else(rows: Path, base: Base, tmp_pa
 
 def test_a_setting_goes_to_the_methods_that_have_it(rows: Path, base: Base, tmp_path: Path) -> None:
     shares = share_out(["pasta", "spt", "full"], {"length": 4, "rate": 0.1})
-    assert shares == {"pasta": ({}, {"rate": 0.1}), "spt": ({"length": 4}, {"rate": 0.1}), "full": ({}, {"rate": 0.1})}
+    assert shares == {
+        "pasta": ({}, {"rate": 0.1}),
+        "spt": ({"length": 4}, {"rate": 0.1}),
+        "full": ({}, {"rate": 0.1}),
+    }
     with pytest.raises(RequestError, match="none of pasta, full has a setting length, magic"):
         share_out(["pasta", "full"], {"magic": 1, "length": 3})
     with pytest.raises(RequestError, match="method 'pastel' is unknown"):
@@ -250,17 +304,38 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 
 def test_the_command_prints_the_table_and_goes_on_with_the_same_folder(
-    rows: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    rows: Path,
+    backbone: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    flags = ["--backbone", backbone, "--methods", "stp, lora", "--seeds", 1, "--epochs", 1, "--rows", 20, "--out", tmp_path / "out"]
+    flags = [
+        "--backbone",
+        backbone,
+        "--methods",
+        "stp, lora",
+        "--seeds",
+        1,
+        "--epochs",
+        1,
+        "--rows",
+        20,
+        "--out",
+        tmp_path / "out",
+    ]
     assert run_cli(monkeypatch, "compare", rows, *flags) == 0
     shown = capsys.readouterr()
-    assert all(name in shown.out for name in ("majority", "probe", "stp", "lora", "reported on test (18 rows)"))
+    assert all(
+        name in shown.out for name in ("majority", "probe", "stp", "lora", "reported on test (18 rows)")
+    )
     assert "stp seed 0: accuracy" in shown.err
     assert run_cli(monkeypatch, "compare", rows, *flags, "--json") == 0
     shown = capsys.readouterr()
     result = json.loads(shown.out)
-    assert result["rows"] == {"train": 18, "selection": 2, "reported": 18} and shown.err.count("found in") == 3
+    assert (
+        result["rows"] == {"train": 18, "selection": 2, "reported": 18} and shown.err.count("found in") == 3
+    )
     assert Cell(**result["cells"][0]).name == "probe-0"
     assert run_cli(monkeypatch, "compare", rows, *flags, "--set", "rate=1") == 2
     assert "holds a comparison made with other settings" in capsys.readouterr().err
@@ -276,6 +351,10 @@ def test_what_the_page_shows_can_be_run(
     write_rows(tmp_path / "data" / "trec", {"train": 20, "test": 6})
     monkeypatch.chdir(tmp_path)
     assert run_cli(monkeypatch, *shlex.split(line), "--seeds", 1, "--epochs", 1, "--backbone", backbone) == 0
-    assert {file.name for file in (tmp_path / "comparison").glob("compare.*")} == {"compare.md", "compare.csv", "compare.json"}
+    assert {file.name for file in (tmp_path / "comparison").glob("compare.*")} == {
+        "compare.md",
+        "compare.csv",
+        "compare.json",
+    }
     exec(code.replace('"minilm"', repr(str(backbone))), {"__name__": "user"})
     assert "pasta" in capsys.readouterr().out

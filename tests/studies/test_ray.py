@@ -32,7 +32,16 @@ def one_thread() -> Iterator[None]:
 
 def quick(out: Path, **given: Any) -> dict[str, Any]:
     grid = {"rate": [1e-3, 1e-2, 1e-1], "length": [2, 4, 6]}
-    result = sweep([DATA], ["apt"], out, grid=grid, settings={"epochs": 30, "batch": 16}, backbone=tiny_base(), limit=32, **given)
+    result = sweep(
+        [DATA],
+        ["apt"],
+        out,
+        grid=grid,
+        settings={"epochs": 30, "batch": 16},
+        backbone=tiny_base(),
+        limit=32,
+        **given,
+    )
     return {name: value for name, value in result.items() if "seconds" not in name}
 
 
@@ -41,7 +50,11 @@ def workers() -> list[int]:
     found = []
     for place in Path("/proc").iterdir():
         try:
-            if place.name.isdigit() and (place / "cmdline").read_bytes().startswith(WORKER) and mine(int(place.name)):
+            if (
+                place.name.isdigit()
+                and (place / "cmdline").read_bytes().startswith(WORKER)
+                and mine(int(place.name))
+            ):
                 found.append(int(place.name))
         except OSError:  # it has ended meanwhile
             continue
@@ -87,9 +100,15 @@ def test_a_sweep_where_all_runs_diverge_is_told_on_ray_as_here(tmp_path: Path, o
     pytest.importorskip("ray", reason="ray is not installed: pip install 'softcue[ray]'")
     with pytest.raises(RequestError, match="diverged at every point"):
         sweep(
-            [DATA], ["probe"], tmp_path, grid={"rate": [900.0]}, ray="local", backbone=tiny_base(), limit=32,
+            [DATA],
+            ["probe"],
+            tmp_path,
+            grid={"rate": [900.0]},
+            ray="local",
+            backbone=tiny_base(),
+            limit=32,
             settings={"decay": 1e38, "schedule": "constant", "warmup": 0.0, "epochs": 2},
-        )  # fmt: skip
+        )
 
 
 @pytest.mark.slow

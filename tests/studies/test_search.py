@@ -1,4 +1,6 @@
-"""Search: rungs keep the best third, budgets are kept, groups can share a loop, and a trial is what training alone gives."""
+"""Search: rungs keep the best third, budgets are kept, groups can share a loop, and a trial is
+what training alone gives.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,7 +14,21 @@ from softcue.errors import RequestError
 from softcue.readers.splits import select
 from softcue.studies.search import CUT, Budget, Runner, halve, here, read_budget, rung_sizes, search
 from softcue.studies.space import Point, grid_points
-from softcue.studies.trials import SEATS, Group, Outcome, Result, Terms, Trial, Watch, draw, group_trials, make_job, mean, ranked, run_group
+from softcue.studies.trials import (
+    SEATS,
+    Group,
+    Outcome,
+    Result,
+    Terms,
+    Trial,
+    Watch,
+    draw,
+    group_trials,
+    make_job,
+    mean,
+    ranked,
+    run_group,
+)
 from softcue.training.job import Job
 from softcue.training.jobs import train_jobs
 from tests.tiny_base import tiny_base, tiny_data
@@ -24,7 +40,9 @@ PROBES = grid_points(["probe"], {"rate": [1e-4 * 2**i for i in range(10)]}, CALM
 
 
 def pretend(terms: Terms, seconds: float = 1.0) -> tuple[Runner, list[Trial]]:
-    """A runner that trains nothing: a point's score is its rate (the higher the better), and every example takes `seconds`."""
+    """A runner that trains nothing: a point's score is its rate (the higher the better), and
+    every example takes `seconds`.
+    """
     seen: list[Trial] = []
 
     def run(groups: Sequence[Group]) -> Iterator[tuple[int, Result]]:
@@ -40,7 +58,9 @@ def pretend(terms: Terms, seconds: float = 1.0) -> tuple[Runner, list[Trial]]:
     return run, seen
 
 
-@pytest.mark.parametrize(("points", "sizes"), [(1, [1]), (3, [3]), (4, [4, 2]), (9, [9, 3]), (27, [27, 9, 3]), (20, [20, 7, 3])])
+@pytest.mark.parametrize(
+    ("points", "sizes"), [(1, [1]), (3, [3]), (4, [4, 2]), (9, [9, 3]), (27, [27, 9, 3]), (20, [20, 7, 3])]
+)
 def test_each_rung_keeps_a_third_until_at_most_three_are_left(points: int, sizes: list[int]) -> None:
     assert rung_sizes(points) == sizes
 
@@ -64,7 +84,12 @@ def test_each_data_set_halves_by_itself() -> None:
         for number, result in runner(groups):
             yield (
                 number,
-                replace(result, outcomes=tuple(replace(o, score=-(o.score or 0) * (o.trial.data == "other")) for o in result.outcomes)),
+                replace(
+                    result,
+                    outcomes=tuple(
+                        replace(o, score=-(o.score or 0) * (o.trial.data == "other")) for o in result.outcomes
+                    ),
+                ),
             )
 
     last = halve(PROBES, [0], terms, Budget(), "cpu", contrary, Watch())[-1]
@@ -103,7 +128,12 @@ def test_epochs_cannot_be_swept_by_halving_which_decides_on_them() -> None:
 
 @pytest.mark.parametrize(
     ("text", "budget"),
-    [("10m", Budget(seconds=600)), ("90s", Budget(seconds=90)), ("1.5h", Budget(seconds=5400)), ("200_000", Budget(examples=200_000))],
+    [
+        ("10m", Budget(seconds=600)),
+        ("90s", Budget(seconds=90)),
+        ("1.5h", Budget(seconds=5400)),
+        ("200_000", Budget(examples=200_000)),
+    ],
 )
 def test_budgets_are_read(text: str, budget: Budget) -> None:
     assert read_budget(text) == budget
@@ -119,7 +149,9 @@ def test_a_packed_trial_gives_what_its_job_gives_alone() -> None:
     trials = tuple(Trial(point, DATA.name, seed, epochs=3) for point in PROBES[-2:] for seed in (0, 1))
     result = run_group(trials, TERMS, tiny_base())
     for trial, outcome in zip(trials, result.outcomes, strict=True):
-        alone = train_jobs([Job(DATA, "probe", {}, trial.training, trial.seed, limit=32, from_train=True)], tiny_base())[0]
+        alone = train_jobs(
+            [Job(DATA, "probe", {}, trial.training, trial.seed, limit=32, from_train=True)], tiny_base()
+        )[0]
         assert outcome.score == alone.scores["selection"]
         assert outcome.step == alone.scores["selection_step"]
         assert outcome.rate == alone.training["rate"]
@@ -146,7 +178,9 @@ def test_the_adapter_kept_is_the_best_seed_of_the_best_point() -> None:
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_point_that_diverges_takes_nobody_along() -> None:
-    points = grid_points(["probe"], {"rate": [1e-2, 900.0]}, {**CALM, "decay": 1e38, "schedule": "constant", "warmup": 0.0})
+    points = grid_points(
+        ["probe"], {"rate": [1e-2, 900.0]}, {**CALM, "decay": 1e38, "schedule": "constant", "warmup": 0.0}
+    )
     good = grid_points(["probe"], {"rate": [1e-2]}, CALM)
     trials = tuple(Trial(point, DATA.name, 0, epochs=3) for point in [*points[1:], *good])
     result = run_group(trials, TERMS, tiny_base())
@@ -161,13 +195,19 @@ def test_points_rank_by_the_mean_over_seeds_and_a_seed_that_diverged_ranks_last(
     good, steady, lost = (Point("probe", {"rate": rate}) for rate in (1.0, 2.0, 3.0))
     scores = {good.key: [0.9, 0.1], steady.key: [0.6, 0.6], lost.key: [1.0, None]}
     points = {point.key: point for point in (lost, good, steady)}
-    outcomes = [Outcome(Trial(points[key], "d", seed), score, 1, 1.0, 1, 1) for key in points for seed, score in enumerate(scores[key])]
+    outcomes = [
+        Outcome(Trial(points[key], "d", seed), score, 1, 1.0, 1, 1)
+        for key in points
+        for seed, score in enumerate(scores[key])
+    ]
     assert [point.settings["rate"] for point in ranked(outcomes)] == [2.0, 1.0, 3.0]
     assert mean([1.0, None]) == float("-inf")
 
 
 def test_groups_share_a_shape_hold_whole_points_and_stay_within_the_seats() -> None:
-    points = grid_points(["apt", "pasta"], {"rate": [1e-3 * i for i in range(1, 11)], "length": [2, 4]}, {"batch": 4})
+    points = grid_points(
+        ["apt", "pasta"], {"rate": [1e-3 * i for i in range(1, 11)], "length": [2, 4]}, {"batch": 4}
+    )
     trials = [Trial(point, DATA.name, seed) for point in points for seed in (0, 1, 2)]
     groups = group_trials(trials, TERMS, "cpu")
     assert sorted(map(repr, trials)) == sorted(repr(trial) for group in groups for trial in group)
@@ -189,7 +229,15 @@ def test_drawn_rows_are_the_same_each_time_and_in_their_order() -> None:
 def test_auto_finds_a_rate_that_beats_a_poor_preset_and_says_which() -> None:
     told: list[str] = []
     state = torch.get_rng_state()
-    adapter = train(DATA, backbone=tiny_base(), method="probe", settings={**CALM, "epochs": 4}, limit=32, auto=0.02, say=told.append)
+    adapter = train(
+        DATA,
+        backbone=tiny_base(),
+        method="probe",
+        settings={**CALM, "epochs": 4},
+        limit=32,
+        auto=0.02,
+        say=told.append,
+    )
     assert torch.equal(state, torch.get_rng_state())
     assert adapter.training["epochs"] == 4
     line = next(line for line in told if line.startswith("auto: "))

@@ -1,4 +1,6 @@
-"""A sweep says what each run came to, keeps the best adapter, survives a kill, and refuses what does not go together."""
+"""A sweep says what each run came to, keeps the best adapter, survives a kill, and refuses what
+does not go together.
+"""
 
 import csv
 import json
@@ -31,14 +33,23 @@ from tests.tiny_base import base_folder, tiny_base, tiny_data
 
 def test_every_point_and_seed_is_run_once_and_all_files_say_the_same(tmp_path: Path) -> None:
     result = quick(tmp_path, methods=("apt", "pasta"), seeds=2)
-    runs = [(run["method"], run["settings"]["rate"], run["settings"].get("length"), run["seed"]) for run in result["runs"]]
-    apt = [("apt", rate, length, seed) for rate in GRID["rate"] for length in GRID["length"] for seed in (0, 1)]
-    assert sorted(runs, key=repr) == sorted([*apt, *(("pasta", rate, None, seed) for rate in GRID["rate"] for seed in (0, 1))], key=repr)
+    runs = [
+        (run["method"], run["settings"]["rate"], run["settings"].get("length"), run["seed"])
+        for run in result["runs"]
+    ]
+    apt = [
+        ("apt", rate, length, seed) for rate in GRID["rate"] for length in GRID["length"] for seed in (0, 1)
+    ]
+    assert sorted(runs, key=repr) == sorted(
+        [*apt, *(("pasta", rate, None, seed) for rate in GRID["rate"] for seed in (0, 1))], key=repr
+    )
     assert written(tmp_path) == json.loads(json.dumps(timeless(result)))
     with (tmp_path / "sweep.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["selection"]) for row in rows] == [run["selection"] for run in result["runs"]]
-    assert [row["length"] for row in rows] == [str(run["settings"].get("length", "")) for run in result["runs"]]
+    assert [row["length"] for row in rows] == [
+        str(run["settings"].get("length", "")) for run in result["runs"]
+    ]
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -49,7 +60,9 @@ def test_every_method_can_be_swept_with_nothing_but_its_defaults(tmp_path: Path,
     assert all(run["selection"] is not None for run in result["runs"])
 
 
-def test_the_best_point_is_that_of_the_highest_mean_and_its_adapter_has_the_scores_of_the_reported_rows(tmp_path: Path) -> None:
+def test_the_best_point_is_that_of_the_highest_mean_and_its_adapter_has_the_scores_of_the_reported_rows(
+    tmp_path: Path,
+) -> None:
     result = quick(tmp_path, seeds=2)
     own = result["data"][0]
     means: dict[str, list[float]] = {}
@@ -60,8 +73,15 @@ def test_the_best_point_is_that_of_the_highest_mean_and_its_adapter_has_the_scor
     assert own["best"]["scores"]["selection"] == max(means[json.dumps(own["best"]["settings"])])
     adapter = Adapter.load(tmp_path / "best")
     assert adapter.scores == own["best"]["scores"]
-    assert evaluate(adapter, DATA, split="test", backbone=tiny_base())["scores"]["accuracy"] == adapter.scores["accuracy"]
-    assert adapter.measured == f"selected on a tenth of train (seed {adapter.seed}), reported on test; the best of 8 runs of a sweep"
+    assert (
+        evaluate(adapter, DATA, split="test", backbone=tiny_base())["scores"]["accuracy"]
+        == adapter.scores["accuracy"]
+    )
+    assert (
+        adapter.measured
+        == f"selected on a tenth of train (seed {adapter.seed}), reported on test; the best of 8 runs of a "
+        "sweep"
+    )
 
 
 def test_rows_that_are_reported_choose_nothing(tmp_path: Path) -> None:
@@ -71,7 +91,10 @@ def test_rows_that_are_reported_choose_nothing(tmp_path: Path) -> None:
     def other(record: Record) -> Record:
         return replace(record, label=labels[(labels.index(str(record.label)) + 1) % len(labels)])
 
-    turned = {split: rows if split == "train" else [other(row) for row in rows] for split, rows in DATA.splits.items()}
+    turned = {
+        split: rows if split == "train" else [other(row) for row in rows]
+        for split, rows in DATA.splits.items()
+    }
     one, two = quick(tmp_path / "one"), quick(tmp_path / "two", data=[replace(DATA, splits=turned)])
     assert one["runs"] == two["runs"]
     assert one["data"][0]["best"]["settings"] == two["data"][0]["best"]["settings"]
@@ -85,9 +108,14 @@ def test_several_data_sets_each_have_a_winner_and_share_loops(tmp_path: Path) ->
         def result(self, result: Result) -> None:
             groups.append(len({outcome.trial.data for outcome in result.outcomes}))
 
-    result = quick(tmp_path, data=[DATA, tags], methods=["probe"], grid={"rate": [1e-2, 3e-2]}, watch=Counting())
+    result = quick(
+        tmp_path, data=[DATA, tags], methods=["probe"], grid={"rate": [1e-2, 3e-2]}, watch=Counting()
+    )
     assert groups == [2]
-    assert [Adapter.load(tmp_path / "best" / name).kind for name in (DATA.name, tags.name)] == ["classify", "tag"]
+    assert [Adapter.load(tmp_path / "best" / name).kind for name in (DATA.name, tags.name)] == [
+        "classify",
+        "tag",
+    ]
     first = result["together"][0]
     scores = [run["selection"] for run in result["runs"] if run["settings"] == first["settings"]]
     assert first["mean"] == pytest.approx(mean(scores))
@@ -96,7 +124,9 @@ def test_several_data_sets_each_have_a_winner_and_share_loops(tmp_path: Path) ->
 def test_a_halving_says_how_far_each_point_came(tmp_path: Path) -> None:
     rates = [1e-4 * 3**i for i in range(6)]
     settings = {"batch": 16}
-    result = quick(tmp_path, methods=["probe"], grid={"rate": rates}, halving=True, budget="9_000", settings=settings)
+    result = quick(
+        tmp_path, methods=["probe"], grid={"rate": rates}, halving=True, budget="9_000", settings=settings
+    )
     assert [row["rung"] for row in result["data"][0]["table"]] == [2, 2, 1, 1, 1, 1]
     assert len(result["runs"]) == 8
     assert result["data"][0]["best"]["settings"] == result["data"][0]["table"][0]["settings"]
@@ -121,7 +151,9 @@ def test_a_halving_says_how_far_each_point_came(tmp_path: Path) -> None:
         ({"pooling": "pooler?"}, "pooling 'pooler\\?'"),
     ],
 )
-def test_what_does_not_go_together_is_refused_in_one_line(tmp_path: Path, given: dict[str, Any], expected: str) -> None:
+def test_what_does_not_go_together_is_refused_in_one_line(
+    tmp_path: Path, given: dict[str, Any], expected: str
+) -> None:
     with pytest.raises(Exception, match=expected) as caught:
         quick(tmp_path, **given)
     assert type(caught.value).__module__ == "softcue.errors"
@@ -142,7 +174,9 @@ def test_without_a_grid_rates_around_the_preset_are_tried(tmp_path: Path) -> Non
     assert [run["method"] for run in result["runs"]].count("probe") == len(result["runs"]) / 2 > 3
 
 
-def test_the_plot_has_a_line_for_each_method_and_length_over_the_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plot_has_a_line_for_each_method_and_length_over_the_rates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = quick(tmp_path, methods=["apt", "pasta"], settings={}, grid={**GRID, "epochs": [1]}, seeds=2)
     drawn = lines(result, DATA.name)
     assert set(drawn) == {"apt length=2 epochs=1", "apt length=4 epochs=1", "pasta epochs=1"}
@@ -164,7 +198,14 @@ def test_the_live_table_shows_the_best_so_far_the_rung_and_the_time_left() -> No
     assert board.seconds_left() is None
     now[0] = 10.0
     board.result(
-        Result(tuple(Outcome(trial, score, 1, 1.0, 1, 1) for trial, score in zip(trials, (0.5, 0.75, None), strict=True)), {}, 1.0)
+        Result(
+            tuple(
+                Outcome(trial, score, 1, 1.0, 1, 1)
+                for trial, score in zip(trials, (0.5, 0.75, None), strict=True)
+            ),
+            {},
+            1.0,
+        )
     )
     assert board.seconds_left() == pytest.approx(10.0)
     assert board.title() == "rung 1 of 2: 3 of 3 runs, about 10 s left"
@@ -181,15 +222,27 @@ def test_elsewhere_than_on_a_terminal_a_line_a_minute_tells_how_it_goes() -> Non
     trials = [Trial(Point("apt", {"rate": rate}), DATA.name, 0) for rate in (1e-3, 1e-2, 3e-2)]
     board.rung(1, 1, [tuple(trials[:2]), tuple(trials[2:])], Terms({DATA.name: DATA}))
     now[0] = 59.0
-    board.result(Result(tuple(Outcome(trial, score, 1, 1.0, 1, 1) for trial, score in zip(trials, (0.5, 0.75), strict=False)), {}, 1.0))
+    board.result(
+        Result(
+            tuple(
+                Outcome(trial, score, 1, 1.0, 1, 1) for trial, score in zip(trials, (0.5, 0.75), strict=False)
+            ),
+            {},
+            1.0,
+        )
+    )
     assert told == []
     now[0] = 60.0
     board.tell()
     board.tell()
-    assert told == [f"rung 1 of 1: 2 of 3 runs, about 30 s left; {DATA.name}: accuracy 0.7500 by apt rate=0.01"]
+    assert told == [
+        f"rung 1 of 1: 2 of 3 runs, about 30 s left; {DATA.name}: accuracy 0.7500 by apt rate=0.01"
+    ]
 
 
-@pytest.mark.parametrize(("name", "folder"), [("glue/sst2", "glue-sst2"), ("../up", "up"), ("a b.c", "a-b.c"), ("..", "data")])
+@pytest.mark.parametrize(
+    ("name", "folder"), [("glue/sst2", "glue-sst2"), ("../up", "up"), ("a b.c", "a-b.c"), ("..", "data")]
+)
 def test_a_data_set_of_any_name_has_a_folder_of_its_own(name: str, folder: str) -> None:
     assert file_name(name) == folder
 
@@ -204,8 +257,21 @@ def test_the_command_prints_the_best_and_takes_lr_for_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, out = write_data(tmp_path / "rows", DATA), tmp_path / "out"
-    flags = ["--method", "apt", "--out", str(out), "--backbone", str(base_folder()), "--grid", "lr=1e-3,1e-2", "--grid", "length=2,4"]
-    monkeypatch.setattr(sys, "argv", ["softcue", "sweep", str(data), *flags, "--set", "epochs=1", "--precision", "float32"])
+    flags = [
+        "--method",
+        "apt",
+        "--out",
+        str(out),
+        "--backbone",
+        str(base_folder()),
+        "--grid",
+        "lr=1e-3,1e-2",
+        "--grid",
+        "length=2,4",
+    ]
+    monkeypatch.setattr(
+        sys, "argv", ["softcue", "sweep", str(data), *flags, "--set", "epochs=1", "--precision", "float32"]
+    )
     with pytest.raises(SystemExit) as ended:
         main()
     assert not ended.value.code
@@ -219,7 +285,9 @@ def test_the_command_prints_the_best_and_takes_lr_for_rate(
 def test_the_command_refuses_a_budget_without_halving_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["softcue", "sweep", "x", "--method", "apt", "--out", str(tmp_path), "--budget", "10m"])
+    monkeypatch.setattr(
+        sys, "argv", ["softcue", "sweep", "x", "--method", "apt", "--out", str(tmp_path), "--budget", "10m"]
+    )
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
@@ -236,7 +304,11 @@ def test_what_the_page_shows_can_be_run(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(lines) == 2
     for shown in lines:
         line = shown.replace("--auto 5", "--auto 0.01").replace("--seeds 3", "--seeds 2")
-        monkeypatch.setattr(sys, "argv", ["softcue", *shlex.split(line), "--backbone", str(base_folder()), "--set", "epochs=1"])
+        monkeypatch.setattr(
+            sys,
+            "argv",
+            ["softcue", *shlex.split(line), "--backbone", str(base_folder()), "--set", "epochs=1"],
+        )
         with pytest.raises(SystemExit) as ended:
             main()
         assert not ended.value.code

@@ -6,12 +6,27 @@ from typing import Any
 import pytest
 
 from softcue.errors import RequestError
-from softcue.studies.space import Point, Range, check_points, grid_points, random_points, read_grid, read_ranges, usual_rates
+from softcue.studies.space import (
+    Point,
+    Range,
+    check_points,
+    grid_points,
+    random_points,
+    read_grid,
+    read_ranges,
+    usual_rates,
+)
 from softcue.training.settings import preset
 
 
 def test_a_grid_is_read_as_numbers_words_and_lists() -> None:
-    given = ["lr=1e-3,5e-3", "length=8,16", "plan=preset,measured", "cls_layers=[1,2],[3]", "shift=true,false"]
+    given = [
+        "lr=1e-3,5e-3",
+        "length=8,16",
+        "plan=preset,measured",
+        "cls_layers=[1,2],[3]",
+        "shift=true,false",
+    ]
     expected = {
         "rate": [1e-3, 5e-3],
         "length": [8, 16],
@@ -32,7 +47,10 @@ def test_a_grid_that_says_nothing_or_too_much_is_refused(given: list[str]) -> No
         read_grid(given)
 
 
-@pytest.mark.parametrize("given", ["rate", "rate=1..", "rate=..1", "rate=a..b", "rate=2..1", "length=4", "rate=true..2", "rate=1..inf"])
+@pytest.mark.parametrize(
+    "given",
+    ["rate", "rate=1..", "rate=..1", "rate=a..b", "rate=2..1", "length=4", "rate=true..2", "rate=1..inf"],
+)
 def test_a_range_that_is_none_is_refused(given: str) -> None:
     with pytest.raises(RequestError, match="--range"):
         read_ranges([given])
@@ -71,14 +89,21 @@ def test_a_method_gets_only_what_it_has_and_no_point_twice() -> None:
 
 
 def test_a_setting_that_no_method_has_is_refused_with_those_that_exist() -> None:
-    with pytest.raises(RequestError, match=r"none of apt, pasta has a setting lenght; their own are .*length.*rate"):
+    with pytest.raises(
+        RequestError, match=r"none of apt, pasta has a setting lenght; their own are .*length.*rate"
+    ):
         grid_points(["apt", "pasta"], {"lenght": [4]}, {})
     with pytest.raises(RequestError, match="grid and as a range"):
         random_points(["apt"], {"rate": [1.0]}, {"rate": Range(1, 2)}, 3, {})
 
 
-@pytest.mark.parametrize(("method", "settings"), [("apt", {"length": 0}), ("apt", {"rate": -1.0}), ("apt", {"batch": "x"}), ("nope", {})])
-def test_a_point_that_cannot_be_is_refused_before_anything_is_trained(method: str, settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("apt", {"length": 0}), ("apt", {"rate": -1.0}), ("apt", {"batch": "x"}), ("nope", {})],
+)
+def test_a_point_that_cannot_be_is_refused_before_anything_is_trained(
+    method: str, settings: dict[str, Any]
+) -> None:
     with pytest.raises(RequestError):
         check_points([Point(method, settings)], "classify")
 
@@ -92,6 +117,7 @@ def test_usual_rates_lie_around_the_preset() -> None:
 
 def test_a_point_reads_as_it_would_be_typed() -> None:
     assert (
-        str(Point("apt", {"rate": 1e-3, "length": 8, "plan": "preset", "shift": True})) == "apt rate=0.001 length=8 plan=preset shift=true"
+        str(Point("apt", {"rate": 1e-3, "length": 8, "plan": "preset", "shift": True}))
+        == "apt rate=0.001 length=8 plan=preset shift=true"
     )
     assert Point("apt", {"rate": 1.0, "length": 8}).key == Point("apt", {"length": 8, "rate": 1.0}).key

@@ -43,7 +43,11 @@ def test_a_sweep_that_was_stopped_goes_on_with_what_is_missing(tmp_path: Path) -
 
 def test_a_finished_sweep_trains_nothing_and_another_seed_or_data_set_does(tmp_path: Path) -> None:
     quick(tmp_path)
-    for given, trains in (({}, False), ({"data": [tiny_data("classify", seed=5)]}, True), ({"limit": 16}, True)):
+    for given, trains in (
+        ({}, False),
+        ({"data": [tiny_data("classify", seed=5)]}, True),
+        ({"limit": 16}, True),
+    ):
         counted = Counted()
         quick(tmp_path, watch=counted, **given)
         assert bool(counted.steps) == trains, given
@@ -56,7 +60,9 @@ def test_a_damaged_group_is_said_and_made_again(tmp_path: Path) -> None:
     damaged[0].write_text("{")
     damaged[1].write_text(damaged[1].read_text().replace("score", "store"))
     assert timeless(quick(tmp_path, say=told.append)) == timeless(first)
-    assert [str(file) in line and "made again" in line for file, line in zip(damaged, sorted(told), strict=True)] == [True, True]
+    assert [
+        str(file) in line and "made again" in line for file, line in zip(damaged, sorted(told), strict=True)
+    ] == [True, True]
 
 
 @pytest.mark.slow
@@ -75,11 +81,27 @@ def test_kill_9_at_any_moment_loses_at_most_the_group_in_work(tmp_path: Path) ->
         "--precision",
         "float32",
     ]
-    command += ["--grid", "lr=1e-3,3e-3,1e-2", "--grid", "length=2,4,6", "--set", "epochs=8", "--set", "batch=8", "--json"]
-    undisturbed = subprocess.run([*command, "--out", str(tmp_path / "whole")], capture_output=True, text=True, check=True)
+    command += [
+        "--grid",
+        "lr=1e-3,3e-3,1e-2",
+        "--grid",
+        "length=2,4,6",
+        "--set",
+        "epochs=8",
+        "--set",
+        "batch=8",
+        "--json",
+    ]
+    undisturbed = subprocess.run(
+        [*command, "--out", str(tmp_path / "whole")], capture_output=True, text=True, check=True
+    )
     killed = 0
     for moment in (0.1, 0.4):
-        process = subprocess.Popen([*command, "--out", str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [*command, "--out", str(tmp_path / "killed")],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         groups = tmp_path / "killed" / "groups"
         while process.poll() is None and not groups.is_dir():
             time.sleep(0.02)
@@ -90,6 +112,8 @@ def test_kill_9_at_any_moment_loses_at_most_the_group_in_work(tmp_path: Path) ->
         for file in groups.glob("*.json"):
             json.loads(file.read_text())
     assert killed
-    resumed = subprocess.run([*command, "--out", str(tmp_path / "killed")], capture_output=True, text=True, check=True)
+    resumed = subprocess.run(
+        [*command, "--out", str(tmp_path / "killed")], capture_output=True, text=True, check=True
+    )
     one, two = (timeless(json.loads(done.stdout)) for done in (undisturbed, resumed))
     assert {**one, "out": ""} == {**two, "out": ""}

@@ -26,7 +26,14 @@ PUBLISHED = {
     "glue/wnli": {"sentence1": "a", "sentence2": "b", "label": "entailment", "idx": 0},
     "superglue/boolq": {"question": "a", "passage": "b", "label": "True", "idx": 0},
     "superglue/cb": {"premise": "a", "hypothesis": "b", "label": "neutral", "idx": 0},
-    "superglue/copa": {"premise": "a.", "choice1": "b", "choice2": "c", "question": "effect", "label": "choice2", "idx": 0},
+    "superglue/copa": {
+        "premise": "a.",
+        "choice1": "b",
+        "choice2": "c",
+        "question": "effect",
+        "label": "choice2",
+        "idx": 0,
+    },
     "superglue/multirc": {
         "paragraph": "p",
         "question": "q?",
@@ -61,7 +68,11 @@ PUBLISHED = {
         "label": "True",
     },
     "conll2003": {"tokens": ["a", "b"], "ner_tags": ["B-PER", "O"], "pos_tags": ["X", "Y"]},
-    "conll04": {"tokens": ["a", "b", "c"], "entities": [{"type": "Loc", "start": 1, "end": 3}], "relations": []},
+    "conll04": {
+        "tokens": ["a", "b", "c"],
+        "entities": [{"type": "Loc", "start": 1, "end": 3}],
+        "relations": [],
+    },
     "ontonotes5": {"tokens": ["a", "b"], "tags": [4, 5]},
     "wnut17": {"tokens": ["a", "b"], "ner_tags": ["B-person", "O"]},
     "agnews": {"text": "a", "label": "World"},
@@ -86,9 +97,20 @@ def hub_with(monkeypatch, row):
 
 
 def test_the_suites_are_complete():
-    glue = {f"glue/{name}" for name in ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "mnli_mm", "qnli", "rte", "wnli"]}
-    superglue = {f"superglue/{name}" for name in ["boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wic_question", "wsc"]}
-    assert {task.name for task in all_tasks()} >= glue | superglue | {"conll2003", "conll04", "ontonotes5", "wnut17"}
+    glue = {
+        f"glue/{name}"
+        for name in ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "mnli_mm", "qnli", "rte", "wnli"]
+    }
+    superglue = {
+        f"superglue/{name}"
+        for name in ["boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wic_question", "wsc"]
+    }
+    assert {task.name for task in all_tasks()} >= glue | superglue | {
+        "conll2003",
+        "conll04",
+        "ontonotes5",
+        "wnut17",
+    }
     official = {
         "glue/cola": "matthews",
         "glue/stsb": "pearson",
@@ -97,7 +119,9 @@ def test_the_suites_are_complete():
         "conll2003": "f1",
     }
     assert {name: find(name).metrics[0] for name in official} == official
-    assert find("superglue/cb").metrics == ("accuracy", "macro_f1") and find("glue/qqp").positive == "duplicate"
+    assert (
+        find("superglue/cb").metrics == ("accuracy", "macro_f1") and find("glue/qqp").positive == "duplicate"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
@@ -105,9 +129,16 @@ def test_published_rows_become_records_of_the_task_kind(monkeypatch, name):
     hub_with(monkeypatch, PUBLISHED[name])
     task = find(name)
     data = open_data(name)
-    assert (data.kind, data.name, data.metrics, data.positive) == (task.kind, name, task.metrics, task.positive)
+    assert (data.kind, data.name, data.metrics, data.positive) == (
+        task.kind,
+        name,
+        task.metrics,
+        task.positive,
+    )
     assert all(metric in METRICS for metric in data.metrics)
-    assert data.splits["train"] and (not task.rows or data.subset.startswith(f"subset of {name} (train 1 of "))
+    assert data.splits["train"] and (
+        not task.rows or data.subset.startswith(f"subset of {name} (train 1 of ")
+    )
     if task.positive == "true":
         assert set(data.labels) <= {"true", "false"}
 
@@ -134,7 +165,10 @@ def test_superglue_templates_are_those_of_ptuning_v2(monkeypatch):
     assert (wic.text, wic.pair) == ("bank: The bank paid.", "bank: On a river bank")
     assert wic.text[slice(*wic.extra["span1"])] == wic.pair[slice(*wic.extra["span2"])] == "bank"
     asked = published(monkeypatch, "superglue/wic_question")[0]
-    assert asked.text == "The bank paid. On a river bank Does bank have the same meaning in both sentences?" and asked.pair is None
+    assert (
+        asked.text == "The bank paid. On a river bank Does bank have the same meaning in both sentences?"
+        and asked.pair is None
+    )
     assert asked.text[slice(*asked.extra["span1"])] == asked.text[slice(*asked.extra["span2"])] == "bank"
     wsc = published(monkeypatch, "superglue/wsc")[0]
     assert (wsc.text, wsc.pair) == ('she: Ann saw Eve. "She ran.', "Eve")
@@ -149,7 +183,12 @@ def test_hub_tags_become_iob2_names(monkeypatch):
 def test_a_row_that_is_not_the_benchmark_is_named_with_its_line(tmp_path):
     (tmp_path / "copa_mc").mkdir()
     good = {"text": "a", "question": "cause", "choices": ["b", "c"], "label": "0"}
-    for bad in ({"text": "a", "label": "0"}, {**good, "question": "why"}, {**good, "label": []}, {**good, "choices": "b"}):
+    for bad in (
+        {"text": "a", "label": "0"},
+        {**good, "question": "why"},
+        {**good, "label": []},
+        {**good, "choices": "b"},
+    ):
         (tmp_path / "copa_mc" / "train.jsonl").write_text(json.dumps(good) + "\n" + json.dumps(bad) + "\n")
         with pytest.raises(RequestError, match=r"train\.jsonl:2: "):
             open_data("copa", data_root=tmp_path)
@@ -164,7 +203,11 @@ def data_root(path):
 
 def test_the_data_root_comes_before_the_hub_and_plain_folders_have_bare_names(tmp_path, monkeypatch):
     root = data_root(tmp_path)
-    assert present(find("sst2"), root) == root / "sst2" and present(find("rte"), root) is None and present(find("rte"), None) is None
+    assert (
+        present(find("sst2"), root) == root / "sst2"
+        and present(find("rte"), root) is None
+        and present(find("rte"), None) is None
+    )
     monkeypatch.setitem(sys.modules, "datasets", None)
     data = open_data("sst2", data_root=root)
     assert data.name == "glue/sst2" and data.subset == "subset of glue/sst2 (train 1 of 67,349 rows)"
@@ -191,12 +234,30 @@ def test_a_benchmark_name_means_the_benchmark_wherever_it_is_asked(tmp_path, mon
 
 def test_a_full_copy_is_no_subset_and_a_limit_makes_it_one(tmp_path):
     root = data_root(tmp_path)
-    task = Task("own/task", "classify", ("accuracy",), single(), ("sst2",), rows={"train": 1}, subsets={"sst2": "half of it"})
+    task = Task(
+        "own/task",
+        "classify",
+        ("accuracy",),
+        single(),
+        ("sst2",),
+        rows={"train": 1},
+        subsets={"sst2": "half of it"},
+    )
     assert load(task, root).subset is None
     (root / "sst2" / "train.jsonl").write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n')
-    fuller = Task("own/task", "classify", ("accuracy",), single(), ("sst2",), rows={"train": 2}, subsets={"sst2": "half of it"})
+    fuller = Task(
+        "own/task",
+        "classify",
+        ("accuracy",),
+        single(),
+        ("sst2",),
+        rows={"train": 2},
+        subsets={"sst2": "half of it"},
+    )
     assert load(fuller, root).subset is None
-    assert load(fuller, root, limit={"train": 1}).subset == "subset of own/task (train 1 of 2 rows): half of it"
+    assert (
+        load(fuller, root, limit={"train": 1}).subset == "subset of own/task (train 1 of 2 rows): half of it"
+    )
 
 
 def test_a_task_of_a_third_party_is_registered_once_and_checked():

@@ -1,4 +1,6 @@
-"""Text against transformers' fast tokenizers: ids, segments, truncation, slots; spans against the text itself."""
+"""Text against transformers' fast tokenizers: ids, segments, truncation, slots; spans against
+the text itself.
+"""
 
 import json
 import shutil
@@ -52,7 +54,8 @@ def test_of_a_pair_one_token_at_a_time_goes_from_the_longer(lengths, room):
             first -= 1
         else:
             second -= 1
-    # taken one by one, a tie loses from the first, so an odd token stays with the second unless the first was the longer from the start
+    # taken one by one, a tie loses from the first, so an odd token stays with the second unless the first was
+    # the longer from the start
     if lengths[0] > lengths[1] and first < second:
         first, second = second, first
     pair = Template((Piece(0, (2,)), Piece(0, text=0), Piece(0, text=1)))
@@ -84,7 +87,9 @@ def test_a_literal_separator_in_the_text_is_no_slot():
 @quick
 @given(batch=st.lists(st.tuples(texts, st.none() | texts), max_size=6))
 def test_encoding_many_equals_encoding_each(batch):
-    assert ours("bert").encode_many(batch, 20) == [ours("bert").encode(text, pair, 20) for text, pair in batch]
+    assert ours("bert").encode_many(batch, 20) == [
+        ours("bert").encode(text, pair, 20) for text, pair in batch
+    ]
 
 
 def test_more_texts_than_one_chunk_keep_their_order(monkeypatch):
@@ -105,7 +110,10 @@ def test_a_text_that_is_no_valid_string_is_named(bad):
 
 def test_a_limit_below_the_template_is_refused():
     assert ours("bert").encode("hello", limit=2).example.token == ours("bert").encode("").example.token
-    for encode in (lambda: ours("bert").encode("hello", limit=1), lambda: ours("bert").encode_words(["hello"], limit=1)):
+    for encode in (
+        lambda: ours("bert").encode("hello", limit=1),
+        lambda: ours("bert").encode_words(["hello"], limit=1),
+    ):
         with pytest.raises(RequestError, match="limit of 1"):
             encode()
     with pytest.raises(RequestError, match="take 4"):
@@ -124,7 +132,9 @@ def test_stored_truncation_and_padding_are_switched_off_and_leave_the_digest(tmp
     text = Text.load(write(tmp_path, tokenizer.to_str(pretty=True)))
     assert text.digest == ours("bert").digest
     assert text.encode("hello world dog fox") == ours("bert").encode("hello world dog fox")
-    assert text.encode_words(["hello", "world", "dog"]) == ours("bert").encode_words(["hello", "world", "dog"])
+    assert text.encode_words(["hello", "world", "dog"]) == ours("bert").encode_words(
+        ["hello", "world", "dog"]
+    )
 
 
 def test_the_digest_tells_tokenizers_apart():
@@ -138,10 +148,23 @@ def minilm() -> Text:
 
 def test_minilm_equals_transformers(minilm):
     reference = AutoTokenizer.from_pretrained(MINILM)
-    batch = [("Who wrote Hamlet?", None), ("naïve [SEP] 中文 " * 60, "é 😀 " * 300), ("a" * 101, "\u200b"), ("long " * 600, None)]
+    batch = [
+        ("Who wrote Hamlet?", None),
+        ("naïve [SEP] 中文 " * 60, "é 😀 " * 300),
+        ("a" * 101, "\u200b"),
+        ("long " * 600, None),
+    ]
     for (text, pair), mine in zip(batch, minilm.encode_many(batch), strict=True):
         assert_same(
-            mine, reference(text, pair, truncation=True, max_length=512, return_token_type_ids=True, return_special_tokens_mask=True)
+            mine,
+            reference(
+                text,
+                pair,
+                truncation=True,
+                max_length=512,
+                return_token_type_ids=True,
+                return_special_tokens_mask=True,
+            ),
         )
 
 
@@ -159,7 +182,11 @@ def test_a_cased_vocabulary_follows_its_settings(tmp_path):
     lines = [*BERT_NAMES[1:], "Dog", "dog", "<C>"]
     write(tmp_path, "\n".join(lines), "vocab.txt")
     assert Text.load(tmp_path).encode("Dog").example.token == (1, 5, 2)
-    write(tmp_path, json.dumps({"do_lower_case": False, "cls_token": {"content": "<C>"}}), "tokenizer_config.json")
+    write(
+        tmp_path,
+        json.dumps({"do_lower_case": False, "cls_token": {"content": "<C>"}}),
+        "tokenizer_config.json",
+    )
     assert Text.load(tmp_path).encode("Dog").example.token == (6, 4, 2)
 
 
@@ -167,11 +194,20 @@ def test_a_cased_vocabulary_follows_its_settings(tmp_path):
     ("files", "told"),
     [
         ({}, "neither tokenizer.json nor vocab.txt"),
-        ({"tokenizer.json": "version https://git-lfs.github.com/spec/v1"}, "tokenizer.json' is not a sound tokenizer"),
+        (
+            {"tokenizer.json": "version https://git-lfs.github.com/spec/v1"},
+            "tokenizer.json' is not a sound tokenizer",
+        ),
         ({"tokenizer.json": stored("bert")[:-50]}, "tokenizer.json' is not a sound tokenizer"),
         ({"vocab.txt": "a\nb\n"}, "lacks the special tokens"),
         ({"vocab.txt": "[UNK]\n[CLS]\n[SEP]", "tokenizer_config.json": "{"}, r"tokenizer_config\.json"),
-        ({"vocab.txt": "[UNK]\n[CLS]\n[SEP]", "tokenizer_config.json": '{"tokenizer_class": "MPNetTokenizer"}'}, "MPNetTokenizer"),
+        (
+            {
+                "vocab.txt": "[UNK]\n[CLS]\n[SEP]",
+                "tokenizer_config.json": '{"tokenizer_class": "MPNetTokenizer"}',
+            },
+            "MPNetTokenizer",
+        ),
         ({"vocab.txt": "[UNK]\n[CLS]\n[SEP]", "added_tokens.json": "{}"}, r"added_tokens\.json"),
     ],
 )
@@ -200,7 +236,10 @@ A, B = ({"Sequence": {"id": which, "type_id": 0}} for which in "AB")
     ("processor", "told"),
     [
         (None, "no template"),
-        ({"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}, "no template"),
+        (
+            {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+            "no template",
+        ),
         (template([A]), "no template"),
         (template([CLS]), "no template"),
         (template([A, CLS]), "in front of the text"),

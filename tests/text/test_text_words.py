@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from tests.text.tokenizer_cases import STYLES, assert_same, ours, plain_words, quick, stored, texts, theirs, theirs_for_words
+from tests.text.tokenizer_cases import (
+    STYLES,
+    assert_same,
+    ours,
+    plain_words,
+    quick,
+    stored,
+    texts,
+    theirs,
+    theirs_for_words,
+)
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -35,7 +45,12 @@ def test_words_equal_those_of_transformers(style, words, limit):
     mine = ours(style).encode_words(words, limit)
     if style != "split-bytes":  # transformers has no option that gives this one its spaces
         reference = theirs_for_words(style)(
-            words, is_split_into_words=True, truncation=True, max_length=limit, return_token_type_ids=True, return_special_tokens_mask=True
+            words,
+            is_split_into_words=True,
+            truncation=True,
+            max_length=limit,
+            return_token_type_ids=True,
+            return_special_tokens_mask=True,
         )
         assert_same(mine, reference)
         assert mine.word_of == tuple(-1 if word is None else word for word in reference.word_ids())

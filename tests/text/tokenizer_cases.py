@@ -1,4 +1,6 @@
-"""Tiny tokenizers in the style of each family, as we and as transformers read them, and texts that are hard to read."""
+"""Tiny tokenizers in the style of each family, as we and as transformers read them, and texts
+that are hard to read.
+"""
 
 import json
 from functools import cache
@@ -10,7 +12,11 @@ from transformers import PreTrainedTokenizerFast
 
 from softcue.text.tokens import Text
 
-CORPUS = ["hello world it's a fine day, isn't it?", "the quick brown fox jumps over the lazy dog", "naïve café 中文 الكتاب 😀 [x]"] * 3
+CORPUS = [
+    "hello world it's a fine day, isn't it?",
+    "the quick brown fox jumps over the lazy dog",
+    "naïve café 中文 الكتاب 😀 [x]",
+] * 3
 STYLES = ("bert", "roberta", "roberta-spaced", "modernbert", "split-bytes", "xlmr", "deberta")
 BERT_NAMES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 ROBERTA_NAMES = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -33,7 +39,9 @@ letters = st.sampled_from(
     ]
 )
 pieces = st.one_of(
-    letters, st.sampled_from(["[SEP]", "</s>", "[CLS]", "<mask>", "hello", " world"]), st.characters(exclude_categories=["Cs"])
+    letters,
+    st.sampled_from(["[SEP]", "</s>", "[CLS]", "<mask>", "hello", " world"]),
+    st.characters(exclude_categories=["Cs"]),
 )
 texts = st.lists(pieces, max_size=24).map("".join)
 plain_words = st.text(st.sampled_from("abehlo',.é中ك😀"), min_size=1, max_size=8)
@@ -41,26 +49,36 @@ quick = settings(max_examples=40, deadline=None)
 
 
 def bert_template(pair: str = "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1") -> processors.TemplateProcessing:
-    return processors.TemplateProcessing(single="[CLS] $A [SEP]", pair=pair, special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    return processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair=pair, special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
 
 
-def byte_level(first: pre_tokenizers.PreTokenizer, processor: processors.PostProcessor, names: list[str]) -> Tokenizer:
+def byte_level(
+    first: pre_tokenizers.PreTokenizer, processor: processors.PostProcessor, names: list[str]
+) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = first
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer.train_from_iterator(
-        CORPUS, trainers.BpeTrainer(vocab_size=330, special_tokens=names, initial_alphabet=alphabet, show_progress=False)
+        CORPUS,
+        trainers.BpeTrainer(
+            vocab_size=330, special_tokens=names, initial_alphabet=alphabet, show_progress=False
+        ),
     )
     tokenizer.post_processor = processor
     return tokenizer
 
 
-def unigram(normalizer: normalizers.Normalizer, first: pre_tokenizers.PreTokenizer, names: list[str], unknown: str) -> Tokenizer:
+def unigram(
+    normalizer: normalizers.Normalizer, first: pre_tokenizers.PreTokenizer, names: list[str], unknown: str
+) -> Tokenizer:
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = first
     tokenizer.train_from_iterator(
-        CORPUS, trainers.UnigramTrainer(vocab_size=120, special_tokens=names, unk_token=unknown, show_progress=False)
+        CORPUS,
+        trainers.UnigramTrainer(vocab_size=120, special_tokens=names, unk_token=unknown, show_progress=False),
     )
     return tokenizer
 
@@ -77,15 +95,21 @@ def stored(style: str) -> str:
         tokenizer.post_processor = bert_template()
     elif style in ("roberta", "roberta-spaced"):
         spaced = style == "roberta-spaced"
-        processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=spaced)
+        processor = processors.RobertaProcessing(
+            ("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=spaced
+        )
         tokenizer = byte_level(pre_tokenizers.ByteLevel(add_prefix_space=spaced), processor, ROBERTA_NAMES)
     elif style == "modernbert":
-        processor = processors.Sequence([processors.ByteLevel(), bert_template("[CLS]:0 $A:0 [SEP]:0 $B:0 [SEP]:0")])
+        processor = processors.Sequence(
+            [processors.ByteLevel(), bert_template("[CLS]:0 $A:0 [SEP]:0 $B:0 [SEP]:0")]
+        )
         tokenizer = byte_level(pre_tokenizers.ByteLevel(add_prefix_space=False), processor, BERT_NAMES)
         tokenizer.normalizer = normalizers.NFC()
     elif style == "split-bytes":
         first = pre_tokenizers.Split(Regex(r" ?\w+|'\w+| ?[^\s\w]+|\s+"), "isolated")
-        steps = pre_tokenizers.Sequence([first, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+        steps = pre_tokenizers.Sequence(
+            [first, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        )
         tokenizer = byte_level(steps, processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2)), BERT_NAMES)
     elif style == "xlmr":
         first = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
@@ -117,11 +141,15 @@ def theirs_for_words(style: str) -> PreTrainedTokenizerFast:
     content = json.loads(stored(style))
     if content["pre_tokenizer"]["type"] == "ByteLevel":
         content["pre_tokenizer"]["add_prefix_space"] = True
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(content)), model_max_length=512)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(content)), model_max_length=512
+    )
 
 
 def assert_same(mine, reference) -> None:
     assert list(mine.example.token) == reference["input_ids"]
     assert list(mine.example.segment) == reference["token_type_ids"]
-    assert list(mine.example.special) == [i for i, inserted in enumerate(reference["special_tokens_mask"]) if inserted]
+    assert list(mine.example.special) == [
+        i for i, inserted in enumerate(reference["special_tokens_mask"]) if inserted
+    ]
     assert len(mine.offset) == len(mine.example.token)

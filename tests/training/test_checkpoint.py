@@ -1,4 +1,6 @@
-"""Checkpoints: a run that was killed, or whose checkpoints were damaged, ends bit for bit where the undisturbed run ends."""
+"""Checkpoints: a run that was killed, or whose checkpoints were damaged, ends bit for bit where
+the undisturbed run ends.
+"""
 
 import multiprocessing
 import os
@@ -12,16 +14,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from softcue import files
 from softcue.base import open_base
 from softcue.errors import RequestError, SoftcueError
+from softcue.files import write as files
 from softcue.training.checkpoint import Checkpoints, Saved, open_checkpoints, read
 from softcue.training.job import Job
 from softcue.training.jobs import train_jobs
 from tests.tiny_base import base_folder, tiny_base, tiny_data
 from tests.training.kill_cases import CASES, contents, jobs
 
-SPAWN = multiprocessing.get_context("forkserver")  # one server imports torch, and every child that is killed is forked from it
+# one server imports torch, and every child that is killed is forked from it
+SPAWN = multiprocessing.get_context("forkserver")
 SPAWN.set_forkserver_preload(["tests.training.kill_cases"])
 
 
@@ -31,7 +34,9 @@ def backbone() -> str:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(backbone: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, bytes], float]]:
+def undisturbed(
+    backbone: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[dict[str, bytes], float]]:
     """What each case ends with when nothing happens to it, and the seconds that it takes with checkpoints."""
     ends = {}
     for name, case in CASES.items():
@@ -45,13 +50,19 @@ def undisturbed(backbone: str, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 def kill_once(case: str, backbone: str, folder: Path, seconds: float) -> bool:
-    """Start or resume in another process, and kill it some time after it began; True where it was still at work."""
+    """Start or resume in another process, and kill it some time after it began; True where it
+    was still at work.
+    """
     marker = folder / "checkpoints"
     before = marker.stat().st_mtime_ns if marker.exists() else 0
     child = SPAWN.Process(target=CASES[case], args=(backbone, str(folder / "out"), str(marker)))
     child.start()
     deadline = time.monotonic() + 60
-    while child.is_alive() and time.monotonic() < deadline and not (marker.exists() and marker.stat().st_mtime_ns > before):
+    while (
+        child.is_alive()
+        and time.monotonic() < deadline
+        and not (marker.exists() and marker.stat().st_mtime_ns > before)
+    ):
         time.sleep(0.002)
     time.sleep(seconds)
     alive = child.is_alive()
@@ -68,7 +79,9 @@ def whole_only(folder: Path) -> None:
     assert len(list(folder.glob("checkpoints/checkpoint-*"))) <= 3
 
 
-def kill_and_resume(case: str, kills: int, backbone: str, undisturbed: dict[str, tuple[dict[str, bytes], float]], place: Path) -> None:
+def kill_and_resume(
+    case: str, kills: int, backbone: str, undisturbed: dict[str, tuple[dict[str, bytes], float]], place: Path
+) -> None:
     """One run that is killed again and again; after each kill a copy of it is resumed to its end."""
     expected, seconds = undisturbed[case]
     chance, folder, hits = random.Random(0), place / "killed", 0
@@ -89,13 +102,17 @@ def kill_and_resume(case: str, kills: int, backbone: str, undisturbed: dict[str,
 
 
 @pytest.mark.parametrize(("case", "kills"), [("queue", 3), ("full", 2)])
-def test_a_killed_run_ends_where_the_undisturbed_run_ends(case: str, kills: int, backbone: str, undisturbed, tmp_path: Path) -> None:
+def test_a_killed_run_ends_where_the_undisturbed_run_ends(
+    case: str, kills: int, backbone: str, undisturbed, tmp_path: Path
+) -> None:
     kill_and_resume(case, kills, backbone, undisturbed, tmp_path)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("case", "kills"), [("queue", 30), ("full", 20)])
-def test_fifty_kills_change_nothing(case: str, kills: int, backbone: str, undisturbed, tmp_path: Path) -> None:
+def test_fifty_kills_change_nothing(
+    case: str, kills: int, backbone: str, undisturbed, tmp_path: Path
+) -> None:
     kill_and_resume(case, kills, backbone, undisturbed, tmp_path)
 
 
@@ -115,14 +132,22 @@ def stopped(backbone: str, tmp_path: Path) -> Path:
             raise Stopped
 
     with pytest.raises(Stopped):
-        train_jobs(jobs(), open_base(backbone, "float32"), stop, seats=2, checkpoints=Checkpoints(tmp_path / "kept", every=2))
+        train_jobs(
+            jobs(),
+            open_base(backbone, "float32"),
+            stop,
+            seats=2,
+            checkpoints=Checkpoints(tmp_path / "kept", every=2),
+        )
     assert len(list((tmp_path / "kept").glob("checkpoint-*"))) == 2
     return tmp_path / "kept"
 
 
 def resumed(backbone: str, stopped: Path, out: Path, said: list[str]) -> dict[str, bytes]:
     kept = Checkpoints(stopped, every=2, resume=True, say=said.append)
-    for number, adapter in enumerate(train_jobs(jobs(), open_base(backbone, "float32"), seats=2, checkpoints=kept)):
+    for number, adapter in enumerate(
+        train_jobs(jobs(), open_base(backbone, "float32"), seats=2, checkpoints=kept)
+    ):
         adapter.save(out / str(number))
     return contents(out)
 
@@ -148,14 +173,18 @@ def test_a_damaged_newest_checkpoint_is_told_of_and_the_one_before_it_is_used(
     assert len(said) == 1 and f"{newest} is damaged" in said[0]
 
 
-def test_where_every_checkpoint_is_damaged_the_run_is_refused(backbone: str, stopped: Path, tmp_path: Path) -> None:
+def test_where_every_checkpoint_is_damaged_the_run_is_refused(
+    backbone: str, stopped: Path, tmp_path: Path
+) -> None:
     for file in stopped.glob("checkpoint-*"):
         file.write_bytes(b"")
     with pytest.raises(RequestError, match=r"every checkpoint in .* is damaged; remove checkpoint-0"):
         resumed(backbone, stopped, tmp_path / "out", [])
 
 
-def test_a_finished_run_can_be_resumed_and_gives_the_same(backbone: str, stopped: Path, undisturbed, tmp_path: Path) -> None:
+def test_a_finished_run_can_be_resumed_and_gives_the_same(
+    backbone: str, stopped: Path, undisturbed, tmp_path: Path
+) -> None:
     for name in ("one", "two"):
         assert resumed(backbone, stopped, tmp_path / name, []) == undisturbed["queue"][0]
 
@@ -172,18 +201,30 @@ def test_a_damaged_adapter_of_a_finished_job_is_named(backbone: str, stopped: Pa
     ("change", "said"),
     [
         (lambda job: replace(job, seed=9), r"jobs.0.seed was 0 and is 9"),
-        (lambda job: replace(job, training={**job.training, "rate": 0.5}), r"jobs.0.training.rate was 0.01 and is 0.5"),
+        (
+            lambda job: replace(job, training={**job.training, "rate": 0.5}),
+            r"jobs.0.training.rate was 0.01 and is 0.5",
+        ),
         (lambda job: replace(job, settings={"dropout": 0.2}), r"jobs.0.config.dropout was 0.1 and is 0.2"),
-        (lambda job: replace(job, data=tiny_data("classify", train=21, dev=8, test=8)), r"jobs.0.data was \w{16} and is \w{16}"),
+        (
+            lambda job: replace(job, data=tiny_data("classify", train=21, dev=8, test=8)),
+            r"jobs.0.data was \w{16} and is \w{16}",
+        ),
     ],
 )
-def test_a_checkpoint_of_another_run_is_refused_by_what_differs(change, said: str, backbone: str, stopped: Path) -> None:
+def test_a_checkpoint_of_another_run_is_refused_by_what_differs(
+    change, said: str, backbone: str, stopped: Path
+) -> None:
     other = [change(jobs()[0]), *jobs()[1:]]
     before = contents(stopped)
     with pytest.raises(RequestError, match=rf"checkpoint of another run: {said}.*Give the same as then"):
-        train_jobs(other, open_base(backbone, "float32"), seats=2, checkpoints=Checkpoints(stopped, resume=True))
+        train_jobs(
+            other, open_base(backbone, "float32"), seats=2, checkpoints=Checkpoints(stopped, resume=True)
+        )
     with pytest.raises(RequestError, match="seats was 2 and is 3"):
-        train_jobs(jobs(), open_base(backbone, "float32"), seats=3, checkpoints=Checkpoints(stopped, resume=True))
+        train_jobs(
+            jobs(), open_base(backbone, "float32"), seats=3, checkpoints=Checkpoints(stopped, resume=True)
+        )
     with pytest.raises(RequestError, match="holds checkpoints of an earlier run; resume it"):
         train_jobs(jobs(), open_base(backbone, "float32"), seats=2, checkpoints=Checkpoints(stopped))
     assert contents(stopped) == before
@@ -199,7 +240,9 @@ def test_a_full_disk_stops_with_an_error_and_the_run_goes_on_from_the_last_check
             raise OSError(28, "No space left on device")
 
         patch.setattr(files.os, "fsync", full)
-        with pytest.raises(RequestError, match=r"cannot write .*No space left on device; nothing half-written is left"):
+        with pytest.raises(
+            RequestError, match=r"cannot write .*No space left on device; nothing half-written is left"
+        ):
             resumed(backbone, stopped, tmp_path / "out", [])
     assert {name: data for name, data in contents(stopped).items() if "finished" not in name} == {
         name: data for name, data in before.items() if "finished" not in name
@@ -207,7 +250,9 @@ def test_a_full_disk_stops_with_an_error_and_the_run_goes_on_from_the_last_check
     assert resumed(backbone, stopped, tmp_path / "out", []) == undisturbed["queue"][0]
 
 
-def test_places_that_cannot_hold_checkpoints_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_places_that_cannot_hold_checkpoints_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     job = Job(tiny_data("classify", train=4, dev=2, test=2), "probe", training={"epochs": 1})
     with pytest.raises(RequestError, match=r"checkpoints cannot be kept in .*file"):
@@ -233,16 +278,27 @@ def test_leftovers_of_a_killed_writer_are_removed_and_other_files_are_not(tmp_pa
     for _ in range(4):
         assert kept.due()
         kept.write(Saved({"x": torch.zeros(2)}, {"n": [1]}))
-    assert sorted(contents(tmp_path)) == ["checkpoint-0000000003.safetensors", "checkpoint-0000000004.safetensors", "mine.txt"]
+    assert sorted(contents(tmp_path)) == [
+        "checkpoint-0000000003.safetensors",
+        "checkpoint-0000000004.safetensors",
+        "mine.txt",
+    ]
 
 
 @pytest.fixture
 def saved() -> Saved:
-    tensors = {"a": torch.randn(3, 2), "b": torch.arange(4), "c": torch.zeros(0, dtype=torch.int64), "d": torch.tensor(0.5)}
+    tensors = {
+        "a": torch.randn(3, 2),
+        "b": torch.arange(4),
+        "c": torch.zeros(0, dtype=torch.int64),
+        "d": torch.tensor(0.5),
+    }
     return Saved({**tensors, "e": torch.get_rng_state()}, {"best": float("-inf"), "history": [{"step": 1}]})
 
 
-def test_a_checkpoint_is_a_safetensors_file_that_gives_back_what_was_written(tmp_path: Path, saved: Saved) -> None:
+def test_a_checkpoint_is_a_safetensors_file_that_gives_back_what_was_written(
+    tmp_path: Path, saved: Saved
+) -> None:
     kept = Checkpoints(tmp_path, every=1)
     kept.open({"tuple": (1, 2)})
     kept.due()

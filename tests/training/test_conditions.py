@@ -16,7 +16,9 @@ from softcue.training.jobs import train_jobs
 from tests.tiny_base import tiny_base, tiny_data
 
 DATA = tiny_data("classify", train=12, dev=6, test=6)
-ROWS = Selection(DATA.splits["train"][:8], DATA.splits["train"][8:], DATA.splits["test"], "selected on four rows")
+ROWS = Selection(
+    DATA.splits["train"][:8], DATA.splits["train"][8:], DATA.splits["test"], "selected on four rows"
+)
 
 
 def chosen(selection: Selection | None) -> Job:
@@ -40,20 +42,32 @@ def identify(selection: Selection | None) -> dict[str, Any]:
         lambda rows: replace(rows, measured="selected on some rows"),
     ],
 )
-def test_jobs_over_other_chosen_rows_differ_in_their_selection_alone(change: Callable[[Selection], Selection | None]) -> None:
+def test_jobs_over_other_chosen_rows_differ_in_their_selection_alone(
+    change: Callable[[Selection], Selection | None],
+) -> None:
     ours, theirs = identify(ROWS), identify(change(ROWS))
     assert [name for name in ours if ours[name] != theirs[name]] == ["selection"]
 
 
 def test_equal_rows_are_equal_whoever_chose_them_and_no_choice_is_none() -> None:
     again = replace(ROWS, train=[replace(record) for record in ROWS.train])
-    assert identity([chosen(ROWS), chosen(again), chosen(None)], tiny_base()) == [identify(ROWS), identify(ROWS), identify(None)]
+    assert identity([chosen(ROWS), chosen(again), chosen(None)], tiny_base()) == [
+        identify(ROWS),
+        identify(ROWS),
+        identify(None),
+    ]
     assert identify(None)["selection"] is None
 
 
 def test_a_checkpoint_of_a_run_over_other_rows_is_refused(tmp_path: Path) -> None:
     train_jobs([chosen(ROWS)], tiny_base(), checkpoints=Checkpoints(tmp_path, every=1))
     other = replace(ROWS, train=ROWS.train[1:])
-    with pytest.raises(RequestError, match=r"checkpoint of another run: jobs.0.selection was \w{16} and is \w{16}. Give the same"):
+    with pytest.raises(
+        RequestError,
+        match=r"checkpoint of another run: jobs.0.selection was \w{16} and is \w{16}. Give the same",
+    ):
         train_jobs([chosen(other)], tiny_base(), checkpoints=Checkpoints(tmp_path, every=1, resume=True))
-    assert len(train_jobs([chosen(ROWS)], tiny_base(), checkpoints=Checkpoints(tmp_path, every=1, resume=True))) == 1
+    assert (
+        len(train_jobs([chosen(ROWS)], tiny_base(), checkpoints=Checkpoints(tmp_path, every=1, resume=True)))
+        == 1
+    )

@@ -24,7 +24,9 @@ from tests.tiny import padded, random_examples, real_rows
 from tests.tiny_base import majority, tiny_base, tiny_data
 
 
-def trained(kind: str = "classify", family: str = "bert", precision: str = "float32", **training: Any) -> tuple[Checkpoint, Data]:
+def trained(
+    kind: str = "classify", family: str = "bert", precision: str = "float32", **training: Any
+) -> tuple[Checkpoint, Data]:
     data = tiny_data(kind)
     shared = {"epochs": 10, "batch": 16, "rate": 3e-3, "backbone_dropout": False, **training}
     return train_full(Job(data, training=shared), tiny_base(family, precision=precision)), data
@@ -66,7 +68,9 @@ def test_the_base_it_began_from_is_untouched() -> None:
     base = tiny_base()
     before = {name: tensor.clone() for name, tensor in base.backbone.encoder.state_dict().items()}
     checkpoint, _ = trained(epochs=2)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in base.backbone.encoder.state_dict().items())
+    assert all(
+        torch.equal(tensor, before[name]) for name, tensor in base.backbone.encoder.state_dict().items()
+    )
     assert not any(p.requires_grad for p in base.backbone.encoder.parameters())
     tuned = checkpoint.base.backbone.encoder
     assert any(not torch.equal(tensor, before[name]) for name, tensor in tuned.state_dict().items())
@@ -101,5 +105,9 @@ def test_training_that_diverges_before_it_is_scored_is_refused_with_its_rate() -
     def poison(prepared: Prepared, run: Run) -> None:
         run.loss = run.loss + float("nan")
 
-    with pytest.raises(DivergedError, match=r"diverged .*: 1 job of full at rate 0.003; lower the rate, or set clip"):
-        train_full(Job(tiny_data(train=8), training={"epochs": 2, "batch": 4, "rate": 3e-3}), tiny_base(), poison)
+    with pytest.raises(
+        DivergedError, match=r"diverged .*: 1 job of full at rate 0.003; lower the rate, or set clip"
+    ):
+        train_full(
+            Job(tiny_data(train=8), training={"epochs": 2, "batch": 4, "rate": 3e-3}), tiny_base(), poison
+        )

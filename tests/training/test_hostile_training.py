@@ -1,4 +1,6 @@
-"""`softcue train` on 200 generated bad files: exit code 2 and a message with file and line, or success; never a traceback."""
+"""`softcue train` on 200 generated bad files: exit code 2 and a message with file and line, or
+success; never a traceback.
+"""
 
 import random
 import re
@@ -12,7 +14,9 @@ from tests.readers.test_readers_hostile import damaged
 
 
 @pytest.mark.slow
-def test_two_hundred_hostile_files_train_or_are_refused_by_file_and_line(shell: Shell, tmp_path: Path) -> None:
+def test_two_hundred_hostile_files_train_or_are_refused_by_file_and_line(
+    shell: Shell, tmp_path: Path
+) -> None:
     draw = random.Random(11)
     trained = refused = 0
     for number in range(200):
@@ -28,6 +32,9 @@ def test_two_hundred_hostile_files_train_or_are_refused_by_file_and_line(shell: 
         refused += 1
         assert result.code == 2
         assert not (place / "out").exists()
-        # what is wrong with a line names it; what is wrong with the data as a whole (too few rows) names the data
-        assert re.search(rf"train\.{suffix}:\d+: ", result.err) or re.search(r"softcue: .*(train|rows|labels)", result.err), result.err
+        # what is wrong with a line names it; what is wrong with the data as a whole (too few rows) names the
+        # data
+        assert re.search(rf"train\.{suffix}:\d+: ", result.err) or re.search(
+            r"softcue: .*(train|rows|labels)", result.err
+        ), result.err
     assert trained >= 10 and refused >= 50

@@ -58,7 +58,10 @@ def test_the_numbers_left_in_each_seat_are_those_of_its_best_evaluation() -> Non
     whole = model(3)
     seen: list[Numbers] = [[], [], []]
     scripts = [(0.1, 0.9, 0.3, 0.2), (0.5, 0.4, 0.3, 0.2), (0.1, 0.2, 0.3, 0.4)]
-    runs = [Run(s, items(), training(patience=0), scripted(scripts[s], seen[s], whole, s, 3), s, ROWS) for s in range(3)]
+    runs = [
+        Run(s, items(), training(patience=0), scripted(scripts[s], seen[s], whole, s, 3), s, ROWS)
+        for s in range(3)
+    ]
     fit(whole, runs)
     assert [run.best for run in runs] == [0.9, 0.5, 0.4]
     assert [run.best_step for run in runs] == [6, 3, 12]
@@ -83,7 +86,14 @@ def test_of_equal_scores_the_later_is_kept() -> None:
 def test_a_later_step_within_tolerance_of_the_best_is_kept(tolerance: float, step: int) -> None:
     whole = model(1)
     seen: Numbers = []
-    run = Run(0, items(), training(tolerance=tolerance), scripted((0.5, 0.8, 0.77, 0.73), seen, whole, 0, 1), 0, ROWS)
+    run = Run(
+        0,
+        items(),
+        training(tolerance=tolerance),
+        scripted((0.5, 0.8, 0.77, 0.73), seen, whole, 0, 1),
+        0,
+        ROWS,
+    )
     fit(whole, [run])
     assert (run.best_step, run.highest) == (step, 0.8)
     assert run.best == {6: 0.8, 9: 0.77, 12: 0.73}[step]
@@ -91,25 +101,44 @@ def test_a_later_step_within_tolerance_of_the_best_is_kept(tolerance: float, ste
 
 
 @pytest.mark.parametrize(("tolerance", "patience"), [(0.0, 0), (0.0, 2), (1.0, 2), (2.0, 0), (2.0, 2)])
-def test_the_script_that_compares_such_rules_applies_them_as_the_loop_does(tolerance: float, patience: int) -> None:
+def test_the_script_that_compares_such_rules_applies_them_as_the_loop_does(
+    tolerance: float, patience: int
+) -> None:
     scores = 0.5, 0.8, 0.73, 0.77, 0.7, 0.69, 0.71, 0.75
     settings = {"tolerance": tolerance, "patience": patience, "epochs": len(scores)}
     run = Run(0, items(), training(**settings), scripted(scores, [], model(1), 0, 1), 0, ROWS)
     again = Run(0, items(), training(**settings), lambda: 0.0, 0, ROWS)
     fit(model(1), [run])
-    assert kept(again, [(score, 3.0 * number) for number, score in enumerate(scores, start=1)], tolerance, patience) == run.best_step
+    assert (
+        kept(
+            again,
+            [(score, 3.0 * number) for number, score in enumerate(scores, start=1)],
+            tolerance,
+            patience,
+        )
+        == run.best_step
+    )
 
 
 def test_tolerance_is_of_the_best_score_so_that_small_losses_do_not_add_up() -> None:
     whole = model(1)
-    run = Run(0, items(), training(epochs=5, tolerance=1.0), scripted((0.8, 0.77, 0.74, 0.71, 0.68), [], whole, 0, 1), 0, ROWS)
+    run = Run(
+        0,
+        items(),
+        training(epochs=5, tolerance=1.0),
+        scripted((0.8, 0.77, 0.74, 0.71, 0.68), [], whole, 0, 1),
+        0,
+        ROWS,
+    )
     fit(whole, [run])
     assert run.best_step == 6
 
 
 def test_more_rows_that_select_tell_smaller_differences() -> None:
     whole = model(1)
-    run = Run(0, items(), training(tolerance=1.0), scripted((0.5, 0.8, 0.77, 0.73), [], whole, 0, 1), 0, 100 * ROWS)
+    run = Run(
+        0, items(), training(tolerance=1.0), scripted((0.5, 0.8, 0.77, 0.73), [], whole, 0, 1), 0, 100 * ROWS
+    )
     fit(whole, [run])
     assert run.best_step == 6
 
@@ -146,7 +175,9 @@ def test_a_finished_run_stands_still_while_others_train() -> None:
 
 @pytest.mark.parametrize("group_by_length", [False, True])
 @pytest.mark.parametrize(("count", "batch"), [(10, 4), (10, 10), (10, 64), (1, 8), (3, 1)])
-def test_every_epoch_shows_every_item_once_in_an_order_of_its_own(count: int, batch: int, group_by_length: bool) -> None:
+def test_every_epoch_shows_every_item_once_in_an_order_of_its_own(
+    count: int, batch: int, group_by_length: bool
+) -> None:
     own = items(count)
     run = Run(0, own, training(batch=batch, group_by_length=group_by_length), lambda: 0.0, 7, ROWS)
     epochs = []
@@ -198,11 +229,15 @@ def test_the_history_holds_the_mean_loss_since_the_last_evaluation() -> None:
 
     fit(whole, [run], report=note)
     assert len(run.history) == 2
-    for entry, (first, second) in zip(run.history, ((losses[0], losses[1]), (losses[2], losses[3])), strict=True):
+    for entry, (first, second) in zip(
+        run.history, ((losses[0], losses[1]), (losses[2], losses[3])), strict=True
+    ):
         assert 0 < first < second < 3 * entry["loss"]
 
 
-@pytest.mark.parametrize(("schedule", "last"), [("linear", 1 / 12), ("constant", 1.0), ("exponential", 0.95**3)])
+@pytest.mark.parametrize(
+    ("schedule", "last"), [("linear", 1 / 12), ("constant", 1.0), ("exponential", 0.95**3)]
+)
 def test_the_rate_follows_the_schedule_of_the_run(schedule: str, last: float) -> None:
     run = Run(0, items(), training(schedule=schedule, warmup=0.0), lambda: 0.0, 0, ROWS)
     assert run.rate() == pytest.approx(1e-2)
@@ -215,9 +250,20 @@ def test_the_rate_follows_the_schedule_of_the_run(schedule: str, last: float) ->
 @pytest.mark.parametrize("seats", [1, 2])
 def test_the_head_learns_at_its_part_of_the_rate(seats: int) -> None:
     whole = model(seats)
-    before, parts, heads = [p.detach().clone() for p in whole.tuned()], (0.25, 0.5), {id(p) for p in whole.heads.parameters()}
-    one_step: dict[str, float] = {"epochs": 1, "batch": 10, "warmup": 0.0}  # Adam's first is as long as the rate
-    fit(whole, [Run(seat, items(), training(**one_step, head_rate=parts[seat]), lambda: 0.0, seat, ROWS) for seat in range(seats)])
+    before, parts, heads = (
+        [p.detach().clone() for p in whole.tuned()],
+        (0.25, 0.5),
+        {id(p) for p in whole.heads.parameters()},
+    )
+    # Adam's first is as long as the rate
+    one_step: dict[str, float] = {"epochs": 1, "batch": 10, "warmup": 0.0}
+    fit(
+        whole,
+        [
+            Run(seat, items(), training(**one_step, head_rate=parts[seat]), lambda: 0.0, seat, ROWS)
+            for seat in range(seats)
+        ],
+    )
     for was, now in zip(before, whole.tuned(), strict=True):
         for seat, part in enumerate(parts[:seats]):
             longest = float((now.detach() - was)[seat].abs().max())

@@ -51,7 +51,9 @@ def test_parameters_with_shares_equal_torch_with_groups_of_their_own_rates(seats
     ours, theirs = parameters(seats), parameters(seats)
     optimizer = SeatAdamW(ours, seats, shares)
     rates = [1e-2 * (head if share is None else share) for share in shares]
-    peer = torch.optim.AdamW([{"params": [p], "lr": rate} for p, rate in zip(theirs, rates, strict=True)], weight_decay=0.5)
+    peer = torch.optim.AdamW(
+        [{"params": [p], "lr": rate} for p, rate in zip(theirs, rates, strict=True)], weight_decay=0.5
+    )
     for step in range(10):
         for own, other, gradient in zip(ours, theirs, gradients(step), strict=True):
             own.grad, other.grad = gradient[:seats].clone(), gradient[:seats].clone()
@@ -139,7 +141,9 @@ def test_warmup_rises_in_equal_steps_and_linear_falls_to_one_step_above_zero() -
 
 
 def test_exponential_loses_a_twentieth_an_epoch_and_constant_nothing() -> None:
-    assert [rate_factor("exponential", step, 12, 0, 4) for step in (0, 3, 4, 8)] == pytest.approx([1, 1, 0.95, 0.95**2])
+    assert [rate_factor("exponential", step, 12, 0, 4) for step in (0, 3, 4, 8)] == pytest.approx(
+        [1, 1, 0.95, 0.95**2]
+    )
     assert {rate_factor("constant", step, 12, 0, 4) for step in range(12)} == {1.0}
 
 
@@ -171,12 +175,19 @@ def test_numbers_with_a_unit_move_as_those_of_torch_multiplied_by_it(seats: int)
     ours = parameters(seats)
     optimizer = SeatAdamW(ours, seats)
     optimizer.measure(0, units)
-    theirs = [nn.Parameter(p.detach()[0] / (1.0 if unit is None else unit)) for p, unit in zip(ours, units, strict=True)]
+    theirs = [
+        nn.Parameter(p.detach()[0] / (1.0 if unit is None else unit))
+        for p, unit in zip(ours, units, strict=True)
+    ]
     untouched = [nn.Parameter(p.detach()[-1].clone()) for p in ours]
     peers = [torch.optim.AdamW(numbers, lr=1e-2, weight_decay=0.0) for numbers in (theirs, untouched)]
     for step in range(10):
         for own, other, last, gradient in zip(ours, theirs, untouched, gradients(step), strict=True):
-            own.grad, other.grad, last.grad = gradient[:seats].clone(), gradient[0].clone(), gradient[seats - 1].clone()
+            own.grad, other.grad, last.grad = (
+                gradient[:seats].clone(),
+                gradient[0].clone(),
+                gradient[seats - 1].clone(),
+            )
         optimizer.step(*(torch.full((seats,), value) for value in (1e-2, 0.0, float("inf"))))
         for peer in peers:
             peer.step()

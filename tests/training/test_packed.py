@@ -31,10 +31,18 @@ PLANS = {  # of equal shape: three vectors each
 
 
 def eight(method: str) -> list[Job]:
-    """Jobs of one shape and 50 steps that differ in all that seats of one loop may differ in; no dropout, one evaluation at the end."""
-    few, score, tag = (tiny_data(kind, 50 * batch, dev=4, test=8) for kind, batch in (("classify", 4), ("score", 3), ("tag", 2)))
+    """Jobs of one shape and 50 steps that differ in all that seats of one loop may differ in;
+    no dropout, one evaluation at the end.
+    """
+    few, score, tag = (
+        tiny_data(kind, 50 * batch, dev=4, test=8)
+        for kind, batch in (("classify", 4), ("score", 3), ("tag", 2))
+    )
     more = tiny_data("classify", 300, dev=6, test=9)
-    rows = {name: [record for record in records if record.label != "metal"] for name, records in more.splits.items()}
+    rows = {
+        name: [record for record in records if record.label != "metal"]
+        for name, records in more.splits.items()
+    }
     two = replace(more, labels=("bird", "fruit"), name="two", splits=rows)  # 200 rows
     varied: list[tuple[Data, dict[str, Any]]] = [
         (few, {}),
@@ -60,7 +68,11 @@ def own(method: str, number: int) -> dict[str, Any]:
     if method in PLANS:
         return PLANS[method][number % len(PLANS[method])]
     known = fields(Cue.registry[method].Config)
-    return {f.name: f.default * (1 + number / 4) for f in known if f.metadata.get("per_seat") and "dropout" not in f.name}
+    return {
+        f.name: f.default * (1 + number / 4)
+        for f in known
+        if f.metadata.get("per_seat") and "dropout" not in f.name
+    }
 
 
 @cache
@@ -91,13 +103,17 @@ def test_packed_equals_separate_after_fifty_steps(method: str) -> None:
     assert (packed[0] - packed[1]).abs().max() > 1e-2  # trained, and each in its own way
 
 
-@pytest.mark.parametrize("method", ["pasta", "lora"])  # of ten measured, one that packing moves little, and the one that it moves most
+# of ten measured, one that packing moves little, and the one that it moves most
+@pytest.mark.parametrize("method", ["pasta", "lora"])
 def test_packed_bfloat16_is_as_near_to_float32_as_separate_bfloat16(method: str) -> None:
-    """The noise is what bfloat16 does to the same jobs one by one: in a job of a high rate fifty times that of another, and there twenty
-    times more or less by chance alone, so that the job in the middle speaks for all. Packed LoRA, PASTA and APT were measured at 1.0 to
-    1.1 times that noise from float32, and at most 0.4 times from separate.
+    """The noise is what bfloat16 does to the same jobs one by one: in a job of a high rate fifty times that
+    of another, and there twenty times more or less by chance alone, so that the job in the middle speaks for
+    all. Packed LoRA, PASTA and APT were measured at 1.0 to 1.1 times that noise from float32, and at most 0.4
+    times from separate.
     """
-    exact, packed, separate = (fifty_steps(method, *how) for how in (("float32", False), ("bfloat16", True), ("bfloat16", False)))
+    exact, packed, separate = (
+        fifty_steps(method, *how) for how in (("float32", False), ("bfloat16", True), ("bfloat16", False))
+    )
     noise = distance(separate, exact)
     assert 0 < noise < 0.5 * distance(exact[:1], exact[1:2])  # far less than one job differs from another
     assert distance(packed, exact) < 1.5 * noise
@@ -113,7 +129,14 @@ def distance(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor]) -> fl
 def test_choices_pack_with_pairs() -> None:
     jobs = [
         job(tiny_data("choice", train=20, dev=6, test=6), "pasta", 0, calm("pasta"), epochs=10, batch=8),
-        job(tiny_data("classify", train=20, dev=6, test=6, pair=True), "pasta", 1, calm("pasta"), epochs=10, batch=8),
+        job(
+            tiny_data("classify", train=20, dev=6, test=6, pair=True),
+            "pasta",
+            1,
+            calm("pasta"),
+            epochs=10,
+            batch=8,
+        ),
     ]
     for one, ours in zip(jobs, train_jobs(jobs, tiny_base()), strict=True):
         for a, b in zip(logits(ours, one.data), logits(train(one), one.data), strict=True):
@@ -123,13 +146,20 @@ def test_choices_pack_with_pairs() -> None:
 def test_jobs_of_other_shapes_come_back_in_their_order() -> None:
     data = tiny_data("classify", train=8, dev=4, test=4)
     methods = ("pasta", "probe", "pasta", "ptuning")
-    short = [Job(data, m, {"length": 4} if m == "ptuning" else {}, {"epochs": 1}, i) for i, m in enumerate(methods)]
-    assert [(a.method, a.seed) for a in train_jobs(short, tiny_base())] == list(zip(methods, range(4), strict=True))
+    short = [
+        Job(data, m, {"length": 4} if m == "ptuning" else {}, {"epochs": 1}, i) for i, m in enumerate(methods)
+    ]
+    assert [(a.method, a.seed) for a in train_jobs(short, tiny_base())] == list(
+        zip(methods, range(4), strict=True)
+    )
     assert train_jobs([], tiny_base()) == []
 
 
 def test_jobs_that_differ_in_dropout_of_head_or_backbone_train_apart() -> None:
     data = tiny_data("classify", train=8)
-    prepared = [prepare(job(data, **changes), tiny_base()) for changes in ({}, {"head_dropout": 0.5}, {"backbone_dropout": True})]
+    prepared = [
+        prepare(job(data, **changes), tiny_base())
+        for changes in ({}, {"head_dropout": 0.5}, {"backbone_dropout": True})
+    ]
     assert len({one.shape for one in prepared}) == 3
     assert [one.head.dropout for one in prepared] == [0.0, 0.5, 0.0]

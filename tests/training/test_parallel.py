@@ -1,4 +1,6 @@
-"""Several processes: they end with the numbers of one, rank 0 speaks alone, and what they cannot train is refused."""
+"""Several processes: they end with the numbers of one, rank 0 speaks alone, and what they
+cannot train is refused.
+"""
 
 import json
 import os
@@ -30,7 +32,9 @@ def start_command(*launcher: str, words: tuple[str | Path, ...]) -> subprocess.C
 
 
 def numbers(folder: Path) -> dict[str, torch.Tensor]:
-    """All that was trained, but for the biases of keys: no gradient but rounding reaches them, and Adam makes whole steps of that."""
+    """All that was trained, but for the biases of keys: no gradient but rounding reaches them,
+    and Adam makes whole steps of that.
+    """
     encoder = load_encoder(folder / "encoder").encoder
     found = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     for name, tensor in found.items():
@@ -42,30 +46,61 @@ def numbers(folder: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["classify", "tag"])
 def test_two_processes_end_with_the_numbers_of_one(kind: str, tmp_path: Path) -> None:
-    written(tiny_data(kind, train=57), tmp_path / "data")  # shares of 4 and 3, and a last batch of one: nothing for the second
+    # shares of 4 and 3, and a last batch of one: nothing for the second
+    written(tiny_data(kind, train=57), tmp_path / "data")
     shared = [word for setting in SAME for word in ("--set", setting)]
-    words = (tmp_path / "data", "--method", "full", "--backbone", base_folder(), "--precision", "float32", "--json", *shared)
+    words = (
+        tmp_path / "data",
+        "--method",
+        "full",
+        "--backbone",
+        base_folder(),
+        "--precision",
+        "float32",
+        "--json",
+        *shared,
+    )
     one = start_command("-m", words=(*words, "--out", tmp_path / "one"))
     two = start_command(*TORCHRUN, words=(*words, "--out", tmp_path / "two", "--log", tmp_path / "log"))
     assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
-    alone, together = json.loads(one.stdout), json.loads(two.stdout)  # one voice: two objects would be no JSON
+    # one voice: two objects would be no JSON
+    alone, together = json.loads(one.stdout), json.loads(two.stdout)
     assert together["scores"] == pytest.approx(alone["scores"], abs=1e-4)
     events = [json.loads(line)["event"] for line in (tmp_path / "log" / "log.jsonl").read_text().splitlines()]
     assert (events[0], events[-1], events.count("start"), events.count("finish")) == ("start", "finish", 1, 1)
     ours, theirs = numbers(tmp_path / "two"), numbers(tmp_path / "one")
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
     begun = load_encoder(base_folder()).encoder.state_dict()
-    assert max(float((theirs[name] - tensor).abs().max()) for name, tensor in begun.items() if "qkv.bias" not in name) > 1e-3
+    assert (
+        max(
+            float((theirs[name] - tensor).abs().max())
+            for name, tensor in begun.items()
+            if "qkv.bias" not in name
+        )
+        > 1e-3
+    )
 
 
 @pytest.mark.slow
 def test_torchrun_with_another_method_ends_with_one_line_of_rank_0(tmp_path: Path) -> None:
     written(tiny_data(), tmp_path / "data")
-    done = start_command(*TORCHRUN, words=(tmp_path / "data", "--method", "pasta", "--backbone", base_folder(), "--out", tmp_path / "out"))
+    done = start_command(
+        *TORCHRUN,
+        words=(
+            tmp_path / "data",
+            "--method",
+            "pasta",
+            "--backbone",
+            base_folder(),
+            "--out",
+            tmp_path / "out",
+        ),
+    )
     told = [line for line in done.stderr.splitlines() if line.startswith("softcue:")]
     assert done.returncode != 0
     assert told == [
-        "softcue: torchrun started 2 processes, and method pasta trains in one only; give method full, or run it without torchrun"
+        "softcue: torchrun started 2 processes, and method pasta trains in one only; give method full, "
+        "or run it without torchrun"
     ], done.stderr
     assert not (tmp_path / "out").exists()
 
@@ -73,7 +108,13 @@ def test_torchrun_with_another_method_ends_with_one_line_of_rank_0(tmp_path: Pat
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """As torchrun starts rank 0 of 2."""
-    for name, value in {parallel.LAUNCHED: "none", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}.items():
+    for name, value in {
+        parallel.LAUNCHED: "none",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+    }.items():
         monkeypatch.setenv(name, value)
     return monkeypatch
 
@@ -82,8 +123,14 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     ("words", "told"),
     [
         (("--method", "spt"), "method spt trains in one only; give method full, or run it without torchrun"),
-        (("--method", "full", "--checkpoint", "kept"), "a run with checkpoints trains in one only; leave checkpoints (--checkpoint) out"),
-        (("--method", "full", "--device", "cuda:0"), "torchrun started 2 processes here, device 'cuda:0' came"),
+        (
+            ("--method", "full", "--checkpoint", "kept"),
+            "a run with checkpoints trains in one only; leave checkpoints (--checkpoint) out",
+        ),
+        (
+            ("--method", "full", "--device", "cuda:0"),
+            "torchrun started 2 processes here, device 'cuda:0' came",
+        ),
     ],
 )
 def test_what_several_processes_cannot_train_is_refused(
@@ -95,10 +142,14 @@ def test_what_several_processes_cannot_train_is_refused(
 
 def test_a_comparison_is_refused_as_well(launched: pytest.MonkeyPatch, shell: Shell, tmp_path: Path) -> None:
     words = ("--methods", "pasta", "--backbone", "backbone", "--precision", "float32")
-    assert "run it without torchrun" in shell.refused("compare", "data/classify", *words, "--out", tmp_path / "out")
+    assert "run it without torchrun" in shell.refused(
+        "compare", "data/classify", *words, "--out", tmp_path / "out"
+    )
 
 
-def test_other_ranks_are_silent_and_late_with_a_mistake(launched: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_ranks_are_silent_and_late_with_a_mistake(
+    launched: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     waited: list[float] = []
     launched.setattr("time.sleep", waited.append)
     launched.setenv("RANK", "1")

@@ -1,4 +1,6 @@
-"""Presets by kind and size: looked up from general to special, shipped sound, and found by a script that goes on where it was."""
+"""Presets by kind and size: looked up from general to special, shipped sound, and found by a
+script that goes on where it was.
+"""
 
 import json
 import tomllib
@@ -8,7 +10,17 @@ from typing import Any
 import pytest
 
 import softcue.cues  # noqa: F401  (fills the registry)
-from scripts.find_presets import DEVELOPMENT, HELD_BACK, MARKER, METHODS, NOISE, best_rate, beyond, main, with_tables
+from scripts.find_presets import (
+    DEVELOPMENT,
+    HELD_BACK,
+    MARKER,
+    METHODS,
+    NOISE,
+    best_rate,
+    beyond,
+    main,
+    with_tables,
+)
 from softcue.base import open_base
 from softcue.protocol import Cue
 from softcue.training import settings
@@ -25,7 +37,14 @@ SHIPPED = Path(settings.__file__).parents[1] / "presets.toml"
 def tables(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Presets of the test's own."""
     table: dict[str, Any] = {
-        "default": {"rate": 1.0, "batch": 32, "examples": 100, "fewest_epochs": 1, "most_epochs": 9, "small": {"clip": 0.5, "batch": 8}},
+        "default": {
+            "rate": 1.0,
+            "batch": 32,
+            "examples": 100,
+            "fewest_epochs": 1,
+            "most_epochs": 9,
+            "small": {"clip": 0.5, "batch": 8},
+        },
         "spt": {
             "rate": 2.0,
             "tag": {"rate": 3.0, "batch": 16, "length": 5, "small": {"rate": 4.0, "most_epochs": 5}},
@@ -37,7 +56,9 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_the_most_special_table_wins(tables: dict[str, Any]) -> None:
-    rates = {(kind, rows): preset("spt", kind, rows, {}).rate for kind in KINDS for rows in (SMALL - 1, SMALL)}
+    rates = {
+        (kind, rows): preset("spt", kind, rows, {}).rate for kind in KINDS for rows in (SMALL - 1, SMALL)
+    }
     assert rates == {
         ("classify", SMALL - 1): 2.0,
         ("classify", SMALL): 2.0,
@@ -62,13 +83,18 @@ def test_a_special_table_keeps_what_it_does_not_name(tables: dict[str, Any]) -> 
 def test_a_methods_own_settings_come_from_its_tables_and_the_user_wins(tables: dict[str, Any]) -> None:
     tables["spt"]["tau"] = 2.0
     made = {kind: make_config(Cue.registry["spt"], kind, {}) for kind in KINDS}
-    assert {kind: (config.length, config.tau) for kind, config in made.items()} == {**dict.fromkeys(KINDS, (16, 2.0)), "tag": (5, 2.0)}
+    assert {kind: (config.length, config.tau) for kind, config in made.items()} == {
+        **dict.fromkeys(KINDS, (16, 2.0)),
+        "tag": (5, 2.0),
+    }
     assert make_config(Cue.registry["spt"], "tag", {"length": 7}).length == 7
 
 
 def test_what_is_trained_has_the_presets_length(tables: dict[str, Any]) -> None:
     base = open_base(base_folder(), precision="float32")
-    assert {kind: prepare(Job(tiny_data(kind), "spt"), base).cue.config.length for kind in ("classify", "tag")} == {
+    assert {
+        kind: prepare(Job(tiny_data(kind), "spt"), base).cue.config.length for kind in ("classify", "tag")
+    } == {
         "classify": 16,
         "tag": 5,
     }
@@ -93,7 +119,10 @@ def test_the_shipped_file_has_tables_of_known_names_only() -> None:
         assert name in {*Cue.registry, "default", "full"}
         nested = {key: value for key, value in table.items() if isinstance(value, dict)}
         assert set(nested) <= ({"small"} if name == "default" else set(KINDS))
-        assert all({key for key, value in own.items() if isinstance(value, dict)} <= {"small"} for own in nested.values())
+        assert all(
+            {key for key, value in own.items() if isinstance(value, dict)} <= {"small"}
+            for own in nested.values()
+        )
 
 
 def test_the_halves_are_apart_and_every_method_that_can_be_packed_is_swept() -> None:
@@ -136,15 +165,33 @@ def test_what_was_found_before_is_replaced_and_the_rest_of_the_file_is_kept() ->
 
 
 def test_a_table_keeps_what_other_studies_chose() -> None:
-    shipped = f"[spt]\nrate = 0.5\n\n{MARKER}\n\n[spt.tag]\nrate = 0.5\nhead_rate = 0.1\nexamples = 40_000\nlength = 64\n"
+    shipped = (
+        f"[spt]\nrate = 0.5\n\n{MARKER}\n\n[spt.tag]\nrate = 0.5\nhead_rate = 0.1\nexamples = "
+        "40_000\nlength = 64\n"
+    )
     found = [{"method": "spt", "kind": kind, "size": "large", "rate": 0.25} for kind in ("tag", "score")]
     made = tomllib.loads(with_tables(shipped, found, "minilm"))
-    assert made["spt"] == {"rate": 0.5, "tag": {"rate": 0.25, "head_rate": 0.1, "examples": 40_000, "length": 64}, "score": {"rate": 0.25}}
+    assert made["spt"] == {
+        "rate": 0.5,
+        "tag": {"rate": 0.25, "head_rate": 0.1, "examples": 40_000, "length": 64},
+        "score": {"rate": 0.25},
+    }
 
 
-def test_the_script_finds_rates_shows_its_evidence_and_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_script_finds_rates_shows_its_evidence_and_goes_on_where_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_data(tmp_path / "sst2", tiny_data("classify"))
-    arguments = ["--data-root", str(tmp_path), "--out", str(tmp_path / "found"), "--backbone", str(base_folder()), "--precision", "float32"]
+    arguments = [
+        "--data-root",
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "found"),
+        "--backbone",
+        str(base_folder()),
+        "--precision",
+        "float32",
+    ]
     arguments += ["--methods", "probe,pasta", "--kinds", "classify", "--quick"]
     main(arguments)
     evidence = json.loads((tmp_path / "found" / "presets.json").read_text())
@@ -158,15 +205,30 @@ def test_the_script_finds_rates_shows_its_evidence_and_goes_on_where_it_was(tmp_
     made = sorted((found["method"], found["kind"], found["size"]) for found in new)
     assert made == [("pasta", "classify", "large"), ("probe", "classify", "large")]
     assert all(str(tmp_path) not in found["command"] for found in new)
-    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "found" / "sweeps").rglob("groups/*.json")}
+    before = {
+        file: file.stat().st_mtime_ns for file in (tmp_path / "found" / "sweeps").rglob("groups/*.json")
+    }
     main(arguments)
     assert json.loads((tmp_path / "found" / "presets.json").read_text()) == evidence
-    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "found" / "sweeps").rglob("groups/*.json")} == before
+    assert {
+        file: file.stat().st_mtime_ns for file in (tmp_path / "found" / "sweeps").rglob("groups/*.json")
+    } == before
 
 
-@pytest.mark.parametrize("flags", [["--kinds", "nope"], ["--methods", "nope"], ["--backbone", "no-such-thing"]])
+@pytest.mark.parametrize(
+    "flags", [["--kinds", "nope"], ["--methods", "nope"], ["--backbone", "no-such-thing"]]
+)
 def test_a_mistake_is_told_in_one_line(tmp_path: Path, flags: list[str]) -> None:
-    given = ["--data-root", str(tmp_path), "--out", str(tmp_path / "out"), "--backbone", str(base_folder()), "--quick", *flags]
+    given = [
+        "--data-root",
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "out"),
+        "--backbone",
+        str(base_folder()),
+        "--quick",
+        *flags,
+    ]
     with pytest.raises(SystemExit) as ended:
         main(given)
     assert str(ended.value.code).startswith("find_presets: ")

@@ -1,4 +1,6 @@
-"""What train tells while it goes: a bar on a terminal, a line a minute elsewhere, nothing where JSON is asked for."""
+"""What train tells while it goes: a bar on a terminal, a line a minute elsewhere, nothing where
+JSON is asked for.
+"""
 
 import io
 
@@ -29,9 +31,12 @@ def test_elsewhere_than_on_a_terminal_a_line_a_minute_tells_how_training_goes() 
     assert told[:3] == [
         "probe on tiny-classify, seed 7: step 3 of 12",
         f"probe on tiny-classify, seed 7: step 6 of 12, best accuracy {at_step_4:.4f} (selection)",
-        f"probe on tiny-classify, seed 7: step 9 of 12, best accuracy {max(at_step_4, at_step_8):.4f} (selection)",
+        f"probe on tiny-classify, seed 7: step 9 of 12, best accuracy {max(at_step_4, at_step_8):.4f} "
+        "(selection)",
     ]
-    assert told[3:] == [f"probe on tiny-classify, seed 7: step 12 of 12, best accuracy {run.best:.4f} (selection)"]
+    assert told[3:] == [
+        f"probe on tiny-classify, seed 7: step 12 of 12, best accuracy {run.best:.4f} (selection)"
+    ]
 
 
 def test_a_bar_ends_full_also_where_training_stops_early() -> None:
@@ -39,7 +44,11 @@ def test_a_bar_ends_full_also_where_training_stops_early() -> None:
         report = bars(progress)
         train_jobs([job(tiny_data(), epochs=20, rate=1e-9, patience=2)], tiny_base(), report)
     (task,) = progress.tasks
-    assert task.finished and task.description == "probe on tiny-classify, seed 0" and task.fields["best"].startswith("best 0.")
+    assert (
+        task.finished
+        and task.description == "probe on tiny-classify, seed 0"
+        and task.fields["best"].startswith("best 0.")
+    )
 
 
 def test_json_is_not_talked_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,6 @@
-"""A queue of jobs over fewer seats: every job ends as if it had the encoder to itself, and a seat keeps nothing of whom it had before."""
+"""A queue of jobs over fewer seats: every job ends as if it had the encoder to itself, and a
+seat keeps nothing of whom it had before.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,15 +22,29 @@ from tests.training.training_cases import calm, job, logits, same
 
 
 def seven(method: str) -> list[Job]:
-    """Jobs of one shape that differ in data, kind, labels, pooling, length, rate, schedule, clipping and early stopping."""
+    """Jobs of one shape that differ in data, kind, labels, pooling, length, rate, schedule,
+    clipping and early stopping.
+    """
     few = tiny_data("classify", train=24, dev=6, test=6)
-    rows = {name: [record for record in records if record.label != "metal"] for name, records in few.splits.items()}
+    rows = {
+        name: [record for record in records if record.label != "metal"]
+        for name, records in few.splits.items()
+    }
     two = replace(few, labels=("bird", "fruit"), name="two", splits=rows)
     off = calm(method)
     return [
         job(two, method, 0, off, epochs=6, batch=8, clip=0.1),
         job(few, method, 1, off, epochs=2, batch=8),
-        job(tiny_data("score", train=30, dev=6, test=6), method, 2, off, epochs=4, batch=8, schedule="constant", decay=0.1),
+        job(
+            tiny_data("score", train=30, dev=6, test=6),
+            method,
+            2,
+            off,
+            epochs=4,
+            batch=8,
+            schedule="constant",
+            decay=0.1,
+        ),
         replace(job(few, method, 3, off, epochs=9, batch=8, patience=2), pooling="mean"),
         job(tiny_data("tag", train=20, dev=6, test=6), method, 4, off, epochs=5, batch=4, warmup=0.3),
         job(few, method, 5, off, epochs=7, batch=16, rate=3e-3, decay=0.1),
@@ -45,7 +61,9 @@ def test_seven_jobs_on_three_seats_end_as_each_alone(method: str) -> None:
     def note(prepared: Prepared, run: Run) -> None:
         seats.add(run.seat)
 
-    queued = train_jobs(jobs, tiny_base(), note, seats=3, finished=lambda number, adapter: order.append(number))
+    queued = train_jobs(
+        jobs, tiny_base(), note, seats=3, finished=lambda number, adapter: order.append(number)
+    )
     assert len({prepare(one, tiny_base()).shape for one in jobs}) == 1
     assert seats == {0, 1, 2} and sorted(order) == list(range(7)) and order[0] == 1
     for one, ours in zip(jobs, queued, strict=True):
@@ -76,7 +94,9 @@ def test_a_seat_that_diverged_passes_nothing_on() -> None:
         train_jobs(jobs, tiny_base(), poison, seats=1, finished=ends.__setitem__)
     assert sorted(ends) == [1, 2]
     for number, ours in ends.items():
-        for a, b in zip(logits(ours, data), logits(train_jobs([jobs[number]], tiny_base())[0], data), strict=True):
+        for a, b in zip(
+            logits(ours, data), logits(train_jobs([jobs[number]], tiny_base())[0], data), strict=True
+        ):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
@@ -87,7 +107,10 @@ def mixed() -> list[Job]:
     """Seven jobs of three shapes, two jobs to a rate."""
     data = tiny_data("classify", train=16, dev=4, test=4)
     methods = ("pasta", "pasta", "pasta", "probe", "lora", "lora", "probe")
-    return [job(data, method, seed, calm(method), epochs=3, batch=8, rate=(1 + seed // 2) / 100) for seed, method in enumerate(methods)]
+    return [
+        job(data, method, seed, calm(method), epochs=3, batch=8, rate=(1 + seed // 2) / 100)
+        for seed, method in enumerate(methods)
+    ]
 
 
 def lose(prepared: Prepared, run: Run) -> None:

@@ -1,4 +1,6 @@
-"""Recipes are the published settings: all of them parse, name what exists, and hold the numbers of the published scripts."""
+"""Recipes are the published settings: all of them parse, name what exists, and hold the numbers
+of the published scripts.
+"""
 
 import json
 import math
@@ -19,11 +21,19 @@ from tests.studies.test_compare import run_cli, tiny_backbone, write_rows
 
 PAGE = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
 KINDS = {task.name: task.kind for task in all_tasks()}
-# method, task, backbone: batch, rate, length, epochs, seed, and what is special; copied from the published scripts
+# method, task, backbone: batch, rate, length, epochs, seed, and what is special; copied from the published
+# scripts
 PUBLISHED: dict[str, tuple[int, float, int | None, int, int, dict[str, float | str]]] = {
     "pasta-mrpc-bert-large-cased": (32, 2.5e-4, None, 150, 42, {"clip": 0.0, "schedule": "linear"}),
     "pasta-conll03-bert-large-cased": (16, 3e-3, None, 100, 42, {"clip": 0.0, "schedule": "linear"}),
-    "spt-boolq-bert-base-cased": (32, 5e-3, 40, 100, 11, {"tau": 4.0, "diversity": 1e-4, "schedule": "linear"}),
+    "spt-boolq-bert-base-cased": (
+        32,
+        5e-3,
+        40,
+        100,
+        11,
+        {"tau": 4.0, "diversity": 1e-4, "schedule": "linear"},
+    ),
     "spt-copa-bert-large-cased": (16, 1e-2, 25, 80, 44, {"score_dropout": 0.25, "key_dropout": 0.1}),
     "spt-rte-bert-base-cased": (32, 1e-2, 8, 50, 44, {"tau": 1.0, "diversity": 2e-4}),
     "spt-rte-roberta-large": (32, 5e-3, 128, 150, 11, {"tau": 4.0}),
@@ -52,7 +62,8 @@ def test_a_recipe_fits_the_dataclasses_and_names_what_exists(name: str) -> None:
     recipe = load_recipe(name)
     make_config(Cue.registry[recipe.method], "classify", recipe.settings)
     training = Training(**recipe.training)
-    assert training.warmup == training.decay == training.patience == training.tolerance == 0  # of none of the published scripts
+    # of none of the published scripts
+    assert training.warmup == training.decay == training.patience == training.tolerance == 0
     assert training.head_rate == 1.0  # one rate for all, in each of them
     kind = KINDS[recipe.task]
     assert preset(recipe.method, kind, 2_000, recipe.training) == training  # no preset reaches in
@@ -63,14 +74,25 @@ def test_a_recipe_fits_the_dataclasses_and_names_what_exists(name: str) -> None:
     assert (recipe.pooling is None) == (kind == "tag") and recipe.pooling in (None, *POOLINGS)
     assert (training.schedule == "exponential") == (kind == "tag" and recipe.method != "pasta")
     assert (recipe.pooling == "cls") == ("no pooler" in recipe.note)
-    assert recipe.limit == (128 if kind != "tag" or recipe.method == "pasta" else 152 if name == "ptuning-conll03-roberta-large" else 512)
+    assert recipe.limit == (
+        128
+        if kind != "tag" or recipe.method == "pasta"
+        else 152
+        if name == "ptuning-conll03-roberta-large"
+        else 512
+    )
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_recipe_has_the_published_numbers(name: str) -> None:
     recipe, (batch, rate, length, epochs, seed, special) = load_recipe(name), PUBLISHED[name]
     found = {**recipe.settings, **recipe.training}
-    assert (found["batch"], found.get("length"), found["epochs"], recipe.seed) == (batch, length, epochs, seed)
+    assert (found["batch"], found.get("length"), found["epochs"], recipe.seed) == (
+        batch,
+        length,
+        epochs,
+        seed,
+    )
     assert math.isclose(found["rate"], rate)
     assert special.items() <= found.items()
 
@@ -89,14 +111,20 @@ def test_the_two_wic_templates_are_two_tasks() -> None:
 
 
 def test_what_the_user_gives_stands_over_the_recipe() -> None:
-    found = train_arguments("spt-rte-bert-base-cased", {"data": "mine", "seed": 0, "pooling": None, "settings": {"tau": 2.0}})
+    found = train_arguments(
+        "spt-rte-bert-base-cased", {"data": "mine", "seed": 0, "pooling": None, "settings": {"tau": 2.0}}
+    )
     assert found["data"] == "mine" and found["seed"] == 0 and found["pooling"] == "pooler"
     assert found["settings"]["tau"] == 2.0 and found["settings"]["epochs"] == 50
     assert train_arguments("spt-rte-bert-base-cased", {})["data"] == "superglue/rte"
 
 
 def test_without_a_recipe_only_what_the_user_gave_is_passed_on() -> None:
-    assert train_arguments(None, {"data": "mine", "method": None, "limit": 64}) == {"data": "mine", "limit": 64, "settings": {}}
+    assert train_arguments(None, {"data": "mine", "method": None, "limit": 64}) == {
+        "data": "mine",
+        "limit": 64,
+        "settings": {},
+    }
     with pytest.raises(RequestError, match="--recipe NAME"):
         train_arguments(None, {"data": None})
 
@@ -126,7 +154,12 @@ def test_the_page_lists_every_recipe_with_its_numbers() -> None:
     for recipe in recipes():
         cells = [cell.strip() for cell in rows[recipe.name].split("|")]
         length = recipe.settings.get("length", "-")
-        assert cells[:4] == [recipe.task, str(recipe.training["batch"]), f"{recipe.training['rate']:g}", str(recipe.training["epochs"])]
+        assert cells[:4] == [
+            recipe.task,
+            str(recipe.training["batch"]),
+            f"{recipe.training['rate']:g}",
+            str(recipe.training["epochs"]),
+        ]
         assert cells[4:6] == [str(length), str(recipe.seed)]
         assert cells[6] == (recipe.note or "-")
 
@@ -134,11 +167,29 @@ def test_the_page_lists_every_recipe_with_its_numbers() -> None:
 def test_a_recipe_runs_on_data_and_a_backbone_of_the_users_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data, backbone = write_rows(tmp_path / "rows", {"train": 40, "test": 6}), tiny_backbone(tmp_path / "backbone")
-    flags = ["--recipe", "spt-wsc-roberta-large", "--backbone", backbone, "--set", "epochs=1", "--seed", 7, "--out", tmp_path / "out"]
+    data, backbone = (
+        write_rows(tmp_path / "rows", {"train": 40, "test": 6}),
+        tiny_backbone(tmp_path / "backbone"),
+    )
+    flags = [
+        "--recipe",
+        "spt-wsc-roberta-large",
+        "--backbone",
+        backbone,
+        "--set",
+        "epochs=1",
+        "--seed",
+        7,
+        "--out",
+        tmp_path / "out",
+    ]
     assert run_cli(monkeypatch, "train", data, *flags, "--json") == 0
     header = json.loads(capsys.readouterr().out)
     assert (header["method"], header["seed"], header["pooling"]) == ("spt", 7, "cls")
-    assert header["settings"]["length"] == 16 and header["training"]["rate"] == 0.05 and header["training"]["epochs"] == 1
+    assert (
+        header["settings"]["length"] == 16
+        and header["training"]["rate"] == 0.05
+        and header["training"]["epochs"] == 1
+    )
     assert run_cli(monkeypatch, "train", "--out", tmp_path / "other") == 2
     assert "no data came" in capsys.readouterr().err

@@ -35,27 +35,43 @@ class Counting(Watch):
 def labelled(labels: tuple[str, ...]) -> Data:
     data = tiny_data()
     rename = dict(zip(data.labels, labels, strict=True))
-    splits = {split: [replace(record, label=rename[str(record.label)]) for record in rows] for split, rows in data.splits.items()}
+    splits = {
+        split: [replace(record, label=rename[str(record.label)]) for record in rows]
+        for split, rows in data.splits.items()
+    }
     return replace(data, labels=labels, splits=splits)
 
 
 def scores_of(size: float) -> Data:
     data = tiny_data("score")
-    splits = {split: [replace(r, label=float(r.label or 0) * size) for r in rows] for split, rows in data.splits.items()}
+    splits = {
+        split: [replace(r, label=float(r.label or 0) * size) for r in rows]
+        for split, rows in data.splits.items()
+    }
     return replace(data, splits=splits)
 
 
 BAD: dict[str, tuple[Callable[[], Data], str]] = {
-    "labels longer than a header holds": (lambda: labelled(("a" * 1_500_000, "b" * 1_500_000, "c" * 1_500_000)), "header would hold"),
-    "a control character in the name": (lambda: replace(tiny_data(), name="desk\x1b[31m"), "task is .*expected no control characters"),
+    "labels longer than a header holds": (
+        lambda: labelled(("a" * 1_500_000, "b" * 1_500_000, "c" * 1_500_000)),
+        "header would hold",
+    ),
+    "a control character in the name": (
+        lambda: replace(tiny_data(), name="desk\x1b[31m"),
+        "task is .*expected no control characters",
+    ),
     "scores without a finite spread": (lambda: scores_of(1e200), "their spread is not a finite number"),
     "half a character": (lambda: replace(tiny_data(), name="desk\ud800"), "half a character"),
 }
 TRAINERS: dict[str, Callable[[Data, Path, Any], Any]] = {
     "train": lambda data, out, report: api.train(data, backbone=tiny_base(), method="pasta", report=report),
     "full": lambda data, out, report: api.train(data, backbone=tiny_base(), method="full", report=report),
-    "jobs": lambda data, out, report: train_jobs([Job(tiny_data(), "probe"), Job(data, "pasta")], tiny_base(), report),
-    "compare": lambda data, out, report: compare(data, ["pasta"], out, seeds=1, backbone=tiny_base(), report=report),
+    "jobs": lambda data, out, report: train_jobs(
+        [Job(tiny_data(), "probe"), Job(data, "pasta")], tiny_base(), report
+    ),
+    "compare": lambda data, out, report: compare(
+        data, ["pasta"], out, seeds=1, backbone=tiny_base(), report=report
+    ),
     "sweep": lambda data, out, report: sweep([data], ["pasta"], out, backbone=tiny_base()),
 }
 
@@ -77,7 +93,15 @@ def test_a_sweep_refuses_the_data_of_a_later_group_before_its_first_step(fault: 
     made, reason = BAD[fault]
     watch = Counting()
     with pytest.raises(SoftcueError, match=reason):
-        sweep([replace(tiny_data(), name="sound"), made()], ["probe"], tmp_path, seeds=9, backbone=tiny_base(), watch=watch, **QUICK)
+        sweep(
+            [replace(tiny_data(), name="sound"), made()],
+            ["probe"],
+            tmp_path,
+            seeds=9,
+            backbone=tiny_base(),
+            watch=watch,
+            **QUICK,
+        )
     assert not watch.steps
     assert not list(tmp_path.rglob("*.safetensors"))
 
@@ -95,7 +119,11 @@ def test_many_labels_are_numbered_once_for_all_rows() -> None:
     """Numbering them anew for every row would take a minute."""
     count = 20_000
     rows = [Record(text="owl", label=f"l{i}", where=f"f:{i}") for i in range(count)]
-    data = replace(tiny_data(), labels=tuple(f"l{i}" for i in range(count)), splits={"train": rows, "dev": rows[:5], "test": rows[:5]})
+    data = replace(
+        tiny_data(),
+        labels=tuple(f"l{i}" for i in range(count)),
+        splits={"train": rows, "dev": rows[:5], "test": rows[:5]},
+    )
     began = time.monotonic()
     items = api.make_items(data.splits["train"], tiny_base().text, api.Reading("classify", data.labels, 16))
     assert time.monotonic() - began < 15

@@ -46,19 +46,35 @@ class Fake(types.ModuleType):
 
 def train(folder: Path | None, names: list[str]) -> Any:
     data = tiny_data("classify", train=24, dev=6, test=6)
-    return api.train(data, backbone=tiny_base(), method="pasta", settings=SETTINGS, seed=3, trackers=open_trackers(folder, names))
+    return api.train(
+        data,
+        backbone=tiny_base(),
+        method="pasta",
+        settings=SETTINGS,
+        seed=3,
+        trackers=open_trackers(folder, names),
+    )
 
 
 def test_the_json_lines_say_what_was_trained_how_it_went_and_what_it_gave(tmp_path: Path) -> None:
     adapter = train(tmp_path / "logs", [])
-    lines = [json.loads(line) for line in (tmp_path / "logs" / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "logs" / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [line["event"] for line in lines] == ["start", "step", "step", "step", "finish"]
     config = lines[0]["config"]
-    assert (config["data"], config["job.method"], config["job.seed"], config["job.training.epochs"]) == ("tiny-classify", "pasta", 3, 3)
+    assert (config["data"], config["job.method"], config["job.seed"], config["job.training.epochs"]) == (
+        "tiny-classify",
+        "pasta",
+        3,
+        3,
+    )
     assert config["job.backbone"] == tiny_base().fingerprint
     assert [line["step"] for line in lines[1:-1]] == [3, 6, 9]
     assert all(line["loss"] > 0 and 0 <= line["score"] <= 1 and line["rate"] > 0 for line in lines[1:-1])
-    assert lines[1]["rate"] > lines[3]["rate"] == pytest.approx(2e-2 / 8)  # the last of nine steps, one of them warm-up
+    # the last of nine steps, one of them warm-up
+    assert lines[1]["rate"] > lines[3]["rate"] == pytest.approx(2e-2 / 8)
     assert lines[-1]["scores"] == dict(adapter.scores)
     assert max(line["score"] for line in lines[1:-1]) == adapter.scores["selection"]
     with (tmp_path / "logs" / "log.jsonl").open("a", encoding="utf-8") as file:
@@ -70,7 +86,13 @@ def test_the_json_lines_say_what_was_trained_how_it_went_and_what_it_gave(tmp_pa
 @pytest.mark.parametrize(
     ("name", "module", "start", "log", "finish"),
     [
-        ("tensorboard", "torch.utils.tensorboard", "SummaryWriter", "SummaryWriter().add_scalar", "SummaryWriter().close"),
+        (
+            "tensorboard",
+            "torch.utils.tensorboard",
+            "SummaryWriter",
+            "SummaryWriter().add_scalar",
+            "SummaryWriter().close",
+        ),
         ("wandb", "wandb", "init", "init().log", "init().finish"),
         ("mlflow", "mlflow", "start_run", "log_metrics", "end_run"),
         ("trackio", "trackio", "init", "log", "finish"),
@@ -99,12 +121,18 @@ def test_a_service_that_is_not_installed_is_refused_with_the_extra_that_brings_i
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(RequestError, match=rf"tracker {name} is not installed .* pip install 'softcue\[track\]' brings it"):
+    with pytest.raises(
+        RequestError, match=rf"tracker {name} is not installed .* pip install 'softcue\[track\]' brings it"
+    ):
         open_trackers(tmp_path, [name])
 
 
-def test_unknown_services_and_places_that_cannot_be_written_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RequestError, match="no tracker weights; expected one of tensorboard, wandb, mlflow, trackio"):
+def test_unknown_services_and_places_that_cannot_be_written_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        RequestError, match="no tracker weights; expected one of tensorboard, wandb, mlflow, trackio"
+    ):
         open_trackers(None, ["weights"])
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", Fake("tensorboard"))
     with pytest.raises(RequestError, match="say where with --log FOLDER"):
@@ -116,4 +144,7 @@ def test_unknown_services_and_places_that_cannot_be_written_are_refused(tmp_path
 
 
 def test_only_numbers_are_sent_as_scores() -> None:
-    assert trackers.numbers({"accuracy": 0.5, "selection_step": 3, "note": "x", "many": [1]}) == {"accuracy": 0.5, "selection_step": 3.0}
+    assert trackers.numbers({"accuracy": 0.5, "selection_step": 3, "note": "x", "many": [1]}) == {
+        "accuracy": 0.5,
+        "selection_step": 3.0,
+    }

@@ -1,4 +1,6 @@
-"""Training end to end on a tiny base: it learns, repeats itself, packs, selects, and refuses what it cannot do."""
+"""Training end to end on a tiny base: it learns, repeats itself, packs, selects, and refuses
+what it cannot do.
+"""
 
 import os
 from dataclasses import replace
@@ -17,7 +19,9 @@ from tests.tiny_base import FILLER, majority, tiny_base, tiny_data, without
 from tests.training.training_cases import job, logits, same, train
 
 
-@pytest.mark.parametrize(("kind", "method"), [("classify", "lora"), ("choice", "pasta"), ("score", "spt"), ("tag", "lora")])
+@pytest.mark.parametrize(
+    ("kind", "method"), [("classify", "lora"), ("choice", "pasta"), ("score", "spt"), ("tag", "lora")]
+)
 def test_it_learns(kind: str, method: str) -> None:
     data = tiny_data(kind)
     adapter = train(job(data, method, epochs=30 if kind == "tag" else 15))
@@ -26,7 +30,11 @@ def test_it_learns(kind: str, method: str) -> None:
     else:
         assert adapter.scores[data.metric] > (0.5 if kind == "score" else 0.25)  # 0 for a constant answer
     assert adapter.scores["selection"] > 0.25
-    assert (adapter.kind, adapter.method, adapter.measured) == (kind, method, "selected on dev, reported on test")
+    assert (adapter.kind, adapter.method, adapter.measured) == (
+        kind,
+        method,
+        "selected on dev, reported on test",
+    )
 
 
 def test_pairs_are_learnt_too() -> None:
@@ -107,9 +115,14 @@ def test_a_single_training_row_and_a_batch_larger_than_the_data_are_enough(kind:
 
 def test_scores_come_back_in_their_own_units() -> None:
     data = tiny_data("score")
-    rows = {name: [replace(r, label=1000 + 5 * float(str(r.label))) for r in records] for name, records in data.splits.items()}
+    rows = {
+        name: [replace(r, label=1000 + 5 * float(str(r.label))) for r in records]
+        for name, records in data.splits.items()
+    }
     adapter = train(job(replace(data, splits=rows), epochs=3))
-    assert adapter.centre == pytest.approx(1010, abs=1) and adapter.spread == pytest.approx(5 * 2**0.5, rel=0.05)
+    assert adapter.centre == pytest.approx(1010, abs=1) and adapter.spread == pytest.approx(
+        5 * 2**0.5, rel=0.05
+    )
 
 
 def test_scores_that_are_all_equal_can_be_trained_on() -> None:
@@ -124,7 +137,9 @@ def test_long_tagged_texts_train_and_are_not_called_truncated() -> None:
     data = replace(data, splits={name: [long, *rows] for name, rows in data.splits.items()})
     adapter = train_jobs([replace(job(data, epochs=1), limit=32)], tiny_base())[0]
     assert adapter.scores["truncated"] == 0
-    assert [len(answer) for answer in logits(adapter, data)] == [len(record.tokens) for record in data.splits["test"]]
+    assert [len(answer) for answer in logits(adapter, data)] == [
+        len(record.tokens) for record in data.splits["test"]
+    ]
 
 
 def test_truncated_rows_are_counted() -> None:

@@ -1,4 +1,6 @@
-"""One preset for encoders of any size: what is measured before training changes initial numbers and rates as it says."""
+"""One preset for encoders of any size: what is measured before training changes initial numbers
+and rates as it says.
+"""
 
 import copy
 from dataclasses import replace
@@ -33,7 +35,9 @@ def test_initial_vectors_are_as_small_as_the_rows(method: str) -> None:
     one = Job(tiny_data(), method, seed=3)
     prepared, plain = prepare(one, base), prepare(replace(one, training={"units": False}), base)
     assert plain.units == {}
-    assert torch.equal(prepared.cue.get_parameter("delta")[0], plain.cue.get_parameter("delta")[0] * prepared.units["delta"])
+    assert torch.equal(
+        prepared.cue.get_parameter("delta")[0], plain.cue.get_parameter("delta")[0] * prepared.units["delta"]
+    )
     examples = [example for item in prepared.items for example in item.examples][:32]
     sizes = row_sizes(base.backbone.encoder, examples, 2)
     assert set(prepared.units["delta"].flatten().tolist()) <= set(unit_of(sizes).flatten().tolist())
@@ -45,7 +49,9 @@ def test_packed_jobs_have_the_units_of_their_own_data() -> None:
     base = scaled(tiny_base(), 1 / 4)
     packed = train_jobs(jobs, base)
     for one, ours in zip(jobs, packed, strict=True):
-        torch.testing.assert_close(ours.cue["delta"], train_jobs([one], base)[0].cue["delta"], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            ours.cue["delta"], train_jobs([one], base)[0].cue["delta"], rtol=1e-4, atol=1e-5
+        )
 
 
 def test_loras_preset_falls_with_layers_and_width_and_a_given_rate_does_not() -> None:

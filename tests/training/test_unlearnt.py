@@ -14,7 +14,13 @@ from tests.training.training_cases import CALM, job
 
 def told_of(**training: object) -> list[str]:
     told: list[str] = []
-    train(tiny_data(), backbone=tiny_base(), method="probe", settings={**CALM, "epochs": 15, "batch": 16, **training}, say=told.append)
+    train(
+        tiny_data(),
+        backbone=tiny_base(),
+        method="probe",
+        settings={**CALM, "epochs": 15, "batch": 16, **training},
+        say=told.append,
+    )
     return [line for line in told if "learnt" in line]
 
 
@@ -45,9 +51,16 @@ def test_the_blind_loss_is_the_least_of_one_answer_for_all(kind: str) -> None:
     blind = prepared.head.blind_loss([item.targets for item in prepared.items])
     assert blind > 0
     if kind == "choice":
-        assert blind == pytest.approx(sum(math.log(len(item.targets)) for item in prepared.items) / len(prepared.items))
+        assert blind == pytest.approx(
+            sum(math.log(len(item.targets)) for item in prepared.items) / len(prepared.items)
+        )
         return
-    flat = [t for item in prepared.items for targets in item.targets for t in (targets if kind == "tag" else [targets])]
+    flat = [
+        t
+        for item in prepared.items
+        for targets in item.targets
+        for t in (targets if kind == "tag" else [targets])
+    ]
     targets = torch.tensor([target for target in flat if target != IGNORED])
     constant = torch.zeros(prepared.head.bias.shape[1], dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([constant], max_iter=200, line_search_fn="strong_wolfe")

@@ -20,7 +20,9 @@ CALM: dict[str, Any] = {"backbone_dropout": False, "head_dropout": 0.0, "patienc
 RATES = {"probe": 3e-2, "pasta": 2e-2, "lora": 1e-2, "spt": 2e-2}
 
 
-def job(data: Data, method: str = "probe", seed: int = 0, settings: dict[str, Any] | None = None, **training: Any) -> Job:
+def job(
+    data: Data, method: str = "probe", seed: int = 0, settings: dict[str, Any] | None = None, **training: Any
+) -> Job:
     shared = {"epochs": 15, "batch": 16, "rate": RATES.get(method, 1e-2), **CALM, **training}
     return Job(data, method, settings or {}, shared, seed)
 
@@ -37,7 +39,11 @@ def logits(adapter: Adapter, data: Data) -> list[torch.Tensor]:
 
 
 def same(one: Adapter, other: Adapter) -> bool:
-    pairs = [(part[name], rest[name]) for part, rest in ((one.cue, other.cue), (one.head, other.head)) for name in part]
+    pairs = [
+        (part[name], rest[name])
+        for part, rest in ((one.cue, other.cue), (one.head, other.head))
+        for name in part
+    ]
     return all(torch.equal(a, b) for a, b in pairs)
 
 

@@ -1,38 +1,42 @@
-"""Files that are either whole or absent: atomic writes of a file or a folder, repair after a crash, and careful reading."""
+"""Writing: a file or a folder is whole or absent; what a crash has left is put right."""
 
 import contextlib
 import fcntl
-import json
-import math
 import os
 import shutil
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-from softcue.errors import RequestError, SoftcueError
+from softcue.errors import RequestError
+from softcue.files.read import reason
 
-LIMIT = 16 * 2**20  # bytes; no JSON that we read is larger
-Check = Callable[[Path], None]  # raises RequestError for a folder with something in it that is not ours to replace
+# raises RequestError for a folder with something in it that is not ours to replace
+Check = Callable[[Path], None]
 
 
 def check_file(path: str | Path) -> Path:
-    """What write_file will write, resolved; refuses before any work what it would refuse after. Raises RequestError."""
+    """What write_file will write, resolved; refuses before any work what it would refuse after.
+
+    Raises RequestError.
+    """
     path = resolve(path)
     if os.path.exists(path) and not os.path.isfile(path):
-        raise RequestError(f"{path} is a folder or a device; expected a file, or nothing, to write in its place")
+        raise RequestError(
+            f"{path} is a folder or a device; expected a file, or nothing, to write in its place"
+        )
     try:
         os.stat(os.path.join(path.parent, ""))  # the slash at its end: a file is no folder
     except OSError as error:
-        raise RequestError(f"cannot write {path}: its folder: {_reason(error)}; make it first") from error
+        raise RequestError(f"cannot write {path}: its folder: {reason(error)}; make it first") from error
     if not os.access(path.parent, os.W_OK):
         raise RequestError(f"cannot write {path}: its folder cannot be written to")
     return path
 
 
 def write_file(path: str | Path, data: bytes | Iterable[bytes | memoryview]) -> Path:
-    """Write a file whole or not at all; what was there stays until the new bytes are on disk. Raises RequestError.
+    """Write a file whole or not at all; what was there stays until the new bytes are on disk.
+
+    Raises RequestError.
 
     data: all of it, or its parts in order.
     """
@@ -44,22 +48,25 @@ def write_file(path: str | Path, data: bytes | Iterable[bytes | memoryview]) -> 
                 _remove(new)
             _write_then_swap(new, path, [data] if isinstance(data, bytes) else data)
     except OSError as error:
-        raise RequestError(f"cannot write {path}: {_reason(error)}; nothing half-written is left") from error
+        raise RequestError(f"cannot write {path}: {reason(error)}; nothing half-written is left") from error
     return path
 
 
 def check_folder(folder: str | Path, check: Check) -> Path:
-    """What write_folder will replace, resolved; refuses before any work what it would refuse after. Raises RequestError."""
+    """What write_folder will replace, resolved; refuses before any work what it would refuse after.
+
+    Raises RequestError.
+    """
     folder = resolve(folder)
     try:
         with _locked(folder.parent, shared=True):
             _check_replaced(folder, check)
         nearest = next(place for place in folder.parents if os.path.exists(place))
     except OSError as error:
-        raise RequestError(f"cannot write {folder}: {_reason(error)}") from error
+        raise RequestError(f"cannot write {folder}: {reason(error)}") from error
     if not os.access(nearest, os.W_OK | os.X_OK) or not nearest.is_dir():
-        reason = "cannot be written to" if nearest.is_dir() else "is a file; expected a folder"
-        raise RequestError(f"cannot write {folder}: {nearest} {reason}")
+        what = "cannot be written to" if nearest.is_dir() else "is a file; expected a folder"
+        raise RequestError(f"cannot write {folder}: {nearest} {what}")
     longest = max(len(os.fsencode(name)) for name in (*folder.parts, _sibling(folder, "writing").name))
     if longest > os.pathconf(nearest, "PC_NAME_MAX"):
         raise RequestError(f"cannot write {folder}: File name too long; give a shorter one")
@@ -67,9 +74,12 @@ def check_folder(folder: str | Path, check: Check) -> Path:
 
 
 def write_folder(folder: str | Path, fill: Callable[[Path], None], check: Check) -> Path:
-    """Let `fill` write a new folder beside `folder`, sync it, and swap the two by rename. Raises RequestError.
+    """Let `fill` write a new folder beside `folder`, sync it, and swap the two by rename.
 
-    check: refuses a folder with something in it that must not be lost. `fill` must not save or load a sibling.
+    Raises RequestError.
+
+    check: refuses a folder with something in it that must not be lost. `fill` must not save or load a
+    sibling.
     """
     folder = resolve(folder)
     try:
@@ -79,7 +89,7 @@ def write_folder(folder: str | Path, fill: Callable[[Path], None], check: Check)
                 _repair(folder)
             _fill_then_swap(_sibling(folder, "writing"), folder, fill, check)
     except OSError as error:
-        raise RequestError(f"cannot write {folder}: {_reason(error)}; nothing half-written is left") from error
+        raise RequestError(f"cannot write {folder}: {reason(error)}; nothing half-written is left") from error
     return folder
 
 
@@ -91,7 +101,9 @@ def clear_unfinished(folder: Path) -> None:
 
 
 def recover(folder: str | Path) -> None:
-    """Put right what a crashed write_folder left: bring back what was moved aside, remove what was half-written."""
+    """Put right what a crashed write_folder left: bring back what was moved aside, remove what
+    was half-written.
+    """
     folder = resolve(folder)
     try:
         if not any(os.path.lexists(_sibling(folder, state)) for state in ("writing", "aside")):
@@ -102,7 +114,9 @@ def recover(folder: str | Path) -> None:
     except OSError as error:
         if not os.path.exists(folder):
             aside = _sibling(folder, "aside")
-            raise RequestError(f"cannot restore {folder} from {aside}: {_reason(error)}; rename it by hand") from error
+            raise RequestError(
+                f"cannot restore {folder} from {aside}: {reason(error)}; rename it by hand"
+            ) from error
 
 
 @contextlib.contextmanager
@@ -114,80 +128,14 @@ def reading(folder: str | Path) -> Iterator[None]:
         yield
 
 
-def read_bytes(path: Path, error: type[SoftcueError], limit: int = LIMIT) -> bytes:
-    """A regular file's bytes; a missing, special, unreadable or larger one is an `error` that names it."""
-    with open_regular(path, error) as (descriptor, size):
-        if size > limit:
-            raise error(f"{path}: holds {size:,} bytes; expected at most {limit:,}")
-        try:
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                return file.read(size)
-        except OSError as problem:
-            raise error(f"{path}: cannot be read: {_reason(problem)}") from problem
-
-
-@contextlib.contextmanager
-def open_regular(path: Path, error: type[SoftcueError]) -> Iterator[tuple[int, int]]:
-    """(descriptor, bytes) of a regular file; never waits for a pipe and never reads a device."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as problem:
-        raise error(f"{path}: {_reason(problem)}") from problem
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise error(f"{path}: is not a file; expected one")
-        yield descriptor, status.st_size
-    finally:
-        os.close(descriptor)
-
-
-def read_json(path: Path, error: type[SoftcueError]) -> Any:
-    """What a JSON file holds; anything that is not strict JSON is an `error` that names the file."""
-    try:
-        return parse_json(read_bytes(path, error))
-    except ValueError as problem:
-        raise error(f"{path}: {problem}") from problem
-
-
-def parse_json(data: bytes) -> Any:
-    """Strict JSON: UTF-8, no duplicated keys, no NaN or infinities, no lone surrogates, nested at most as deep as Python allows.
-
-    Raises ValueError that says what is wrong.
-    """
-    try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except RecursionError:
-        raise ValueError("is nested too deeply to be ours") from None
-    except UnicodeError:
-        raise ValueError("is not UTF-8 text") from None
-    except json.JSONDecodeError as problem:
-        raise ValueError(f"is not JSON: {problem}") from None
-    return value
-
-
 def resolve(path: str | Path) -> Path:
-    """An absolute path without links, so that a link's target is replaced and not the link. Raises RequestError."""
+    """An absolute path without links, so that a link's target is replaced and not the link.
+
+    Raises RequestError.
+    """
     if "\0" in str(path):
         raise RequestError(f"{str(path)!r} is no path: it holds a NUL character")
     return Path(os.path.realpath(path))
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"has {name[:80]!r} twice in one object; expected it once")
-        found[name] = value
-    return found
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"has the number {text[:40]}; expected a finite one")
-    return value
 
 
 @contextlib.contextmanager
@@ -294,7 +242,3 @@ def _remove(path: Path) -> None:
     else:
         with contextlib.suppress(OSError):
             path.unlink()
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,87 @@
+"""softcue compare: several methods with several seeds, and one table."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from softcue.cli.flags import (
+    Backbone,
+    Device,
+    Json,
+    Kind,
+    LabelColumn,
+    PairColumn,
+    Plugins,
+    Pooling,
+    Precision,
+    Root,
+    Rows,
+    Settings,
+    TagsColumn,
+    TextColumn,
+    TokensColumn,
+    columns_of,
+    load_plugins,
+    parse_settings,
+)
+
+
+def compare(
+    data: Annotated[str, typer.Argument(help="As for train.")],
+    methods: Annotated[
+        str, typer.Option(help="Names with commas between; majority and probe are always there.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder of the table and of finished cells; a run that was killed goes on there."),
+    ],
+    seeds: Annotated[int, typer.Option(help="How often each method is trained: seeds 0, 1, ..")] = 3,
+    backbone: Backbone = "minilm",
+    kind: Kind = None,
+    settings: Settings = None,
+    text: TextColumn = None,
+    text_pair: PairColumn = None,
+    label: LabelColumn = None,
+    tokens: TokensColumn = None,
+    tags: TagsColumn = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="For every method; default: by the number of rows.")
+    ] = None,
+    rows: Rows = None,
+    pooling: Pooling = None,
+    limit: Annotated[int, typer.Option(help="Longest example in tokens.")] = 128,
+    data_root: Root = None,
+    plugin: Plugins = None,
+    precision: Precision = "auto",
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Train several methods with several seeds under equal budgets, and write one table."""
+    from softcue.cli import show
+    from softcue.studies.compare import compare as run
+    from softcue.training.progress import training_progress
+
+    load_plugins(plugin)
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    chosen = parse_settings(settings or []) | ({} if epochs is None else {"epochs": epochs})
+    with training_progress(quiet=as_json) as report:
+        result = run(
+            data,
+            names,
+            out,
+            seeds=seeds,
+            backbone=backbone,
+            settings=chosen,
+            kind=kind,
+            columns=columns_of(text=text, text_pair=text_pair, label=label, tokens=tokens, tags=tags),
+            root=data_root,
+            rows=rows,
+            pooling=pooling,
+            limit=limit,
+            precision=precision,
+            device=device,
+            report=report,
+            say=show.progress,
+        )
+    show.compared(result, as_json)

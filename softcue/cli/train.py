@@ -1,0 +1,126 @@
+"""softcue train: one adapter, trained, scored and saved."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from softcue.cli.flags import (
+    Device,
+    Json,
+    Kind,
+    LabelColumn,
+    PairColumn,
+    Plugins,
+    Pooling,
+    Precision,
+    Root,
+    Rows,
+    Settings,
+    TagsColumn,
+    TextColumn,
+    TokensColumn,
+    columns_of,
+    load_plugins,
+    parse_settings,
+)
+
+
+def train(
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            help="A folder with train, dev and test files, a file, a benchmark's name, or hf:ID; default: "
+            "the recipe's."
+        ),
+    ] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="Where to save the adapter.")],
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="A published setting to start from, as in spt-rte-roberta-large; flags stand over it."
+        ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="A tuning method (see `softcue methods`), `probe`, or `full`; default: pasta."),
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="A folder, a Hugging Face id, or an alias; default: minilm.")
+    ] = None,
+    kind: Kind = None,
+    settings: Settings = None,
+    text: TextColumn = None,
+    text_pair: PairColumn = None,
+    label: LabelColumn = None,
+    tokens: TokensColumn = None,
+    tags: TagsColumn = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of initial numbers, order of rows, dropout and splits; default: 0.")
+    ] = None,
+    rows: Rows = None,
+    pooling: Pooling = None,
+    limit: Annotated[int | None, typer.Option(help="Longest example in tokens; default: 128.")] = None,
+    data_root: Root = None,
+    plugin: Plugins = None,
+    auto: Annotated[
+        float | None,
+        typer.Option(metavar="MINUTES", help="Search the learning rate first, for so many minutes."),
+    ] = None,
+    precision: Precision = "auto",
+    device: Device = "cpu",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Folder of checkpoints, from which a killed run goes on.")
+    ] = None,
+    every: Annotated[int, typer.Option(help="Steps between two checkpoints.")] = 200,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint, if there is one.")
+    ] = False,
+    log: Annotated[Path | None, typer.Option(help="Folder of log.jsonl, and of what trackers write.")] = None,
+    track: Annotated[
+        list[str] | None, typer.Option(help="tensorboard, wandb, mlflow or trackio. May be repeated.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train an adapter on DATA, score it on rows that chose nothing, and save it."""
+    from softcue import api
+    from softcue.cli import show
+    from softcue.training.checkpoint import open_checkpoints
+    from softcue.training.parallel import leads, one_voice
+    from softcue.training.progress import training_progress
+    from softcue.training.recipes import train_arguments
+    from softcue.training.trackers import open_trackers
+
+    given = {
+        "data": data,
+        "method": method,
+        "backbone": backbone,
+        "seed": seed,
+        "pooling": pooling,
+        "limit": limit,
+    }
+    with one_voice():
+        load_plugins(plugin)
+        arguments = train_arguments(recipe, {**given, "settings": parse_settings(settings or [])})
+        show.check_out(out, checkpoint, log)
+        checkpoints = open_checkpoints(checkpoint, every, resume, show.progress)
+        trackers = open_trackers(log, track or []) if leads() else []
+        with training_progress(quiet=as_json) as report:
+            adapter = api.train(
+                **arguments,
+                kind=kind,
+                root=data_root,
+                rows=rows,
+                precision=precision,
+                device=device,
+                report=report,
+                say=show.progress,
+                columns=columns_of(text=text, text_pair=text_pair, label=label, tokens=tokens, tags=tags),
+                auto=auto,
+                checkpoints=checkpoints,
+                trackers=trackers,
+            )
+        if leads():
+            adapter.save(out)
+            show.trained(adapter, out, as_json)

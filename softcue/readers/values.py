@@ -1,0 +1,52 @@
+"""Values of one row, checked: texts, lists and the numbers of choices."""
+
+import json
+import re
+from typing import Any
+
+from softcue.errors import short
+
+
+class Wrong(Exception):
+    """What is wrong with one row."""
+
+
+def as_text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise Wrong(f"{name} is a {type(value).__name__} ({short(value)}); expected a string")
+    if not value.strip():
+        raise Wrong(f"{name} is empty")
+    return encodable(value, name)
+
+
+def encodable(value: str, name: str) -> str:
+    try:
+        value.isascii() or value.encode()
+    except UnicodeEncodeError as error:
+        raise Wrong(
+            f"{name} holds half a surrogate pair at character {error.start + 1}, which is not text"
+        ) from None
+    return value
+
+
+def as_list(value: Any, name: str) -> list[Any]:
+    if isinstance(value, str) and value.startswith("["):  # a list in a cell of a table
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise Wrong(f"{name} is {short(value)}, which is broken JSON") from None
+    if not isinstance(value, list):
+        raise Wrong(f"{name} is {short(value)}; expected a list")
+    return value
+
+
+def as_index(label: Any, choices: tuple[str, ...]) -> int:
+    if len(choices) < 2:
+        raise Wrong(f"{len(choices)} choices; expected two or more")
+    integer = isinstance(label, int) and not isinstance(label, bool)
+    if not integer and not (isinstance(label, str) and re.fullmatch(r"\d{1,4}", label.strip(), re.ASCII)):
+        raise Wrong(f"label {short(label)} is not the index of a choice (0 to {len(choices) - 1})")
+    index = int(label)
+    if not 0 <= index < len(choices):
+        raise Wrong(f"label {index} is not the index of a choice (0 to {len(choices) - 1})")
+    return index

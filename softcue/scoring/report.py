@@ -1,0 +1,121 @@
+"""Reports: where the errors of one split are, label by label, and how sure the model was of them."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from softcue.errors import one_line
+from softcue.scoring.entities import split_tag
+from softcue.scoring.metrics import entity_counts, metrics_of, precision_recall_f1, scores
+
+BINS = 15  # of the calibration error (Guo et al., 2017)
+
+
+def report(
+    kind: str,
+    gold: Sequence[Any],
+    predicted: Sequence[Any],
+    probabilities: Sequence[Sequence[float]] | None = None,
+    labels: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Scores, confusion table, scores of each label and calibration, all of it ready for JSON.
+
+    probabilities: of each row, in the order of `labels` (choice: of its choices). `labels` orders the tables;
+    gold or predicted labels beyond them come last. Tagging's confusion table counts words by entity type, its
+    scores entities.
+    """
+    result: dict[str, Any] = {
+        "kind": kind,
+        "rows": len(gold),
+        "scores": scores(kind, metrics_of(kind), gold, predicted),
+    }
+    if kind == "score":
+        errors = [abs(a - b) for a, b in zip(gold, predicted, strict=True)]
+        rms = math.sqrt(sum(error**2 for error in errors) / len(errors))
+        return {**result, "mean_absolute_error": sum(errors) / len(errors), "root_mean_square_error": rms}
+    if kind == "tag":
+        counts = entity_counts(gold, predicted)
+        gold_words = [_word_type(tag) for tags in gold for tag in tags]
+        predicted_words = [_word_type(tag) for tags in predicted for tag in tags]
+        order = ["O", *sorted({*gold_words, *predicted_words} - {"O"})]
+    else:
+        gold_words, predicted_words = list(map(str, gold)), list(map(str, predicted))
+        found = sorted(
+            {*gold_words, *predicted_words} - set(labels or ()), key=lambda label: (len(label), label)
+        )
+        order = [*(labels or ()), *found]
+        pairs = Counter(zip(gold_words, predicted_words, strict=True))
+        wanted, given = Counter(gold_words), Counter(predicted_words)
+        counts = {label: (pairs[label, label], given[label], wanted[label]) for label in order}
+    per_label = {}
+    for label, (right, given_count, support) in counts.items():
+        values = precision_recall_f1(right, given_count, support)
+        per_label[label] = {
+            **dict(zip(("precision", "recall", "f1"), values, strict=True)),
+            "support": support,
+        }
+    table = Counter(zip(gold_words, predicted_words, strict=True))
+    result |= {
+        "labels": order,
+        "confusion": [[table[a, b] for b in order] for a in order],
+        "per_label": per_label,
+    }
+    if probabilities is not None and kind != "tag":
+        right_rows = [a == b for a, b in zip(gold, predicted, strict=True)]
+        result["calibration"] = calibration(right_rows, [float(max(row)) for row in probabilities])
+    return result
+
+
+def _word_type(tag: str) -> str:
+    return "O" if tag == "O" else split_tag(tag)[1]
+
+
+def calibration(right: Sequence[bool], confidence: Sequence[float]) -> dict[str, Any]:
+    """Expected calibration error over equal bins of confidence, and the bins."""
+    bins: list[list[int]] = [[] for _ in range(BINS)]
+    for row, value in enumerate(confidence):
+        bins[min(max(math.ceil(value * BINS) - 1, 0), BINS - 1)].append(row)
+    table = [
+        {
+            "confidence": sum(confidence[row] for row in rows) / len(rows),
+            "accuracy": sum(right[row] for row in rows) / len(rows),
+            "rows": len(rows),
+        }
+        for rows in bins
+        if rows
+    ]
+    gap = sum(abs(entry["confidence"] - entry["accuracy"]) * entry["rows"] for entry in table)
+    return {"ece": gap / max(len(right), 1), "bins": table}
+
+
+def report_table(result: Mapping[str, Any]) -> str:
+    """A report as text: one line for each label, then the scores."""
+    lines = []
+    if "per_label" in result:
+        width = (
+            max(len("label"), *(len(one_line(name)) for name in result["per_label"]))
+            if result["per_label"]
+            else len("label")
+        )
+        lines.append(f"{'label':<{width}}  precision  recall      f1  support")
+        for name, row in result["per_label"].items():
+            label = one_line(name)
+            lines.append(
+                f"{label:<{width}}  {row['precision']:9.4f}  {row['recall']:6.4f}  {row['f1']:6.4f}  "
+                f"{row['support']:7,}"
+            )
+    values = {
+        **result["scores"],
+        **{
+            name: result[name] for name in ("mean_absolute_error", "root_mean_square_error") if name in result
+        },
+    }
+    if "calibration" in result:
+        values["calibration_error"] = result["calibration"]["ece"]
+    return "\n".join(
+        [
+            *lines,
+            f"{result['rows']:,} rows: " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()),
+        ]
+    )

@@ -1,0 +1,32 @@
+"""Words of a raw text: marks that stand apart, and characters that belong together."""
+
+import re
+from collections.abc import Iterator
+from string import punctuation
+from unicodedata import category
+
+from softcue.text.template import Span
+
+# Hangul's vowels and finals, half-width katakana's marks: no "M" in Unicode
+MERGING = re.compile("[\u1160-\u11ff\uff9e\uff9f]")
+
+
+def marks_apart(text: str, first: int, end: int) -> Iterator[Span]:
+    """A stretch without white space, cut before and after each punctuation mark."""
+    for at in range(first, end):
+        if text[at] in punctuation or category(text[at]).startswith("P"):
+            if first < at:
+                yield first, at
+            yield at, at + 1
+            first = at + 1
+    if first < end:
+        yield first, end
+
+
+def joined(text: str, end: int, stop: int) -> int:
+    """The end of a word with the marks that normalisation has merged into its last letter, and
+    so left out of its span.
+    """
+    while end < stop and (category(text[end]).startswith("M") or MERGING.match(text[end])):
+        end += 1
+    return end
