@@ -11,7 +11,7 @@ from softcue.base import open_base
 from softcue.tasks import data_root, open_data
 from softcue.training.job import Job, Prepared
 from softcue.training.jobs import train_jobs
-from softcue.training.loop import Run
+from softcue.training.loop import TrainingRun
 
 TASKS, SEEDS, ROWS, EPOCHS = ("sst2", "conll04", "stsb"), 3, 1_000, 4
 QUICK_ROWS, QUICK_EPOCHS = 64, 1
@@ -22,7 +22,7 @@ def measure(task: str, device: str, precision: str, rows: int, epochs: int) -> d
     data = open_data(task, data_root=data_root(None), limit={"train": rows})
     losses: dict[int, float] = {}
 
-    def note(prepared: Prepared, run: Run) -> None:
+    def note(prepared: Prepared, run: TrainingRun) -> None:
         if run.history:
             losses[prepared.job.seed] = run.history[-1]["loss"]
 

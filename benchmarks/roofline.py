@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import ours
 from benchmarks.common import Options, alternate, read_options, write
-from softcue.answering.evaluation import ROWS
+from softcue.answering.evaluation import ROW_BUDGET
 from softcue.answering.evaluation import batches as token_batches
 from softcue.attention.layout import Layout
 from softcue.base import Base
@@ -66,7 +66,7 @@ def measure(size: str, task: str, options: Options) -> list[dict[str, Any]]:
     base, batches = ours.backbone(size, options.device), work.random
     train, answer = ours.training(base, "pasta", work, "mean"), ours.prediction(base, "pasta", work, "mean")
     # as inference forms them
-    budgeted = [[work.items[i] for i in numbers] for numbers in token_batches(work.items, ROWS)]
+    budgeted = [[work.items[i] for i in numbers] for numbers in token_batches(work.items, ROW_BUDGET)]
     sides = {
         "training": lambda: train(batches),
         "its products": products(base, batches, True),

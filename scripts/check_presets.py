@@ -28,7 +28,7 @@ from softcue.files import read_json, write_file
 from softcue.readers import Data
 from softcue.readers.splits import select
 from softcue.studies.compare import MAJORITY, majority
-from softcue.studies.compare_table import Row, summary
+from softcue.studies.compare_table import TableRow, row_summary
 from softcue.tasks import open_data
 from softcue.training.conditions import identity
 from softcue.training.full import METHOD as FULL
@@ -79,7 +79,9 @@ def check(data: Data, methods: Sequence[str], seeds: Sequence[int], base: Base, 
     selection = select(data, 0, from_train=True)
     held = read_json(file, SoftcueError)["table"] if file.exists() else {}
     table = {
-        MAJORITY: summary(Row(MAJORITY, [majority(data, seed, base.text) for seed in seeds]), data.metrics),
+        MAJORITY: row_summary(
+            TableRow(MAJORITY, [majority(data, seed, base.text) for seed in seeds]), data.metrics
+        ),
         **held,
     }
     for method in methods:
@@ -91,8 +93,8 @@ def check(data: Data, methods: Sequence[str], seeds: Sequence[int], base: Base, 
         scores = train(jobs, base)
         here, settled = machine(OPTIONS), preset(method, data.kind, len(selection.train), {})
         table[method] = {
-            **summary(
-                Row(method, [{name: float(own[name]) for name in data.metrics} for own in scores]),
+            **row_summary(
+                TableRow(method, [{name: float(own[name]) for name in data.metrics} for own in scores]),
                 data.metrics,
             ),
             "config": preset_config(method, data.kind),

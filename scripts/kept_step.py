@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.common import machine
 from scripts.check_presets import OPTIONS, RESULTS, ROWS
-from softcue.answering.evaluation import evaluate
+from softcue.answering.evaluation import evaluate_seat
 from softcue.base import Base, open_base
 from softcue.errors import SoftcueError
 from softcue.files import read_json, write_file
@@ -28,7 +28,7 @@ from softcue.readers.items import remembering
 from softcue.tasks import open_data
 from softcue.training.job import Job, Prepared, prepare, seeded
 from softcue.training.jobs import open_seats, start
-from softcue.training.loop import Run, fit
+from softcue.training.loop import TrainingRun, fit
 
 TRIED = (  # data set, training rows at most, methods, seeds
     ("sst2", 400, ("pasta", "spt"), 3),
@@ -112,13 +112,14 @@ def watched(
 
     def both() -> float:
         selected = score()
-        points.append((selected, float(evaluate(model, seat, items, records, reading, data)[data.metric])))
+        scores = evaluate_seat(model, seat, items, records, reading, data)
+        points.append((selected, float(scores[data.metric])))
         return selected
 
     return both
 
 
-def kept(run: Run, points: Points, tolerance: float, patience: int) -> float:
+def kept(run: TrainingRun, points: Points, tolerance: float, patience: int) -> float:
     """The score, on the rows that do not select, of the step that the rule keeps."""
     rule = replace(
         run,

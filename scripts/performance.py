@@ -75,7 +75,7 @@ Where those were not built, and for DeBERTa, whose logits add more than a number
 - `softcue/attention/layout.py`: rows lie end to end, and attention takes them in buckets of similar length
   instead of padding them to the longest; the buckets come in few sizes, so that new batches need few new
   kernels.
-- `softcue/attention/spread.py`: the way back of every gather is a gather too, where torch would add into
+- `softcue/attention/buckets.py`: the way back of every gather is a gather too, where torch would add into
   zeros.
 - `softcue/attention/attend.py`, `_Mix`: attention's backward is written by hand; without a way back
   `Sight.glance` is shorter still.

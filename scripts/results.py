@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from softcue.files import write_file
-from softcue.studies.compare_table import as_markdown
+from softcue.studies.compare_table import compare_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 QUALITY = ROOT / "benchmarks" / "results" / "quality"
@@ -52,7 +52,7 @@ def section(file: Path) -> str:
     )
     where = f"Measured at commit {result['commit']} on {result['machine']}."
     return (
-        f"## {result['data']}\n\n```text\n{command}\n```\n\n{as_markdown(result)}\n{above_line} {where} "
+        f"## {result['data']}\n\n```text\n{command}\n```\n\n{compare_markdown(result)}\n{above_line} {where} "
         f"{rates}\n"
     )
 

@@ -17,11 +17,11 @@ from softcue.readers.stream import json_rows
 from softcue.scoring.report import report as score_report
 from softcue.studies.auto import choose_rate
 from softcue.tasks import data_root, open_data
-from softcue.training.checkpoint import Checkpoints, flat
+from softcue.training.checkpoint import Checkpoints, flat_values
 from softcue.training.conditions import identity
 from softcue.training.full import METHOD as FULL
 from softcue.training.full import Checkpoint, train_full
-from softcue.training.job import LIMIT, Job, method_class
+from softcue.training.job import DEFAULT_LIMIT, Job, method_class
 from softcue.training.jobs import Report, train_jobs
 from softcue.training.parallel import own_device, refuse_ranks
 from softcue.training.settings import split_settings
@@ -43,7 +43,7 @@ def train(
     rows: int | None = None,
     seed: int = 0,
     pooling: str | None = None,
-    limit: int = LIMIT,
+    limit: int = DEFAULT_LIMIT,
     precision: str = "auto",
     device: str = "cpu",
     auto: float | None = None,
@@ -83,7 +83,11 @@ def train(
             )
         job = choose_rate(job, base, auto, report, say)
     config = (
-        {"data": data.name, "backbone": base.backbone.name, **dict(flat({"job": identity([job], base)[0]}))}
+        {
+            "data": data.name,
+            "backbone": base.backbone.name,
+            **dict(flat_values({"job": identity([job], base)[0]})),
+        }
         if trackers
         else {}
     )

@@ -15,7 +15,7 @@ from softcue.mixture import Mixture
 from softcue.protocol import Cue
 
 
-class Place(NamedTuple):
+class Assignment(NamedTuple):
     """Where one adapter's numbers are: which cue and head, and its seat in each."""
 
     cue: int
@@ -24,11 +24,11 @@ class Place(NamedTuple):
     head_seat: int
 
 
-VACANT = Place(-1, -1, -1, -1)  # of a seat that nobody has
+VACANT = Assignment(-1, -1, -1, -1)  # of a seat that nobody has
 
 
 @dataclass(frozen=True)
-class Part:
+class HeadOutput:
     """What one head made of its examples."""
 
     head: Head
@@ -41,7 +41,7 @@ class Part:
 class Output:
     """A forward's results."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[HeadOutput, ...]
     penalty: Tensor  # (B,) what cues add to the loss of each example
 
 
@@ -49,7 +49,7 @@ class Model(nn.Module):
     """Seat s of a batch is served by places[s]; the encoder is shared by all."""
 
     def __init__(
-        self, encoder: Encoder, cues: Sequence[Cue], heads: Sequence[Head], places: Sequence[Place]
+        self, encoder: Encoder, cues: Sequence[Cue], heads: Sequence[Head], places: Sequence[Assignment]
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -57,7 +57,7 @@ class Model(nn.Module):
         self.heads = nn.ModuleList(heads)
         self.places = list(places)
 
-    def seat(self, number: int, place: Place) -> None:
+    def seat(self, number: int, place: Assignment) -> None:
         """Let seat `number`, an old one or the next, be served by a place; VACANT: by none.
 
         Seats up to it are made.
@@ -70,7 +70,7 @@ class Model(nn.Module):
     @staticmethod
     def single(encoder: Encoder, cue: Cue, head: Head, adapters: int = 1) -> "Model":
         """One cue and one head that share their seats."""
-        return Model(encoder, [cue], [head], [Place(0, seat, 0, seat) for seat in range(adapters)])
+        return Model(encoder, [cue], [head], [Assignment(0, seat, 0, seat) for seat in range(adapters)])
 
     def pack(
         self, examples: Sequence[Example], seats: Sequence[int], group: Sequence[int] | None = None
@@ -115,7 +115,7 @@ class Model(nn.Module):
         parts = []
         for number, examples, part in shares:
             own = None if pooled is None else pooled[examples]
-            parts.append(Part(self.head(number), part, examples, self.head(number)(hidden, part, own)))
+            parts.append(HeadOutput(self.head(number), part, examples, self.head(number)(hidden, part, own)))
         return Output(tuple(parts), self.mixture.penalty(ctx))
 
     def head(self, number: int) -> Head:

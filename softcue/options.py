@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from softcue.errors import RequestError, short
 
-LARGEST = 2**53  # of a whole number: beyond it not every one is a number with a fraction too
-NAMES = {
+LARGEST_OPTION = 2**53  # of a whole number: beyond it not every one is a number with a fraction too
+OPTION_TYPES = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
@@ -78,8 +78,8 @@ def _expected(value: Any, hint: Any, least: float | None, below: float | None) -
     """What was expected instead of `value`, or None where it will do."""
     if not _fits(value, hint):
         return _say(hint)
-    if isinstance(value, int) and abs(value) > LARGEST:
-        return f"a whole number up to {LARGEST:,}"
+    if isinstance(value, int) and abs(value) > LARGEST_OPTION:
+        return f"a whole number up to {LARGEST_OPTION:,}"
     if least is not None and value is not None and value < least:
         return f"at least {least:g}"
     if below is not None and value is not None and value >= below:
@@ -109,4 +109,4 @@ def _say(hint: Any) -> str:
         return " or ".join(map(_say, get_args(hint)))
     if get_origin(hint) is tuple:
         return f"a list of {_say(get_args(hint)[0])}"
-    return NAMES[hint]
+    return OPTION_TYPES[hint]

@@ -106,13 +106,13 @@ def per_seat(x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
     """(M, .., I), (A, I, O) -> (M, .., O): x[a:b] through weight[seat] for each run (seat, a,
     b), one product per adapter present.
     """
-    if len(runs) > FEW and (weight[0].numel() <= THIN if x.dim() == 2 else _even(runs)):
+    if len(runs) > FEW_RUNS and (weight[0].numel() <= THIN if x.dim() == 2 else _even(runs)):
         return _padded(x, weight, runs)
     products = [x[a:b] @ weight[seat].to(x.dtype) for seat, a, b in runs]
     return products[0] if len(products) == 1 else torch.cat(products)
 
 
-FEW = 2  # runs that are quicker one by one
+FEW_RUNS = 2  # runs that are quicker one by one
 # numbers of a matrix so small that starting its product costs more than the product: LoRA's, APT's gate
 THIN = 2**14
 

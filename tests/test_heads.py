@@ -9,7 +9,7 @@ from torch import Tensor
 
 from softcue.batch import Batch, Example, pack
 from softcue.heads import IGNORED, ChoiceHead, ClassHead, Head, ScoreHead, TokenHead, pool, within_groups
-from softcue.model import Model, Output, Part
+from softcue.model import HeadOutput, Model, Output
 from softcue.protocol import Cue
 from softcue.training.loop import seat_losses
 from tests.contract.cases import randomise, settled
@@ -48,7 +48,7 @@ def slow_logits(head: Head, seat: int, vector: Tensor) -> Tensor:
 
 
 def output(head: Head, batch: Batch, logits: Tensor, penalty: Tensor | None = None) -> Output:
-    part = Part(head, batch, torch.arange(len(batch)), logits)
+    part = HeadOutput(head, batch, torch.arange(len(batch)), logits)
     return Output((part,), torch.zeros(len(batch)) if penalty is None else penalty)
 
 

@@ -267,3 +267,23 @@ def test_help_takes_less_than_half_a_second_of_processor_time() -> None:
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     assert min(seconds() for _ in range(5)) < 0.5
+
+
+def public_names(path: Path) -> Iterator[str]:
+    """The names that a module defines for others: functions, classes, constants and types."""
+    for node in tree_of(path).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
+        yield from (one.id for t in targets for one in ast.walk(t) if isinstance(one, ast.Name))
+
+
+def test_no_two_public_names_are_the_same() -> None:
+    """One word, one thing: whoever greps a name finds what it stands for."""
+    where: dict[str, list[str]] = {}
+    for path in MODULES:
+        for name in public_names(path):
+            if not name.startswith("_"):
+                where.setdefault(name, []).append(path.relative_to(PACKAGE).as_posix())
+    assert not {name: files for name, files in where.items() if len(files) > 1}

@@ -6,7 +6,7 @@ import torch
 from softcue.batch import Example
 from softcue.errors import RequestError
 from softcue.heads import Head
-from softcue.model import Model, Place
+from softcue.model import Assignment, Model
 from softcue.protocol import Cue
 from tests.contract.cases import randomise, settled
 from tests.tiny import random_examples, tiny_encoder
@@ -39,7 +39,7 @@ def crowd(family: str, methods: tuple[str, ...], pooling: str = "mean") -> Model
         randomise(head, 50 + number)
         head_place.update({adapter: (number, seat) for seat, adapter in enumerate(members)})
         heads.append(head)
-    places = [Place(*cue_place[a], *head_place[a]) for a in range(ADAPTERS)]
+    places = [Assignment(*cue_place[a], *head_place[a]) for a in range(ADAPTERS)]
     return Model(encoder, cues, heads, places).eval()
 
 

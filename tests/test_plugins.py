@@ -22,7 +22,7 @@ from softcue import plugins
 from softcue.cues import Cue
 from softcue.errors import RequestError
 from softcue.plugins import load_plugin
-from softcue.tasks import all_tasks, find
+from softcue.tasks import all_tasks, find_task
 from softcue.tasks import base as tasks
 from tests.contract import test_contract as contract
 from tests.studies.test_compare import run_cli, tiny_backbone
@@ -93,7 +93,7 @@ def test_the_commands_on_the_page_train_save_load_and_compare(
     assert "test, 16 rows" in told["eval"] and "f1 " in told["eval"]
     assert json.loads(told["predict"])["label"] in ("false", "true")
     assert all(name in told["compare"] for name in ("majority", "probe", "nudge", "pasta", "f1"))
-    assert "nudge" not in Cue.registry and find("desk/urgent") is None
+    assert "nudge" not in Cue.registry and find_task("desk/urgent") is None
     assert run_cli(monkeypatch, "predict", "adapters/urgent", "x") == 2
     assert "nudge" in capsys.readouterr().err
 

@@ -12,7 +12,7 @@ from softcue.errors import AdapterError, RequestError
 from softcue.files import check_folder, parse_json, read_bytes
 
 HEADER, TENSORS = "adapter_config.json", "adapter_model.safetensors"
-SHOWN = 5  # names in a message
+SHOWN_FILES = 5  # names in a message
 
 
 def check_place(folder: str | Path) -> Path:
@@ -29,8 +29,8 @@ def refuse_foreign(folder: Path) -> None:
     """
     others = foreign(folder)
     if others:
-        named = ", ".join(others[:SHOWN]) + (
-            f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+        named = ", ".join(others[:SHOWN_FILES]) + (
+            f" and {len(others) - SHOWN_FILES} more" if len(others) > SHOWN_FILES else ""
         )
         raise RequestError(
             f"{folder} is a folder that holds something else than an adapter of softcue's ({named!r}); give "

@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import Any, get_type_hints
 
 from softcue import __version__
-from softcue.adapter.values import brief, check_names, decode, decode_record, encode, largest
+from softcue.adapter.values import check_fields, decode, decode_record, encode, first_line, largest
 from softcue.cues import Cue
 from softcue.errors import AdapterError, SoftcueError
 from softcue.files import parse_json
@@ -63,7 +63,7 @@ def parse_header(cls: type, data: bytes) -> tuple[dict[str, Any], str]:
         raise AdapterError(str(error)) from error
     _check_frame(header)
     names = header_names(cls)
-    check_names(header, [*FRAME, *PEFT, *names], "the header")
+    check_fields(header, [*FRAME, *PEFT, *names], "the header")
     hints = get_type_hints(cls)
     values = {name: decode(hints[name], header[name], name) for name in names if name != "config"}
     if values["method"] not in Cue.registry:
@@ -158,7 +158,7 @@ def _config(method: str, value: Any) -> Any:
     except AdapterError:
         raise
     except SoftcueError as error:
-        raise AdapterError(f"config: {brief(error)}") from error
+        raise AdapterError(f"config: {first_line(error)}") from error
     biggest = max((largest(getattr(config, f.name)) for f in fields(config)), default=0)
     if biggest > SIZE_LIMIT:
         raise AdapterError(f"config has the number {biggest}; expected at most {SIZE_LIMIT}")

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from softcue.adapter.folder import HEADER, TENSORS, refuse_foreign
 from softcue.adapter.header import CONFIG_LIMIT, header_bytes, parse_header
-from softcue.adapter.tensors import WIDTH, check_tensors, digest, read_tensors, to_bytes
-from softcue.adapter.values import brief
+from softcue.adapter.tensors import WIDTH, check_tensors, read_tensors, tensors_digest, to_bytes
+from softcue.adapter.values import first_line
 from softcue.cues import Cue
 from softcue.errors import AdapterError, RequestError
 from softcue.files import open_regular, read_bytes, reading, write_folder
@@ -96,7 +96,7 @@ class Adapter:
 
     def _files(self, where: str) -> dict[str, bytes]:
         with naming(f"the adapter cannot be saved in {where}"):
-            header = header_bytes(self, digest(tensors := self._check()))
+            header = header_bytes(self, tensors_digest(tensors := self._check()))
         return {HEADER: header, TENSORS: to_bytes(tensors, {HEADER_HASH: hashlib.sha256(header).hexdigest()})}
 
     @staticmethod
@@ -149,7 +149,9 @@ def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
             cue = Cue.registry[values["method"]](dims, values["config"], 1)
             head = Head.registry[values["kind"]](dims.hidden, [classes], values["pooling"])
     except Exception as error:  # settings from a hostile file may fail anywhere in a method's constructor
-        raise AdapterError(f"config: no {values['method']} can be built from it: {brief(error)}") from error
+        raise AdapterError(
+            f"config: no {values['method']} can be built from it: {first_line(error)}"
+        ) from error
     parts = (("cue", cue), ("head", head))
     return {
         f"{part}.{name}": tuple(t.shape[1:])
@@ -171,7 +173,7 @@ def _read(place: Path) -> Adapter:
                 f"belongs to another {HEADER} than the one beside it; copy both files of an adapter, and "
                 "edit neither"
             )
-        if digest(tensors) != expected_digest:
+        if tensors_digest(tensors) != expected_digest:
             raise AdapterError("its numbers are not those that were saved; the file is damaged")
     return Adapter(**values, cue=_part("cue.", tensors), head=_part("head.", tensors))
 
@@ -185,7 +187,9 @@ def _check_room(values: Mapping[str, Any], file: Path) -> None:
     try:
         needed = Cue.registry[values["method"]].count(values["dims"], values["config"]) * WIDTH
     except Exception as error:  # as in shapes_of
-        raise AdapterError(f"config: no {values['method']} can be built from it: {brief(error)}") from error
+        raise AdapterError(
+            f"config: no {values['method']} can be built from it: {first_line(error)}"
+        ) from error
     with open_regular(file, AdapterError) as (_, size):
         if needed > size:
             raise AdapterError(

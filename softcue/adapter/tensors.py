@@ -22,7 +22,7 @@ METADATA = "__metadata__"
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def digest(tensors: Mapping[str, Tensor]) -> str:
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, shapes and values, in the order of names."""
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):

@@ -10,9 +10,15 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from softcue.errors import AdapterError
 
-NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", NoneType: "null"}
+JSON_TYPES = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    NoneType: "null",
+}
 DEEPEST = 16  # levels of lists and objects that a field may hold
-LARGEST = 2**63  # of whole numbers
+LARGEST_STORED = 2**63  # of whole numbers
 
 
 def encode(value: Any, where: str, depth: int = DEEPEST) -> Any:
@@ -41,12 +47,12 @@ def encode(value: Any, where: str, depth: int = DEEPEST) -> Any:
 def decode_record(cls: type, value: Any, where: str) -> Any:
     """The dataclass `cls` from a JSON object."""
     hints = get_type_hints(cls)
-    value = check_names(value, [f.name for f in fields(cls)], where)
+    value = check_fields(value, [f.name for f in fields(cls)], where)
     found = {f.name: decode(hints[f.name], value[f.name], f"{where}.{f.name}") for f in fields(cls)}
     return cls(**found)
 
 
-def check_names(value: Any, expected: list[str], where: str) -> dict[str, Any]:
+def check_fields(value: Any, expected: list[str], where: str) -> dict[str, Any]:
     """A JSON object that has the expected names and no others."""
     if not isinstance(value, dict):
         raise AdapterError(f"{where} is {_show(value)}; expected an object")
@@ -84,7 +90,7 @@ def decode(hint: Any, value: Any, where: str) -> Any:
         assert isinstance(hint, type)
         return decode_record(hint, value, where)
     elif type(value) is hint or (hint is float and type(value) is int):
-        if isinstance(value, int) and not -LARGEST <= value < LARGEST:
+        if isinstance(value, int) and not -LARGEST_STORED <= value < LARGEST_STORED:
             raise AdapterError(f"{where} is {_show(value)}; expected a number of 64 bits")
         return value
     raise AdapterError(f"{where} is {_show(value)}; expected {_say(hint)}")
@@ -97,7 +103,7 @@ def largest(value: Any) -> int:
     return abs(value) if type(value) is int else 0
 
 
-def brief(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """An error's first line, however much of a hostile file it quotes."""
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
@@ -122,12 +128,12 @@ def _say(hint: Any) -> str:
         return (
             f"a list of {_say(arguments[0])}" if arguments[-1] is Ellipsis else f"a list of {len(arguments)}"
         )
-    return NAMES.get(hint, "an object")
+    return JSON_TYPES.get(hint, "an object")
 
 
 def _show(value: Any) -> str:
     """A value in a few words, whatever its size."""
-    if isinstance(value, int) and abs(value) >= LARGEST:
+    if isinstance(value, int) and abs(value) >= LARGEST_STORED:
         return "a huge number"
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"

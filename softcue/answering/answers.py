@@ -16,7 +16,7 @@ from softcue.text.tokens import Text
 OPENING = frozenset("([{<\"'`\u2018\u201c\u201e\u00ab\u00bf\u00a1")
 CLOSING = frozenset(".,;:!?)]}>\"'`\u2019\u201d\u00bb\u2026%")  # marks that may follow one
 APART = frozenset(".,")  # marks that no writer puts a space before, as some do before ? and !
-INPUTS = ("text", "text_pair", "choices", "tokens")
+REQUEST_INPUTS = ("text", "text_pair", "choices", "tokens")
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ def say(answer: Tensor, question: Question) -> dict[str, Any]:
     return SAY[question.reading.kind](answer, question)
 
 
-Read = tuple[Record, str, tuple[tuple[int, int], ...]]
+ParsedRequest = tuple[Record, str, tuple[tuple[int, int], ...]]
 
 
 def _inputs(request: Mapping[str, Any], wanted: Sequence[str]) -> None:
     """Exactly the wanted inputs, as they should be."""
-    given = [name for name in INPUTS if request.get(name) is not None]
+    given = [name for name in REQUEST_INPUTS if request.get(name) is not None]
     if set(given) != set(wanted):
         raise RequestError(f"gives {', '.join(given) or 'no input'}; expected {' and '.join(wanted)}")
     for name in wanted:
@@ -60,17 +60,17 @@ def _inputs(request: Mapping[str, Any], wanted: Sequence[str]) -> None:
             raise RequestError(f"{name} is {value!r:.60}; expected a list of texts, none of them empty")
 
 
-def _read_text(request: Mapping[str, Any], pair: bool, text: Text) -> Read:
+def _read_text(request: Mapping[str, Any], pair: bool, text: Text) -> ParsedRequest:
     _inputs(request, ("text", "text_pair") if pair else ("text",))
     return Record(text=request["text"], pair=request.get("text_pair")), request["text"], ()
 
 
-def _read_choice(request: Mapping[str, Any], pair: bool, text: Text) -> Read:
+def _read_choice(request: Mapping[str, Any], pair: bool, text: Text) -> ParsedRequest:
     _inputs(request, ("text", "choices"))
     return Record(text=request["text"], choices=tuple(request["choices"])), request["text"], ()
 
 
-def _read_words(request: Mapping[str, Any], pair: bool, text: Text) -> Read:
+def _read_words(request: Mapping[str, Any], pair: bool, text: Text) -> ParsedRequest:
     """Given tokens stand in their text with a space between; a raw text is split by the
     tokenizer's own pre-tokenizer.
     """
@@ -161,7 +161,7 @@ def is_split(text: str) -> bool:
     return any(word in APART for word in text.split()[1:])
 
 
-READ: dict[str, Callable[[Mapping[str, Any], bool, Text], Read]] = {
+READ: dict[str, Callable[[Mapping[str, Any], bool, Text], ParsedRequest]] = {
     "classify": _read_text,
     "score": _read_text,
     "choice": _read_choice,

@@ -12,7 +12,7 @@ from softcue.readers.items import Item, Reading
 from softcue.readers.records import Data, Record
 from softcue.scoring.metrics import scores
 
-ROWS = 4096  # budget of rows in one forward
+ROW_BUDGET = 4096  # budget of rows in one forward
 
 
 def batches(items: Sequence[Item], budget: int) -> Iterator[list[int]]:
@@ -31,7 +31,7 @@ def batches(items: Sequence[Item], budget: int) -> Iterator[list[int]]:
 
 
 @torch.inference_mode()
-def run(model: Model, items: Sequence[Item], seats: Sequence[int], budget: int = ROWS) -> list[Tensor]:
+def run(model: Model, items: Sequence[Item], seats: Sequence[int], budget: int = ROW_BUDGET) -> list[Tensor]:
     """What the heads make of each item, on the host: (C,) probabilities, () a score, (choices,)
     probabilities, (words, C) probabilities.
 
@@ -45,8 +45,8 @@ def run(model: Model, items: Sequence[Item], seats: Sequence[int], budget: int =
         batch = pack_items(model, [items[i] for i in numbers], [seats[i] for i in numbers])
         for part in model(batch).parts:
             for local, answer in part.head.answers(part.logits, part.batch):
-                keep = items[numbers[local]].keep
-                results[numbers[local]] = answer if keep is None else answer[list(keep)]
+                answering = items[numbers[local]].answering
+                results[numbers[local]] = answer if answering is None else answer[list(answering)]
     if any(modes):
         model.train(modes[0])
         model.encoder.train(modes[1])
@@ -99,7 +99,7 @@ def judge(
     )
 
 
-def evaluate(
+def evaluate_seat(
     model: Model, seat: int, items: Sequence[Item], records: Sequence[Record], reading: Reading, data: Data
 ) -> dict[str, float]:
     """The data set's metrics on `records`, answered by `seat`."""

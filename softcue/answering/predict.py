@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from softcue.adapter import OWN_ENCODER, Adapter
-from softcue.answering.answers import INPUTS, Question, ask, say
-from softcue.answering.evaluation import ROWS, run
+from softcue.answering.answers import REQUEST_INPUTS, Question, ask, say
+from softcue.answering.evaluation import ROW_BUDGET, run
 from softcue.answering.seating import Seating
 from softcue.base import Base, open_base
 from softcue.errors import AdapterError, RequestError
@@ -74,7 +74,9 @@ class Predictor:
         loaded.check(name, self.base.backbone.name, self.base.fingerprint, self.base.backbone.encoder.dims)
         return loaded
 
-    def __call__(self, requests: Sequence[Mapping[str, Any]], budget: int = ROWS) -> list[dict[str, Any]]:
+    def __call__(
+        self, requests: Sequence[Mapping[str, Any]], budget: int = ROW_BUDGET
+    ) -> list[dict[str, Any]]:
         """One answer per request, in order; budget: rows in one forward.
 
         Raises RequestError that names the request.
@@ -134,7 +136,7 @@ class Predictor:
         try:
             raw = {key: value for key, value in request.items() if key not in OURS}
             # no other key: the texts as they are to be read
-            inputs = inputs_of(adapter.task, raw) if set(raw) - set(INPUTS) else raw
+            inputs = inputs_of(adapter.task, raw) if set(raw) - set(REQUEST_INPUTS) else raw
             return ask(inputs, reading_of(adapter), adapter.pair, self.base.text)
         except RequestError as error:
             where = request.get("where", f"request {number}")

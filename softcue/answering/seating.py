@@ -15,7 +15,7 @@ from softcue.base import Base
 from softcue.cues import Cue
 from softcue.encoder.core import Encoder
 from softcue.heads import Head
-from softcue.model import VACANT, Model, Place
+from softcue.model import VACANT, Assignment, Model
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Seating:
         self.dropout, self.serves = dropout, serves
         self.cues: dict[Any, Slab] = {}  # by method and shape
         self.heads: dict[tuple[str, str], Slab] = {}  # by kind and pooling
-        self.configs: dict[Place, Any] = {}  # of who sits there
+        self.configs: dict[Assignment, Any] = {}  # of who sits there
         self.vacant: list[int] = []  # seats of the model that were given up
 
     def reserve_cue(self, method: str, config: Any, size: int) -> Slab:
@@ -151,7 +151,7 @@ class Seating:
         """Copy a seat's numbers: (cue, head), float32 on the CPU."""
         return lift_seat(self.model, seat)
 
-    def _find(self, adapter: Adapter, seat: int | None = None) -> Place:
+    def _find(self, adapter: Adapter, seat: int | None = None) -> Assignment:
         """A place with the adapter's numbers in it."""
         cue = self.cues.get(shape_of(adapter.method, adapter.config), Slab(0))
         head = self.heads.get((adapter.kind, adapter.pooling), Slab(0))
@@ -162,7 +162,7 @@ class Seating:
             len(adapter.head["bias"]),
             head.size if head.free else 2 * head.size or 1,
         )
-        place = Place(cue.number, cue.take(seat), head.number, head.take(seat))
+        place = Assignment(cue.number, cue.take(seat), head.number, head.take(seat))
         try:
             seat_in(
                 self.model.mixture.cue(place.cue),
@@ -177,7 +177,7 @@ class Seating:
         self.configs[place] = adapter.config
         return place
 
-    def _free(self, place: Place) -> None:
+    def _free(self, place: Assignment) -> None:
         self.configs.pop(place, None)
         for slabs, number, seat in (
             (self.cues, place.cue, place.cue_seat),

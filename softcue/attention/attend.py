@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from softcue.attention import flash
+from softcue.attention.buckets import Collect, ToBuckets, to_batch, to_buckets
 from softcue.attention.distance import ByDistance
-from softcue.attention.layout import Bucket, Layout, Watch
+from softcue.attention.layout import AttentionObserver, Bucket, Layout
 from softcue.attention.products import VECTOR, Products
 from softcue.attention.ragged import attend_ragged
-from softcue.attention.spread import Collect, Spread, to_batch, to_buckets
-from softcue.kernels import takes
+from softcue.kernels import has_kernels
 from softcue.protocol import Prefix
 
 SHORT = 32  # rows of an example alone up to which torch's fused kernel is the quicker one, forward only
@@ -47,9 +47,9 @@ def attend(
         query, key, value = _plainly(qkv, layout)
         seen = sight.look(query, key, value, fronts[0], "fused" if len(qkv) <= SHORT else kernel)
         return seen.transpose(1, 2).reshape(len(qkv), -1)
-    spread, mixed = Spread.apply(qkv, layout), []
+    padded, mixed = ToBuckets.apply(qkv, layout), []
     for i, bucket in enumerate(layout.buckets):
-        query, key, value = spread[3 * i : 3 * i + 3]
+        query, key, value = padded[3 * i : 3 * i + 3]
         mixed.append(
             Sight(bucket, prefix, bias, scale, drop, layout.watch).look(query, key, value, fronts[i], kernel)
         )
@@ -80,10 +80,10 @@ def attend_once(
         return sight.look(
             query.unsqueeze(2), key, value, fronts[0], "fused" if len(kv) <= SHORT else kernel
         ).flatten(1)
-    spread, mixed = Spread.apply(kv, layout), []
+    padded, mixed = ToBuckets.apply(kv, layout), []
     queries = to_buckets(query, layout).unsqueeze(2).split([len(bucket.example) for bucket in layout.buckets])
     for i, bucket in enumerate(layout.buckets):
-        key, value = spread[2 * i : 2 * i + 2]
+        key, value = padded[2 * i : 2 * i + 2]
         mixed.append(
             Sight(bucket, prefix, None, scale, drop, None).look(queries[i], key, value, fronts[i], kernel)
         )
@@ -105,9 +105,9 @@ def _as_they_lie(
     distance = bias.table if isinstance(bias, ByDistance) and not bias.table.requires_grad else None
     if (bias is not None and distance is None) or layout.watch is not None or drop >= 1:
         return None
-    if takes(rows):
+    if has_kernels(rows):
         return attend_ragged(query, rows, layout, prefix, scale, drop, distance)
-    if bias is None and flash.takes(rows, prefix):
+    if bias is None and flash.takes_flash(rows, prefix):
         return flash.attend_flash(query, rows, layout, prefix, scale, drop)
     return None
 
@@ -118,7 +118,7 @@ def _instead(rows: Tensor) -> str:
 
 
 def _plainly(rows: Tensor, layout: Layout) -> tuple[Tensor, ...]:
-    """What Spread gives where the layout is plain, as views: (b, H, t, K) each."""
+    """What ToBuckets gives where the layout is plain, as views: (b, H, t, K) each."""
     return rows.view(*layout.buckets[0].row.shape, *rows.shape[1:]).permute(2, 0, 3, 1, 4).unbind(0)
 
 
@@ -131,7 +131,7 @@ class Sight:
     bias: Bias | None
     scale: float
     dropout: float
-    watch: Watch | None
+    watch: AttentionObserver | None
 
     def look(self, query: Tensor, key: Tensor, value: Tensor, front: Front, kernel: str) -> Tensor:
         """(b, H, t, K) of the bucket's queries, keys and values."""

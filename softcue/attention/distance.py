@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from softcue.attention.layout import Bucket, columns_of
+from softcue.attention.layout import Bucket, bucket_columns
 
 
 @dataclass(frozen=True)
@@ -38,5 +38,5 @@ class ByDistance:
 
 def distances(longest: int, device: torch.device) -> Tensor:
     """(2 T - 1,) that a batch can have, padding included, whose longest example has so many rows."""
-    most = columns_of(longest)
+    most = bucket_columns(longest)
     return torch.arange(1 - most, most, device=device)

@@ -7,15 +7,15 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from softcue.attention.buckets import Reorder
 from softcue.attention.layout import Layout
-from softcue.attention.spread import Reorder
 from softcue.protocol import Prefix
 
-WIDEST = 256  # numbers of a head, of which the kernel wants a multiple of STEP
+WIDEST_HEAD = 256  # numbers of a head, of which the kernel wants a multiple of STEP
 STEP = 8
 
 
-def takes(rows: Tensor, prefix: Prefix | None) -> bool:
+def takes_flash(rows: Tensor, prefix: Prefix | None) -> bool:
     """Whether it can be done so: in 16 bits, on a GPU that has the kernel, with logits towards
     the prefix that are products alone.
     """
@@ -23,7 +23,7 @@ def takes(rows: Tensor, prefix: Prefix | None) -> bool:
         return False
     return (
         (prefix is None or prefix.plain)
-        and rows.shape[-1] <= WIDEST
+        and rows.shape[-1] <= WIDEST_HEAD
         and rows.shape[-1] % STEP == 0
         and _is_there(rows.device)
     )

@@ -13,7 +13,7 @@ from softcue.batch import Batch, moved, sent
 
 # logits of one head in a bucket of several examples, on CPU: more have left its cache before they are read
 # again
-MOST = 2**17
+MOST_LOGITS = 2**17
 FIXED = 12_288  # logits of one head that cost about as much as what a bucket costs whatever its size
 # a bucket has a multiple of these where it can: attention's products are made anew for sizes not seen lately
 MEMBERS, COLUMNS = 8, 4
@@ -41,7 +41,7 @@ class Bucket:
         return None if self.pad is None else self.pad[:, None, None, self.shortest :]
 
 
-Watch = Callable[[Tensor, Bucket], None]  # sees attention probabilities (b, H, t, P + t)
+AttentionObserver = Callable[[Tensor, Bucket], None]  # sees attention probabilities (b, H, t, P + t)
 Write = Callable[[int, Tensor], None]  # (number of a bucket, its places): fills them in
 
 
@@ -59,7 +59,7 @@ class Stretch:
     back: Tensor | None = None
     place: Tensor | None = None  # (end - first,) the place of each row
 
-    def spread(self, rows: Tensor, zeros: bool) -> Tensor:
+    def padded(self, rows: Tensor, zeros: bool) -> Tensor:
         """(N, W) -> (places, W); at padding zeros, or what the row says."""
         own = rows[self.first : self.end]
         if self.row is None or self.back is None:
@@ -95,7 +95,7 @@ class Layout:
     """
 
     batch: Batch
-    watch: Watch | None = None
+    watch: AttentionObserver | None = None
     _in_front: dict[int, InFront] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
@@ -134,9 +134,9 @@ class Layout:
         """Whether all examples are of one length: then the places are the rows as they are."""
         return len(self.buckets) == 1 and self.buckets[0].pad is None
 
-    def spread(self, rows: Tensor, zeros: bool = False) -> list[Tensor]:
+    def padded(self, rows: Tensor, zeros: bool = False) -> list[Tensor]:
         """(N, W) -> each bucket's places, (b * t, W); at padding the example's last row again, or zeros."""
-        return self.by_bucket([stretch.spread(rows, zeros) for stretch in self.places.stretches])
+        return self.by_bucket([stretch.padded(rows, zeros) for stretch in self.places.stretches])
 
     def collect(self, like: Tensor, width: int, write: Write) -> Tensor:
         """(N, width) from what `write` fills each bucket's places with."""
@@ -173,12 +173,12 @@ def _in_front(batch: Batch, starts: Tensor, count: int) -> InFront:
 def _places(batch: Batch) -> Places:
     """Group the batch's examples into buckets of similar length."""
     lengths, starts = torch.tensor(batch.lengths), [0, *accumulate(batch.lengths)]
-    groups = _similar(batch.lengths, MOST if batch.device.type == "cpu" else None)
+    groups = _similar(batch.lengths, MOST_LOGITS if batch.device.type == "cpu" else None)
     ordered = [i for members in groups for i in members] == list(range(len(batch)))
     first_row, buckets, multiple = torch.tensor(starts), [], COLUMNS if len(set(batch.lengths)) > 1 else 1
     for members in map(torch.tensor, groups):
         count = lengths[members, None]
-        column = torch.arange(columns_of(int(count[0]), multiple))
+        column = torch.arange(bucket_columns(int(count[0]), multiple))
         row = first_row[members, None] + torch.minimum(column, count - 1)
         shortest = int(count[-1])
         buckets.append(Bucket(members, row, column >= count if shortest < len(column) else None, shortest))
@@ -194,7 +194,7 @@ def _places(batch: Batch) -> Places:
     )
 
 
-def columns_of(longest: int, multiple: int = COLUMNS) -> int:
+def bucket_columns(longest: int, multiple: int = COLUMNS) -> int:
     """Places of a bucket whose longest example has so many rows; without a multiple, the most
     that it may have.
     """

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softcue.kernels.dropout import keep
+from softcue.kernels.dropout import dropout_mask
 
 VECTOR = 16  # numbers in a vector register: torch's softmax over fewer falls to scalar code, ten times slower
 
@@ -31,7 +31,7 @@ class Products(torch.autograd.Function):
         ctx.count = 0 if ahead is None else ahead.shape[-1]
         chance = sight.chances(sight.hide(logits if ahead is None else torch.cat([ahead, logits], dim=-1)))
         seen = chance.to(value.dtype)
-        kept = keep(seen, sight.dropout) if sight.dropout else None
+        kept = dropout_mask(seen, sight.dropout) if sight.dropout else None
         seen = seen if kept is None else seen * kept
         ctx.sight, ctx.mask_shape = sight, None if mask is None else mask.shape
         ctx.save_for_backward(query, key, value, chance, seen, kept)

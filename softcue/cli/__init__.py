@@ -9,24 +9,24 @@ from typing import Annotated
 
 import typer
 
-from softcue.cli.compare import compare
+from softcue.cli.compare import compare_command
 from softcue.cli.flags import (
-    Backbone,
-    Device,
-    Json,
+    BackboneFlag,
+    DeviceFlag,
+    JsonFlag,
     LabelColumn,
     PairColumn,
-    Plugins,
-    Precision,
-    Root,
+    PluginsFlag,
+    PrecisionFlag,
+    RootFlag,
     TagsColumn,
     TextColumn,
     TokensColumn,
     columns_of,
     load_plugins,
 )
-from softcue.cli.sweep import SweepCommand, sweep
-from softcue.cli.train import train
+from softcue.cli.sweep import SweepCommand, sweep_command
+from softcue.cli.train import train_command
 from softcue.errors import SoftcueError, visible
 
 app = typer.Typer(
@@ -70,13 +70,13 @@ TRAIN = "softcue train data/trec --method pasta --backbone minilm --out adapters
 COMPARE = "softcue compare data/trec --methods pasta,stp,spt --seeds 3 --out comparison"
 SWEEP = "softcue sweep data/trec --method apt --grid lr=1e-3,5e-3 --out sweep"
 
-app.command(epilog=f"Example: {TRAIN}")(train)
-app.command(epilog=f"Example: {COMPARE}")(compare)
-app.command(cls=SweepCommand, epilog=f"Example: {SWEEP}")(sweep)
+app.command("train", epilog=f"Example: {TRAIN}")(train_command)
+app.command("compare", epilog=f"Example: {COMPARE}")(compare_command)
+app.command("sweep", cls=SweepCommand, epilog=f"Example: {SWEEP}")(sweep_command)
 
 
 @app.command("eval", epilog="Example: softcue eval adapters/trec data/trec --split test")
-def evaluate(
+def eval_command(
     adapter: Annotated[Path, typer.Argument(help="The adapter's folder.")],
     data: Annotated[str, typer.Argument(help="As for train.")],
     split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
@@ -86,11 +86,11 @@ def evaluate(
     tokens: TokensColumn = None,
     tags: TagsColumn = None,
     backbone: Annotated[str | None, typer.Option(help="Default: the one that the adapter names.")] = None,
-    data_root: Root = None,
-    plugin: Plugins = None,
-    precision: Precision = "auto",
-    device: Device = "cpu",
-    as_json: Json = False,
+    data_root: RootFlag = None,
+    plugin: PluginsFlag = None,
+    precision: PrecisionFlag = "auto",
+    device: DeviceFlag = "cpu",
+    as_json: JsonFlag = False,
 ) -> None:
     """Score an adapter on one split of DATA."""
     from softcue import api
@@ -107,11 +107,11 @@ def evaluate(
         device=device,
         columns=columns_of(text=text, text_pair=text_pair, label=label, tokens=tokens, tags=tags),
     )
-    show.evaluated(result, as_json)
+    show.show_evaluated(result, as_json)
 
 
-@app.command(epilog='Example: softcue predict adapters/trec "Who wrote Hamlet?"')
-def predict(
+@app.command("predict", epilog='Example: softcue predict adapters/trec "Who wrote Hamlet?"')
+def predict_command(
     adapter: Annotated[Path, typer.Argument(help="The adapter's folder.")],
     text: Annotated[
         list[str] | None, typer.Argument(help="A text, or two for an adapter that reads pairs.")
@@ -124,9 +124,9 @@ def predict(
         typer.Option(help="Where to write answers, one JSON object a line; default: standard output."),
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="Default: the one that the adapter names.")] = None,
-    plugin: Plugins = None,
-    precision: Precision = "auto",
-    device: Device = "cpu",
+    plugin: PluginsFlag = None,
+    precision: PrecisionFlag = "auto",
+    device: DeviceFlag = "cpu",
 ) -> None:
     """Answer a text, or every line of a file, as one JSON object each."""
     from softcue import api
@@ -139,54 +139,54 @@ def predict(
     answers = api.predict(
         adapter, api.questions(text or [], file), backbone=backbone, precision=precision, device=device
     )
-    show.answers(answers, out)
+    show.show_answers(answers, out)
 
 
-@app.command(epilog="Example: softcue methods")
-def methods(plugin: Plugins = None, as_json: Json = False) -> None:
+@app.command("methods", epilog="Example: softcue methods")
+def methods_command(plugin: PluginsFlag = None, as_json: JsonFlag = False) -> None:
     """List the tuning methods, with their settings and what an adapter costs on bert-base."""
     from softcue.cli import show
 
     load_plugins(plugin)
-    show.methods(as_json)
+    show.show_methods(as_json)
 
 
-@app.command(epilog="Example: softcue tasks --data-root data")
-def tasks(data_root: Root = None, plugin: Plugins = None, as_json: Json = False) -> None:
+@app.command("tasks", epilog="Example: softcue tasks --data-root data")
+def tasks_command(data_root: RootFlag = None, plugin: PluginsFlag = None, as_json: JsonFlag = False) -> None:
     """List the benchmarks, their metrics, and which of them are under the data root."""
     from softcue.cli import show
     from softcue.tasks import data_root as find_root
 
     load_plugins(plugin)
-    show.tasks(find_root(data_root), as_json)
+    show.show_tasks(find_root(data_root), as_json)
 
 
-@app.command(epilog="Example: softcue backbones")
-def backbones(as_json: Json = False) -> None:
+@app.command("backbones", epilog="Example: softcue backbones")
+def backbones_command(as_json: JsonFlag = False) -> None:
     """List the encoder families and the aliases of backbones."""
     from softcue.cli import show
 
-    show.backbones(as_json)
+    show.show_backbones(as_json)
 
 
-@app.command(epilog="Example: softcue info adapters/trec")
-def info(
+@app.command("info", epilog="Example: softcue info adapters/trec")
+def info_command(
     adapter: Annotated[Path, typer.Argument(help="The adapter's folder.")],
-    plugin: Plugins = None,
-    as_json: Json = False,
+    plugin: PluginsFlag = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Show what an adapter is, what it was trained on, and its scores."""
     from softcue.cli import show
 
     load_plugins(plugin)
-    show.info(adapter, as_json)
+    show.show_info(adapter, as_json)
 
 
-@app.command(epilog="Example: softcue quickstart --out quickstart")
-def quickstart(
+@app.command("quickstart", epilog="Example: softcue quickstart --out quickstart")
+def quickstart_command(
     out: Annotated[Path, typer.Option(help="Where to save the adapters and the table.")] = Path("quickstart"),
-    backbone: Backbone = "minilm",
-    as_json: Json = False,
+    backbone: BackboneFlag = "minilm",
+    as_json: JsonFlag = False,
 ) -> None:
     """The main job end to end on bundled data: train, compare, save, reload, and answer a mixed batch."""
     from softcue.cli.tour import quickstart as run

@@ -6,18 +6,18 @@ from typing import Annotated
 import typer
 
 from softcue.cli.flags import (
-    Backbone,
-    Device,
-    Json,
-    Kind,
+    BackboneFlag,
+    DeviceFlag,
+    JsonFlag,
+    KindFlag,
     LabelColumn,
     PairColumn,
-    Plugins,
-    Pooling,
-    Precision,
-    Root,
-    Rows,
-    Settings,
+    PluginsFlag,
+    PoolingFlag,
+    PrecisionFlag,
+    RootFlag,
+    RowsFlag,
+    SettingsFlag,
     TagsColumn,
     TextColumn,
     TokensColumn,
@@ -27,7 +27,7 @@ from softcue.cli.flags import (
 )
 
 
-def compare(
+def compare_command(
     data: Annotated[str, typer.Argument(help="As for train.")],
     methods: Annotated[
         str, typer.Option(help="Names with commas between; majority and probe are always there.")
@@ -37,9 +37,9 @@ def compare(
         typer.Option(help="Folder of the table and of finished cells; a run that was killed goes on there."),
     ],
     seeds: Annotated[int, typer.Option(help="How often each method is trained: seeds 0, 1, ..")] = 3,
-    backbone: Backbone = "minilm",
-    kind: Kind = None,
-    settings: Settings = None,
+    backbone: BackboneFlag = "minilm",
+    kind: KindFlag = None,
+    settings: SettingsFlag = None,
     text: TextColumn = None,
     text_pair: PairColumn = None,
     label: LabelColumn = None,
@@ -48,14 +48,14 @@ def compare(
     epochs: Annotated[
         int | None, typer.Option(help="For every method; default: by the number of rows.")
     ] = None,
-    rows: Rows = None,
-    pooling: Pooling = None,
+    rows: RowsFlag = None,
+    pooling: PoolingFlag = None,
     limit: Annotated[int, typer.Option(help="Longest example in tokens.")] = 128,
-    data_root: Root = None,
-    plugin: Plugins = None,
-    precision: Precision = "auto",
-    device: Device = "cpu",
-    as_json: Json = False,
+    data_root: RootFlag = None,
+    plugin: PluginsFlag = None,
+    precision: PrecisionFlag = "auto",
+    device: DeviceFlag = "cpu",
+    as_json: JsonFlag = False,
 ) -> None:
     """Train several methods with several seeds under equal budgets, and write one table."""
     from softcue.cli import show
@@ -84,4 +84,4 @@ def compare(
             report=report,
             say=show.progress,
         )
-    show.compared(result, as_json)
+    show.show_compared(result, as_json)

@@ -8,26 +8,26 @@ import typer
 
 from softcue.errors import RequestError
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Backbone = Annotated[
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+BackboneFlag = Annotated[
     str, typer.Option(help="A folder, a Hugging Face id, or an alias (see `softcue backbones`).")
 ]
-Root = Annotated[
+RootFlag = Annotated[
     Path | None,
     typer.Option(help="Folder of data sets to look names up in; default: the variable SOFTCUE_DATA."),
 ]
-Precision = Annotated[
+PrecisionFlag = Annotated[
     str, typer.Option(help="float32, bfloat16, or auto: bfloat16 where the processor has it.")
 ]
-Device = Annotated[str, typer.Option(help="cpu, or cuda where there is one.")]
-Kind = Annotated[
+DeviceFlag = Annotated[str, typer.Option(help="cpu, or cuda where there is one.")]
+KindFlag = Annotated[
     str | None, typer.Option(help="classify, score, choice or tag; default: recognised from the data.")
 ]
-Settings = Annotated[
+SettingsFlag = Annotated[
     list[str] | None, typer.Option("--set", help="A setting of the method or of training, NAME=VALUE.")
 ]
-Rows = Annotated[int | None, typer.Option(help="Use at most this many training rows, drawn by the seed.")]
-Pooling = Annotated[str | None, typer.Option(help="cls, mean or pooler; default: the backbone's.")]
+RowsFlag = Annotated[int | None, typer.Option(help="Use at most this many training rows, drawn by the seed.")]
+PoolingFlag = Annotated[str | None, typer.Option(help="cls, mean or pooler; default: the backbone's.")]
 TextColumn = Annotated[
     str | None, typer.Option("--text", help="The column that holds the text; likewise for the four below.")
 ]
@@ -37,7 +37,7 @@ LabelColumn = Annotated[
 ]
 TokensColumn = Annotated[str | None, typer.Option("--tokens", help="The words.")]
 TagsColumn = Annotated[str | None, typer.Option("--tags", help="The words' tags.")]
-Plugins = Annotated[
+PluginsFlag = Annotated[
     list[Path] | None,
     typer.Option(
         "--plugin", help="A Python file of yours with methods or tasks; it is run. May be repeated."

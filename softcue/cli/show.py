@@ -46,7 +46,7 @@ def check_out(out: Path, *beside: Path | None) -> None:
             )
 
 
-def trained(adapter: Adapter | Checkpoint, out: Path, as_json: bool) -> None:
+def show_trained(adapter: Adapter | Checkpoint, out: Path, as_json: bool) -> None:
     """What training ended with."""
     header = adapter.adapter if isinstance(adapter, Checkpoint) else adapter
     result = {"adapter": str(out), **_header(header)}
@@ -60,7 +60,7 @@ def trained(adapter: Adapter | Checkpoint, out: Path, as_json: bool) -> None:
     _scores(header)
 
 
-def evaluated(result: Mapping[str, Any], as_json: bool) -> None:
+def show_evaluated(result: Mapping[str, Any], as_json: bool) -> None:
     """Scores of one split."""
     if as_json:
         _json(result)
@@ -80,7 +80,7 @@ def evaluated(result: Mapping[str, Any], as_json: bool) -> None:
     print(visible(report_table(result["report"])))
 
 
-def answers(given: Sequence[Mapping[str, Any]], out: Path | None) -> None:
+def show_answers(given: Sequence[Mapping[str, Any]], out: Path | None) -> None:
     """One JSON object a line, to a file or to standard output."""
     lines = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in given)
     if out is None:
@@ -89,7 +89,7 @@ def answers(given: Sequence[Mapping[str, Any]], out: Path | None) -> None:
         write_file(out, lines.encode())
 
 
-def methods(as_json: bool) -> None:
+def show_methods(as_json: bool) -> None:
     """The registry: one line of what each method does, its settings, its size on bert-base with
     the defaults and single texts.
     """
@@ -122,7 +122,7 @@ def methods(as_json: bool) -> None:
     _print(table)
 
 
-def tasks(root: Path | None, as_json: bool) -> None:
+def show_tasks(root: Path | None, as_json: bool) -> None:
     """Benchmarks and where they are: their folder under the data root, or the hub."""
     found = [(task, present(task, root)) for task in all_tasks()]
     if as_json:
@@ -151,7 +151,7 @@ def progress(line: str) -> None:
     _say(line, file=sys.stderr)
 
 
-def compared(result: Mapping[str, Any], as_json: bool) -> None:
+def show_compared(result: Mapping[str, Any], as_json: bool) -> None:
     """A comparison's table and what has to be known to read it."""
     if as_json:
         _json(result)
@@ -191,7 +191,7 @@ def swept(result: Mapping[str, Any], out: Path, as_json: bool) -> None:
     _say(f"saved {out}/best; all runs are in {out}/sweep.json and {out}/sweep.csv")
 
 
-def backbones(as_json: bool) -> None:
+def show_backbones(as_json: bool) -> None:
     """Aliases and families."""
     if as_json:
         _json({"aliases": BACKBONES, "families": sorted(FAMILIES)})
@@ -204,7 +204,7 @@ def backbones(as_json: bool) -> None:
     )
 
 
-def info(folder: Path, as_json: bool) -> None:
+def show_info(folder: Path, as_json: bool) -> None:
     """An adapter's header."""
     adapter = Adapter.load(folder)
     if as_json:

@@ -7,21 +7,21 @@ import typer
 from typer.core import TyperCommand
 
 from softcue.cli.flags import (
-    Backbone,
-    Device,
-    Json,
-    Kind,
-    Plugins,
-    Pooling,
-    Precision,
-    Root,
-    Rows,
-    Settings,
+    BackboneFlag,
+    DeviceFlag,
+    JsonFlag,
+    KindFlag,
+    PluginsFlag,
+    PoolingFlag,
+    PrecisionFlag,
+    RootFlag,
+    RowsFlag,
+    SettingsFlag,
     load_plugins,
     parse_settings,
 )
 
-RAY, LOCAL = "--ray", "local"
+RAY, LOCAL_FLAG = "--ray", "local"
 
 
 class SweepCommand(TyperCommand):
@@ -40,11 +40,11 @@ def with_local(args: list[str]) -> list[str]:
     for at, word in enumerate(args):
         made.append(word)
         if word == RAY and (at + 1 == len(args) or args[at + 1].startswith("-")):
-            made.append(LOCAL)
+            made.append(LOCAL_FLAG)
     return made
 
 
-def sweep(
+def sweep_command(
     data: Annotated[list[str], typer.Argument(help="One data set or several, each as for train.")],
     *,
     method: Annotated[str, typer.Option(help="A tuning method, or several with commas between.")],
@@ -86,17 +86,17 @@ def sweep(
         str | None,
         typer.Option(RAY, metavar="[ADDRESS]", help="Run on a Ray cluster; without an address on one here."),
     ] = None,
-    backbone: Backbone = "minilm",
-    kind: Kind = None,
-    settings: Settings = None,
-    rows: Rows = None,
-    pooling: Pooling = None,
+    backbone: BackboneFlag = "minilm",
+    kind: KindFlag = None,
+    settings: SettingsFlag = None,
+    rows: RowsFlag = None,
+    pooling: PoolingFlag = None,
     limit: Annotated[int, typer.Option(help="Longest example in tokens.")] = 128,
-    data_root: Root = None,
-    plugin: Plugins = None,
-    precision: Precision = "auto",
-    device: Device = "cpu",
-    as_json: Json = False,
+    data_root: RootFlag = None,
+    plugin: PluginsFlag = None,
+    precision: PrecisionFlag = "auto",
+    device: DeviceFlag = "cpu",
+    as_json: JsonFlag = False,
 ) -> None:
     """Train many points at once over one encoder, and save the best adapter."""
     from softcue.cli import show

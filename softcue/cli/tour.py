@@ -23,7 +23,7 @@ from softcue.training.progress import training_progress
 
 SEED = 0
 # what is written at the end, and what it holds
-TABLE, KEYS = "quickstart.json", ("rows", "answers", "seconds")
+TABLE, QUICKSTART_KEYS = "quickstart.json", ("rows", "answers", "seconds")
 # the whole encoder learns faster and costs more, and this one is small; the others take 10 epochs at their
 # own rate
 SETTINGS = {"full": {"epochs": 4, "rate": 2e-4}}
@@ -84,7 +84,7 @@ def quickstart(
     began = time.monotonic()
     for stage in STAGES:
         check_out(out / stage.task)
-    check_results(out, [TABLE], KEYS)
+    check_results(out, [TABLE], QUICKSTART_KEYS)
     base = open_base(backbone)
     say(
         f"one frozen encoder: {backbone}, "
@@ -103,7 +103,7 @@ def quickstart(
     answers = answer_elsewhere(out, backbone)
     for stage, answer in zip(STAGES, answers, strict=True):
         told = " | ".join(" ".join(v) if isinstance(v, list) else v for v in stage.request.values())
-        say(f"  {stage.task}: {told}\n    -> {json.dumps(brief(answer), ensure_ascii=False)}")
+        say(f"  {stage.task}: {told}\n    -> {json.dumps(without_scores(answer), ensure_ascii=False)}")
     result = {"rows": rows, "answers": answers, "seconds": time.monotonic() - began}
     write_file(out / TABLE, json.dumps(result, indent=2).encode())
     say(f"adapters in {out}/, done in {result['seconds']:.0f} s")
@@ -178,6 +178,6 @@ def answer_elsewhere(out: Path, backbone: str) -> list[dict[str, Any]]:
     return answers
 
 
-def brief(answer: dict[str, Any]) -> dict[str, Any]:
+def without_scores(answer: dict[str, Any]) -> dict[str, Any]:
     """An answer without the list of all scores."""
     return {key: value for key, value in answer.items() if key not in ("scores", "tags")}

@@ -6,17 +6,17 @@ from typing import Annotated
 import typer
 
 from softcue.cli.flags import (
-    Device,
-    Json,
-    Kind,
+    DeviceFlag,
+    JsonFlag,
+    KindFlag,
     LabelColumn,
     PairColumn,
-    Plugins,
-    Pooling,
-    Precision,
-    Root,
-    Rows,
-    Settings,
+    PluginsFlag,
+    PoolingFlag,
+    PrecisionFlag,
+    RootFlag,
+    RowsFlag,
+    SettingsFlag,
     TagsColumn,
     TextColumn,
     TokensColumn,
@@ -26,7 +26,7 @@ from softcue.cli.flags import (
 )
 
 
-def train(
+def train_command(
     data: Annotated[
         str | None,
         typer.Argument(
@@ -49,8 +49,8 @@ def train(
     backbone: Annotated[
         str | None, typer.Option(help="A folder, a Hugging Face id, or an alias; default: minilm.")
     ] = None,
-    kind: Kind = None,
-    settings: Settings = None,
+    kind: KindFlag = None,
+    settings: SettingsFlag = None,
     text: TextColumn = None,
     text_pair: PairColumn = None,
     label: LabelColumn = None,
@@ -59,17 +59,17 @@ def train(
     seed: Annotated[
         int | None, typer.Option(help="Of initial numbers, order of rows, dropout and splits; default: 0.")
     ] = None,
-    rows: Rows = None,
-    pooling: Pooling = None,
+    rows: RowsFlag = None,
+    pooling: PoolingFlag = None,
     limit: Annotated[int | None, typer.Option(help="Longest example in tokens; default: 128.")] = None,
-    data_root: Root = None,
-    plugin: Plugins = None,
+    data_root: RootFlag = None,
+    plugin: PluginsFlag = None,
     auto: Annotated[
         float | None,
         typer.Option(metavar="MINUTES", help="Search the learning rate first, for so many minutes."),
     ] = None,
-    precision: Precision = "auto",
-    device: Device = "cpu",
+    precision: PrecisionFlag = "auto",
+    device: DeviceFlag = "cpu",
     checkpoint: Annotated[
         Path | None, typer.Option(help="Folder of checkpoints, from which a killed run goes on.")
     ] = None,
@@ -81,7 +81,7 @@ def train(
     track: Annotated[
         list[str] | None, typer.Option(help="tensorboard, wandb, mlflow or trackio. May be repeated.")
     ] = None,
-    as_json: Json = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Train an adapter on DATA, score it on rows that chose nothing, and save it."""
     from softcue import api
@@ -123,4 +123,4 @@ def train(
             )
         if leads():
             adapter.save(out)
-            show.trained(adapter, out, as_json)
+            show.show_trained(adapter, out, as_json)

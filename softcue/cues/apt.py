@@ -93,11 +93,13 @@ class Apt(Cue, method="apt", config=AptConfig):
         seat, config = ctx.batch.seat, self.config
         logit = self.kv.new_zeros(len(ctx.batch), self.kv.shape[3])
         if config.reads != "nothing":
-            logit = per_seat(summary(hidden, ctx, config.reads), self.gate[:, layer], ctx.batch.runs).float()
+            logit = per_seat(
+                example_summary(hidden, ctx, config.reads), self.gate[:, layer], ctx.batch.runs
+            ).float()
         return logit + self.gate_bias[:, layer].index_select(0, seat) if config.bias else logit
 
 
-def summary(hidden: Tensor, ctx: Context, reads: str) -> Tensor:
+def example_summary(hidden: Tensor, ctx: Context, reads: str) -> Tensor:
     """(N, D) -> (B, D): the first token of each example, or the mean of its tokens."""
     batch = ctx.batch
     if reads == "first":

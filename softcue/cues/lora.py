@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from softcue.batch import Runs
 from softcue.kernels.dropout import drop
-from softcue.kernels.thin import fits, plus_thin
+from softcue.kernels.thin import fits_thin, plus_thin
 from softcue.options import Options, per_seat_setting, setting
 from softcue.protocol import Context, Cue, Dims
 from softcue.rows import per_seat
 
 MINILM = 6 * 384  # layers times width of MiniLM, on which the preset was found
 # `down` is left out: in gated families its input has no name in Dims
-SITES = ("query", "key", "value", "out", "up")
+LORA_SITES = ("query", "key", "value", "out", "up")
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,11 @@ class LoraConfig(Options):
 
     def problems(self) -> list[str]:
         """Sites must exist, once each."""
-        good = self.sites and len(set(self.sites)) == len(self.sites) and set(self.sites) <= set(SITES)
+        good = self.sites and len(set(self.sites)) == len(self.sites) and set(self.sites) <= set(LORA_SITES)
         return (
-            [] if good else [f"sites is {self.sites}; expected one or more of {', '.join(SITES)}, each once"]
+            []
+            if good
+            else [f"sites is {self.sites}; expected one or more of {', '.join(LORA_SITES)}, each once"]
         )
 
 
@@ -86,7 +88,7 @@ class Lora(Cue, method="lora", config=LoraConfig):
         tables, scale, row_seat = ctx.memory
         shrink, grow = tables[site]
         x = drop(x, self.dropout, row_seat, self.training)
-        if fits(y, x, shrink[layer]):
+        if fits_thin(y, x, shrink[layer]):
             return plus_thin(y, x, shrink[layer], grow[layer], scale, ctx.batch.row_runs)
         thin = per_seat(x, shrink[layer], ctx.batch.row_runs) * scale.to(x.dtype)[row_seat, None]  # (M, r)
         return plus_per_seat(y, thin, grow[layer], ctx.batch.row_runs)

@@ -16,7 +16,9 @@ from softcue.options import Options, per_seat_setting, setting
 from softcue.protocol import Context, Cue, Dims, Facts
 from softcue.rows import layered, unit_of
 
-Place = tuple[tuple[int, ...], ...]  # (L, S) number of the vector that a layer adds to a slot, -1 for none
+VectorTable = tuple[
+    tuple[int, ...], ...
+]  # (L, S) number of the vector that a layer adds to a slot, -1 for none
 
 # Attention mass on [CLS] and on both [SEP] in BERT-base-uncased, by layer (Clark et al., 2019; read off a
 # figure, +-0.01)
@@ -43,7 +45,7 @@ class StpConfig(Options):
     # of </s></s>: a vector each, one for both, or none for the middle ones
     separators: Literal["all", "merge", "ends"] = "merge"
     dropout: float = per_seat_setting(0.0, least=0, below=1)  # of the added vectors (PASTA: 0.1)
-    place: Place = ()  # filled in from the task: the vector that each layer adds to each slot
+    place: VectorTable = ()  # filled in from the task: the vector that each layer adds to each slot
 
     def problems(self) -> list[str]:
         """A plan must say where, and a place must number its vectors without gaps."""
@@ -74,7 +76,7 @@ class Stp(Cue, method="stp", config=StpConfig):
 
     def __init__(self, dims: Dims, config: StpConfig, adapters: int = 1) -> None:
         super().__init__(dims, config, adapters)
-        if len(settled(config)) != dims.layers:
+        if len(settled_table(config)) != dims.layers:
             raise RequestError(
                 f"STP: the plan is for {len(config.place)} layers; this encoder has {dims.layers}"
             )
@@ -108,7 +110,7 @@ class Stp(Cue, method="stp", config=StpConfig):
         if not config.place:
             # before settle(): a sweep asks what may share a loop
             return cast(StpConfig, super().shape(config))
-        layers, slots, count = len(settled(config)), len(config.place[0]), vectors(config.place)
+        layers, slots, count = len(settled_table(config)), len(config.place[0]), vectors(config.place)
         numbers = [n if n < count else -1 for n in range(layers * slots)]
         rows = tuple(tuple(numbers[i * slots : (i + 1) * slots]) for i in range(layers))
         return StpConfig(plan="explicit", place=rows)
@@ -118,12 +120,12 @@ class Stp(Cue, method="stp", config=StpConfig):
         """V * D: a vector for each layer that prompts [CLS], and for each separator of each
         layer that prompts separators.
         """
-        return vectors(settled(config)) * dims.hidden
+        return vectors(settled_table(config)) * dims.hidden
 
     @classmethod
     def units(cls, config: StpConfig, sizes: Callable[[], Tensor]) -> dict[str, Tensor]:
         """As PASTA's: a vector is measured in the size of the rows that it is added to."""
-        size, place = sizes(), torch.tensor(settled(config))
+        size, place = sizes(), torch.tensor(settled_table(config))
         return {
             "delta": torch.stack(
                 [unit_of(size[place == vector].mean()) for vector in range(vectors(config.place))]
@@ -158,7 +160,7 @@ class Stp(Cue, method="stp", config=StpConfig):
         return layered(delta, special.masked_fill(vector < 0, -1))
 
 
-def settled(config: StpConfig) -> Place:
+def settled_table(config: StpConfig) -> VectorTable:
     """The config's place; RequestError before settle()."""
     if not config.place:
         raise RequestError(
@@ -167,7 +169,7 @@ def settled(config: StpConfig) -> Place:
     return config.place
 
 
-def vectors(place: Place) -> int:
+def vectors(place: VectorTable) -> int:
     """How many vectors a place names."""
     return 1 + max(max(row) for row in place)
 
@@ -225,7 +227,7 @@ def groups(roles: Sequence[str], config: StpConfig) -> list[int]:
 
 def number_vectors(
     cls_layers: Sequence[int], sep_layers: Sequence[int], slots: Sequence[int], layers: int
-) -> Place:
+) -> VectorTable:
     """Vectors in the order of layers, [CLS] first within each."""
     place, count = [], 0
     for layer in range(layers):

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from softcue.protocol import Context, Cue
 
-INPUTS = frozenset(("query", "key", "value"))  # maps before a layer's attention
+SITES_BEFORE = frozenset(("query", "key", "value"))  # maps before a layer's attention
 # and after it, in all families but for norm1, which pre-norm ones have before
-OUTPUTS = frozenset(("out", "up", "down", "norm1", "norm2"))
+SITES_AFTER = frozenset(("out", "up", "down", "norm1", "norm2"))
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def edit_qkv(qkv: Tensor, x: Tensor, heads: int, edit: Edit | None) -> Tensor:
     """(N, 3 D), (N, D) -> (N, 3, H, K): what the cue makes of query, key and value of x; they
     come from one product and are three sites.
     """
-    edit = among(edit, INPUTS)
+    edit = among(edit, SITES_BEFORE)
     if edit is not None:
         parts = qkv.chunk(3, dim=-1)
         edited = [edit(site, x, y) for site, y in zip(("query", "key", "value"), parts, strict=True)]

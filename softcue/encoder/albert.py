@@ -1,7 +1,16 @@
 """ALBERT: narrow word vectors, and one layer used L times (Lan et al., 2020)."""
 
 from softcue.encoder.core import Embed, Encoder
-from softcue.encoder.family import HEADS, Family, Settings, activation, integer, must_be, number, read_spec
+from softcue.encoder.family import (
+    HEADS,
+    EncoderConfig,
+    Family,
+    activation,
+    integer,
+    must_be,
+    number,
+    read_spec,
+)
 from softcue.encoder.layer import Layer
 from softcue.encoder.linear import Linear
 
@@ -14,7 +23,7 @@ class AlbertLayer(Layer):
     drops = ("norm1",)
 
 
-def build_albert(config: Settings, pooler: bool) -> Encoder:
+def build_albert(config: EncoderConfig, pooler: bool) -> Encoder:
     """One layer's numbers, listed once for every time that they are used."""
     must_be(config, "num_hidden_groups", 1)
     must_be(config, "inner_group_num", 1)

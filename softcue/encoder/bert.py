@@ -3,7 +3,7 @@ ELECTRA, DistilBERT.
 """
 
 from softcue.encoder.core import Embed, Encoder
-from softcue.encoder.family import HEADS, Family, Settings, activation, integer, number, read_spec
+from softcue.encoder.family import HEADS, EncoderConfig, Family, activation, integer, number, read_spec
 from softcue.encoder.layer import Layer
 from softcue.encoder.linear import Linear
 from softcue.encoder.spec import Spec
@@ -28,27 +28,29 @@ EMBED: Names = {
 POOLER: Names = {"pooler": "pooler.dense"}
 
 
-def assemble(spec: Spec, project: bool = False) -> Encoder:
+def post_norm_encoder(spec: Spec, project: bool = False) -> Encoder:
     """A plain post-norm encoder of these sizes."""
     pooler = Linear(spec.hidden, spec.hidden) if spec.pooler else None
     return Encoder(spec, Embed(spec, project), [Layer(spec) for _ in range(spec.layers)], pooler)
 
 
-def build_bert(config: Settings, pooler: bool) -> Encoder:
+def build_bert(config: EncoderConfig, pooler: bool) -> Encoder:
     """BERT (Devlin et al., 2019)."""
-    return assemble(read_spec(config, pooler=pooler))
+    return post_norm_encoder(read_spec(config, pooler=pooler))
 
 
-def build_roberta(config: Settings, pooler: bool) -> Encoder:
+def build_roberta(config: EncoderConfig, pooler: bool) -> Encoder:
     """RoBERTa (Liu et al., 2019): positions count from the padding token's id."""
-    return assemble(read_spec(config, pooler=pooler, offset=integer(config, "pad_token_id", 1, least=0) + 1))
+    return post_norm_encoder(
+        read_spec(config, pooler=pooler, offset=integer(config, "pad_token_id", 1, least=0) + 1)
+    )
 
 
-def build_electra(config: Settings, pooler: bool) -> Encoder:
+def build_electra(config: EncoderConfig, pooler: bool) -> Encoder:
     """ELECTRA (Clark et al., 2020): word vectors may be narrower than hidden states."""
     embed = integer(config, "embedding_size", 128)
     spec = read_spec(config, pooler=False, embed=embed)
-    return assemble(spec, project=embed != spec.hidden)
+    return post_norm_encoder(spec, project=embed != spec.hidden)
 
 
 class DistilbertLayer(Layer):
@@ -57,7 +59,7 @@ class DistilbertLayer(Layer):
     drops = ("norm2",)
 
 
-def build_distilbert(config: Settings, pooler: bool) -> Encoder:
+def build_distilbert(config: EncoderConfig, pooler: bool) -> Encoder:
     """DistilBERT (Sanh et al., 2019): no segments, no pooler, its own names for sizes."""
     renamed = {
         "hidden_size": integer(config, "dim"),

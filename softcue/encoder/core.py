@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from softcue.attention.attend import KERNELS
-from softcue.attention.layout import Layout, Watch
+from softcue.attention.layout import AttentionObserver, Layout
 from softcue.batch import Batch, Reads
 from softcue.encoder.affine import Edit, affine, edits
 from softcue.encoder.layer import Halves, LayerInputs
@@ -36,7 +36,7 @@ class Embed(nn.Module):
         # few rows of a large table have a gradient
         return F.embedding(token, self.words.weight, sparse=self.words.weight.requires_grad)
 
-    def place(self, word: Tensor, batch: Batch) -> Tensor:
+    def add_positions(self, word: Tensor, batch: Batch) -> Tensor:
         """(N, E) -> (N, E): adds position and segment vectors where the family has them."""
         if self.position is not None:
             word = word + self.position(
@@ -48,7 +48,7 @@ class Embed(nn.Module):
 
     def finish(self, word: Tensor, batch: Batch, edit: Edit | None) -> Tensor:
         """(N, E) -> (N, D): position, segment, norm, dropout, and the projection where the family has one."""
-        normed = affine(self.norm, "embed_norm", self.place(word, batch), edit)
+        normed = affine(self.norm, "embed_norm", self.add_positions(word, batch), edit)
         hidden = dropout(normed, self.spec.dropout, self.training)
         return hidden if self.project is None else self.project(hidden)
 
@@ -94,7 +94,7 @@ class Encoder(nn.Module):
         return None
 
     def forward(
-        self, batch: Batch, cue: Cue, watch: Watch | None = None, reads: Reads = "all"
+        self, batch: Batch, cue: Cue, watch: AttentionObserver | None = None, reads: Reads = "all"
     ) -> tuple[Tensor, Context]:
         """(N, D) hidden states after the last layer, and the cue's context.
 

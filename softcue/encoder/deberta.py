@@ -12,7 +12,7 @@ from softcue.batch import Batch, sent
 from softcue.encoder.affine import Edit, affine
 from softcue.encoder.bert import LAYER
 from softcue.encoder.core import Embed, Encoder
-from softcue.encoder.family import HEADS, Family, Settings, activation, flag, integer, must_be, read_spec
+from softcue.encoder.family import HEADS, EncoderConfig, Family, activation, flag, integer, must_be, read_spec
 from softcue.encoder.layer import Layer, LayerInputs
 from softcue.encoder.linear import ACTIVATIONS, Linear
 from softcue.encoder.spec import Spec
@@ -45,7 +45,7 @@ class Distances:
 
 
 @dataclass(frozen=True)
-class Shared:
+class RelativePositions:
     """What the layers of one forward share."""
 
     table: Tensor | None  # (W, D) position vectors of the distances that the batch holds
@@ -65,7 +65,7 @@ class DebertaEmbed(Embed):
 
     def finish(self, word: Tensor, batch: Batch, edit: Edit | None) -> Tensor:
         """(N, E) -> (N, D)"""
-        word = self.place(word, batch)
+        word = self.add_positions(word, batch)
         hidden = word if self.project is None else self.project(word)
         return F.dropout(affine(self.norm, "embed_norm", hidden, edit), self.spec.dropout, self.training)
 
@@ -84,7 +84,7 @@ class DebertaLayer(Layer):
         """1 / sqrt(K times the number of terms)."""
         return float((self.spec.hidden // self.spec.heads * (1 + len(self.distances.terms))) ** -0.5)
 
-    def bias(self, shared: Shared) -> Bias | None:
+    def bias(self, shared: RelativePositions) -> Bias | None:
         """The terms that involve positions, already scaled."""
         if shared.table is None or not self.distances.terms:
             return None
@@ -156,7 +156,7 @@ class DebertaEncoder(Encoder):
         normed = distances.relative and distances.norm
         self.relative_norm = nn.LayerNorm(spec.hidden, eps=spec.epsilon) if normed else None
 
-    def shared(self, batch: Batch, layout: Layout) -> Shared:
+    def shared(self, batch: Batch, layout: Layout) -> RelativePositions:
         """The stretch of the position table that the batch's distances fall on: work grows with
         the text, not with the table.
         """
@@ -167,7 +167,7 @@ class DebertaEncoder(Encoder):
         row = sent(row - first, batch.device)
         table = None if self.relative is None else self.relative.weight[first : last + 1]
         table = table if table is None or self.relative_norm is None else self.relative_norm(table)
-        return Shared(table, row[:-1].flip(0), row[1:], longest, batch)
+        return RelativePositions(table, row[:-1].flip(0), row[1:], longest, batch)
 
 
 def skew(x: Tensor) -> Tensor:
@@ -186,7 +186,7 @@ def neighbours(hidden: Tensor, batch: Batch, kernel: int) -> Tensor:
     return (hidden[row.clamp(0, len(hidden) - 1)] * inside.unsqueeze(-1)).flatten(1)
 
 
-def build_deberta(config: Settings, pooler: bool) -> Encoder:
+def build_deberta(config: EncoderConfig, pooler: bool) -> Encoder:
     """DeBERTa v2 or v3; the checkpoint's own pooler belongs to its classifier and is left out."""
     segments = integer(config, "type_vocab_size", 0, least=0)
     absolute = flag(config, "position_biased_input", True)
@@ -204,7 +204,7 @@ def build_deberta(config: Settings, pooler: bool) -> Encoder:
     return DebertaEncoder(spec, distances, layers)
 
 
-def read_distances(config: Settings, spec: Spec) -> Distances:
+def read_distances(config: EncoderConfig, spec: Spec) -> Distances:
     """What config.json says on relative positions."""
     named = config.get("pos_att_type") or []
     listed = named.lower().split("|") if isinstance(named, str) else named

@@ -9,7 +9,7 @@ from softcue.encoder.linear import ACTIVATIONS
 from softcue.encoder.spec import Spec
 from softcue.errors import BackboneError
 
-Settings = Mapping[str, Any]  # config.json
+EncoderConfig = Mapping[str, Any]  # config.json
 
 # what checkpoints carry beside the encoder: buffers, pre-training heads, heads of a fine-tuned task
 HEADS = (
@@ -24,7 +24,7 @@ class Family:
     """One architecture: how to build it, and how its checkpoints name things."""
 
     models: tuple[str, ...]  # model_type in config.json
-    build: Callable[[Settings, bool], Encoder]  # (config, whether the checkpoint has a pooler)
+    build: Callable[[EncoderConfig, bool], Encoder]  # (config, whether the checkpoint has a pooler)
     # our module -> theirs, {} is the layer; several are joined along axis 0
     names: Mapping[str, str | tuple[str, ...]]
     prefixes: tuple[str, ...]  # what a checkpoint with a head writes in front of the encoder's names
@@ -32,7 +32,7 @@ class Family:
 
 
 def integer(
-    config: Settings, key: str, default: int | None = None, least: int = 1, most: int = 10_000_000
+    config: EncoderConfig, key: str, default: int | None = None, least: int = 1, most: int = 10_000_000
 ) -> int:
     """A whole number of config.json from `least` to `most`; without a default it must be there."""
     value = _value(config, key, default)
@@ -43,7 +43,7 @@ def integer(
     return value
 
 
-def number(config: Settings, key: str, default: float, most: float = float("inf")) -> float:
+def number(config: EncoderConfig, key: str, default: float, most: float = float("inf")) -> float:
     """A number of config.json between 0 and `most`."""
     value = _value(config, key, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
@@ -51,7 +51,7 @@ def number(config: Settings, key: str, default: float, most: float = float("inf"
     return float(value)
 
 
-def flag(config: Settings, key: str, default: bool) -> bool:
+def flag(config: EncoderConfig, key: str, default: bool) -> bool:
     """A true or false of config.json."""
     value = _value(config, key, default)
     if not isinstance(value, bool):
@@ -59,7 +59,7 @@ def flag(config: Settings, key: str, default: bool) -> bool:
     return value
 
 
-def choice(config: Settings, key: str, default: str, known: Sequence[str]) -> str:
+def choice(config: EncoderConfig, key: str, default: str, known: Sequence[str]) -> str:
     """A word of config.json that must be one of `known`."""
     value = _value(config, key, default)
     if value not in known:
@@ -67,12 +67,12 @@ def choice(config: Settings, key: str, default: str, known: Sequence[str]) -> st
     return str(value)
 
 
-def activation(config: Settings, key: str, default: str) -> str:
+def activation(config: EncoderConfig, key: str, default: str) -> str:
     """The name of an activation that softcue has."""
     return choice(config, key, default, tuple(ACTIVATIONS))
 
 
-def must_be(config: Settings, key: str, expected: Any) -> None:
+def must_be(config: EncoderConfig, key: str, expected: Any) -> None:
     """Refuse a config that asks for what softcue does not build."""
     value = _value(config, key, expected)
     if value != expected:
@@ -81,7 +81,7 @@ def must_be(config: Settings, key: str, expected: Any) -> None:
         )
 
 
-def read_spec(config: Settings, **family: Any) -> Spec:
+def read_spec(config: EncoderConfig, **family: Any) -> Spec:
     """The sizes under the names that BERT gave them; `family` sets what differs. Raises BackboneError."""
     must_be(config, "position_embedding_type", "absolute")
     must_be(config, "is_decoder", False)
@@ -109,7 +109,7 @@ def read_spec(config: Settings, **family: Any) -> Spec:
     return Spec(**{**sizes, **family})
 
 
-def _value(config: Settings, key: str, default: Any) -> Any:
+def _value(config: EncoderConfig, key: str, default: Any) -> Any:
     value = config.get(key)
     if value is not None:
         return value

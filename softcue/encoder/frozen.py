@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from softcue.encoder.linear import ACTIVATIONS, FUSED, Linear, longer
-from softcue.kernels import takes
-from softcue.kernels.norm import Found, back, forth
+from softcue.kernels import has_kernels
+from softcue.kernels.norm import Found, norm_backward, norm_forward
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Half:
 
     def forth(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Found]:
         """(M, I), (M, D) -> (M, D)"""
-        return forth(self.linear(x), residual, self.norm, self.rate)
+        return norm_forward(self.linear(x), residual, self.norm, self.rate)
 
     def back(self, grad: Tensor, found: Found, factor: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(M, D) -> (M, I), (M, D): the gradients of x, times a factor, and of the residual."""
-        to_linear, to_total = back(grad, self.norm, self.rate, found)
+        to_linear, to_total = norm_backward(grad, self.norm, self.rate, found)
         return self.linear.back(to_linear, factor=factor), to_total
 
 
@@ -52,7 +52,9 @@ class _Project(torch.autograd.Function):
         return ctx.linear.back(grad, beside), None
 
 
-def finish(mixed: Tensor, hidden: Tensor, first: Half, up: Linear, activation: str, second: Half) -> Tensor:
+def frozen_rest(
+    mixed: Tensor, hidden: Tensor, first: Half, up: Linear, activation: str, second: Half
+) -> Tensor:
     """(N, D), (N, D) -> (N, D): what follows attention in a post-norm layer; the activation is
     one of FUSED.
     """
@@ -66,7 +68,7 @@ class _Finish(torch.autograd.Function):
         ctx, mixed: Tensor, hidden: Tensor, first: Half, up: Linear, activation: str, second: Half
     ) -> Tensor:
         middle, found = first.forth(rounded(mixed), rounded(hidden))
-        quick = activation == "gelu" and takes(middle)
+        quick = activation == "gelu" and has_kernels(middle)
         if quick:
             active, kept = up.with_slope(middle)
         else:

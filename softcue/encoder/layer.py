@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from softcue.attention.attend import Bias, attend, attend_once
 from softcue.attention.layout import Layout
 from softcue.batch import Reads
-from softcue.encoder.affine import INPUTS, OUTPUTS, Edit, affine, among, edit_qkv
-from softcue.encoder.frozen import Half, finish, project
+from softcue.encoder.affine import SITES_AFTER, SITES_BEFORE, Edit, affine, among, edit_qkv
+from softcue.encoder.frozen import Half, frozen_rest, project
 from softcue.encoder.linear import ACTIVATIONS, FUSED, Linear, longer
 from softcue.encoder.spec import Spec
-from softcue.kernels.dropout import keep
-from softcue.kernels.norm import add_norm, fits
+from softcue.kernels.dropout import dropout_mask
+from softcue.kernels.norm import add_norm, fits_norm
 from softcue.protocol import Prefix
 
 
@@ -50,7 +50,7 @@ class Halves(nn.Module, ABC):
         """Whether `read` may stand in for `forward`: not where a family's own does more, or a
         cue edits what follows attention.
         """
-        return type(self).forward is Halves.forward and among(edit, OUTPUTS) is None
+        return type(self).forward is Halves.forward and among(edit, SITES_AFTER) is None
 
     def read(self, hidden: Tensor, row: Tensor, reads: Reads, inputs: LayerInputs) -> Tensor:
         """(N, D), (M,) -> (M, D): forward at the rows that are read, where nobody reads the others."""
@@ -94,7 +94,7 @@ class Layer(Halves):
         """Where one row of each example is read, and the family shares nothing that would be
         added to logits, no other has a query.
         """
-        if reads == "words" or inputs.shared is not None or among(inputs.edit, INPUTS) is not None:
+        if reads == "words" or inputs.shared is not None or among(inputs.edit, SITES_BEFORE) is not None:
             return super().read(hidden, row, reads, inputs)
         own, heads, width = hidden.index_select(0, row), self.spec.heads, self.spec.hidden
         query = self.qkv.part(own, 0, width).view(len(own), heads, -1)
@@ -104,13 +104,13 @@ class Layer(Halves):
 
     def finish(self, hidden: Tensor, mixed: Tensor, edit: Edit | None) -> Tensor:
         """(M, D), (M, D) -> (M, D): what follows attention, each row by itself."""
-        edit, name = among(edit, OUTPUTS), self.spec.activation
+        edit, name = among(edit, SITES_AFTER), self.spec.activation
         if edit is None and name in FUSED and self.goes_back(mixed):
             first, second = (
                 Half(self.out, self.norm1, self.rate("norm1")),
                 Half(self.down, self.norm2, self.rate("norm2")),
             )
-            return finish(mixed, hidden, first, self.up, name, second)
+            return frozen_rest(mixed, hidden, first, self.up, name, second)
         count = len(hidden)
         if edit is None and self.out.packs(mixed):
             hidden, mixed = longer(hidden), longer(mixed)
@@ -155,6 +155,8 @@ class Layer(Halves):
             closed: Tensor = norm(linear.added(x, residual))
             return closed
         y, rate = affine(linear, site, x, edit), self.rate(end)
-        if among(edit, frozenset((end,))) is None and fits(y, residual, norm, rate):
+        if among(edit, frozenset((end,))) is None and fits_norm(y, residual, norm, rate):
             return add_norm(y, residual, norm, rate)
-        return affine(norm, end, torch.addcmul(residual, y, keep(y, rate)) if rate else residual + y, edit)
+        return affine(
+            norm, end, torch.addcmul(residual, y, dropout_mask(y, rate)) if rate else residual + y, edit
+        )

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from softcue.kernels.gelu import forth, gelu
-from softcue.kernels.matmul import fits, lay_out, matmul, matmul_back, matmul_gelu
+from softcue.kernels.gelu import gelu, gelu_and_slope
+from softcue.kernels.matmul import fits_matmul, lay_out, matmul, matmul_back, matmul_gelu
 
-Part = tuple[int, int]  # outputs of a map, from and up to
+OutputRange = tuple[int, int]  # outputs of a map, from and up to
 # (part, whether transposed) -> weight in the layout of oneDNN, or of the kernel in float32
-Packed = dict[tuple[Part, bool], Tensor]
+Packed = dict[tuple[OutputRange, bool], Tensor]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": gelu,
@@ -26,7 +26,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "swish": F.silu,
     "tanh": torch.tanh,
 }
-FEW = 128  # rows in float32 up to which weights are laid out beforehand
+FEW_ROWS = 128  # rows in float32 up to which weights are laid out beforehand
 FUSED = {
     "gelu": ("gelu", "none"),
     "gelu_new": ("gelu", "tanh"),
@@ -54,7 +54,7 @@ class Linear(nn.Linear):
         return self.weight.requires_grad or (self.bias is not None and self.bias.requires_grad)
 
     @property
-    def whole(self) -> Part:
+    def whole(self) -> OutputRange:
         """All outputs."""
         return 0, self.out_features
 
@@ -91,7 +91,7 @@ class Linear(nn.Linear):
         if self.multiplies(x):
             slope = x.new_empty(x.shape[0], self.out_features)
             return matmul_gelu(x, self.weight, self.bias, slope, self.laid(x, self.whole)), slope
-        return forth(self(x))
+        return gelu_and_slope(self(x))
 
     def added(self, x: Tensor, residual: Tensor) -> Tensor:
         """(N, I), (N, O) -> (N, O): the map and a sum, in one go where there is no way back."""
@@ -116,7 +116,7 @@ class Linear(nn.Linear):
 
     def multiplies(self, x: Tensor) -> bool:
         """Whether it is frozen in float32 on a CPU, and there is a kernel for it."""
-        return fits(x, self.weight) and not self.learns and not torch.is_autocast_enabled("cpu")
+        return fits_matmul(x, self.weight) and not self.learns and not torch.is_autocast_enabled("cpu")
 
     def frees(self, x: Tensor) -> bool:
         """Whether the way back to x may be written out, with `back`: of a frozen map on a CPU,
@@ -126,28 +126,30 @@ class Linear(nn.Linear):
             return self.packs(x)
         return x.is_cpu and x.dtype == self.weight.dtype and not self.learns
 
-    def product(self, x: Tensor, part: Part, bias: Tensor | None, beside: Tensor | None = None) -> Tensor:
+    def product(
+        self, x: Tensor, part: OutputRange, bias: Tensor | None, beside: Tensor | None = None
+    ) -> Tensor:
         """(N, I) -> (N, end - first): of what is `quick`, and a sum in the same go."""
         if x.dtype == torch.bfloat16:
             return product(x, self.packed(part, False), bias, beside)
         return matmul(x, self.cut(part), bias, beside, self.laid(x, part))
 
-    def cut(self, part: Part) -> Tensor:
+    def cut(self, part: OutputRange) -> Tensor:
         """The weight of a part."""
         return self.weight if part == self.whole else self.weight[slice(*part)]
 
-    def laid(self, x: Tensor, part: Part) -> Tensor | None:
+    def laid(self, x: Tensor, part: OutputRange) -> Tensor | None:
         """The weight of a part as the kernel reads it, for few rows; None: it is laid out as it
         is multiplied.
         """
-        return self.packed(part, False) if x.shape[0] <= FEW else None
+        return self.packed(part, False) if x.shape[0] <= FEW_ROWS else None
 
     def back(
         self,
         grad: Tensor,
         beside: Tensor | None = None,
         factor: Tensor | None = None,
-        part: Part | None = None,
+        part: OutputRange | None = None,
     ) -> Tensor:
         """(N, O) -> (N, I): the gradient of its input, another one added, and all times a
         factor; of a part: by its outputs alone.
@@ -162,7 +164,7 @@ class Linear(nn.Linear):
             made = grad @ weight if beside is None else torch.addmm(beside, grad, weight)
         return made if factor is None else made.mul_(factor)
 
-    def packed(self, part: Part, transposed: bool) -> Tensor:
+    def packed(self, part: OutputRange, transposed: bool) -> Tensor:
         """The weight of a part laid out, made when it is first asked for and again when the
         weight has changed.
         """
@@ -184,7 +186,7 @@ class _Frozen(torch.autograd.Function):
     """The product of a frozen map; backward to its input alone."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, linear: Linear, part: Part, bias: Tensor | None) -> Tensor:  # type: ignore[no-untyped-def, override]
+    def forward(ctx, x: Tensor, linear: Linear, part: OutputRange, bias: Tensor | None) -> Tensor:  # type: ignore[no-untyped-def, override]
         ctx.linear, ctx.part = linear, part
         return linear.product(x, part, bias)
 

@@ -18,13 +18,13 @@ from softcue.encoder.core import Encoder
 from softcue.encoder.family import Family
 from softcue.encoder.memory import keep_freed_memory
 from softcue.encoder.weights import (
-    FILES,
-    check_names,
-    digest,
+    WEIGHT_FILES,
+    check_weight_names,
     fill,
     open_weights,
-    read_json,
+    read_json_object,
     table_of,
+    weights_digest,
     weights_file,
     write_weights,
 )
@@ -61,7 +61,7 @@ TOKENIZER = (
     "spiece.model",
 )
 POOLING = "1_Pooling/config.json"  # how sentence-transformers says what it pools
-SAVED = ("config.json", FILES[0], *TOKENIZER, POOLING)  # what a checkpoint of ours may hold
+SAVED = ("config.json", WEIGHT_FILES[0], *TOKENIZER, POOLING)  # what a checkpoint of ours may hold
 HUB_ID = re.compile(r"(?=.{1,96}$)[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -77,8 +77,8 @@ class Backbone:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the weights in `folder`: names, shapes and float32 values, however they are stored."""
-        family = family_of(read_json(self.folder / "config.json"))
-        return digest(self.encoder, table_of(self.encoder, family), open_weights(self.folder, family))
+        family = family_of(read_json_object(self.folder / "config.json"))
+        return weights_digest(self.encoder, table_of(self.encoder, family), open_weights(self.folder, family))
 
 
 def load_encoder(
@@ -92,7 +92,7 @@ def load_encoder(
         raise BackboneError(
             f"{type(name).__name__} came as a backbone; expected a folder, a Hugging Face id or an alias"
         )
-    folder = find(str(name))
+    folder = find_backbone(str(name))
     keep_freed_memory()
     try:
         return Backbone(read_encoder(folder, dtype, device), str(name), folder, read_pooling(folder))
@@ -102,14 +102,14 @@ def load_encoder(
 
 def read_encoder(folder: Path, dtype: torch.dtype, device: torch.device | str) -> Encoder:
     """The encoder in a checkpoint's folder."""
-    config = read_json(folder / "config.json")
+    config = read_json_object(folder / "config.json")
     family = family_of(config)
     stored = open_weights(folder, family)
     pooler = family.names.get("pooler")
     with torch.device("meta"):
         encoder = family.build(config, isinstance(pooler, str) and stored.has(pooler))
     table = table_of(encoder, family)
-    check_names(stored, table, family)
+    check_weight_names(stored, table, family)
     fill(encoder, table, stored, dtype, device)
     return encoder.requires_grad_(False).eval()
 
@@ -118,7 +118,7 @@ def build_encoder(config: Mapping[str, Any] | Path, device: torch.device | str =
     """An encoder without its checkpoint's weights, from config.json or what it holds; on "meta"
     it takes no memory.
     """
-    settings = read_json(config) if isinstance(config, Path) else config
+    settings = read_json_object(config) if isinstance(config, Path) else config
     with torch.device(device):
         return family_of(settings).build(settings, True).requires_grad_(False).eval()
 
@@ -127,7 +127,7 @@ def save_checkpoint(encoder: Encoder, folder: Path, source: Path) -> None:
     """Write the encoder as a Hugging Face checkpoint, with the config and tokenizer of
     `source`, the folder it began as.
     """
-    config = read_json(source / "config.json")
+    config = read_json_object(source / "config.json")
     table = table_of(encoder, family_of(config))
     folder.mkdir(parents=True, exist_ok=True)
     for name in (*TOKENIZER, POOLING):
@@ -137,9 +137,9 @@ def save_checkpoint(encoder: Encoder, folder: Path, source: Path) -> None:
     # of the source: it may have had a head, or 16 bits
     outdated = ("architectures", "torch_dtype", "dtype", "transformers_version")
     config = {key: value for key, value in config.items() if key not in outdated}
-    partial = folder / f"{FILES[0]}.partial"
+    partial = folder / f"{WEIGHT_FILES[0]}.partial"
     write_weights(encoder, table, partial)
-    os.replace(partial, folder / FILES[0])
+    os.replace(partial, folder / WEIGHT_FILES[0])
     (folder / "config.json").write_text(
         json.dumps({**config, "dtype": "float32"}, indent=2) + "\n", encoding="utf-8"
     )
@@ -158,10 +158,12 @@ def family_of(config: Mapping[str, Any]) -> Family:
 def read_pooling(folder: Path) -> str:
     """ "mean" where the folder says that its sentences are means of tokens, else "cls"."""
     file = folder / POOLING
-    return "mean" if file.is_file() and read_json(file).get("pooling_mode_mean_tokens") is True else "cls"
+    return (
+        "mean" if file.is_file() and read_json_object(file).get("pooling_mode_mean_tokens") is True else "cls"
+    )
 
 
-def find(name: str) -> Path:
+def find_backbone(name: str) -> Path:
     """The folder that a backbone's name stands for; asks the network only for an id that is
     nowhere on disk.
     """
@@ -206,9 +208,9 @@ def fetch(name: str) -> Path:
     described = ["config.json", POOLING, *TOKENIZER]
     attempts: list[tuple[bool, list[str]]] = [
         (True, described),
-        (False, [*described, "model.safetensors", "model-*.safetensors", FILES[1]]),
+        (False, [*described, "model.safetensors", "model-*.safetensors", WEIGHT_FILES[1]]),
         # only where the repository has no safetensors
-        (False, ["pytorch_model.bin", "pytorch_model-*.bin", FILES[3]]),
+        (False, ["pytorch_model.bin", "pytorch_model-*.bin", WEIGHT_FILES[3]]),
     ]
     reason = "it has no config.json with weights"
     for local, patterns in attempts:

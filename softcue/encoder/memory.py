@@ -5,7 +5,7 @@ import sys
 from functools import cache
 
 TRIM, MMAP = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-KEPT = 2**29  # bytes at the end of the heap that are kept for what comes next
+KEPT_BYTES = 2**29  # bytes at the end of the heap that are kept for what comes next
 LARGE = 2**25  # bytes of an allocation that still comes from the heap: the most that glibc takes
 
 
@@ -19,5 +19,5 @@ def keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        mallopt(TRIM, KEPT)
+        mallopt(TRIM, KEPT_BYTES)
         mallopt(MMAP, LARGE)

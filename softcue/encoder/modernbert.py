@@ -17,8 +17,8 @@ from softcue.encoder.affine import Edit, affine, edit_qkv
 from softcue.encoder.core import Embed, Encoder
 from softcue.encoder.family import (
     HEADS,
+    EncoderConfig,
     Family,
-    Settings,
     activation,
     flag,
     integer,
@@ -31,7 +31,7 @@ from softcue.encoder.linear import ACTIVATIONS, Linear
 from softcue.encoder.spec import Spec
 from softcue.errors import BackboneError
 
-GLOBAL, LOCAL = "full_attention", "sliding_attention"
+GLOBAL_ATTENTION, LOCAL_ATTENTION = "full_attention", "sliding_attention"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Biased:
 
 
 @dataclass(frozen=True)
-class Shared:
+class RotaryPositions:
     """What the layers of one forward share."""
 
     # base of the rotary angles -> cosines and sines, (N, 1, 1, K) float32
@@ -99,7 +99,7 @@ class ModernbertEncoder(Encoder):
         self.reach = reach  # places on each side that a local layer sees
         self.thetas = sorted({layer.theta for layer in layers})
 
-    def shared(self, batch: Batch, layout: Layout) -> Shared:
+    def shared(self, batch: Batch, layout: Layout) -> RotaryPositions:
         """Cosines and sines of each row's position, and what lies in the window."""
         width = self.spec.dims.head
         turn, window = {theta: angles(batch.position, theta, width) for theta in self.thetas}, None
@@ -109,7 +109,7 @@ class ModernbertEncoder(Encoder):
                 distance.abs() > self.reach, -torch.inf
             )
             window = ByDistance(table, hides=True)
-        return Shared(turn, window)
+        return RotaryPositions(turn, window)
 
 
 def angles(position: Tensor, theta: float, width: int) -> tuple[Tensor, Tensor]:
@@ -127,7 +127,7 @@ def rotate(qkv: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     return torch.cat([turned.to(qkv.dtype), qkv[:, 2:]], dim=1)
 
 
-def build_modernbert(config: Settings, pooler: bool) -> Encoder:
+def build_modernbert(config: EncoderConfig, pooler: bool) -> Encoder:
     """ModernBERT; its sizes are BERT's, its other settings have their own names."""
     renamed = {
         "layer_norm_eps": number(config, "norm_eps", 1e-5),
@@ -143,10 +143,10 @@ def build_modernbert(config: Settings, pooler: bool) -> Encoder:
         )
     spec = replace(spec, ff=2 * spec.ff, activation=activation(config, "hidden_activation", "gelu"))
     biased = Biased(*(flag(config, f"{kind}_bias", False) for kind in ("norm", "attention", "mlp")))
-    theta = {kind: read_theta(config, kind) for kind in (GLOBAL, LOCAL)}
+    theta = {kind: read_theta(config, kind) for kind in (GLOBAL_ATTENTION, LOCAL_ATTENTION)}
     reach = integer(config, "local_attention", 128) // 2
     layers = [
-        ModernbertLayer(spec, biased, theta[kind], local=kind == LOCAL, first=i == 0)
+        ModernbertLayer(spec, biased, theta[kind], local=kind == LOCAL_ATTENTION, first=i == 0)
         for i, kind in enumerate(read_kinds(config, spec.layers))
     ]
     embed = Embed(replace(spec, dropout=number(config, "embedding_dropout", 0.0, most=1)))
@@ -156,35 +156,39 @@ def build_modernbert(config: Settings, pooler: bool) -> Encoder:
     )
 
 
-def read_kinds(config: Settings, layers: int) -> list[str]:
-    """GLOBAL or LOCAL for each layer; older configs give only the distance between global ones."""
+def read_kinds(config: EncoderConfig, layers: int) -> list[str]:
+    """GLOBAL or LOCAL_ATTENTION for each layer; older configs give only the distance between global ones."""
     kinds = config.get("layer_types")
     if kinds is None:
         every = integer(config, "global_attn_every_n_layers", 3)
-        return [LOCAL if i % every else GLOBAL for i in range(layers)]
+        return [LOCAL_ATTENTION if i % every else GLOBAL_ATTENTION for i in range(layers)]
     if (
         not isinstance(kinds, list)
         or len(kinds) != layers
-        or any(kind not in (GLOBAL, LOCAL) for kind in kinds)
+        or any(kind not in (GLOBAL_ATTENTION, LOCAL_ATTENTION) for kind in kinds)
     ):
         raise BackboneError(
-            f"config.json says layer_types = {kinds!r}; expected {GLOBAL} or {LOCAL} for each of {layers} "
+            f"config.json says layer_types = {kinds!r}; expected {GLOBAL_ATTENTION} or {LOCAL_ATTENTION} "
+            f"for each of {layers} "
             "layers"
         )
     return kinds
 
 
-def read_theta(config: Settings, kind: str) -> float:
+def read_theta(config: EncoderConfig, kind: str) -> float:
     """Base of the rotary angles, in the new or the old way of writing it."""
     must_be(config, "rope_scaling", {})
     given = config.get("rope_parameters") or {}
     rope = given.get(kind) or {} if isinstance(given, dict) else None
     if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
         raise BackboneError(
-            f"config.json says rope_parameters = {given!r}; softcue knows rope_type 'default' for {GLOBAL} "
-            f"and {LOCAL}"
+            f"config.json says rope_parameters = {given!r}; softcue knows rope_type 'default' for "
+            f"{GLOBAL_ATTENTION} "
+            f"and {LOCAL_ATTENTION}"
         )
-    old, base = ("global_rope_theta", 160_000.0) if kind == GLOBAL else ("local_rope_theta", 10_000.0)
+    old, base = (
+        ("global_rope_theta", 160_000.0) if kind == GLOBAL_ATTENTION else ("local_rope_theta", 10_000.0)
+    )
     return number(rope, "rope_theta", number(config, old, base))
 
 

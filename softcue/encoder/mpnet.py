@@ -10,7 +10,7 @@ from softcue.attention.layout import Layout
 from softcue.batch import Batch
 from softcue.encoder.bert import EMBED
 from softcue.encoder.core import Embed, Encoder
-from softcue.encoder.family import Family, Settings, must_be, read_spec
+from softcue.encoder.family import EncoderConfig, Family, must_be, read_spec
 from softcue.encoder.layer import Layer
 from softcue.encoder.linear import Linear
 from softcue.encoder.spec import Spec
@@ -47,7 +47,7 @@ def bucket_of(distance: Tensor) -> Tensor:
     return half * (distance > 0) + torch.where(far < exact, far, coarse.clamp(max=half - 1))
 
 
-def build_mpnet(config: Settings, pooler: bool) -> Encoder:
+def build_mpnet(config: EncoderConfig, pooler: bool) -> Encoder:
     """Positions count from 2; there are no segments."""
     must_be(config, "relative_attention_num_buckets", BUCKETS)
     spec = read_spec(config, pooler=pooler, offset=2, segments=0)

@@ -19,14 +19,14 @@ from softcue.encoder.family import Family
 from softcue.errors import BackboneError
 
 # best first
-FILES = (
+WEIGHT_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-SHOWN = 5  # names in one message
+SHOWN_WEIGHTS = 5  # names in one message
 # how TensorFlow, and the oldest checkpoints, name a norm's numbers
 LEGACY = {"gamma": "weight", "beta": "bias"}
 
@@ -45,7 +45,7 @@ class Stored:
 
 def weights_file(folder: Path) -> Path | None:
     """The file that the weights of `folder` are read from."""
-    return next((folder / name for name in FILES if (folder / name).is_file()), None)
+    return next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
 
 
 def open_weights(folder: Path, family: Family) -> Stored:
@@ -55,7 +55,7 @@ def open_weights(folder: Path, family: Family) -> Stored:
     """
     file = weights_file(folder)
     if file is None:
-        raise BackboneError(f"no weights; expected {FILES[0]} or {FILES[2]} beside config.json")
+        raise BackboneError(f"no weights; expected {WEIGHT_FILES[0]} or {WEIGHT_FILES[2]} beside config.json")
     raw: dict[str, Callable[[], Tensor]] = {}
     for part in _shards(file) if file.suffix == ".json" else [file]:
         raw.update(_open(part))
@@ -92,7 +92,7 @@ def table_of(encoder: Encoder, family: Family) -> dict[str, tuple[str, ...]]:
     return table
 
 
-def check_names(stored: Stored, table: Mapping[str, tuple[str, ...]], family: Family) -> None:
+def check_weight_names(stored: Stored, table: Mapping[str, tuple[str, ...]], family: Family) -> None:
     """Refuse a checkpoint that lacks a weight, or has one that the family neither uses nor ignores."""
     used = {name for parts in table.values() for name in parts}
     missing = [name for parts in table.values() for name in parts if name not in stored.read]
@@ -149,7 +149,7 @@ def fill(
     encoder.load_state_dict(values, strict=False, assign=True)
 
 
-def digest(encoder: Encoder, table: Mapping[str, tuple[str, ...]], stored: Stored) -> str:
+def weights_digest(encoder: Encoder, table: Mapping[str, tuple[str, ...]], stored: Stored) -> str:
     """SHA-256 over names, shapes and float32 values, whatever files and types they are stored in."""
     sha = hashlib.sha256()
     for name, tensor in tensors(encoder, table, stored):
@@ -168,7 +168,7 @@ def write_weights(encoder: Encoder, table: Mapping[str, tuple[str, ...]], file: 
     save_file(values, file, metadata={"format": "pt"})
 
 
-def read_json(file: Path) -> dict[str, Any]:
+def read_json_object(file: Path) -> dict[str, Any]:
     """A file that must hold one JSON object."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
@@ -181,7 +181,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def _shards(index: Path) -> list[Path]:
     """The files that an index names, all of which must lie beside it."""
-    names = read_json(index).get("weight_map")
+    names = read_json_object(index).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise BackboneError(f"{index.name} has no weight_map; expected the file of each weight")
     files = sorted({str(name) for name in names.values()})
@@ -214,5 +214,5 @@ def _same(tensor: Tensor) -> Tensor:
 
 
 def _some(names: list[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - SHOWN_WEIGHTS
+    return ", ".join(names[:SHOWN_WEIGHTS]) + (f" and {more} more" if more > 0 else "")

@@ -11,10 +11,10 @@ from typing import Any
 
 from softcue.errors import SoftcueError
 
-LIMIT = 16 * 2**20  # bytes; no JSON that we read is larger
+JSON_LIMIT = 16 * 2**20  # bytes; no JSON that we read is larger
 
 
-def read_bytes(path: Path, error: type[SoftcueError], limit: int = LIMIT) -> bytes:
+def read_bytes(path: Path, error: type[SoftcueError], limit: int = JSON_LIMIT) -> bytes:
     """A regular file's bytes; a missing, special, unreadable or larger one is an `error` that names it."""
     with open_regular(path, error) as (descriptor, size):
         if size > limit:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 # what torch calls a processor -> the build for it, see pyproject.toml
 BUILDS = {"AVX512": "x86_64_v4", "AVX2": "x86_64_v3"}
-KINDS = {torch.float32: 0, torch.bfloat16: 1}  # the numbers that they take, as they are told
+DTYPE_NUMBERS = {torch.float32: 0, torch.bfloat16: 1}  # the numbers that they take, as they are told
 MIXED = 2  # bfloat16 rows beside what is in float32
 
 _pointer, _long, _int, _float, _seed = (
@@ -128,15 +128,15 @@ def library() -> ctypes.CDLL | None:
     return None
 
 
-def takes(x: Tensor) -> bool:
+def has_kernels(x: Tensor) -> bool:
     """Whether there are kernels for such numbers."""
-    return x.device.type == "cpu" and x.dtype in KINDS and library() is not None
+    return x.device.type == "cpu" and x.dtype in DTYPE_NUMBERS and library() is not None
 
 
 def kind_of(rows: torch.dtype, others: torch.dtype) -> int | None:
     """Of numbers of KINDS of two sorts, or None where no kernel takes both."""
     if rows == others:
-        return KINDS.get(rows)
+        return DTYPE_NUMBERS.get(rows)
     return MIXED if (rows, others) == (torch.bfloat16, torch.float32) else None
 
 

@@ -15,15 +15,15 @@ def drop(x: Tensor, rates: Tensor, seat: Tensor, training: bool) -> Tensor:
     rate = rates[seat]
     if may_ask(x) and float(rate.min()) == float(rate.max()):
         return dropout(x, float(rate[0]), True)
-    return x * keep(x, rate.view(-1, *[1] * (x.dim() - 1)))
+    return x * dropout_mask(x, rate.view(-1, *[1] * (x.dim() - 1)))
 
 
 def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
     """Dropout with one rate for all numbers."""
-    return x * keep(x, rate) if training and rate > 0 else x
+    return x * dropout_mask(x, rate) if training and rate > 0 else x
 
 
-def keep(x: Tensor, rate: Tensor | float) -> Tensor:
+def dropout_mask(x: Tensor, rate: Tensor | float) -> Tensor:
     """Like x: 0 with chance `rate`, else 1 / (1 - rate); a tensor of rates broadcasts to x.
 
     8 random bits a number, compared as integers with a threshold, which is rounded up or down by chance so

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from softcue.kernels import Gelu, address, call, takes
+from softcue.kernels import Gelu, address, call, has_kernels
 
 
 def gelu(x: Tensor) -> Tensor:
     """x P(X < x), as F.gelu gives it."""
-    if not takes(x):
+    if not has_kernels(x):
         return F.gelu(x)
     if not torch.is_grad_enabled() or not x.requires_grad:
         return _run(x, None)
@@ -17,7 +17,7 @@ def gelu(x: Tensor) -> Tensor:
     return made
 
 
-def forth(x: Tensor) -> tuple[Tensor, Tensor]:
+def gelu_and_slope(x: Tensor) -> tuple[Tensor, Tensor]:
     """GELU of what it `takes`, and its slope."""
     slope = torch.empty_like(x)
     return _run(x, slope), slope
@@ -33,7 +33,7 @@ def _run(x: Tensor, slope: Tensor | None) -> Tensor:
 class _Gelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
-        y, slope = forth(x.contiguous())
+        y, slope = gelu_and_slope(x.contiguous())
         ctx.save_for_backward(slope)
         return y
 

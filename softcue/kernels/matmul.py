@@ -6,16 +6,16 @@ A row gets the same bits whatever rows are beside it, and on any number of threa
 import torch
 from torch import Tensor
 
-from softcue.kernels import Matmul, address, call, takes
+from softcue.kernels import Matmul, address, call, has_kernels
 
-WIDEST = 32  # columns that a build makes together, at most
+WIDEST_BLOCK = 32  # columns that a build makes together, at most
 
 
-def fits(x: Tensor, weight: Tensor) -> bool:
+def fits_matmul(x: Tensor, weight: Tensor) -> bool:
     """Whether there is a kernel for their product."""
     return (
         x.dtype == weight.dtype == torch.float32
-        and takes(x)
+        and has_kernels(x)
         and x.dim() == 2
         and x.shape[0] > 0
         and weight.stride(1) == 1
@@ -25,7 +25,7 @@ def fits(x: Tensor, weight: Tensor) -> bool:
 def lay_out(weight: Tensor) -> Tensor:
     """(O, I) -> the weight as the kernel reads it, for products of few rows."""
     columns, depth = weight.shape
-    laid = weight.new_zeros(-(-columns // WIDEST) * WIDEST * depth)
+    laid = weight.new_zeros(-(-columns // WIDEST_BLOCK) * WIDEST_BLOCK * depth)
     told = Matmul(
         depth=depth, columns=columns, weight=weight.data_ptr(), weight_row=weight.stride(0), y=laid.data_ptr()
     )

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from softcue.kernels import Norm, address, call, kind_of, new_seed, takes
-from softcue.kernels.dropout import keep
+from softcue.kernels import Norm, address, call, has_kernels, kind_of, new_seed
+from softcue.kernels.dropout import dropout_mask
 
 
 class Found(NamedTuple):
@@ -19,18 +19,18 @@ class Found(NamedTuple):
     kept: Tensor | None  # (M, D) dropout's factors; None: there is none, or they are drawn again
 
 
-def fits(x: Tensor, residual: Tensor, norm: nn.LayerNorm, rate: float) -> bool:
+def fits_norm(x: Tensor, residual: Tensor, norm: nn.LayerNorm, rate: float) -> bool:
     """Whether norm.cpp can do it: numbers that it takes, of the norm's kind or bfloat16 beside
     float32, and something left by dropout.
     """
     same = norm.bias is not None and norm.weight.dtype == residual.dtype
-    return takes(x) and same and kind_of(x.dtype, residual.dtype) is not None and rate < 1
+    return has_kernels(x) and same and kind_of(x.dtype, residual.dtype) is not None and rate < 1
 
 
-def forth(x: Tensor, residual: Tensor, norm: nn.LayerNorm, rate: float) -> tuple[Tensor, Found]:
+def norm_forward(x: Tensor, residual: Tensor, norm: nn.LayerNorm, rate: float) -> tuple[Tensor, Found]:
     """(M, D), (M, D) -> (M, D); x may be written to."""
-    if not fits(x, residual, norm, rate):
-        kept = keep(x, rate) if rate else None
+    if not fits_norm(x, residual, norm, rate):
+        kept = dropout_mask(x, rate) if rate else None
         total = x.add_(residual) if kept is None else torch.addcmul(residual, x, kept, out=x)
         normed, mean, scale = torch.native_layer_norm(
             total, norm.normalized_shape, norm.weight, norm.bias, norm.eps
@@ -46,7 +46,7 @@ def forth(x: Tensor, residual: Tensor, norm: nn.LayerNorm, rate: float) -> tuple
     return normed, found
 
 
-def back(grad: Tensor, norm: nn.LayerNorm, rate: float, found: Found) -> tuple[Tensor, Tensor]:
+def norm_backward(grad: Tensor, norm: nn.LayerNorm, rate: float, found: Found) -> tuple[Tensor, Tensor]:
     """(M, D) -> (M, D), (M, D): the gradients of x and of the residual, x being of the residual's kind."""
     if found.seed is not None:
         to_x, to_residual, _, _ = _back(grad, norm, rate, found, grad.dtype, False)
@@ -108,7 +108,7 @@ class _AddNorm(torch.autograd.Function):
     def forward(  # type: ignore[no-untyped-def, override]
         ctx, x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, norm: nn.LayerNorm, rate: float
     ) -> Tensor:
-        normed, (ctx.seed, total, mean, scale, _) = forth(x, residual, norm, rate)
+        normed, (ctx.seed, total, mean, scale, _) = norm_forward(x, residual, norm, rate)
         ctx.norm, ctx.rate, ctx.dtype = norm, rate, x.dtype
         ctx.save_for_backward(total, mean, scale, weight)
         return normed

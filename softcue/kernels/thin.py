@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from softcue.batch import Runs
-from softcue.kernels import Thin, address, call, dense, kind_of, takes
+from softcue.kernels import Thin, address, call, dense, has_kernels, kind_of
 
-ROWS = 64  # of a block, as in thin.cpp
+BLOCK_ROWS = 64  # of a block, as in thin.cpp
 
 
-def fits(y: Tensor, x: Tensor, table: Tensor) -> bool:
+def fits_thin(y: Tensor, x: Tensor, table: Tensor) -> bool:
     """Whether thin.cpp can do it: numbers that it takes, and tables of the same kind or in float32."""
     return (
-        takes(x)
+        has_kernels(x)
         and x.dtype == y.dtype
         and kind_of(x.dtype, table.dtype) is not None
         and x.stride(-1) == y.stride(-1) == 1
@@ -74,7 +74,11 @@ def _told(x: Tensor, shrink: Tensor, grow: Tensor, scale: Tensor, runs: Runs, th
 @lru_cache(maxsize=8)  # a forward asks for the same runs at every site of every layer
 def _counted(runs: Runs) -> tuple[Tensor, Tensor]:
     """(G, 3) runs, and the same in blocks of at most ROWS rows."""
-    blocks = [(seat, at, min(at + ROWS, end)) for seat, first, end in runs for at in range(first, end, ROWS)]
+    blocks = [
+        (seat, at, min(at + BLOCK_ROWS, end))
+        for seat, first, end in runs
+        for at in range(first, end, BLOCK_ROWS)
+    ]
     return torch.tensor(runs), torch.tensor(blocks)
 
 

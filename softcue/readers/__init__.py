@@ -2,19 +2,29 @@
 
 from softcue.readers.data import read_data, read_file, read_folder, read_hub
 from softcue.readers.hub import Hub
-from softcue.readers.records import FIELDS, KINDS, SPLITS, Data, Problems, Record, Row, Shape, Template
+from softcue.readers.records import (
+    DATA_KINDS,
+    FIELDS,
+    SPLITS,
+    Data,
+    Problems,
+    RawRow,
+    Record,
+    RowTemplate,
+    Shape,
+)
 
 __all__ = [
+    "DATA_KINDS",
     "FIELDS",
-    "KINDS",
     "SPLITS",
     "Data",
     "Hub",
     "Problems",
+    "RawRow",
     "Record",
-    "Row",
+    "RowTemplate",
     "Shape",
-    "Template",
     "read_data",
     "read_file",
     "read_folder",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from softcue.errors import RequestError
-from softcue.readers.records import Row
+from softcue.readers.records import RawRow
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class HubSplit:
     rows: Any  # datasets.Dataset
     names: Mapping[str, Any]  # column -> ClassLabel
 
-    def __iter__(self) -> Iterator[tuple[int, Row]]:
+    def __iter__(self) -> Iterator[tuple[int, RawRow]]:
         for number, row in enumerate(self.rows, start=1):
             yield (
                 number,

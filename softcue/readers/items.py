@@ -32,7 +32,7 @@ class Item:
     # one per example, as the head of its kind wants them; what train lacks is IGNORED
     targets: tuple[Any, ...]
     # which of all windows' units, end to end, answer for the record's words; None: all
-    keep: tuple[int, ...] | None = None
+    answering: tuple[int, ...] | None = None
 
     @property
     def examples(self) -> tuple[Example, ...]:
@@ -47,7 +47,7 @@ class Item:
     @property
     def dropped(self) -> int:
         """Tokens lost to truncation; what one window leaves out, another shows."""
-        windows = self.keep is not None and len(self.encoded) > 1
+        windows = self.answering is not None and len(self.encoded) > 1
         return 0 if windows else sum(encoded.dropped for encoded in self.encoded)
 
 
@@ -61,10 +61,10 @@ def make_items(records: Sequence[Record], text: Text, reading: Reading) -> list[
     return [Item(tuple(next(encoded) for _ in _pairs(r)), _targets(r, reading, number)) for r in records]
 
 
-Read = Callable[[Sequence[Record], Reading], list[Item]]
+ReadItems = Callable[[Sequence[Record], Reading], list[Item]]
 
 
-def remembering(text: Text) -> Read:
+def remembering(text: Text) -> ReadItems:
     """make_items for one tokenizer, done once for the same records read in the same way: a
     hundred jobs share their items.
     """
@@ -113,8 +113,8 @@ def _tagged(record: Record, text: Text, limit: int, number: Mapping[str, int]) -
     ]
     targets = [[tags[i] if owner[i] == w else IGNORED for i in range(*span)] for w, span in enumerate(spans)]
     offsets = [0, *accumulate(b - a for a, b in spans)]
-    keep = tuple(offsets[owner[unit]] + unit - spans[owner[unit]][0] for unit in asked)
-    return Item(tuple(encoded for _, encoded in windows), tuple(targets), keep)
+    answering = tuple(offsets[owner[unit]] + unit - spans[owner[unit]][0] for unit in asked)
+    return Item(tuple(encoded for _, encoded in windows), tuple(targets), answering)
 
 
 def _windows(words: Sequence[str], text: Text, limit: int, window: Encoded) -> Iterator[tuple[int, Encoded]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from softcue.errors import RequestError, short
-from softcue.readers.records import Problems, Record, Row, Shape
+from softcue.readers.records import Problems, RawRow, Record, Shape
 from softcue.readers.values import Wrong, as_index, as_list, as_text, encodable
 from softcue.scoring.entities import Scheme, is_tag, to_iob2
 
@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _FORMS = {"classify": "text", "score": "text", "choice": "choice", "tag": "tag"}
 _NEEDED = {"text": ("text", "label"), "choice": ("text", "choices", "label"), "tag": ("tokens", "tags")}
 _EMPTY: Mapping[str, Any] = {}
-FEW = 20  # different whole numbers written with a fraction, as in 1.0: they may well be classes
+FEW_VALUES = 20  # different whole numbers written with a fraction, as in 1.0: they may well be classes
 _LARGEST = 1 << 53  # integers below it are the same as floats
 
 
@@ -41,7 +41,7 @@ class Parser:
             self.form = _FORMS[self.shape.kind]
 
     def read(
-        self, stream: Iterable[tuple[int, Row]], name: str, table: bool = False, untyped: bool = False
+        self, stream: Iterable[tuple[int, RawRow]], name: str, table: bool = False, untyped: bool = False
     ) -> list[Record]:
         """Records of one file called `name`; table: all rows have the columns of the first;
         untyped: every value is a string.
@@ -58,7 +58,7 @@ class Parser:
                     break  # every further row would say the same
         return self._converted(records, name) if self.form == "tag" else records
 
-    def _rows(self, raw: Row) -> Iterable[Row]:
+    def _rows(self, raw: RawRow) -> Iterable[RawRow]:
         if self.shape.template is None:
             return (raw,)
         try:
@@ -73,10 +73,10 @@ class Parser:
     def _column(self, name: str) -> str:
         return self.shape.columns.get(name, name)
 
-    def _get(self, row: Row, name: str) -> Any:
+    def _get(self, row: RawRow, name: str) -> Any:
         return row.get(self._column(name))
 
-    def _record(self, row: Row, where: str, untyped: bool) -> Record:
+    def _record(self, row: RawRow, where: str, untyped: bool) -> Record:
         form = (
             "tag"
             if self._get(row, "tokens") is not None
@@ -89,8 +89,8 @@ class Parser:
         missing = self._lacks(row, self.form or form)
         if missing:
             self._refuse(row, missing, form)
-        keep = self.shape.keep
-        extra = {name: row[name] for name in keep if name in row} if keep else _EMPTY
+        wanted = self.shape.extra_columns
+        extra = {name: row[name] for name in wanted if name in row} if wanted else _EMPTY
         group = str(row["group"]) if "group" in extra else None
         if self.form == "tag":
             return self._tagged(row, where, extra, group)
@@ -113,10 +113,10 @@ class Parser:
             text=text, pair=pair, label=self._label(label, untyped), group=group, extra=extra, where=where
         )
 
-    def _lacks(self, row: Row, form: str) -> list[str]:
+    def _lacks(self, row: RawRow, form: str) -> list[str]:
         return [name for name in _NEEDED[form] if self._get(row, name) is None]
 
-    def _refuse(self, row: Row, missing: list[str], form: str) -> None:
+    def _refuse(self, row: RawRow, missing: list[str], form: str) -> None:
         names = " and ".join(repr(self._column(name)) for name in missing)
         if self.form is not None and form != self.form and not self._lacks(row, form):
             raise Wrong(
@@ -127,7 +127,7 @@ class Parser:
             f"{names} missing; the row has {short(', '.join(map(str, row)))} (name the column with --{flag})"
         )
 
-    def _pair(self, row: Row, where: str) -> str | None:
+    def _pair(self, row: RawRow, where: str) -> str | None:
         pair = self._get(row, "text_pair")
         if self.paired is None:
             self.paired = pair is not None
@@ -175,7 +175,7 @@ class Parser:
             )
         raise Wrong(f"label {short(label)} is a {type(label).__name__}; expected a string or a number")
 
-    def _tagged(self, row: Row, where: str, extra: Mapping[str, Any], group: str | None) -> Record:
+    def _tagged(self, row: RawRow, where: str, extra: Mapping[str, Any], group: str | None) -> Record:
         tokens = tuple(
             as_text(token, f"token {at + 1}")
             for at, token in enumerate(as_list(self._get(row, "tokens"), "tokens"))
@@ -246,7 +246,7 @@ def settle(splits: Mapping[str, list[Record]], parser: Parser) -> str:
             if kind == "score"
             else {0.5}
         )
-        if len(values) <= FEW and all(value.is_integer() for value in values):
+        if len(values) <= FEW_VALUES and all(value.is_integer() for value in values):
             named = ", ".join(f"{value:g}" for value in sorted(values)[:5]) + ", ..." * (len(values) > 5)
             parser.warnings.append(
                 f"labels {named} are read as scores (kind score); if they are classes, say kind classify "

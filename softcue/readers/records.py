@@ -6,14 +6,14 @@ from typing import Any
 
 from softcue.errors import RequestError
 
-KINDS = ("classify", "score", "choice", "tag")
+DATA_KINDS = ("classify", "score", "choice", "tag")
 # the names that a record's fields have in a file
 FIELDS = ("text", "text_pair", "label", "choices", "tokens", "tags")
 SPLITS = ("train", "dev", "test")
 
-Row = Mapping[str, Any]
+RawRow = Mapping[str, Any]
 # one row as a benchmark publishes it -> rows under our own field names
-Template = Callable[[Row], Iterable[Row]]
+RowTemplate = Callable[[RawRow], Iterable[RawRow]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,12 @@ class Shape:
 
     kind: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)  # our field name -> the file's
-    keep: tuple[str, ...] = ()  # extra keys to carry along
-    template: Template | None = None
+    extra_columns: tuple[str, ...] = ()  # extra keys to carry along
+    template: RowTemplate | None = None
 
     def __post_init__(self) -> None:
-        if self.kind is not None and self.kind not in KINDS:
-            raise RequestError(f"kind {self.kind!r} is unknown; expected one of {', '.join(KINDS)}")
+        if self.kind is not None and self.kind not in DATA_KINDS:
+            raise RequestError(f"kind {self.kind!r} is unknown; expected one of {', '.join(DATA_KINDS)}")
         wrong = sorted(set(self.columns) - set(FIELDS))
         if wrong:
             raise RequestError(

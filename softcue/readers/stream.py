@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from softcue.errors import RequestError, short
-from softcue.readers.records import Problems, Row
+from softcue.readers.records import Problems, RawRow
 
 # bytes of a line or a quoted field; beyond it the file is not the text that it claims to be
 LONGEST = 1 << 26
@@ -17,7 +17,7 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BOM = b"\xef\xbb\xbf"
 _BLANKS = re.compile(r"[ \t]+")  # not str.split(): tokens may hold other Unicode spaces
 
-Stream = Iterator[tuple[int, Row]]  # line (or row) number, raw fields
+Stream = Iterator[tuple[int, RawRow]]  # line (or row) number, raw fields
 
 
 def lines_of(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:

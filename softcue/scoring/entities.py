@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from softcue.errors import RequestError
 
-Span = tuple[str, int, int]  # entity type, first word, one past the last
+EntitySpan = tuple[str, int, int]  # entity type, first word, one past the last
 
 PREFIXES = frozenset("BIESLU")
 _TO_BIOES = {"L": "E", "U": "S"}
@@ -40,11 +40,11 @@ def starts_entity(before: str, tag: str) -> bool:
     return letter_before in "OES" or kind_before != kind
 
 
-def spans(tags: Sequence[str]) -> list[Span]:
+def spans(tags: Sequence[str]) -> list[EntitySpan]:
     """Entities of one sentence, in order; equal to seqeval's default mode on every sequence of
     O, B, I, E and S tags.
     """
-    found: list[Span] = []
+    found: list[EntitySpan] = []
     kind, start, before = "", -1, "O"
     for at, tag in enumerate((*tags, "O")):
         starts = starts_entity(before, tag)

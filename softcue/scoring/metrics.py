@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from softcue.errors import RequestError
-from softcue.scoring.entities import Span, spans
+from softcue.scoring.entities import EntitySpan, spans
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ def entity_counts(
     for row, (gold_tags, predicted_tags) in enumerate(zip(gold, predicted, strict=True)):
         if len(gold_tags) != len(predicted_tags):
             raise RequestError(f"row {row}: {len(predicted_tags)} tags predicted for {len(gold_tags)} words")
-        gold_spans: set[Span] = set(spans(gold_tags))
-        predicted_spans: set[Span] = set(spans(predicted_tags))
+        gold_spans: set[EntitySpan] = set(spans(gold_tags))
+        predicted_spans: set[EntitySpan] = set(spans(predicted_tags))
         right.update(span[0] for span in gold_spans & predicted_spans)
         found.update(span[0] for span in predicted_spans)
         wanted.update(span[0] for span in gold_spans)

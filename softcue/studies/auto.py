@@ -7,11 +7,11 @@ from softcue.base import Base
 from softcue.errors import RequestError
 from softcue.studies.search import Budget, halve, here
 from softcue.studies.space import Point, usual_rates
-from softcue.studies.trials import Outcome, Terms, Watch, device_of, mean, ranked
+from softcue.studies.trials import Outcome, SearchObserver, Terms, device_of, mean, ranked
 from softcue.training.full import METHOD as FULL
 from softcue.training.job import Job, Prepared
 from softcue.training.jobs import Report
-from softcue.training.loop import Run
+from softcue.training.loop import TrainingRun
 
 
 def choose_rate(job: Job, base: Base, minutes: float, report: Report, say: Callable[[str], None]) -> Job:
@@ -53,9 +53,9 @@ def choose_rate(job: Job, base: Base, minutes: float, report: Report, say: Calla
     return replace(job, training={**job.training, "rate": best.settings["rate"]})
 
 
-class _Reporting(Watch):
+class _Reporting(SearchObserver):
     def __init__(self, report: Report) -> None:
         self.report = report
 
-    def step(self, prepared: Prepared, run: Run) -> None:
+    def step(self, prepared: Prepared, run: TrainingRun) -> None:
         self.report(prepared, run)

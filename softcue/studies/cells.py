@@ -64,7 +64,7 @@ def check_cells(found: Mapping[str, Cell], planned: Mapping[str, Mapping[str, An
     """Refuse a folder with cells of other conditions; of cells that are not wanted now only
     what all cells share counts.
     """
-    common = flat(next(iter(planned.values())))
+    common = flat_conditions(next(iter(planned.values())))
     shared = {
         key: value
         for key, value in common.items()
@@ -72,8 +72,8 @@ def check_cells(found: Mapping[str, Cell], planned: Mapping[str, Mapping[str, An
     }
     wrong: dict[str, str] = {}
     for name, cell in found.items():
-        theirs = flat(cell.made_with)
-        ours = {**dict.fromkeys(theirs), **flat(planned[name])} if name in planned else shared
+        theirs = flat_conditions(cell.made_with)
+        ours = {**dict.fromkeys(theirs), **flat_conditions(planned[name])} if name in planned else shared
         for key, value in ours.items():
             if theirs.get(key) != value:
                 wrong.setdefault(
@@ -86,7 +86,7 @@ def check_cells(found: Mapping[str, Cell], planned: Mapping[str, Mapping[str, An
         )
 
 
-def flat(made_with: Mapping[str, Any]) -> dict[str, Any]:
+def flat_conditions(made_with: Mapping[str, Any]) -> dict[str, Any]:
     """{"config": {"length": 4}} -> {"config.length": 4}"""
     pairs: dict[str, Any] = {}
     for key, value in made_with.items():

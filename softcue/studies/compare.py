@@ -19,21 +19,21 @@ from softcue.readers import Data, Record
 from softcue.readers.items import Reading
 from softcue.readers.splits import select
 from softcue.studies.cells import Cell, check_cells, encoder_size, read_cells, run_cell
-from softcue.studies.compare_table import Row, as_csv, as_markdown, summary
+from softcue.studies.compare_table import TableRow, compare_csv, compare_markdown, row_summary
 from softcue.studies.results import check_results
 from softcue.studies.space import check_seeds
 from softcue.tasks import data_root, open_data
 from softcue.text.tokens import Text
 from softcue.training.conditions import conditions
 from softcue.training.full import METHOD as FULL
-from softcue.training.job import LIMIT, Job, method_class, read_as
+from softcue.training.job import DEFAULT_LIMIT, Job, method_class, read_as
 from softcue.training.jobs import Report
 from softcue.training.settings import TRAINING, own_settings, preset
 
 MAJORITY, PROBE = "majority", "probe"  # the rows that every table has
-NAME = "compare"  # of the files with the table
-FILES = f"{NAME}.json", f"{NAME}.csv", f"{NAME}.md"
-KEYS = "encoder_parameters", "table", "cells"  # of the JSON file, by which it is known again
+COMPARE_NAME = "compare"  # of the files with the table
+COMPARE_FILES = f"{COMPARE_NAME}.json", f"{COMPARE_NAME}.csv", f"{COMPARE_NAME}.md"
+COMPARE_KEYS = "encoder_parameters", "table", "cells"  # of the JSON file, by which it is known again
 
 
 def compare(
@@ -49,7 +49,7 @@ def compare(
     root: str | Path | None = None,
     rows: int | None = None,
     pooling: str | None = None,
-    limit: int = LIMIT,
+    limit: int = DEFAULT_LIMIT,
     precision: str = "auto",
     device: str = "cpu",
     report: Report = lambda prepared, run: None,
@@ -65,7 +65,7 @@ def compare(
     wanted = list(dict.fromkeys([PROBE, *(method for method in methods if method != MAJORITY)]))
     check_seeds(seeds, len(wanted))
     shares, folder = share_out(wanted, settings or {}), Path(out)
-    check_results(folder, FILES, KEYS)
+    check_results(folder, COMPARE_FILES, COMPARE_KEYS)
     if not isinstance(data, Data):
         cap = None if rows is None else {"train": rows}
         data = open_data(data, kind=kind, columns=columns, data_root=data_root(root), limit=cap)
@@ -94,10 +94,10 @@ def compare(
                 f"{folder}"
             )
         cells.append(cell)
-    result = assemble(data, base, jobs, cells)
+    result = compare_result(data, base, jobs, cells)
     for name, text in zip(
-        FILES,
-        (json.dumps(result, indent=2, ensure_ascii=False), as_csv(result), as_markdown(result)),
+        COMPARE_FILES,
+        (json.dumps(result, indent=2, ensure_ascii=False), compare_csv(result), compare_markdown(result)),
         strict=True,
     ):
         write_file(folder / name, text.encode())
@@ -140,12 +140,12 @@ def plan(
     return Job(data, method, own, budget, seed, pooling, limit, from_train=True)
 
 
-def assemble(data: Data, base: Base, jobs: Sequence[Job], cells: Sequence[Cell]) -> dict[str, Any]:
+def compare_result(data: Data, base: Base, jobs: Sequence[Job], cells: Sequence[Cell]) -> dict[str, Any]:
     """The table and what has to be said of it."""
     seeds, methods = sorted({job.seed for job in jobs}), list(dict.fromkeys(job.method for job in jobs))
     whole, first = encoder_size(base), jobs[0]
     selection = select(data, 0, from_train=True)
-    rows = [Row(MAJORITY, [majority(data, seed, base.text) for seed in seeds])]
+    rows = [TableRow(MAJORITY, [majority(data, seed, base.text) for seed in seeds])]
     for method in methods:
         own = [cell for cell in cells if cell.method == method]
         kilobytes, seconds = (
@@ -153,7 +153,7 @@ def assemble(data: Data, base: Base, jobs: Sequence[Job], cells: Sequence[Cell])
             for values in ([cell.kilobytes for cell in own], [cell.seconds for cell in own])
         )
         rows.append(
-            Row(
+            TableRow(
                 method,
                 [cell.scores for cell in own],
                 own[0].parameters,
@@ -180,7 +180,7 @@ def assemble(data: Data, base: Base, jobs: Sequence[Job], cells: Sequence[Cell])
         "encoder_parameters": whole,
         **{name: first.training[name] for name in ("epochs", "batch", "patience")},
         "seeds": len(seeds),
-        "table": [summary(row, data.metrics) for row in rows],
+        "table": [row_summary(row, data.metrics) for row in rows],
         "cells": [asdict(cell) for cell in cells],
     }
 
@@ -190,7 +190,7 @@ def majority(data: Data, seed: int, text: Text) -> dict[str, float]:
     label, the mean score, or all "O".
     """
     selection = select(data, seed, from_train=True)
-    reading = read_as(data, selection.train, LIMIT, text)
+    reading = read_as(data, selection.train, DEFAULT_LIMIT, text)
     commonest = Counter(record.label for record in selection.train).most_common(1)[0][0]
     answers = [constant(record, reading, commonest) for record in selection.report]
     return judge(answers, selection.report, reading, data)

@@ -11,7 +11,7 @@ from softcue.errors import one_line
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One method: its scores by seed, and what it costs; None where nothing was trained."""
 
     method: str
@@ -23,7 +23,7 @@ class Row:
     seconds: float | None = None
 
 
-def summary(row: Row, metrics: Sequence[str]) -> dict[str, Any]:
+def row_summary(row: TableRow, metrics: Sequence[str]) -> dict[str, Any]:
     """A row with the mean and the sample deviation of each metric, ready for JSON; the
     deviation of one seed is None.
     """
@@ -42,7 +42,7 @@ def summary(row: Row, metrics: Sequence[str]) -> dict[str, Any]:
     return {"method": row.method, "scores": scores, **cost}
 
 
-def as_csv(result: Mapping[str, Any]) -> str:
+def compare_csv(result: Mapping[str, Any]) -> str:
     """One line for each method, numbers in full."""
     columns = [f"{name}_{part}" for name in result["metrics"] for part in ("mean", "deviation")]
     cost = ("parameters", "share", "head", "kilobytes", "seconds")
@@ -55,7 +55,7 @@ def as_csv(result: Mapping[str, Any]) -> str:
     return text.getvalue()
 
 
-def as_markdown(result: Mapping[str, Any]) -> str:
+def compare_markdown(result: Mapping[str, Any]) -> str:
     """The table for people, with what has to be known to read it underneath."""
     head = ["method", *result["metrics"], "parameters", "of the encoder", "adapter KB", "seconds"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]

@@ -12,15 +12,15 @@ from rich.live import Live
 from rich.table import Table
 
 from softcue.errors import one_line
-from softcue.studies.trials import Group, Outcome, Result, Terms, Watch
+from softcue.studies.trials import Group, Outcome, Result, SearchObserver, Terms
 from softcue.training.job import Prepared
-from softcue.training.loop import Run
+from softcue.training.loop import TrainingRun
 from softcue.training.progress import now_and_then, tell
 
-SHOWN = 5  # best points
+SHOWN_POINTS = 5  # best points
 
 
-class Board(Watch):
+class Board(SearchObserver):
     """Holds what the live table shows."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,7 +36,7 @@ class Board(Watch):
         self.outcomes, self.live = [], {}
         self.metric = {name: data.metric for name, data in terms.data.items()}
 
-    def step(self, prepared: Prepared, run: Run) -> None:
+    def step(self, prepared: Prepared, run: TrainingRun) -> None:
         """A run went on."""
         self.live[id(run)] = 1.0 if run.done else run.step / run.total
 
@@ -70,7 +70,7 @@ class Board(Watch):
             own = sorted(
                 (o for o in scored if o.trial.data == name), key=lambda outcome: -(outcome.score or 0.0)
             )
-            for outcome in own[:SHOWN]:
+            for outcome in own[:SHOWN_POINTS]:
                 yield (
                     name,
                     str(outcome.trial.point),
@@ -92,7 +92,7 @@ class Lines(Board):
         super().__init__(clock)
         self.say, self.due = say, now_and_then(clock)
 
-    def step(self, prepared: Prepared, run: Run) -> None:
+    def step(self, prepared: Prepared, run: TrainingRun) -> None:
         """A run went on."""
         super().step(prepared, run)
         self.tell()
@@ -113,10 +113,10 @@ class Lines(Board):
 
 
 @contextmanager
-def sweep_board(quiet: bool = False) -> Iterator[Watch]:
+def sweep_board(quiet: bool = False) -> Iterator[SearchObserver]:
     """What sweep() tells of its progress, on standard error."""
     if quiet:
-        yield Watch()
+        yield SearchObserver()
         return
     if not sys.stderr.isatty():
         yield Lines(tell)

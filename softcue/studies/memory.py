@@ -14,7 +14,16 @@ from softcue.errors import RequestError, SoftcueError
 from softcue.files import read_json, write_file
 from softcue.plugins import source_digest
 from softcue.studies.search import Runner
-from softcue.studies.trials import Group, Outcome, Result, Terms, Trial, device_of, settled, settled_config
+from softcue.studies.trials import (
+    Group,
+    Outcome,
+    Result,
+    Terms,
+    Trial,
+    device_of,
+    settled_config,
+    trial_training,
+)
 from softcue.training.conditions import digest_of
 from softcue.training.job import choose_pooling, method_class
 
@@ -76,7 +85,7 @@ class Memory:
             **asdict(trial),
             "data": self.digests[trial.data],
             "config": asdict(settled_config(trial, self.terms)),
-            "training": asdict(settled(trial, self.terms)),
+            "training": asdict(trial_training(trial, self.terms)),
             "plugin": source_digest(method),
         }
 

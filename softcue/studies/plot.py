@@ -19,7 +19,7 @@ def plot(result: Mapping[str, Any], file: Path, say: Callable[[str], None]) -> N
     sets = result["data"]
     figure = Figure(figsize=(7, 4.2 * len(sets)), layout="constrained")
     for axes, own in zip(figure.subplots(len(sets), squeeze=False)[:, 0], sets, strict=True):
-        for label, points in lines(result, own["data"]).items():
+        for label, points in rate_lines(result, own["data"]).items():
             rates, scores = zip(*points, strict=True)
             axes.plot(rates, scores, marker="o", label=label)
         axes.set_xscale("log")
@@ -33,7 +33,7 @@ def plot(result: Mapping[str, Any], file: Path, say: Callable[[str], None]) -> N
     write_file(file, held.getvalue())
 
 
-def lines(result: Mapping[str, Any], data: str) -> dict[str, list[tuple[float, float]]]:
+def rate_lines(result: Mapping[str, Any], data: str) -> dict[str, list[tuple[float, float]]]:
     """What is drawn for a data set: label -> (rate, mean score over seeds), by rate; a rung's
     points are lines of their own.
     """

@@ -20,7 +20,9 @@ from softcue.studies.search import Runner
 from softcue.studies.trials import Group, Result, Terms, device_of, run_group
 from softcue.training.job import method_class
 
-LOCAL = "local"  # instead of an address: a cluster of this machine alone, for as long as the sweep takes
+LOCAL_CLUSTER = (
+    "local"  # instead of an address: a cluster of this machine alone, for as long as the sweep takes
+)
 RETRIES = 8  # of a group whose worker was lost
 PATIENCE = 10.0  # seconds between two looks at whether the cluster still lives
 
@@ -51,8 +53,8 @@ def on_ray(address: str, terms: Terms, base: Base, methods: Sequence[str]) -> It
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         ray.init(
-            None if address == LOCAL else address,
-            include_dashboard=False if address == LOCAL else None,
+            None if address == LOCAL_CLUSTER else address,
+            include_dashboard=False if address == LOCAL_CLUSTER else None,
             log_to_driver=False,
             logging_level=logging.ERROR,
             configure_logging=True,

@@ -9,7 +9,7 @@ from pathlib import Path
 from softcue.errors import RequestError
 from softcue.files import check_file, parse_json, read_bytes
 
-LARGEST = 2**30  # bytes of a table's JSON
+LARGEST_TABLE = 2**30  # bytes of a table's JSON
 
 
 def check_results(folder: Path, names: Sequence[str], keys: Sequence[str]) -> None:
@@ -32,7 +32,7 @@ def check_results(folder: Path, names: Sequence[str], keys: Sequence[str]) -> No
 
 def _ours(file: Path, keys: Sequence[str]) -> bool:
     try:
-        found = parse_json(read_bytes(file, RequestError, LARGEST))
+        found = parse_json(read_bytes(file, RequestError, LARGEST_TABLE))
     except (RequestError, ValueError):
         return False
     return isinstance(found, dict) and set(keys) <= set(found)

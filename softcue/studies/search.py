@@ -14,13 +14,13 @@ from softcue.studies.space import Point
 from softcue.studies.trials import (
     Group,
     Result,
+    SearchObserver,
     Terms,
     Trial,
-    Watch,
     group_trials,
     ranked,
     run_group,
-    settled,
+    trial_training,
 )
 
 CUT = 3  # a third of the points goes on to the next rung
@@ -57,7 +57,7 @@ def read_budget(text: str) -> Budget:
     )
 
 
-def here(terms: Terms, base: Base, watch: Watch) -> Runner:
+def here(terms: Terms, base: Base, watch: SearchObserver) -> Runner:
     """A runner that trains in this process, one group after the other."""
 
     def run(groups: Sequence[Group]) -> Iterator[tuple[int, Result]]:
@@ -68,7 +68,12 @@ def here(terms: Terms, base: Base, watch: Watch) -> Runner:
 
 
 def search(
-    points: Sequence[Point], seeds: Sequence[int], terms: Terms, device: str, runner: Runner, watch: Watch
+    points: Sequence[Point],
+    seeds: Sequence[int],
+    terms: Terms,
+    device: str,
+    runner: Runner,
+    watch: SearchObserver,
 ) -> list[Result]:
     """Train every point with every seed on every data set."""
     trials = [Trial(point, name, seed) for name in terms.data for point in points for seed in seeds]
@@ -82,7 +87,7 @@ def halve(
     budget: Budget,
     device: str,
     runner: Runner,
-    watch: Watch,
+    watch: SearchObserver,
     width: int = 1,
 ) -> list[list[Result]]:
     """Successive halving (Jamieson and Talwalkar, 2016): the best third of each rung goes on,
@@ -137,7 +142,13 @@ def rung_sizes(points: int) -> list[int]:
 
 
 def _train(
-    trials: Sequence[Trial], number: int, count: int, terms: Terms, device: str, runner: Runner, watch: Watch
+    trials: Sequence[Trial],
+    number: int,
+    count: int,
+    terms: Terms,
+    device: str,
+    runner: Runner,
+    watch: SearchObserver,
 ) -> list[Result]:
     groups = group_trials(trials, terms, device)
     watch.rung(number, count, groups, terms)
@@ -172,7 +183,7 @@ def _cut_to(trial: Trial, examples: float | None, part: int, terms: Terms) -> Tr
     training), never more than a full one.
     """
     rows = len(select(terms.data[trial.data], trial.seed, from_train=True).train)
-    training = settled(trial, terms)
+    training = trial_training(trial, terms)
     full = training.epochs * rows
     wanted = max(min(full, full / part if examples is None else examples), min(full, STEPS * training.batch))
     if wanted < rows:
@@ -180,9 +191,11 @@ def _cut_to(trial: Trial, examples: float | None, part: int, terms: Terms) -> Tr
     return Trial(trial.point, trial.data, trial.seed, max(1, int(wanted / rows)), None, SELECTED)
 
 
-def _taste(points: Sequence[Point], terms: Terms, device: str, runner: Runner, watch: Watch) -> list[Result]:
+def _taste(
+    points: Sequence[Point], terms: Terms, device: str, runner: Runner, watch: SearchObserver
+) -> list[Result]:
     """A few steps of the first group, to learn how fast they are."""
     name = next(iter(terms.data))
     trials = [Trial(point, name, 0) for point in points]
-    short = [Trial(t.point, t.data, t.seed, 1, TASTE * settled(t, terms).batch, STEPS) for t in trials]
+    short = [Trial(t.point, t.data, t.seed, 1, TASTE * trial_training(t, terms).batch, STEPS) for t in trials]
     return [result for _, result in runner(group_trials(short, terms, device)[:1])]

@@ -15,7 +15,7 @@ from softcue.training.job import make_config, method_class
 from softcue.training.settings import TRAINING, own_settings, preset
 
 FACTORS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the preset's rate, where nobody says what to try
-MOST = 10_000  # points of a sweep
+MOST_POINTS = 10_000  # points of a sweep
 MOST_SEEDS, MOST_RUNS = 1_000, 100_000  # of a sweep or a comparison
 SYNONYMS = {"lr": "rate"}  # on the command line only
 
@@ -119,9 +119,10 @@ def grid_points(
     asked = sum(
         math.prod(len(values) for name, values in grid.items() if name in taken[method]) for method in methods
     )
-    if asked > MOST:
+    if asked > MOST_POINTS:
         raise RequestError(
-            f"the grid has {asked:,} points; expected at most {MOST:,}: draw some (--random N), or list "
+            f"the grid has {asked:,} points; expected at most {MOST_POINTS:,}: draw some (--random N), or "
+            "list "
             "fewer values"
         )
     points = []
@@ -149,9 +150,10 @@ def random_points(
     if both:
         raise RequestError(f"{', '.join(both)} came as a grid and as a range; expected one of them")
     taken = _taken(methods, [*fixed, *grid, *ranges])
-    if draws * len(methods) > MOST:
+    if draws * len(methods) > MOST_POINTS:
         raise RequestError(
-            f"random {draws:,} came for {len(methods)} methods; expected at most {MOST:,} points in all"
+            f"random {draws:,} came for {len(methods)} methods; expected at most {MOST_POINTS:,} points in "
+            "all"
         )
     points: list[Point] = []
     known: set[str] = set()

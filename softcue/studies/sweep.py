@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from softcue.adapter import check_place
-from softcue.answering.evaluation import evaluate
+from softcue.answering.evaluation import evaluate_seat
 from softcue.answering.predict import reading_of
 from softcue.answering.seating import seat_adapters
 from softcue.base import Base, open_base
@@ -32,15 +32,18 @@ from softcue.studies.space import (
     random_points,
     usual_rates,
 )
-from softcue.studies.table import Winner, as_csv, assemble, file_name
-from softcue.studies.trials import Result, Terms, Trial, Watch, device_of, make_job, ranked
+from softcue.studies.table import Winner, file_name, sweep_csv, sweep_result
+from softcue.studies.trials import Result, SearchObserver, Terms, Trial, device_of, make_job, ranked
 from softcue.tasks import data_root, open_data
-from softcue.training.job import LIMIT, method_class
+from softcue.training.job import DEFAULT_LIMIT, method_class
 from softcue.training.jobs import groups_of
 
-NAME = "sweep"  # of the files with the results
+SWEEP_NAME = "sweep"  # of the files with the results
 # and what the first holds
-FILES, KEYS = (f"{NAME}.json", f"{NAME}.csv", f"{NAME}.png"), ("rungs", "together", "runs")
+SWEEP_FILES, SWEEP_KEYS = (
+    (f"{SWEEP_NAME}.json", f"{SWEEP_NAME}.csv", f"{SWEEP_NAME}.png"),
+    ("rungs", "together", "runs"),
+)
 BEST, GROUPS = "best", "groups"  # folders: the winner's adapter, and what is finished
 
 
@@ -61,11 +64,11 @@ def sweep(
     root: str | Path | None = None,
     rows: int | None = None,
     pooling: str | None = None,
-    limit: int = LIMIT,
+    limit: int = DEFAULT_LIMIT,
     precision: str = "auto",
     device: str = "cpu",
     ray: str | None = None,
-    watch: Watch | None = None,
+    watch: SearchObserver | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Try the points of a grid, or `draws` of ranges and lists, and save the best adapter of
@@ -95,13 +98,13 @@ def sweep(
     best = {
         one.name: folder / BEST if len(opened) == 1 else folder / BEST / file_name(one.name) for one in opened
     }
-    check_results(folder, FILES, KEYS)
+    check_results(folder, SWEEP_FILES, SWEEP_KEYS)
     for winner_folder in best.values():
         check_place(winner_folder)
     base = backbone if isinstance(backbone, Base) else open_base(backbone, precision, device)
     # a later group's data are refused now too
     groups_of([make_job(Trial(points[0], one.name, 0), terms) for one in opened], base)
-    began, watch, place = time.monotonic(), watch or Watch(), device_of(base)
+    began, watch, place = time.monotonic(), watch or SearchObserver(), device_of(base)
     with (
         nullcontext((here(terms, base, watch), 1)) if ray is None else on_ray(ray, terms, base, methods) as (
             runner,
@@ -117,14 +120,14 @@ def sweep(
     for winner in winners:
         winner.adapter.save(best[winner.data])
     result = {
-        **assemble(rungs, winners, terms, base),
+        **sweep_result(rungs, winners, terms, base),
         "halving": halving,
         "budget": budget,
         "seconds": time.monotonic() - began,
     }
-    table, lines, picture = (folder / name for name in FILES)
+    table, lines, picture = (folder / name for name in SWEEP_FILES)
     write_file(table, json.dumps(result, indent=2, ensure_ascii=False).encode())
-    write_file(lines, as_csv(result).encode())
+    write_file(lines, sweep_csv(result).encode())
     plot(result, picture, say)
     return result
 
@@ -215,7 +218,9 @@ def _winner(data: Data, rungs: Sequence[Sequence[Result]], base: Base) -> Winner
         sum(o.trial.data == data.name for r in rungs for x in r for o in x.outcomes),
     )
     items = make_items(selection.report, base.text, reading_of(adapter))
-    scores = evaluate(seat_adapters(base, [adapter]), 0, items, selection.report, reading_of(adapter), data)
+    scores = evaluate_seat(
+        seat_adapters(base, [adapter]), 0, items, selection.report, reading_of(adapter), data
+    )
     truncated = sum(item.dropped > 0 for item in items)
     measured = f"{selection.measured}; the best of {tried} runs of a sweep"
     return Winner(

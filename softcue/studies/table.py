@@ -29,7 +29,7 @@ class Winner:
     adapter: Adapter
 
 
-def assemble(
+def sweep_result(
     rungs: Sequence[Sequence[Result]], winners: Sequence[Winner], terms: Terms, base: Base
 ) -> dict[str, Any]:
     """All that a sweep found, ready for JSON."""
@@ -50,7 +50,7 @@ def assemble(
     }
 
 
-def as_csv(result: Mapping[str, Any]) -> str:
+def sweep_csv(result: Mapping[str, Any]) -> str:
     """One line for each run, with a column for each setting that any point has."""
     settings = list(
         dict.fromkeys(name for run in result["runs"] for name in run["settings"] if name not in RUN)

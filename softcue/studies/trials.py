@@ -16,13 +16,13 @@ from softcue.errors import DivergedError
 from softcue.readers.records import Data, Record
 from softcue.readers.splits import Selection, select
 from softcue.studies.space import Point
-from softcue.training.job import LIMIT, Job, Prepared, make_config, method_class
+from softcue.training.job import DEFAULT_LIMIT, Job, Prepared, make_config, method_class
 from softcue.training.jobs import Report, train_jobs
-from softcue.training.loop import Run
+from softcue.training.loop import TrainingRun
 from softcue.training.settings import Training, preset
 
 # jobs in one loop; on a CPU more gain nothing, and a killed sweep loses a group
-SEATS = {"cpu": 16, "cuda": 128}
+SEATS_BY_DEVICE = {"cpu": 16, "cuda": 128}
 # tokens in one step of a group, about: what backward keeps has to fit
 STEP_ROWS = {"cpu": 8_192, "cuda": 65_536}
 LETTERS = 4  # of English text in a token, about
@@ -81,16 +81,16 @@ class Terms:
 
     data: Mapping[str, Data]
     pooling: str | None = None
-    limit: int = LIMIT
+    limit: int = DEFAULT_LIMIT
 
 
-class Watch:
+class SearchObserver:
     """Told how a search goes; this one does nothing with it."""
 
     def rung(self, number: int, count: int, groups: Sequence[Group], terms: Terms) -> None:
         """Rung `number` (from 1) of `count` begins."""
 
-    def step(self, prepared: Prepared, run: Run) -> None:
+    def step(self, prepared: Prepared, run: TrainingRun) -> None:
         """A run went on by a step."""
 
     def result(self, result: Result) -> None:
@@ -182,13 +182,13 @@ def group_trials(trials: Sequence[Trial], terms: Terms, device: str) -> list[Gro
     """Trials that can share a loop, as many as the device is good for; all seeds of a point on
     a data set stay together.
     """
-    seats, rows_at_most = SEATS[device], STEP_ROWS[device]
+    seats, rows_at_most = SEATS_BY_DEVICE[device], STEP_ROWS[device]
     units: dict[tuple[str, str], list[Trial]] = {}
     for trial in trials:
         units.setdefault((trial.point.key, trial.data), []).append(trial)
     groups: dict[Any, list[list[Trial]]] = {}
     for unit in units.values():
-        training, rows = settled(unit[0], terms), sum(step_rows(trial, terms) for trial in unit)
+        training, rows = trial_training(unit[0], terms), sum(step_rows(trial, terms) for trial in unit)
         method = method_class(unit[0].point.method)
         shape = method.shape(settled_config(unit[0], terms)), training.shape
         open_groups = groups.setdefault((method.method, shape), [[]])
@@ -204,7 +204,7 @@ def group_trials(trials: Sequence[Trial], terms: Terms, device: str) -> list[Gro
     return [tuple(group) for of_shape in groups.values() for group in of_shape]
 
 
-def settled(trial: Trial, terms: Terms) -> Training:
+def trial_training(trial: Trial, terms: Terms) -> Training:
     """A trial's training settings."""
     data = terms.data[trial.data]
     return preset(trial.point.method, data.kind, len(data.splits["train"]), trial.training)
@@ -219,7 +219,7 @@ def step_rows(trial: Trial, terms: Terms) -> int:
     """Tokens in a step of a trial, about."""
     data = terms.data[trial.data]
     longs = [sum(map(len, _texts(record))) / LETTERS for record in data.splits["train"][:200]]
-    return round(settled(trial, terms).batch * min(terms.limit, sum(longs) / len(longs)))
+    return round(trial_training(trial, terms).batch * min(terms.limit, sum(longs) / len(longs)))
 
 
 def _texts(record: Record) -> Iterator[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from softcue.errors import RequestError
 from softcue.readers import SPLITS, Data, Shape, read_data, read_folder
-from softcue.tasks.base import Task, all_tasks, find, forget, inputs_of, load, present, register
+from softcue.tasks.base import Task, all_tasks, find_task, forget, inputs_of, load, present, register
 from softcue.tasks.glue import GLUE
 from softcue.tasks.ner import NER
 from softcue.tasks.other import OTHER
@@ -57,7 +57,7 @@ def open_data(
             f"the data root {data_root} is not a folder; expected one with a folder for each data set"
         )
     root = None if data_root is None else Path(data_root)
-    task = find(name) if isinstance(where, str) else None
+    task = find_task(name) if isinstance(where, str) else None
     if task is not None:
         if kind not in (None, task.kind) or columns:
             raise RequestError(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from softcue.errors import RequestError
-from softcue.readers import KINDS, SPLITS, Data, Hub, Row, Shape, Template, read_folder, read_hub
+from softcue.readers import DATA_KINDS, SPLITS, Data, Hub, RawRow, RowTemplate, Shape, read_folder, read_hub
 from softcue.scoring.metrics import METRICS
 
 
@@ -17,11 +17,11 @@ class Task:
     kind: str
     metrics: tuple[str, ...]  # the official ones, the one that selects first
     # a row as published, or as a folder of ours holds it -> rows under our own field names
-    template: Template
+    template: RowTemplate
     folders: tuple[str, ...]  # names under the data root, the first that exists
     hub: Hub | None = None
     positive: str | None = None  # the label that F1 is measured on
-    keep: tuple[str, ...] = ()  # keys of the template's rows that records carry along
+    extra_columns: tuple[str, ...] = ()  # keys of the template's rows that records carry along
     # of the official splits with labels; fewer is a subset
     rows: Mapping[str, int] = field(default_factory=dict)
     # folder -> how the known incomplete copy of that name was made
@@ -29,10 +29,10 @@ class Task:
 
     def __post_init__(self) -> None:
         wrong = [name for name in self.metrics if name not in METRICS]
-        if self.kind not in KINDS or wrong or not self.metrics:
+        if self.kind not in DATA_KINDS or wrong or not self.metrics:
             raise RequestError(
                 f"task {self.name!r} has kind {self.kind!r} and metrics {self.metrics}; "
-                f"expected a kind of {', '.join(KINDS)} and metrics of {', '.join(METRICS)}"
+                f"expected a kind of {', '.join(DATA_KINDS)} and metrics of {', '.join(METRICS)}"
             )
 
 
@@ -57,7 +57,7 @@ def all_tasks() -> tuple[Task, ...]:
     return tuple(_TASKS.values())
 
 
-def find(name: str) -> Task | None:
+def find_task(name: str) -> Task | None:
     """The task of that name; the suite may be left out ("sst2"; where two suites have it, the first)."""
     if name in _TASKS:
         return _TASKS[name]
@@ -82,7 +82,7 @@ def load(
     """Read a task from its folder under the data root, else from the hub; an incomplete copy is
     named a subset.
     """
-    shape = Shape(kind=task.kind, keep=task.keep, template=task.template)
+    shape = Shape(kind=task.kind, extra_columns=task.extra_columns, template=task.template)
     folder = present(task, root)
     if folder is not None:
         data = read_folder(folder, shape, name=task.name, seed=seed, limit=limit, splits=splits)
@@ -97,7 +97,7 @@ def load(
     return replace(data, metrics=task.metrics, positive=task.positive, subset=note)
 
 
-def inputs_of(name: str, raw: Row) -> Row:
+def inputs_of(name: str, raw: RawRow) -> RawRow:
     """A request in a benchmark's published fields as the text, pair or choices that its
     template makes of them.
 
@@ -140,19 +140,19 @@ def _subset(task: Task, data: Data, known: str | None) -> str | None:
     return f"subset of {task.name} ({', '.join(short)})" + (f": {known}" if known else "")
 
 
-def single(field_name: str = "text") -> Template:
+def single(field_name: str = "text") -> RowTemplate:
     """Template: one text, in the published field or in ours."""
 
-    def template(raw: Row) -> list[Row]:
+    def template(raw: RawRow) -> list[RawRow]:
         return [{"text": raw["text"] if "text" in raw else raw[field_name], "label": raw.get("label")}]
 
     return template
 
 
-def pair(first: str, second: str) -> Template:
+def pair(first: str, second: str) -> RowTemplate:
     """Template: two texts, in the published fields or in ours; true and false as words."""
 
-    def template(raw: Row) -> list[Row]:
+    def template(raw: RawRow) -> list[RawRow]:
         ours = "text_pair" in raw
         return [
             {
@@ -165,12 +165,12 @@ def pair(first: str, second: str) -> Template:
     return template
 
 
-def tagged(tokens: str = "tokens", tags: str = "tags", names: Sequence[str] = ()) -> Template:
+def tagged(tokens: str = "tokens", tags: str = "tags", names: Sequence[str] = ()) -> RowTemplate:
     """Template: tagged words, in the published fields or in ours; `names` where the hub has
     numbers for tags.
     """
 
-    def template(raw: Row) -> list[Row]:
+    def template(raw: RawRow) -> list[RawRow]:
         given = raw["tags"] if "tags" in raw else raw[tags]
         return [
             {

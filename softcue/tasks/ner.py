@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from softcue.readers import Hub, Row
+from softcue.readers import Hub, RawRow
 from softcue.tasks.base import Task, tagged
 
 _METRICS = ("f1", "precision", "recall")
@@ -18,7 +18,7 @@ _ONTONOTES = (
 )
 
 
-def _conll04(raw: Row) -> Sequence[Row]:
+def _conll04(raw: RawRow) -> Sequence[RawRow]:
     """Tags, or the hub's entities: word spans, the end exclusive."""
     if "tags" in raw:
         return [{"tokens": raw["tokens"], "tags": raw["tags"]}]

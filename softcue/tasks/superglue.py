@@ -5,7 +5,7 @@ labels are left out.
 import re
 from collections.abc import Sequence
 
-from softcue.readers import Hub, Row
+from softcue.readers import Hub, RawRow
 from softcue.tasks.base import Task, pair, truth
 
 _SPLITS = {"train": "train", "dev": "validation"}
@@ -15,7 +15,7 @@ def _hub(config: str) -> Hub:
     return Hub("aps/super_glue", config, splits=_SPLITS)
 
 
-def _copa(raw: Row) -> Sequence[Row]:
+def _copa(raw: RawRow) -> Sequence[RawRow]:
     """Premise and "because" or "so", paired with each choice."""
     joiner = {"cause": "because", "effect": "so"}[raw["question"]]
     premise = raw["text"] if "text" in raw else raw["premise"]
@@ -24,7 +24,7 @@ def _copa(raw: Row) -> Sequence[Row]:
     return [{"text": f"{premise} {joiner}", "choices": choices, "label": label}]
 
 
-def _multirc(raw: Row) -> Sequence[Row]:
+def _multirc(raw: RawRow) -> Sequence[RawRow]:
     """Paragraph, and question with answer; a question's answers are a group."""
     if "text_pair" in raw:
         return [
@@ -35,7 +35,7 @@ def _multirc(raw: Row) -> Sequence[Row]:
     return [{"text": raw["paragraph"], "text_pair": answer, "label": truth(raw["label"]), "group": group}]
 
 
-def _record(raw: Row) -> Sequence[Row]:
+def _record(raw: RawRow) -> Sequence[RawRow]:
     """Passage, and query with one entity in its gap; a query's entities are a group."""
     text = raw["passage"].replace("@highlight\n", "- ")
     idx = raw["idx"]
@@ -57,14 +57,14 @@ def _word_span(text: str, index: int) -> tuple[int, int]:
     return [match.span() for match in re.finditer(r"\S+", text)][index]
 
 
-def _wic_spans(raw: Row) -> list[tuple[int, int]]:
+def _wic_spans(raw: RawRow) -> list[tuple[int, int]]:
     """Where the word stands in its two sentences: in characters on the hub, by word number in our folder."""
     if "index1" in raw:
         return [_word_span(raw["sentence1"], raw["index1"]), _word_span(raw["sentence2"], raw["index2"])]
     return [(raw["start1"], raw["end1"]), (raw["start2"], raw["end2"])]
 
 
-def _wic(raw: Row) -> Sequence[Row]:
+def _wic(raw: RawRow) -> Sequence[RawRow]:
     """Template 1: both sentences, each after the word and a colon."""
     head = f"{raw['word']}: "
     first, second = [(start + len(head), end + len(head)) for start, end in _wic_spans(raw)]
@@ -76,7 +76,7 @@ def _wic(raw: Row) -> Sequence[Row]:
     return [{**row, "word": raw["word"], "span1": first, "span2": second}]
 
 
-def _wic_question(raw: Row) -> Sequence[Row]:
+def _wic_question(raw: RawRow) -> Sequence[RawRow]:
     """Template 0, of the published RoBERTa runs: one text that asks."""
     one, two = raw["sentence1"], raw["sentence2"]
     text = f"{one} {two} Does {raw['word']} have the same meaning in both sentences?"
@@ -87,7 +87,7 @@ def _wic_question(raw: Row) -> Sequence[Row]:
     ]
 
 
-def _wsc(raw: Row) -> Sequence[Row]:
+def _wsc(raw: RawRow) -> Sequence[RawRow]:
     """The pronoun, a colon and the text, paired with the noun phrase; spans are characters of the first."""
     target = raw.get("target", raw)
     text = raw["raw_text"] if "raw_text" in raw else raw["text"]
@@ -147,7 +147,7 @@ SUPERGLUE = (
         folders=("multirc",),
         hub=_hub("multirc"),
         positive="true",
-        keep=("group",),
+        extra_columns=("group",),
         rows={"train": 27_243, "dev": 4_848},
         subsets={"multirc": "train is the 64 questions of FewGLUE"},
     ),
@@ -159,7 +159,7 @@ SUPERGLUE = (
         folders=("record",),
         hub=_hub("record"),
         positive="true",
-        keep=("group", "entity", "answers"),
+        extra_columns=("group", "entity", "answers"),
     ),
     Task(
         name="superglue/rte",
@@ -177,7 +177,7 @@ SUPERGLUE = (
         template=_wic,
         folders=("wic",),
         hub=_hub("wic"),
-        keep=("word", "span1", "span2"),
+        extra_columns=("word", "span1", "span2"),
         rows={"train": 5_428, "dev": 638},
     ),
     Task(
@@ -187,7 +187,7 @@ SUPERGLUE = (
         template=_wic_question,
         folders=("wic",),
         hub=_hub("wic"),
-        keep=("word", "span1", "span2"),
+        extra_columns=("word", "span1", "span2"),
         rows={"train": 5_428, "dev": 638},
     ),
     Task(
@@ -197,7 +197,7 @@ SUPERGLUE = (
         template=_wsc,
         folders=("wsc",),
         hub=_hub("wsc"),
-        keep=("span1", "span2"),
+        extra_columns=("span1", "span2"),
         rows={"train": 554, "dev": 104},
     ),
 )

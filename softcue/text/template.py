@@ -9,8 +9,8 @@ from typing import Any
 from softcue.batch import Example
 from softcue.errors import BackboneError, RequestError
 
-Json = Mapping[str, Any]
-Span = tuple[int, int]  # characters [first, one past the last) of a Python string
+JsonObject = Mapping[str, Any]
+Offset = tuple[int, int]  # characters [first, one past the last) of a Python string
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,12 @@ class Template:
         short = min(first, second, room // 2)
         return (room - short, short) if first > second else (short, room - short)
 
-    def fill(self, texts: Sequence[tuple[list[int], list[Span]]]) -> tuple[Example, tuple[Span, ...]]:
+    def fill(self, texts: Sequence[tuple[list[int], list[Offset]]]) -> tuple[Example, tuple[Offset, ...]]:
         """The example with the ids of its texts in their places, and the spans of all its
         tokens, (0, 0) for special ones.
         """
         token: list[int] = []
-        offset: list[Span] = []
+        offset: list[Offset] = []
         segment: list[int] = []
         special: list[int] = []
         for piece in self.pieces:
@@ -87,7 +87,7 @@ class Template:
         return Example(tuple(token), tuple(segment), tuple(special)), tuple(offset)
 
 
-def read_templates(processor: Json | None) -> tuple[Template | None, Template | None]:
+def read_templates(processor: JsonObject | None) -> tuple[Template | None, Template | None]:
     """The templates for one text and for two of a tokenizer.json's `post_processor`.
 
     None where there is none: it inserts no special tokens, or leaves a text out. Raises BackboneError for one
@@ -107,10 +107,10 @@ def read_templates(processor: Json | None) -> tuple[Template | None, Template | 
     return _checked(single, (0,)), _checked(pair, (0, 1))
 
 
-def _template_processing(processor: Json) -> tuple[list[Piece], list[Piece]]:
+def _template_processing(processor: JsonObject) -> tuple[list[Piece], list[Piece]]:
     known = processor["special_tokens"]
 
-    def piece(part: Json) -> Piece:
+    def piece(part: JsonObject) -> Piece:
         (kind, value), *_ = part.items()
         if kind == "Sequence":
             return Piece(value["type_id"], text="AB".index(value["id"]))
@@ -124,19 +124,19 @@ def _template_processing(processor: Json) -> tuple[list[Piece], list[Piece]]:
     return [piece(part) for part in processor["single"]], [piece(part) for part in processor["pair"]]
 
 
-def _bert_processing(processor: Json) -> tuple[list[Piece], list[Piece]]:
+def _bert_processing(processor: JsonObject) -> tuple[list[Piece], list[Piece]]:
     cls, sep = (processor["cls"][1],), (processor["sep"][1],)
     single = [Piece(0, cls), Piece(0, text=0), Piece(0, sep)]
     return single, [*single, Piece(1, text=1), Piece(1, sep)]
 
 
-def _roberta_processing(processor: Json) -> tuple[list[Piece], list[Piece]]:
+def _roberta_processing(processor: JsonObject) -> tuple[list[Piece], list[Piece]]:
     cls, sep = (processor["cls"][1],), (processor["sep"][1],)
     single = [Piece(0, cls), Piece(0, text=0), Piece(0, sep)]
     return single, [*single, Piece(0, sep), Piece(0, text=1), Piece(0, sep)]
 
 
-_READERS: dict[str, Callable[[Json], tuple[list[Piece], list[Piece]]]] = {
+_READERS: dict[str, Callable[[JsonObject], tuple[list[Piece], list[Piece]]]] = {
     "TemplateProcessing": _template_processing,
     "BertProcessing": _bert_processing,
     "RobertaProcessing": _roberta_processing,

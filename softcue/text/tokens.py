@@ -16,9 +16,9 @@ from tokenizers import Encoding, PreTokenizedString, Tokenizer, models, normaliz
 
 from softcue.batch import Example
 from softcue.errors import BackboneError, RequestError
-from softcue.text.template import Json, Span, Template, read_templates
+from softcue.text.template import JsonObject, Offset, Template, read_templates
 from softcue.text.vocabulary import REBUILD, from_vocabulary
-from softcue.text.words import joined, marks_apart
+from softcue.text.words import end_of_word, marks_apart
 
 REMEMBERED = 2**16  # words whose units are remembered
 CHUNK = 4096  # texts tokenised at once: the library's own record of a token is some hundred bytes
@@ -30,7 +30,7 @@ class Encoded:
 
     example: Example
     # of each token in its own text or word, (0, 0) for special tokens; may take in the space before
-    offset: tuple[Span, ...]
+    offset: tuple[Offset, ...]
     dropped: int  # tokens lost to truncation
     dropped_words: int  # words of which no token is left
     # word of each token, -1 for special tokens; empty for texts that were not given as words
@@ -164,7 +164,7 @@ class Text:
             word_of=(*[-1] * before, *word_of, *[-1] * after),
         )
 
-    def split_words(self, text: str) -> list[Span]:
+    def split_words(self, text: str) -> list[Offset]:
         """Where the units of a text stand: spans in order, none empty, none with white space.
 
         A unit ends where the tokenizer's own pre-tokenizer ends a word, and before and after each punctuation
@@ -179,7 +179,7 @@ class Text:
             splits.normalize(tokenizer.normalizer.normalize)
         if tokenizer.pre_tokenizer is not None:
             tokenizer.pre_tokenizer.pre_tokenize(splits)
-        spans: list[Span] = []
+        spans: list[Offset] = []
         done = 0  # one character can become several words (a fraction sign, normalised): the first has it
         for _, (first, end), _ in splits.get_splits(offset_referential="original", offset_type="char"):
             first = max(first, done)
@@ -187,7 +187,9 @@ class Text:
                 spans += marks_apart(text, first + match.start(), first + match.end())
             done = max(done, end)
         stops = [*(first for first, _ in spans[1:]), len(text)]
-        return [(first, joined(text, end, stop)) for (first, end), stop in zip(spans, stops, strict=False)]
+        return [
+            (first, end_of_word(text, end, stop)) for (first, end), stop in zip(spans, stops, strict=False)
+        ]
 
     def units(self, word: str) -> tuple[str, ...]:
         """The units of one word of a text that came as words; a word that the tokenizer makes
@@ -239,7 +241,7 @@ class Text:
         )
 
 
-def _settings(tokenizer: Tokenizer) -> Json:
+def _settings(tokenizer: Tokenizer) -> JsonObject:
     """What tokenizer.json says but for the vocabulary, which is slow to parse."""
     shell = Tokenizer(models.BPE())
     if tokenizer.pre_tokenizer is not None:

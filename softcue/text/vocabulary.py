@@ -6,7 +6,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from softcue.errors import BackboneError
-from softcue.text.template import Json
+from softcue.text.template import JsonObject
 
 # vocab.txt says nothing of the rules around it: these tokenizers are the ones for which BERT's are known to
 # be right
@@ -28,7 +28,7 @@ def from_vocabulary(path: Path) -> Tokenizer:
     """BERT's tokenizer from its vocab.txt, with the settings of tokenizer_config.json if there is one."""
     settings_path = path.with_name("tokenizer_config.json")
     try:
-        settings: Json = json.loads(settings_path.read_text("utf-8")) if settings_path.is_file() else {}
+        settings: JsonObject = json.loads(settings_path.read_text("utf-8")) if settings_path.is_file() else {}
     except ValueError as error:
         raise BackboneError(
             f"tokenizer_config.json beside it is not JSON ({error}); fetch it again"

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from string import punctuation
 from unicodedata import category
 
-from softcue.text.template import Span
+from softcue.text.template import Offset
 
 # Hangul's vowels and finals, half-width katakana's marks: no "M" in Unicode
 MERGING = re.compile("[\u1160-\u11ff\uff9e\uff9f]")
 
 
-def marks_apart(text: str, first: int, end: int) -> Iterator[Span]:
+def marks_apart(text: str, first: int, end: int) -> Iterator[Offset]:
     """A stretch without white space, cut before and after each punctuation mark."""
     for at in range(first, end):
         if text[at] in punctuation or category(text[at]).startswith("P"):
@@ -23,7 +23,7 @@ def marks_apart(text: str, first: int, end: int) -> Iterator[Span]:
         yield first, end
 
 
-def joined(text: str, end: int, stop: int) -> int:
+def end_of_word(text: str, end: int, stop: int) -> int:
     """The end of a word with the marks that normalisation has merged into its last letter, and
     so left out of its span.
     """

@@ -20,8 +20,8 @@ from softcue.errors import RequestError
 from softcue.files import clear_unfinished, write_file
 
 EVERY = 200  # steps
-KEPT = 2  # files
-NAME = re.compile(r"checkpoint-\d{10}\.safetensors")
+KEPT_CHECKPOINTS = 2  # files
+CHECKPOINT_NAME = re.compile(r"checkpoint-\d{10}\.safetensors")
 TYPES = {torch.float32: "F32", torch.int64: "I64", torch.uint8: "U8"}
 
 
@@ -89,7 +89,7 @@ class Checkpoints:
                 f"{self.folder} holds checkpoints of an earlier run; resume it (--resume), or give another "
                 "folder"
             )
-        refuse_foreign(files)
+        refuse_foreign_tensors(files)
         for file in reversed(files):
             try:
                 metadata, saved = read(file)
@@ -120,15 +120,17 @@ class Checkpoints:
         write_file(
             self.folder / f"checkpoint-{self.step:010}.safetensors", parts(saved.tensors, json.dumps(header))
         )
-        for old in self._files()[:-KEPT]:
+        for old in self._files()[:-KEPT_CHECKPOINTS]:
             old.unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:
-        return sorted(file for file in self.folder.iterdir() if NAME.fullmatch(file.name) and file.is_file())
+        return sorted(
+            file for file in self.folder.iterdir() if CHECKPOINT_NAME.fullmatch(file.name) and file.is_file()
+        )
 
     def _check(self, file: Path, theirs: Any) -> None:
         """Refuse another run's checkpoint; the message names the first differences."""
-        before, now = dict(flat(theirs)), dict(flat(self.made_with))
+        before, now = dict(flat_values(theirs)), dict(flat_values(self.made_with))
         wrong = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         if wrong:
             told = "; ".join(
@@ -153,7 +155,7 @@ def open_checkpoints(
 def parts(tensors: Mapping[str, Tensor], header: str) -> Iterator[bytes | memoryview]:
     """A safetensors file, part by part, with `header` and a hash over everything in its metadata."""
     host = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
-    entries: dict[str, Any] = {"__metadata__": {"header": header, "sha256": digest(host, header)}}
+    entries: dict[str, Any] = {"__metadata__": {"header": header, "sha256": checkpoint_digest(host, header)}}
     at = 0
     for name, tensor in host.items():
         entries[name] = {
@@ -176,13 +178,13 @@ def read(file: Path) -> tuple[dict[str, Any], Saved]:
     with safe_open(file, "pt") as opened:
         metadata = opened.metadata() or {}
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no mapping
-    if digest(tensors, metadata["header"]) != metadata["sha256"]:
+    if checkpoint_digest(tensors, metadata["header"]) != metadata["sha256"]:
         raise ValueError("its contents are not those that were written")
     header = json.loads(metadata["header"])
     return header, Saved(tensors, header["state"])
 
 
-def refuse_foreign(files: Sequence[Path]) -> None:
+def refuse_foreign_tensors(files: Sequence[Path]) -> None:
     """RequestError for whole safetensors files of another program: they would be removed as old
     checkpoints.
     """
@@ -195,7 +197,7 @@ def refuse_foreign(files: Sequence[Path]) -> None:
                 )
 
 
-def digest(tensors: Mapping[str, Tensor], header: str) -> str:
+def checkpoint_digest(tensors: Mapping[str, Tensor], header: str) -> str:
     """SHA-256 over the header and the tensors' names, types, shapes and values."""
     found = hashlib.sha256(header.encode())
     for name, tensor in sorted(tensors.items()):
@@ -204,11 +206,11 @@ def digest(tensors: Mapping[str, Tensor], header: str) -> str:
     return found.hexdigest()
 
 
-def flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def flat_values(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """{"jobs": [{"seed": 3}]} -> ("jobs.0.seed", 3)"""
     if isinstance(value, dict | list) and value:
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from flat(inner, f"{path}.{key}" if path else str(key))
+            yield from flat_values(inner, f"{path}.{key}" if path else str(key))
     else:
         yield path, value
 

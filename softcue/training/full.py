@@ -20,9 +20,9 @@ from softcue.model import Model
 from softcue.training.checkpoint import Checkpoints, Saved
 from softcue.training.conditions import identity
 from softcue.training.job import Job, prepare, seeded
-from softcue.training.jobs import Report, diverged, finish, make_run, untrained
+from softcue.training.jobs import Report, diverged, finished_adapter, make_run, untrained
 from softcue.training.loop import fit
-from softcue.training.parallel import joined, leads, refuse_ranks
+from softcue.training.parallel import join_ranks, leads, refuse_ranks
 from softcue.training.settings import preset
 
 METHOD = "full"  # not a cue: it has no file in cues/, one seat, and the bank refuses it
@@ -84,21 +84,21 @@ def train_full(
     def precision() -> AbstractContextManager[Any]:
         return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=low)
 
-    def keep(make: Callable[[], Saved]) -> None:
+    def offer(make: Callable[[], Saved]) -> None:
         if checkpoints is not None and checkpoints.due():
             checkpoints.write(make())
 
     saved = None if checkpoints is None else checkpoints.open({"jobs": identity([job], base)})
     run = make_run(model, 0, prepared, precision)
     # dropout masks of its own for each rank
-    with joined(model.device) as ranks, seeded(job.seed + ranks.rank):
+    with join_ranks(model.device) as ranks, seeded(job.seed + ranks.rank):
         run.score = ranks.told(run.score, model.device)
-        fit(model, [run], precision, lambda run: report(prepared, run), saved=saved, keep=keep, ranks=ranks)
+        fit(model, [run], precision, lambda run: report(prepared, run), saved=saved, offer=offer, ranks=ranks)
     if not run.best_numbers:
         raise diverged([(METHOD, prepared.training.rate)])
     encoder.requires_grad_(False)
     if not leads():  # rank 0 alone scores
         prepared = replace(prepared, selection=replace(prepared.selection, report=[]))
     with precision():
-        adapter = finish(model, run, prepared, own)
+        adapter = finished_adapter(model, run, prepared, own)
     return Checkpoint(replace(adapter, tuned=METHOD, backbone=OWN_ENCODER), own)

@@ -18,13 +18,13 @@ from softcue.encoder.row_sizes import row_sizes
 from softcue.errors import RequestError
 from softcue.heads import POOLINGS, Head
 from softcue.protocol import Facts
-from softcue.readers.items import Item, Read, Reading, continued, remembering
+from softcue.readers.items import Item, Reading, ReadItems, continued, remembering
 from softcue.readers.records import Data, Record
 from softcue.readers.splits import Selection, select
 from softcue.text.tokens import Text
 from softcue.training.settings import Training, preset, preset_config
 
-LIMIT = 128  # tokens, as in the published recipes
+DEFAULT_LIMIT = 128  # tokens, as in the published recipes
 MEASURED = 256  # training examples on which attention is measured
 SIZED = 32  # training examples on which the sizes of rows are measured, which differ little from text to text
 
@@ -39,7 +39,7 @@ class Job:
     training: Mapping[str, Any] = field(default_factory=dict)  # fields of Training, over the method's preset
     seed: int = 0
     pooling: str | None = None  # None: the backbone's default
-    limit: int = LIMIT  # longest example in tokens; lowered where the encoder has no room for it
+    limit: int = DEFAULT_LIMIT  # longest example in tokens; lowered where the encoder has no room for it
     from_train: bool = False  # a tenth of train selects even where there is a dev split
     selection: Selection | None = None  # rows that the caller has chosen; None: select() does
 
@@ -56,7 +56,7 @@ class Prepared:
     cue: Cue  # one seat, initialised by the job's seed
     units: Mapping[str, Tensor]  # of the cue's parameters by name, as Cue.units says
     head: Head
-    read: Read  # records to items
+    read: ReadItems  # records to items
 
     @property
     def shape(self) -> Any:
@@ -99,7 +99,7 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def prepare(job: Job, base: Base, read: Read | None = None) -> Prepared:
+def prepare(job: Job, base: Base, read: ReadItems | None = None) -> Prepared:
     """Settle a job: splits, labels, config, initial numbers, limit, token ids.
 
     read: what other jobs' items were read with, so that jobs over the same records share theirs.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from softcue.adapter import Adapter, check_place, lift
-from softcue.answering.evaluation import evaluate
+from softcue.answering.evaluation import evaluate_seat
 from softcue.answering.seating import Seating, lift_seat
 from softcue.base import Base
 from softcue.errors import DivergedError, RequestError
@@ -16,13 +16,13 @@ from softcue.readers.items import remembering
 from softcue.training.checkpoint import Checkpoints, Saved
 from softcue.training.conditions import identity
 from softcue.training.job import Job, Prepared, prepare, seeded
-from softcue.training.loop import Keep, Precision, Run, fit
+from softcue.training.loop import Autocast, OfferCheckpoint, TrainingRun, fit
 from softcue.training.parallel import refuse_ranks
 
 SEATS = 32  # of one loop; more save little time and cost memory
 # folder of the adapters that a queue of jobs has trained so far, beside the checkpoints
 FINISHED = "finished"
-Report = Callable[[Prepared, Run], None]
+Report = Callable[[Prepared, TrainingRun], None]
 Finished = Callable[[int, Adapter], None]  # a job's number and what it gave
 
 
@@ -96,7 +96,7 @@ def train_jobs(
         if saved is not None and at < saved.state["group"]:
             continue
 
-        def keep(make: Callable[[], Saved], at: int = at) -> None:
+        def offer(make: Callable[[], Saved], at: int = at) -> None:
             if checkpoints is not None and checkpoints.due():
                 made = make()
                 checkpoints.write(
@@ -104,7 +104,7 @@ def train_jobs(
                 )
 
         here = saved if saved is not None and at == saved.state["group"] else None
-        train_group(group, base, report, seats, note, here, keep)
+        train_group(group, base, report, seats, note, here, offer)
     lost = [prepared for group in groups for number, prepared in group.items() if number not in adapters]
     if lost:
         raise diverged((prepared.job.method, prepared.training.rate) for prepared in lost)
@@ -146,7 +146,7 @@ def train_group(
     seats: int,
     finished: Finished,
     saved: Saved | None,
-    keep: Keep,
+    offer: OfferCheckpoint,
 ) -> None:
     """Train jobs of equal shape, each on a seat of its own; a seat that comes free goes to the next job."""
     queue = Queue(group, list(group))
@@ -160,9 +160,9 @@ def train_group(
         for seat in sitting
     ]
 
-    def ended(run: Run) -> Run | None:
+    def ended(run: TrainingRun) -> TrainingRun | None:
         if run.best_numbers:
-            finished(queue.sitting[run.seat], finish(model, run, queue.in_seat(run.seat), base))
+            finished(queue.sitting[run.seat], finished_adapter(model, run, queue.in_seat(run.seat), base))
         return start(seating, run.seat, queue.call(run.seat), base) if queue.waiting else None
 
     with seeded(seed):
@@ -172,7 +172,7 @@ def train_group(
             report=lambda run: report(queue.in_seat(run.seat), run),
             ended=ended,
             saved=None if saved is None else saved.part("loop"),
-            keep=lambda make: keep(lambda: Saved.join({"loop": make(), "queue": queue.saved()})),
+            offer=lambda make: offer(lambda: Saved.join({"loop": make(), "queue": queue.saved()})),
         )
 
 
@@ -188,32 +188,34 @@ def open_seats(group: Sequence[Prepared], base: Base, seats: int) -> Seating:
     return seating
 
 
-def start(seating: Seating, seat: int, prepared: Prepared, base: Base) -> Run:
+def start(seating: Seating, seat: int, prepared: Prepared, base: Base) -> TrainingRun:
     """Give the seat to a job, with the job's own initial numbers."""
     seating.take(seat, untrained(prepared, base))
     return make_run(seating.model, seat, prepared)
 
 
-def make_run(model: Model, seat: int, prepared: Prepared, precision: Precision = nullcontext) -> Run:
+def make_run(model: Model, seat: int, prepared: Prepared, precision: Autocast = nullcontext) -> TrainingRun:
     """A job as the loop sees it: its items, its settings, and how it is scored on the selection rows."""
     records, data = prepared.selection.select, prepared.job.data
     items = prepared.read(records, prepared.reading)
 
     def score() -> float:
         with precision():
-            return evaluate(model, seat, items, records, prepared.reading, data)[data.metric]
+            return evaluate_seat(model, seat, items, records, prepared.reading, data)[data.metric]
 
     cue = model.mixture.cue_of(seat)
     units = {id(cue.get_parameter(name)): unit for name, unit in prepared.units.items()}
     own = [units.get(id(parameter)) for parameter in model.tuned()]
-    return Run(seat, prepared.items, prepared.training, score, prepared.job.seed, len(records), own)
+    return TrainingRun(seat, prepared.items, prepared.training, score, prepared.job.seed, len(records), own)
 
 
-def finish(model: Model, run: Run, prepared: Prepared, base: Base) -> Adapter:
+def finished_adapter(model: Model, run: TrainingRun, prepared: Prepared, base: Base) -> Adapter:
     """A trained seat as an adapter, scored on the rows that chose nothing, if there are any."""
     reading, selection = prepared.reading, prepared.selection
     items = prepared.read(selection.report, reading)
-    scores = evaluate(model, run.seat, items, selection.report, reading, prepared.job.data) if items else {}
+    scores = (
+        evaluate_seat(model, run.seat, items, selection.report, reading, prepared.job.data) if items else {}
+    )
     cue, head = lift_seat(model, run.seat)
     truncated = sum(item.dropped > 0 for item in items)
     scores = {**scores, "selection": run.best, "selection_step": run.best_step, "truncated": truncated}

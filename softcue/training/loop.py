@@ -17,14 +17,16 @@ from softcue.training.optim import SeatAdamW, rate_factor
 from softcue.training.parallel import ALONE, Ranks
 from softcue.training.settings import Training
 
-Precision = Callable[[], AbstractContextManager[Any]]
-Keep = Callable[[Callable[[], Saved]], None]  # told after every step how to get what a checkpoint would hold
+Autocast = Callable[[], AbstractContextManager[Any]]
+OfferCheckpoint = Callable[
+    [Callable[[], Saved]], None
+]  # told after every step how to get what a checkpoint would hold
 POOL = 50  # batches among which items are put together by length, as in transformers
 EVALUATIONS = 40  # a run is scored after each epoch, but at most about this often
 
 
 @dataclass
-class Run:
+class TrainingRun:
     """One job while it trains."""
 
     seat: int
@@ -146,12 +148,12 @@ def seat_losses(
 
 def fit(
     model: Model,
-    runs: Sequence[Run],
-    precision: Precision = nullcontext,
-    report: Callable[[Run], None] = lambda run: None,
-    ended: Callable[[Run], Run | None] = lambda run: None,
+    runs: Sequence[TrainingRun],
+    precision: Autocast = nullcontext,
+    report: Callable[[TrainingRun], None] = lambda run: None,
+    ended: Callable[[TrainingRun], TrainingRun | None] = lambda run: None,
     saved: Saved | None = None,
-    keep: Keep = lambda make: None,
+    offer: OfferCheckpoint = lambda make: None,
     ranks: Ranks = ALONE,
 ) -> None:
     """Train every run to its end and leave its best numbers in its seat.
@@ -176,21 +178,21 @@ def fit(
         for run in live:
             if run.done:
                 loop.end(run, ended)
-        keep(loop.saved)
+        offer(loop.saved)
     model.eval()  # the encoder is shared: whoever uses it next expects no dropout
 
 
 class Loop:
     """The runs in the seats of one model, and the optimiser that they share."""
 
-    def __init__(self, model: Model, runs: Sequence[Run], ranks: Ranks) -> None:
+    def __init__(self, model: Model, runs: Sequence[TrainingRun], ranks: Ranks) -> None:
         self.model, self.seats, self.parameters, self.ranks = model, len(model.places), model.tuned(), ranks
         self.runs = {run.seat: run for run in runs}
         self.optimizer = SeatAdamW(self.parameters, self.seats, model.rate_shares())
         for run in runs:
             self.optimizer.measure(run.seat, run.units)
 
-    def step(self, live: Sequence[Run], precision: Precision) -> Tensor:
+    def step(self, live: Sequence[TrainingRun], precision: Autocast) -> Tensor:
         """One forward for all live runs, and one update; (A,) the losses."""
         picked, weight = self.ranks.share([(item, run.seat) for run in live for item in run.next_items()])
         items, seats = [item for item, _ in picked], [seat for _, seat in picked]
@@ -206,7 +208,7 @@ class Loop:
         self.optimizer.step(*_vectors(self.runs.values(), self.seats))
         return self.ranks.sum(losses)
 
-    def end(self, run: Run, ended: Callable[[Run], Run | None]) -> None:
+    def end(self, run: TrainingRun, ended: Callable[[TrainingRun], TrainingRun | None]) -> None:
         """Put the run's best numbers back, and give its seat to the next."""
         # also where nobody follows: a diverged run's moments would spoil the numbers put back
         self.optimizer.reset(run.seat)
@@ -253,7 +255,7 @@ def _set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None
         torch.cuda.set_rng_state(state["cuda"], device)
 
 
-def _vectors(runs: Iterable[Run], seats: int) -> Iterator[Tensor]:
+def _vectors(runs: Iterable[TrainingRun], seats: int) -> Iterator[Tensor]:
     """Learning rate, weight decay, clip and the head's part of the rate of every seat, on the CPU."""
     rows = torch.zeros(4, seats)
     for run in runs:
@@ -264,7 +266,7 @@ def _vectors(runs: Iterable[Run], seats: int) -> Iterator[Tensor]:
     return iter(rows)
 
 
-def _advance(run: Run, loss: Tensor, parameters: Sequence[Tensor], seats: int) -> None:
+def _advance(run: TrainingRun, loss: Tensor, parameters: Sequence[Tensor], seats: int) -> None:
     """Count a step; at an evaluation keep the numbers if none were better, stop if none came for long.
 
     A run whose loss or numbers are not finite stops there, with the best that it had.

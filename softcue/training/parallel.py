@@ -17,7 +17,7 @@ from softcue.errors import RequestError, SoftcueError
 LAUNCHED = "TORCHELASTIC_RUN_ID"
 # seconds in which rank 0 tells of a mistake that all ranks made, before another tells of its own
 GRACE = 10.0
-T = TypeVar("T")
+Value = TypeVar("Value")
 
 
 class Ranks:
@@ -26,7 +26,7 @@ class Ranks:
     def __init__(self, rank: int = 0, count: int = 1) -> None:
         self.rank, self.count = rank, count
 
-    def share(self, batch: Sequence[T]) -> tuple[list[T], float]:
+    def share(self, batch: Sequence[Value]) -> tuple[list[Value], float]:
         """This rank's part of a batch, and what its losses and counts are multiplied by.
 
         A rank that would have nothing repeats the first at weight 0: a forward wants at least one, and
@@ -102,7 +102,7 @@ def own_device(device: str) -> str:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Ranks]:
+def join_ranks(device: torch.device) -> Iterator[Ranks]:
     """This process among torchrun's, by gloo or, on GPUs, nccl; ALONE without torchrun."""
     if processes() == 1:
         yield ALONE

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from softcue.errors import one_line
 from softcue.training.job import Prepared
 from softcue.training.jobs import Report
-from softcue.training.loop import Run
+from softcue.training.loop import TrainingRun
 
 PAUSE = 60  # seconds between lines
 
@@ -29,7 +29,7 @@ def training_progress(quiet: bool = False) -> Iterator[Report]:
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             yield bars(progress)
     else:
-        yield lines(tell)
+        yield progress_lines(tell)
 
 
 def tell(line: str) -> None:
@@ -41,7 +41,7 @@ def bars(progress: Progress) -> Report:
     """Draws a bar for each run."""
     drawn: dict[tuple[str, str, int, int], TaskID] = {}
 
-    def report(prepared: Prepared, run: Run) -> None:
+    def report(prepared: Prepared, run: TrainingRun) -> None:
         job = prepared.job
         key = job.method, job.data.name, job.seed, run.seat
         if key not in drawn:
@@ -52,11 +52,11 @@ def bars(progress: Progress) -> Report:
     return report
 
 
-def lines(say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Report:
+def progress_lines(say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Report:
     """Says at most every PAUSE seconds how the run goes that made a step just then."""
     due = now_and_then(clock)
 
-    def report(prepared: Prepared, run: Run) -> None:
+    def report(prepared: Prepared, run: TrainingRun) -> None:
         if not due():
             return
         best = f", best {prepared.job.data.metric} {run.best:.4f} (selection)" if run.history else ""

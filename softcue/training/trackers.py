@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from softcue.errors import RequestError
 from softcue.training.job import Prepared
 from softcue.training.jobs import Report
-from softcue.training.loop import Run
+from softcue.training.loop import TrainingRun
 
 PROJECT = "softcue"  # what our runs are filed under
 BEGINNING = b'{"event": "start", '  # of every log.jsonl of ours
@@ -189,7 +189,7 @@ def open_trackers(folder: Path | None, names: Sequence[str]) -> list[Tracker]:
 def following(trackers: Sequence[Tracker], report: Report) -> Report:
     """A report for one job that logs each evaluation, and calls `report` as well."""
 
-    def log(prepared: Prepared, run: Run) -> None:
+    def log(prepared: Prepared, run: TrainingRun) -> None:
         report(prepared, run)
         if run.history and run.history[-1]["step"] == run.step:
             last = run.history[-1]

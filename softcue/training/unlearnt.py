@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from softcue.training.job import Prepared
 from softcue.training.jobs import Report
-from softcue.training.loop import Run
+from softcue.training.loop import TrainingRun
 
 EARLY = 0.1  # share of all steps after which a run that learns has begun to
 FEWEST = 5  # steps of that tenth from which something can be said
@@ -20,7 +20,7 @@ def noticing(say: Callable[[str], None], report: Report) -> Report:
     """
     begun: list[float] = []  # the loss summed over the steps up to `start`
 
-    def notice(prepared: Prepared, run: Run) -> None:
+    def notice(prepared: Prepared, run: TrainingRun) -> None:
         report(prepared, run)
         early = round(EARLY * run.total) if EARLY * run.total >= FEWEST else run.total
         start = min(max(run.warmup, early // 2), early - 1)
@@ -37,7 +37,7 @@ def noticing(say: Callable[[str], None], report: Report) -> Report:
     return notice
 
 
-def _told(run: Run, loss: float, blind: float) -> str:
+def _told(run: TrainingRun, loss: float, blind: float) -> str:
     level = f"the loss is {loss:.3f}, and {blind:.3f} for one answer to every text"
     if not run.done:
         return (

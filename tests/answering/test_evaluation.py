@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from softcue.answering.evaluation import batches, decide, evaluate, judge, run
+from softcue.answering.evaluation import batches, decide, evaluate_seat, judge, run
 from softcue.heads import Head
-from softcue.model import Model, Place
+from softcue.model import Assignment, Model
 from softcue.protocol import Cue
 from softcue.readers.items import Item, Reading, make_items
 from softcue.readers.records import Data, Record
@@ -35,7 +35,7 @@ def crowd() -> tuple[Model, list[Item], list[int]]:
         if kind == "tag":
             records = [Record(tokens=FILLER * 6, tags=("O",) * 120), *records]
         columns.append(make_items(records, base.text, Reading(kind, data.labels, 32))[:9])
-    model = Model(base.backbone.encoder, cues, heads, [Place(n, 0, n, 0) for n in range(4)])
+    model = Model(base.backbone.encoder, cues, heads, [Assignment(n, 0, n, 0) for n in range(4)])
     mixed = [(item, seat) for row in zip(*columns, strict=True) for seat, item in enumerate(row)]
     return model.eval(), [item for item, _ in mixed], [seat for _, seat in mixed]
 
@@ -65,7 +65,7 @@ def test_answers_do_not_depend_on_the_order() -> None:
 def test_answers_have_the_shape_of_their_kind() -> None:
     model, items, seats = crowd()
     for item, seat, answer in zip(items, seats, run(model, items, seats), strict=True):
-        words = len(item.targets[0]) if seat == 3 and item.keep is None else len(item.keep or ())
+        words = len(item.targets[0]) if seat == 3 and item.answering is None else len(item.answering or ())
         assert tuple(answer.shape) == {0: (3,), 1: (), 2: (len(item.examples),), 3: (words, 5)}[seat]
         if seat != 1:
             torch.testing.assert_close(answer.sum(-1), torch.ones(answer.shape[:-1]))
@@ -131,4 +131,4 @@ def test_evaluate_scores_the_seat_that_it_is_asked_for() -> None:
         decide(a, reading) == r.label
         for a, r in zip(run(model, items, [0] * len(items)), records, strict=True)
     ]
-    assert evaluate(model, 0, items, records, reading, data)["accuracy"] == sum(right) / len(right)
+    assert evaluate_seat(model, 0, items, records, reading, data)["accuracy"] == sum(right) / len(right)

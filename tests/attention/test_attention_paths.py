@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from softcue.attention.attend import Sight
+from softcue.attention.buckets import Collect, ToBuckets, to_batch, to_buckets
 from softcue.attention.layout import Bucket, Layout
 from softcue.attention.products import Products
-from softcue.attention.spread import Collect, Spread, to_batch, to_buckets
 from softcue.batch import Batch, Reads, pack
 from softcue.cues import Cue
-from softcue.kernels.dropout import drop, dropout, keep
+from softcue.kernels.dropout import drop, dropout, dropout_mask
 from softcue.protocol import Facts
 from tests.tiny import random_examples, tiny_encoder
 
@@ -36,8 +36,8 @@ def test_every_row_stands_at_one_place_that_holds_it(number: int) -> None:
     assert (layout.places.example is None) == (number == 0) and any(
         bucket.pad is not None for bucket in layout.buckets
     )
-    with_zeros = layout.spread(rows + 1, zeros=True)
-    for bucket, own, zeroed in zip(layout.buckets, layout.spread(rows), with_zeros, strict=True):
+    with_zeros = layout.padded(rows + 1, zeros=True)
+    for bucket, own, zeroed in zip(layout.buckets, layout.padded(rows), with_zeros, strict=True):
         assert torch.equal(own.view(bucket.row.shape), bucket.row)
         pad = torch.zeros(bucket.row.shape, dtype=torch.bool) if bucket.pad is None else bucket.pad
         assert torch.equal(zeroed.view(bucket.row.shape), (bucket.row + 1).masked_fill(pad, 0))
@@ -80,7 +80,7 @@ def test_gathers_on_the_way_back_equal_what_autograd_would_do(number: int) -> No
     batch = batches_of_both_orders()[number]
     layout = Layout(batch)
     rows = torch.randn(len(batch.token), 3, 2, 4, requires_grad=True)
-    out = Collect.apply(layout, *Spread.apply(rows, layout)[::3])
+    out = Collect.apply(layout, *ToBuckets.apply(rows, layout)[::3])
     torch.testing.assert_close(out, rows[:, 0].flatten(1))
     weight = torch.randn_like(out)
     (grad,) = torch.autograd.grad(out, rows, weight)
@@ -154,7 +154,7 @@ def test_dropout_drops_its_share_keeps_the_mean_and_repeats_with_its_seed() -> N
 
 def test_neighbouring_numbers_are_dropped_independently() -> None:
     torch.manual_seed(0)
-    kept = (keep(torch.ones(400_000), 0.5) > 0).float()
+    kept = (dropout_mask(torch.ones(400_000), 0.5) > 0).float()
     for distance in (1, 2, 3, 4, 5, 8):
         assert abs(float((kept[distance:] * kept[:-distance]).mean()) - 0.25) < 4e-3
 
@@ -170,9 +170,9 @@ def test_each_example_is_dropped_at_its_own_rate() -> None:
 
 def test_bfloat16_is_dropped_like_float32() -> None:
     torch.manual_seed(0)
-    high = keep(torch.ones(64, 64), 0.1)
+    high = dropout_mask(torch.ones(64, 64), 0.1)
     torch.manual_seed(0)
-    assert torch.equal(keep(torch.ones(64, 64, dtype=torch.bfloat16), 0.1), high.bfloat16())
+    assert torch.equal(dropout_mask(torch.ones(64, 64, dtype=torch.bfloat16), 0.1), high.bfloat16())
 
 
 @pytest.mark.parametrize(

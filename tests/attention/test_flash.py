@@ -55,8 +55,8 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Called:
         return torch.cat(mixed)
 
     monkeypatch.setattr(flash, "varlen", varlen)
-    monkeypatch.setattr(flash, "takes", plain)
-    monkeypatch.setattr("softcue.attention.attend.takes", lambda rows: False)
+    monkeypatch.setattr(flash, "takes_flash", plain)
+    monkeypatch.setattr("softcue.attention.attend.has_kernels", lambda rows: False)
     return found
 
 
@@ -154,7 +154,7 @@ def test_torch_takes_what_it_is_given_in_a_step_of_training(
         taken.append(rows.device.type == "meta" and rows.dtype == torch.bfloat16 and plain(rows, prefix))
         return taken[-1]
 
-    monkeypatch.setattr(flash, "takes", takes)
+    monkeypatch.setattr(flash, "takes_flash", takes)
     monkeypatch.setattr(
         test_no_waiting, "tiny_encoder", lambda family: tiny_encoder(family).to(torch.bfloat16)
     )
@@ -169,8 +169,8 @@ def test_it_takes_sixteen_bits_on_a_gpu_that_has_it_and_no_more(monkeypatch: pyt
 
     monkeypatch.setattr(flash, "_is_there", lambda device: device.index == 0)
     good = {"width": 64, "dtype": torch.bfloat16, "device": "cuda:0"}
-    assert flash.takes(Rows(**good), None)
-    assert flash.takes(Rows(**{**good, "dtype": torch.float16}), Prefix(torch.zeros(1), torch.zeros(1)))
+    assert flash.takes_flash(Rows(**good), None)
+    assert flash.takes_flash(Rows(**{**good, "dtype": torch.float16}), Prefix(torch.zeros(1), torch.zeros(1)))
     for change in (
         {"width": 60},
         {"width": 264},
@@ -178,8 +178,8 @@ def test_it_takes_sixteen_bits_on_a_gpu_that_has_it_and_no_more(monkeypatch: pyt
         {"device": "cpu"},
         {"device": "cuda:1"},
     ):
-        assert not flash.takes(Rows(**{**good, **change}), None)
-    assert not flash.takes(Rows(**good), Prefix(torch.zeros(1), torch.zeros(1), None, torch.ones(1)))
+        assert not flash.takes_flash(Rows(**{**good, **change}), None)
+    assert not flash.takes_flash(Rows(**good), Prefix(torch.zeros(1), torch.zeros(1), None, torch.ones(1)))
 
 
 @pytest.mark.gpu
@@ -188,7 +188,7 @@ def test_it_takes_sixteen_bits_on_a_gpu_that_has_it_and_no_more(monkeypatch: pyt
 def test_the_kernel_itself_is_near_what_float32_gives(fronted: bool) -> None:
     rows, key, value, query = (x.detach().to("cuda", torch.bfloat16).requires_grad_(True) for x in leaves(3))
     prefix, layout = Prefix(key, value) if fronted else None, Layout(packed("cuda"))
-    assert flash.takes(rows, prefix)
+    assert flash.takes_flash(rows, prefix)
     exact = [x.detach().float().cpu().requires_grad_(True) for x in (rows, key, value, query)]
     slow = Prefix(exact[1], exact[2]) if fronted else None
     pairs = [

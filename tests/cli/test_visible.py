@@ -10,7 +10,7 @@ import pytest
 
 from softcue.cli import show
 from softcue.errors import one_line, visible
-from softcue.studies.compare_table import as_markdown
+from softcue.studies.compare_table import compare_markdown
 from tests.answering.test_predict import random_adapter
 from tests.studies.test_compare import run_cli
 from tests.tiny_base import base_folder, tiny_base
@@ -92,10 +92,10 @@ def test_tables_take_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
         "encoder_parameters": 1,
         "warnings": [EVIL],
     }
-    show.compared(result, as_json=False)
+    show.show_compared(result, as_json=False)
     out = capsys.readouterr().out
     assert not STEERING.search(out) and "[red]" in out
-    assert not STEERING.search(as_markdown({**result, "table": []}))
-    assert "\n- a line of its own" not in as_markdown({**result, "table": []})
+    assert not STEERING.search(compare_markdown({**result, "table": []}))
+    assert "\n- a line of its own" not in compare_markdown({**result, "table": []})
     show.progress(EVIL)
     assert not STEERING.search(capsys.readouterr().err)

@@ -17,11 +17,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from softcue.heads import Head
-from softcue.model import Model, Place
+from softcue.model import Assignment, Model
 from softcue.protocol import Cue
 from softcue.readers.items import Item
 from softcue.text.tokens import Encoded
-from softcue.training.loop import Loop, Run
+from softcue.training.loop import Loop, TrainingRun
 from softcue.training.parallel import ALONE
 from softcue.training.settings import Training
 from tests.contract.cases import FAMILIES, GRID, LENGTHS, METHODS, settled
@@ -80,10 +80,12 @@ def step(family: str, method: str, kinds: tuple[str, ...], learns: bool = False,
         for kind in kinds
     ]
     model = (
-        Model(encoder, [cue], heads, [Place(0, seat, seat, seat) for seat in range(seats)]).to("meta").train()
+        Model(encoder, [cue], heads, [Assignment(0, seat, seat, seat) for seat in range(seats)])
+        .to("meta")
+        .train()
     )
     runs = [
-        Run(seat, items(family, kind), Training(batch=2), lambda: 0.0, seat, 1)
+        TrainingRun(seat, items(family, kind), Training(batch=2), lambda: 0.0, seat, 1)
         for seat, kind in enumerate(kinds)
     ]
     loop = Loop(model, runs, ALONE)
@@ -116,7 +118,7 @@ def test_a_forward_of_all_methods_together_does_not_wait() -> None:
     encoder, seats = tiny_encoder("bert"), range(len(METHODS))
     cues = [Cue.registry[method](encoder.dims, settled(method, encoder.dims), 1) for method in METHODS]
     head = Head.registry["classify"](encoder.dims.hidden, [3] * len(METHODS), "cls")
-    model = Model(encoder, cues, [head], [Place(seat, 0, 0, seat) for seat in seats]).to("meta").eval()
+    model = Model(encoder, cues, [head], [Assignment(seat, 0, 0, seat) for seat in seats]).to("meta").eval()
     with Sending(), torch.inference_mode():
         output = model(model.pack(random_examples("bert", [5 + seat % 3 for seat in seats]), list(seats)))
     assert output.parts[0].logits.shape == (len(METHODS), 3)

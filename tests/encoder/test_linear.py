@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from softcue.encoder import linear as module
 from softcue.encoder.linear import (
     ACTIVATIONS,
-    FEW,
+    FEW_ROWS,
     FUSED,
     Linear,
     longer,
@@ -45,7 +45,7 @@ def rows(count: int, width: int = 24, dtype: torch.dtype = torch.bfloat16) -> Te
 
 
 @quick
-@pytest.mark.parametrize("count", [1, 13, FEW, FEW + 1])
+@pytest.mark.parametrize("count", [1, 13, FEW_ROWS, FEW_ROWS + 1])
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_quick_product_is_the_plain_one(dtype: torch.dtype, count: int, bias: bool) -> None:
     own, x = frozen(dtype, bias=bias), rows(count, dtype=dtype)
@@ -147,10 +147,10 @@ def test_a_copy_has_no_layouts_and_a_state_has_none_either(dtype: torch.dtype) -
 
 @pytest.mark.skipif(library() is None, reason="the kernels were not built here")
 def test_in_float32_a_weight_is_laid_out_for_few_rows_which_get_the_same_bits() -> None:
-    own, x = frozen(torch.float32), rows(FEW + 1, dtype=torch.float32)
+    own, x = frozen(torch.float32), rows(FEW_ROWS + 1, dtype=torch.float32)
     many = own(x)
     assert own.layouts is None
-    assert torch.equal(own(x[:FEW]), many[:FEW]) and own.layouts is not None
+    assert torch.equal(own(x[:FEW_ROWS]), many[:FEW_ROWS]) and own.layouts is not None
 
 
 def test_what_is_trained_or_of_another_kind_takes_the_public_operator() -> None:

@@ -19,10 +19,10 @@ import softcue.kernels
 from softcue.attention.attend import attend, attend_once
 from softcue.attention.layout import Layout
 from softcue.batch import Example, pack
-from softcue.kernels import library, takes, thin
-from softcue.kernels.gelu import forth, gelu
+from softcue.kernels import has_kernels, library, thin
+from softcue.kernels.gelu import gelu, gelu_and_slope
 from softcue.kernels.matmul import lay_out, matmul, matmul_back, matmul_gelu
-from softcue.kernels.norm import add_norm, fits
+from softcue.kernels.norm import add_norm, fits_norm
 from softcue.protocol import Prefix, Silent
 from tests.tiny import random_examples, tiny_encoder
 
@@ -183,7 +183,7 @@ def test_families_whose_logits_know_distances_are_not_padded_either(
     encoder.kernel = "products"
     padded = encoder(batch, Silent())[0]
     encoder.kernel = "ragged"
-    monkeypatch.setattr("softcue.attention.attend.Spread", None)
+    monkeypatch.setattr("softcue.attention.attend.ToBuckets", None)
     torch.testing.assert_close(encoder(batch, Silent())[0], padded, atol=1e-5, rtol=0)
 
 
@@ -209,7 +209,7 @@ def test_norm_of_a_sum_is_torchs(rows: int, width: int, dtype: torch.dtype) -> N
     norm = nn.LayerNorm(width, eps=1e-5).requires_grad_(False).to(dtype)
     norm.weight.copy_(drawn(width, seed=3)), norm.bias.copy_(drawn(width, seed=4))
     x, residual = (drawn(rows, width, seed=i, dtype=dtype).requires_grad_() for i in (0, 1))
-    assert fits(x, residual, norm, 0.0)
+    assert fits_norm(x, residual, norm, 0.0)
     ours, theirs = add_norm(x, residual, norm, 0.0), norm(residual + x)
     close = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 2**-6, "atol": 2**-6}
     torch.testing.assert_close(ours, theirs, **close)
@@ -279,7 +279,9 @@ def test_a_product_is_torchs_whatever_is_done_with_it(shape: tuple[int, int, int
         matmul_back(grad, weight, into, factor), (grad @ weight + into) * factor, **near
     )
     slope = torch.empty_like(plain)
-    for ours, theirs in zip((matmul_gelu(x, weight, bias, slope), slope), forth(plain + bias), strict=True):
+    for ours, theirs in zip(
+        (matmul_gelu(x, weight, bias, slope), slope), gelu_and_slope(plain + bias), strict=True
+    ):
         torch.testing.assert_close(ours, theirs, **near)
     assert torch.equal(matmul_gelu(x, weight, bias), gelu(matmul(x, weight, bias)))
     laid = lay_out(weight)
@@ -331,7 +333,7 @@ def slow_thin(y: Tensor, x: Tensor, shrink: Tensor, grow: Tensor) -> Tensor:
 def test_a_thin_product_is_each_seats_own_and_so_are_its_gradients(kind: str, rank: int) -> None:
     ours = [part.detach().requires_grad_() for part in thin_case(kind, rank)]
     theirs = [part.detach().float().requires_grad_() for part in thin_case(kind, rank)]
-    assert thin.fits(*ours[:3])
+    assert thin.fits_thin(*ours[:3])
     found = [thin.plus_thin(*ours, torch.tensor(SCALE), RUNS), slow_thin(*theirs)]
     near = 2**-7 if "b" in kind else 1e-5
     grads = [gradients(made, leaves) for made, leaves in zip(found, (ours, theirs), strict=True)]
@@ -365,7 +367,7 @@ def test_a_norm_may_learn_and_stay_in_float32_beside_bfloat16(dtype: torch.dtype
     with torch.no_grad():
         norm.weight.copy_(drawn(30, seed=3)), norm.bias.copy_(drawn(30, seed=4))
     x, residual = drawn(50, 30, dtype=dtype).requires_grad_(), drawn(50, 30, seed=1).requires_grad_()
-    assert fits(x, residual, norm, 0.0)
+    assert fits_norm(x, residual, norm, 0.0)
     leaves = [x, residual, norm.weight, norm.bias]
     found = [add_norm(x, residual, norm, 0.0), norm(residual + x)]
     torch.testing.assert_close(*found, rtol=1e-5, atol=1e-5)
@@ -376,13 +378,13 @@ def test_a_norm_may_learn_and_stay_in_float32_beside_bfloat16(dtype: torch.dtype
 
 def test_what_is_of_another_kind_is_left_to_torch() -> None:
     x, norm = drawn(4, 24), nn.LayerNorm(24)
-    assert fits(x, x, norm, 0.1) and fits(x.bfloat16(), x, norm, 0.1)
+    assert fits_norm(x, x, norm, 0.1) and fits_norm(x.bfloat16(), x, norm, 0.1)
     assert (
-        not fits(x.double(), x, norm, 0.1)
-        and not fits(x, x.bfloat16(), norm, 0.1)
-        and not fits(x, x, norm, 1.0)
+        not fits_norm(x.double(), x, norm, 0.1)
+        and not fits_norm(x, x.bfloat16(), norm, 0.1)
+        and not fits_norm(x, x, norm, 1.0)
     )
-    assert not fits(x, x, nn.LayerNorm(24, bias=False), 0.1) and not takes(x.to("meta"))
+    assert not fits_norm(x, x, nn.LayerNorm(24, bias=False), 0.1) and not has_kernels(x.to("meta"))
 
 
 def test_without_a_build_attention_is_torchs(monkeypatch: pytest.MonkeyPatch) -> None:

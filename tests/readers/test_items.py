@@ -40,7 +40,7 @@ def first_tokens(words: Sequence[str]) -> list[str]:
 def test_every_word_is_answered_once_and_by_itself(words: list[str], limit: int) -> None:
     item = tagged(words, limit)
     flat = [token for window in read_back(item) for token in window]
-    keep = range(len(flat)) if item.keep is None else item.keep
+    keep = range(len(flat)) if item.answering is None else item.answering
     assert len(set(keep)) == len(keep) == len(words)
     assert [flat[place] for place in keep] == first_tokens(words)
 
@@ -50,7 +50,7 @@ def test_every_word_is_answered_once_and_by_itself(words: list[str], limit: int)
 def test_every_word_is_learnt_once_where_it_is_answered(words: list[str], limit: int) -> None:
     item = tagged(words, limit)
     flat = [target for targets in item.targets for target in targets]
-    keep = list(range(len(flat)) if item.keep is None else item.keep)
+    keep = list(range(len(flat)) if item.answering is None else item.answering)
     assert [TAGS[flat[place]] for place in keep] == list(tags_of(words))
     assert all(target == IGNORED for place, target in enumerate(flat) if place not in set(keep))
 
@@ -69,7 +69,7 @@ def test_a_long_text_is_answered_by_the_windows_with_most_context() -> None:
     """
     words = [FILLER[i % 20] if i % 7 else PEOPLE[i % 4] for i in range(500)]
     item = tagged(words, 32)
-    assert item.keep is not None
+    assert item.answering is not None
     starts: list[int] = []
     for example in item.examples:  # find each window by its place: steps are known from the overlap
         starts.append(starts[-1] + 23 if starts else 0)
@@ -77,7 +77,7 @@ def test_a_long_text_is_answered_by_the_windows_with_most_context() -> None:
     ends = [start + len(example.word) for start, example in zip(starts, item.examples, strict=True)]
     assert ends[-1] == 500
     offsets = [sum(len(e.word) for e in item.examples[:w]) for w in range(len(starts))]
-    for word, place in enumerate(item.keep):
+    for word, place in enumerate(item.answering):
         window = max(w for w in range(len(starts)) if offsets[w] <= place)
 
         def context(w: int, word: int = word) -> int:
@@ -95,13 +95,13 @@ def test_windows_lose_nothing_and_say_so() -> None:
 
 def test_a_word_longer_than_the_limit_still_has_an_answer() -> None:
     item = tagged(["alice", LONG, "bob"], 8)
-    assert item.keep is not None and len(item.keep) == 3
+    assert item.answering is not None and len(item.answering) == 3
     assert [TAGS[t] for targets in item.targets for t in targets if t != IGNORED] == ["B-PER", "O", "B-PER"]
 
 
 def test_a_text_that_fits_is_one_window() -> None:
     item = tagged(list(FILLER), 22)
-    assert (len(item.encoded), item.keep, item.rows) == (1, None, 22)
+    assert (len(item.encoded), item.answering, item.rows) == (1, None, 22)
 
 
 def test_a_tag_that_train_lacks_is_ignored() -> None:
@@ -112,7 +112,7 @@ def test_a_tag_that_train_lacks_is_ignored() -> None:
 def test_words_without_tags_can_be_asked() -> None:
     record = Record(tokens=tuple(FILLER) * 3)
     item = make_items([record], tiny_base().text, Reading("tag", TAGS, 32))[0]
-    assert item.keep is not None and len(item.keep) == 60
+    assert item.answering is not None and len(item.answering) == 60
     assert {t for targets in item.targets for t in targets} == {IGNORED}
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from softcue.scoring.entities import split_tag
 from softcue.scoring.metrics import entity_counts
-from softcue.tasks import find, open_data
+from softcue.tasks import find_task, open_data
 
 ROOT = Path(os.environ.get("SOFTCUE_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data")
 README = ROOT / "README.md"
@@ -64,7 +64,7 @@ def test_a_shared_set_has_the_rows_and_labels_that_its_readme_states(name, rows,
         assert sorted(found) == sorted(labels.split(", "))
     assert not any("repaired" in line for line in data.warnings)
     named = open_data(name, data_root=ROOT)
-    task = find(name)
+    task = find_task(name)
     assert (named.subset is not None) == ("SUBSET" in done or name in ("boolq", "multirc"))
     if task is not None:
         assert named.name == task.name and named.metrics == task.metrics

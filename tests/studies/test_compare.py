@@ -25,7 +25,7 @@ from softcue.errors import RequestError
 from softcue.readers import Data, Record, read_data
 from softcue.readers.splits import select
 from softcue.studies.compare import Cell, compare, majority, plan, share_out
-from softcue.studies.compare_table import as_markdown, notes
+from softcue.studies.compare_table import compare_markdown, notes
 from softcue.training.settings import preset
 from tests.text.tokenizer_cases import stored
 from tests.tiny import tiny_hf
@@ -273,7 +273,7 @@ def test_a_subset_is_named_before_everything_else(rows: Path, base: Base, tmp_pa
     part = replace(read_data(rows), subset="subset of glue/sst2 (train 40 of 67,349 rows)")
     result = compare(part, [], tmp_path, seeds=1, backbone=base, settings=QUICK)
     assert notes(result)[0] == "**A subset**: subset of glue/sst2 (train 40 of 67,349 rows)."
-    assert "one seed, so no deviation" in as_markdown(result)
+    assert "one seed, so no deviation" in compare_markdown(result)
 
 
 def test_a_setting_goes_to_the_methods_that_have_it(rows: Path, base: Base, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from softcue.errors import RequestError
 from softcue.studies.ray import Opening, work
 from softcue.studies.sweep import sweep
-from softcue.studies.trials import Result, Terms, Watch
+from softcue.studies.trials import Result, SearchObserver, Terms
 from tests.tiny_base import tiny_base, tiny_data
 
 DATA = tiny_data("classify")
@@ -70,7 +70,7 @@ def mine(process: int) -> bool:
     return False
 
 
-class Killer(Watch):
+class Killer(SearchObserver):
     """Kills a worker in the middle of its group, once."""
 
     killed: int | None = None

@@ -15,13 +15,13 @@ from softcue.readers.splits import select
 from softcue.studies.search import CUT, Budget, Runner, halve, here, read_budget, rung_sizes, search
 from softcue.studies.space import Point, grid_points
 from softcue.studies.trials import (
-    SEATS,
+    SEATS_BY_DEVICE,
     Group,
     Outcome,
     Result,
+    SearchObserver,
     Terms,
     Trial,
-    Watch,
     draw,
     group_trials,
     make_job,
@@ -67,7 +67,7 @@ def test_each_rung_keeps_a_third_until_at_most_three_are_left(points: int, sizes
 
 def test_the_best_third_goes_on_and_the_last_rung_trains_in_full() -> None:
     runner, seen = pretend(TERMS)
-    rungs = halve(PROBES, [0, 1], TERMS, Budget(), "cpu", runner, Watch())
+    rungs = halve(PROBES, [0, 1], TERMS, Budget(), "cpu", runner, SearchObserver())
     kept = [{o.trial.point.key for r in rung for o in r.outcomes} for rung in rungs]
     by_rate = sorted(PROBES, key=lambda point: -point.settings["rate"])
     assert kept == [{p.key for p in by_rate[:count]} for count in rung_sizes(len(PROBES))]
@@ -92,14 +92,14 @@ def test_each_data_set_halves_by_itself() -> None:
                 ),
             )
 
-    last = halve(PROBES, [0], terms, Budget(), "cpu", contrary, Watch())[-1]
+    last = halve(PROBES, [0], terms, Budget(), "cpu", contrary, SearchObserver())[-1]
     rates = {o.trial.point.settings["rate"] for r in last for o in r.outcomes if o.trial.data == "other"}
     assert rates == {point.settings["rate"] for point in PROBES[: rung_sizes(len(PROBES))[-1]]}
 
 
 def test_a_budget_of_examples_is_kept_where_shortest_trials_allow_it() -> None:
     runner, _ = pretend(TERMS)
-    rungs = halve(PROBES, [0], TERMS, Budget(examples=20_000), "cpu", runner, Watch())
+    rungs = halve(PROBES, [0], TERMS, Budget(examples=20_000), "cpu", runner, SearchObserver())
     spent = [sum(result.examples for result in rung) for rung in rungs]
     assert sum(spent) <= 20_000
     assert sum(spent) > 12_000
@@ -107,14 +107,14 @@ def test_a_budget_of_examples_is_kept_where_shortest_trials_allow_it() -> None:
 
 def test_a_budget_of_time_is_kept_at_the_speed_that_was_measured() -> None:
     runner, _ = pretend(TERMS, seconds=0.01)
-    rungs = halve(PROBES, [0], TERMS, Budget(seconds=300), "cpu", runner, Watch())
+    rungs = halve(PROBES, [0], TERMS, Budget(seconds=300), "cpu", runner, SearchObserver())
     assert 200 < sum(result.seconds for rung in rungs for result in rung) < 300
 
 
 def test_no_trial_is_longer_than_a_full_training_or_shorter_than_some_steps() -> None:
     for budget in (Budget(examples=1), Budget(examples=10**9)):
         runner, seen = pretend(TERMS)
-        halve(PROBES, [0], TERMS, budget, "cpu", runner, Watch())
+        halve(PROBES, [0], TERMS, budget, "cpu", runner, SearchObserver())
         examples = {(trial.epochs or 0) * len(make_job(trial, TERMS).selection.train) for trial in seen}  # type: ignore[union-attr]
         assert max(examples) <= 30 * 180
         assert min(examples) >= 180  # 20 steps of 16 are more than an epoch: a whole number of them
@@ -123,7 +123,15 @@ def test_no_trial_is_longer_than_a_full_training_or_shorter_than_some_steps() ->
 def test_epochs_cannot_be_swept_by_halving_which_decides_on_them() -> None:
     runner, _ = pretend(TERMS)
     with pytest.raises(RequestError, match="halving decides on epochs"):
-        halve(grid_points(["probe"], {"epochs": [1, 2]}, {}), [0], TERMS, Budget(), "cpu", runner, Watch())
+        halve(
+            grid_points(["probe"], {"epochs": [1, 2]}, {}),
+            [0],
+            TERMS,
+            Budget(),
+            "cpu",
+            runner,
+            SearchObserver(),
+        )
 
 
 @pytest.mark.parametrize(
@@ -188,7 +196,7 @@ def test_a_point_that_diverges_takes_nobody_along() -> None:
     assert lost.score is None
     assert kept.score == run_group(trials[1:], TERMS, tiny_base()).outcomes[0].score
     with pytest.raises(RequestError, match="diverged at every point"):
-        search(points[1:], [0], TERMS, "cpu", here(TERMS, tiny_base(), Watch()), Watch())
+        search(points[1:], [0], TERMS, "cpu", here(TERMS, tiny_base(), SearchObserver()), SearchObserver())
 
 
 def test_points_rank_by_the_mean_over_seeds_and_a_seed_that_diverged_ranks_last() -> None:
@@ -213,7 +221,7 @@ def test_groups_share_a_shape_hold_whole_points_and_stay_within_the_seats() -> N
     assert sorted(map(repr, trials)) == sorted(repr(trial) for group in groups for trial in group)
     for group in groups:
         assert len({(trial.point.method, trial.point.settings.get("length")) for trial in group}) == 1
-        assert len(group) <= SEATS["cpu"]
+        assert len(group) <= SEATS_BY_DEVICE["cpu"]
         assert {sum(other.point.key == trial.point.key for other in group) for trial in group} == {3}
     assert len(group_trials(trials, TERMS, "cuda")) < len(groups)
 
@@ -261,6 +269,6 @@ def test_auto_refuses_what_leaves_nothing_to_search(given: dict[str, Any], expec
 def test_a_rung_is_worth_about_as_much_as_the_next() -> None:
     assert CUT == 3
     runner, _ = pretend(TERMS)
-    rungs = halve(PROBES[:9], [0], TERMS, Budget(), "cpu", runner, Watch())
+    rungs = halve(PROBES[:9], [0], TERMS, Budget(), "cpu", runner, SearchObserver())
     first, last = (sum(result.examples for result in rung) for rung in rungs)
     assert abs(first / last - 1) < 0.2

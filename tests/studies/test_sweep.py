@@ -22,10 +22,10 @@ from softcue.cues import Cue
 from softcue.errors import RequestError
 from softcue.readers.records import Record
 from softcue.studies.live import Board, Lines
-from softcue.studies.plot import lines, plot
+from softcue.studies.plot import plot, rate_lines
 from softcue.studies.space import Point
 from softcue.studies.table import file_name
-from softcue.studies.trials import Outcome, Result, Terms, Trial, Watch
+from softcue.studies.trials import Outcome, Result, SearchObserver, Terms, Trial
 from tests.studies.sweep_cases import DATA, GRID, quick, timeless, write_data, written
 from tests.studies.test_sweep_survival import Counted
 from tests.tiny_base import base_folder, tiny_base, tiny_data
@@ -104,7 +104,7 @@ def test_several_data_sets_each_have_a_winner_and_share_loops(tmp_path: Path) ->
     tags = tiny_data("tag")
     groups: list[int] = []
 
-    class Counting(Watch):
+    class Counting(SearchObserver):
         def result(self, result: Result) -> None:
             groups.append(len({outcome.trial.data for outcome in result.outcomes}))
 
@@ -178,7 +178,7 @@ def test_the_plot_has_a_line_for_each_method_and_length_over_the_rates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = quick(tmp_path, methods=["apt", "pasta"], settings={}, grid={**GRID, "epochs": [1]}, seeds=2)
-    drawn = lines(result, DATA.name)
+    drawn = rate_lines(result, DATA.name)
     assert set(drawn) == {"apt length=2 epochs=1", "apt length=4 epochs=1", "pasta epochs=1"}
     runs = [r["selection"] for r in result["runs"] if r["method"] == "pasta" and r["rate"] == 1e-2]
     assert [rate for rate, _ in drawn["pasta epochs=1"]] == [1e-3, 1e-2]

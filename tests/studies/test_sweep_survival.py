@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
-from softcue.studies.trials import Result, Watch
+from softcue.studies.trials import Result, SearchObserver
 from tests.studies.sweep_cases import DATA, quick, timeless, write_data
 from tests.tiny_base import base_folder, tiny_data
 
 
-class Interrupted(Watch):
+class Interrupted(SearchObserver):
     """Stops a sweep after its first group."""
 
     def result(self, result: Result) -> None:
         raise KeyboardInterrupt
 
 
-class Counted(Watch):
+class Counted(SearchObserver):
     """Counts the steps that were trained."""
 
     steps = 0

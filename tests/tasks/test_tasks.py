@@ -9,7 +9,7 @@ import pytest
 from softcue.errors import RequestError
 from softcue.readers import Hub, read_data
 from softcue.scoring.metrics import METRICS
-from softcue.tasks import Task, all_tasks, find, inputs_of, open_data, present, register
+from softcue.tasks import Task, all_tasks, find_task, inputs_of, open_data, present, register
 from softcue.tasks.base import load, single
 
 # rows as the hub publishes them, class numbers already names
@@ -118,16 +118,17 @@ def test_the_suites_are_complete():
         "superglue/record": "record_f1",
         "conll2003": "f1",
     }
-    assert {name: find(name).metrics[0] for name in official} == official
+    assert {name: find_task(name).metrics[0] for name in official} == official
     assert (
-        find("superglue/cb").metrics == ("accuracy", "macro_f1") and find("glue/qqp").positive == "duplicate"
+        find_task("superglue/cb").metrics == ("accuracy", "macro_f1")
+        and find_task("glue/qqp").positive == "duplicate"
     )
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_published_rows_become_records_of_the_task_kind(monkeypatch, name):
     hub_with(monkeypatch, PUBLISHED[name])
-    task = find(name)
+    task = find_task(name)
     data = open_data(name)
     assert (data.kind, data.name, data.metrics, data.positive) == (
         task.kind,
@@ -204,9 +205,9 @@ def data_root(path):
 def test_the_data_root_comes_before_the_hub_and_plain_folders_have_bare_names(tmp_path, monkeypatch):
     root = data_root(tmp_path)
     assert (
-        present(find("sst2"), root) == root / "sst2"
-        and present(find("rte"), root) is None
-        and present(find("rte"), None) is None
+        present(find_task("sst2"), root) == root / "sst2"
+        and present(find_task("rte"), root) is None
+        and present(find_task("rte"), None) is None
     )
     monkeypatch.setitem(sys.modules, "datasets", None)
     data = open_data("sst2", data_root=root)
@@ -262,7 +263,7 @@ def test_a_full_copy_is_no_subset_and_a_limit_makes_it_one(tmp_path):
 
 def test_a_task_of_a_third_party_is_registered_once_and_checked():
     task = Task("mine/test_task", "classify", ("accuracy",), single(), ("mine",), hub=Hub("me/mine"))
-    assert register(task) is register(task) is find("mine/test_task") is find("test_task")
+    assert register(task) is register(task) is find_task("mine/test_task") is find_task("test_task")
     with pytest.raises(RequestError, match="already"):
         register(Task("mine/test_task", "tag", ("f1",), single(), ("mine",)))
     with pytest.raises(RequestError, match="accurate"):

@@ -19,7 +19,7 @@ from softcue.readers.items import make_items
 from softcue.readers.records import Data
 from softcue.training.full import Checkpoint, train_full
 from softcue.training.job import Job, Prepared
-from softcue.training.loop import Run
+from softcue.training.loop import TrainingRun
 from tests.tiny import padded, random_examples, real_rows
 from tests.tiny_base import majority, tiny_base, tiny_data
 
@@ -102,7 +102,7 @@ def test_settings_of_a_method_are_refused() -> None:
 
 
 def test_training_that_diverges_before_it_is_scored_is_refused_with_its_rate() -> None:
-    def poison(prepared: Prepared, run: Run) -> None:
+    def poison(prepared: Prepared, run: TrainingRun) -> None:
         run.loss = run.loss + float("nan")
 
     with pytest.raises(

@@ -11,7 +11,7 @@ from softcue.model import Model
 from softcue.protocol import Cue
 from softcue.readers.items import Item, Reading, make_items
 from softcue.rows import add_rows, read_rows
-from softcue.training.loop import Run, by_length, fit, restore, snapshot
+from softcue.training.loop import TrainingRun, by_length, fit, restore, snapshot
 from softcue.training.settings import Training
 from tests.contract.cases import randomise, settled
 from tests.tiny_base import tiny_base, tiny_data
@@ -59,7 +59,7 @@ def test_the_numbers_left_in_each_seat_are_those_of_its_best_evaluation() -> Non
     seen: list[Numbers] = [[], [], []]
     scripts = [(0.1, 0.9, 0.3, 0.2), (0.5, 0.4, 0.3, 0.2), (0.1, 0.2, 0.3, 0.4)]
     runs = [
-        Run(s, items(), training(patience=0), scripted(scripts[s], seen[s], whole, s, 3), s, ROWS)
+        TrainingRun(s, items(), training(patience=0), scripted(scripts[s], seen[s], whole, s, 3), s, ROWS)
         for s in range(3)
     ]
     fit(whole, runs)
@@ -73,7 +73,7 @@ def test_the_numbers_left_in_each_seat_are_those_of_its_best_evaluation() -> Non
 def test_of_equal_scores_the_later_is_kept() -> None:
     whole = model(1)
     seen: Numbers = []
-    run = Run(0, items(), training(), scripted((0.5, 0.5, 0.4, 0.5), seen, whole, 0, 1), 0, ROWS)
+    run = TrainingRun(0, items(), training(), scripted((0.5, 0.5, 0.4, 0.5), seen, whole, 0, 1), 0, ROWS)
     fit(whole, [run])
     assert run.best_step == 12
     assert same(snapshot(whole.tuned(), 0, 1), seen[3])
@@ -86,7 +86,7 @@ def test_of_equal_scores_the_later_is_kept() -> None:
 def test_a_later_step_within_tolerance_of_the_best_is_kept(tolerance: float, step: int) -> None:
     whole = model(1)
     seen: Numbers = []
-    run = Run(
+    run = TrainingRun(
         0,
         items(),
         training(tolerance=tolerance),
@@ -106,8 +106,8 @@ def test_the_script_that_compares_such_rules_applies_them_as_the_loop_does(
 ) -> None:
     scores = 0.5, 0.8, 0.73, 0.77, 0.7, 0.69, 0.71, 0.75
     settings = {"tolerance": tolerance, "patience": patience, "epochs": len(scores)}
-    run = Run(0, items(), training(**settings), scripted(scores, [], model(1), 0, 1), 0, ROWS)
-    again = Run(0, items(), training(**settings), lambda: 0.0, 0, ROWS)
+    run = TrainingRun(0, items(), training(**settings), scripted(scores, [], model(1), 0, 1), 0, ROWS)
+    again = TrainingRun(0, items(), training(**settings), lambda: 0.0, 0, ROWS)
     fit(model(1), [run])
     assert (
         kept(
@@ -122,7 +122,7 @@ def test_the_script_that_compares_such_rules_applies_them_as_the_loop_does(
 
 def test_tolerance_is_of_the_best_score_so_that_small_losses_do_not_add_up() -> None:
     whole = model(1)
-    run = Run(
+    run = TrainingRun(
         0,
         items(),
         training(epochs=5, tolerance=1.0),
@@ -136,7 +136,7 @@ def test_tolerance_is_of_the_best_score_so_that_small_losses_do_not_add_up() -> 
 
 def test_more_rows_that_select_tell_smaller_differences() -> None:
     whole = model(1)
-    run = Run(
+    run = TrainingRun(
         0, items(), training(tolerance=1.0), scripted((0.5, 0.8, 0.77, 0.73), [], whole, 0, 1), 0, 100 * ROWS
     )
     fit(whole, [run])
@@ -148,8 +148,12 @@ def test_a_run_stops_when_no_better_evaluation_came_for_its_patience() -> None:
     seen: list[Numbers] = [[], []]
     falling = [1 - i / 100 for i in range(20)]
     runs = [
-        Run(0, items(), training(epochs=20, patience=3), scripted(falling, seen[0], whole, 0, 2), 0, ROWS),
-        Run(1, items(), training(epochs=9, patience=0), scripted(falling, seen[1], whole, 1, 2), 1, ROWS),
+        TrainingRun(
+            0, items(), training(epochs=20, patience=3), scripted(falling, seen[0], whole, 0, 2), 0, ROWS
+        ),
+        TrainingRun(
+            1, items(), training(epochs=9, patience=0), scripted(falling, seen[1], whole, 1, 2), 1, ROWS
+        ),
     ]
     fit(whole, runs)
     assert [run.step for run in runs] == [4 * 3, 9 * 3]
@@ -160,14 +164,14 @@ def test_a_run_stops_when_no_better_evaluation_came_for_its_patience() -> None:
 def test_a_finished_run_stands_still_while_others_train() -> None:
     whole = model(2)
     seen: Numbers = []
-    short = Run(0, items(), training(epochs=1, decay=0.5), lambda: 1.0, 0, ROWS)
+    short = TrainingRun(0, items(), training(epochs=1, decay=0.5), lambda: 1.0, 0, ROWS)
     ended: list[list[torch.Tensor]] = []
 
-    def note(run: Run) -> None:
+    def note(run: TrainingRun) -> None:
         if short.done:
             ended.append(snapshot(whole.tuned(), 0, 2))
 
-    long = Run(1, items(), training(epochs=5), scripted([0.0] * 5, seen, whole, 1, 2), 1, ROWS)
+    long = TrainingRun(1, items(), training(epochs=5), scripted([0.0] * 5, seen, whole, 1, 2), 1, ROWS)
     fit(whole, [short, long], report=note)
     assert len(ended) > 10
     assert all(same(ended[0], later) for later in ended)
@@ -179,7 +183,7 @@ def test_every_epoch_shows_every_item_once_in_an_order_of_its_own(
     count: int, batch: int, group_by_length: bool
 ) -> None:
     own = items(count)
-    run = Run(0, own, training(batch=batch, group_by_length=group_by_length), lambda: 0.0, 7, ROWS)
+    run = TrainingRun(0, own, training(batch=batch, group_by_length=group_by_length), lambda: 0.0, 7, ROWS)
     epochs = []
     for _ in range(3):
         epoch = []
@@ -205,14 +209,14 @@ def test_grouped_by_length_a_batch_holds_what_is_alike_and_batches_follow_by_cha
 
 
 def test_the_seed_decides_the_order() -> None:
-    orders = [Run(0, items(), training(), lambda: 0.0, seed, ROWS).next_items() for seed in (3, 3, 4)]
+    orders = [TrainingRun(0, items(), training(), lambda: 0.0, seed, ROWS).next_items() for seed in (3, 3, 4)]
     assert orders[0] == orders[1] != orders[2]
 
 
 def test_runs_are_scored_once_an_epoch_but_not_much_more_often_than_forty_times() -> None:
-    assert Run(0, items(), training(epochs=10), lambda: 0.0, 0, ROWS).every == 3
-    assert Run(0, items(), training(epochs=400), lambda: 0.0, 0, ROWS).every == 30
-    run = Run(0, items(2), training(epochs=61, batch=2, patience=0), lambda: 0.0, 0, ROWS)
+    assert TrainingRun(0, items(), training(epochs=10), lambda: 0.0, 0, ROWS).every == 3
+    assert TrainingRun(0, items(), training(epochs=400), lambda: 0.0, 0, ROWS).every == 30
+    run = TrainingRun(0, items(2), training(epochs=61, batch=2, patience=0), lambda: 0.0, 0, ROWS)
     whole = model(1)
     fit(whole, [run])
     assert [entry["step"] for entry in run.history] == [*range(2, 61, 2), 61]
@@ -221,9 +225,9 @@ def test_runs_are_scored_once_an_epoch_but_not_much_more_often_than_forty_times(
 def test_the_history_holds_the_mean_loss_since_the_last_evaluation() -> None:
     whole = model(1)
     losses: list[float] = []
-    run = Run(0, items(), training(epochs=2), lambda: 0.0, 0, ROWS)
+    run = TrainingRun(0, items(), training(epochs=2), lambda: 0.0, 0, ROWS)
 
-    def note(run: Run) -> None:
+    def note(run: TrainingRun) -> None:
         if run.step % 3:
             losses.append(float(run.loss))
 
@@ -239,7 +243,7 @@ def test_the_history_holds_the_mean_loss_since_the_last_evaluation() -> None:
     ("schedule", "last"), [("linear", 1 / 12), ("constant", 1.0), ("exponential", 0.95**3)]
 )
 def test_the_rate_follows_the_schedule_of_the_run(schedule: str, last: float) -> None:
-    run = Run(0, items(), training(schedule=schedule, warmup=0.0), lambda: 0.0, 0, ROWS)
+    run = TrainingRun(0, items(), training(schedule=schedule, warmup=0.0), lambda: 0.0, 0, ROWS)
     assert run.rate() == pytest.approx(1e-2)
     run.step = run.total - 1
     assert run.rate() == pytest.approx(1e-2 * last)
@@ -260,7 +264,7 @@ def test_the_head_learns_at_its_part_of_the_rate(seats: int) -> None:
     fit(
         whole,
         [
-            Run(seat, items(), training(**one_step, head_rate=parts[seat]), lambda: 0.0, seat, ROWS)
+            TrainingRun(seat, items(), training(**one_step, head_rate=parts[seat]), lambda: 0.0, seat, ROWS)
             for seat in range(seats)
         ],
     )
@@ -273,10 +277,10 @@ def test_the_head_learns_at_its_part_of_the_rate(seats: int) -> None:
 def test_a_run_that_diverges_keeps_its_best_and_leaves_the_others_alone() -> None:
     whole, alone = model(2), model(2)
     seen: list[Numbers] = [[], []]
-    wild = Run(0, items(), training(), scripted((0.5, 0.4, 0.3, 0.2), seen[0], whole, 0, 2), 0, ROWS)
-    calm = Run(1, items(), training(), lambda: 0.0, 1, ROWS)
+    wild = TrainingRun(0, items(), training(), scripted((0.5, 0.4, 0.3, 0.2), seen[0], whole, 0, 2), 0, ROWS)
+    calm = TrainingRun(1, items(), training(), lambda: 0.0, 1, ROWS)
 
-    def poison(run: Run) -> None:
+    def poison(run: TrainingRun) -> None:
         if run is wild and run.step == 4:
             with torch.no_grad():
                 for parameter in whole.tuned():
@@ -285,16 +289,16 @@ def test_a_run_that_diverges_keeps_its_best_and_leaves_the_others_alone() -> Non
     fit(whole, [wild, calm], report=poison)
     assert wild.done and wild.step == 6 and wild.best_step == 3
     assert same(snapshot(whole.tuned(), 0, 2), seen[0][0])
-    fit(alone, [Run(1, items(), training(), lambda: 0.0, 1, ROWS)])
+    fit(alone, [TrainingRun(1, items(), training(), lambda: 0.0, 1, ROWS)])
     for ours, theirs in zip(snapshot(whole.tuned(), 1, 2), snapshot(alone.tuned(), 1, 2), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_a_run_that_diverges_at_once_stops_at_its_first_evaluation_without_best_numbers() -> None:
     whole = model(1)
-    run = Run(0, items(), training(), lambda: 0.0, 0, ROWS)
+    run = TrainingRun(0, items(), training(), lambda: 0.0, 0, ROWS)
 
-    def poison(run: Run) -> None:
+    def poison(run: TrainingRun) -> None:
         with torch.no_grad():
             whole.head(0).weight.fill_(torch.nan)
 
@@ -306,7 +310,7 @@ def test_a_run_that_diverges_at_once_stops_at_its_first_evaluation_without_best_
 @pytest.mark.parametrize("on", [True, False])
 def test_backbone_dropout_is_on_while_training_only_if_asked_for(on: bool) -> None:
     whole, modes = model(1), []
-    run = Run(0, items(), training(epochs=1, backbone_dropout=on), lambda: 0.0, 0, ROWS)
+    run = TrainingRun(0, items(), training(epochs=1, backbone_dropout=on), lambda: 0.0, 0, ROWS)
     fit(whole, [run], report=lambda run: modes.append((whole.training, whole.encoder.training)))
     assert set(modes) == {(True, on)}
 

@@ -9,17 +9,17 @@ from rich.progress import Progress
 
 from softcue.training.job import Prepared
 from softcue.training.jobs import train_jobs
-from softcue.training.loop import Run
-from softcue.training.progress import bars, lines, training_progress
+from softcue.training.loop import TrainingRun
+from softcue.training.progress import bars, progress_lines, training_progress
 from tests.tiny_base import tiny_base, tiny_data
 from tests.training.training_cases import job
 
 
 def test_elsewhere_than_on_a_terminal_a_line_a_minute_tells_how_training_goes() -> None:
-    now, told, run_of = [0.0], list[str](), list[Run]()
-    report = lines(told.append, lambda: now[0])
+    now, told, run_of = [0.0], list[str](), list[TrainingRun]()
+    report = progress_lines(told.append, lambda: now[0])
 
-    def step(prepared: Prepared, run: Run) -> None:
+    def step(prepared: Prepared, run: TrainingRun) -> None:
         now[0] += 25.0
         report(prepared, run)
         run_of.append(run)

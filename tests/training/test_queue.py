@@ -16,7 +16,7 @@ from softcue.training import jobs as training
 from softcue.training.checkpoint import Checkpoints
 from softcue.training.job import Job, Prepared, prepare
 from softcue.training.jobs import Report, open_seats, start, train_jobs
-from softcue.training.loop import Run
+from softcue.training.loop import TrainingRun
 from tests.tiny_base import tiny_base, tiny_data
 from tests.training.training_cases import calm, job, logits, same
 
@@ -58,7 +58,7 @@ def test_seven_jobs_on_three_seats_end_as_each_alone(method: str) -> None:
     seats: set[int] = set()
     order: list[int] = []
 
-    def note(prepared: Prepared, run: Run) -> None:
+    def note(prepared: Prepared, run: TrainingRun) -> None:
         seats.add(run.seat)
 
     queued = train_jobs(
@@ -86,7 +86,7 @@ def test_a_seat_that_diverged_passes_nothing_on() -> None:
     jobs = [job(data, "pasta", seed, calm("pasta"), epochs=3, batch=8) for seed in range(3)]
     ends: dict[int, Adapter] = {}
 
-    def poison(prepared: Prepared, run: Run) -> None:
+    def poison(prepared: Prepared, run: TrainingRun) -> None:
         if prepared.job.seed == 0:
             run.loss = run.loss + float("nan")
 
@@ -113,7 +113,7 @@ def mixed() -> list[Job]:
     ]
 
 
-def lose(prepared: Prepared, run: Run) -> None:
+def lose(prepared: Prepared, run: TrainingRun) -> None:
     """The loss of some jobs is no number."""
     if prepared.job.seed in LOST:
         run.loss = run.loss + float("nan")
@@ -142,7 +142,7 @@ def test_a_queue_with_jobs_that_diverge_ends_the_same_when_it_is_resumed(stop: i
     said = queue(lose, undisturbed)
     steps = 0
 
-    def lose_then_stop(prepared: Prepared, run: Run) -> None:
+    def lose_then_stop(prepared: Prepared, run: TrainingRun) -> None:
         nonlocal steps
         steps += 1
         if steps == stop:
@@ -177,17 +177,17 @@ def test_taking_a_seat_leaves_nothing_of_the_one_before_and_touches_no_other() -
 
 def test_a_finished_job_is_lifted_before_the_next_one_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
-    finish, begin = training.finish, training.start
+    finish, begin = training.finished_adapter, training.start
 
     def finishing(*given: Any) -> Adapter:
         events.append("lift")
         return finish(*given)
 
-    def starting(*given: Any) -> Run:
+    def starting(*given: Any) -> TrainingRun:
         events.append("start")
         return begin(*given)
 
-    monkeypatch.setattr(training, "finish", finishing)
+    monkeypatch.setattr(training, "finished_adapter", finishing)
     monkeypatch.setattr(training, "start", starting)
     data = tiny_data("classify", train=8, dev=4, test=4)
     train_jobs([job(data, seed=seed, epochs=1 + seed) for seed in range(4)], tiny_base(), seats=1)

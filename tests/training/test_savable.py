@@ -15,20 +15,20 @@ from softcue.readers import Data
 from softcue.readers.records import Record
 from softcue.studies.compare import compare
 from softcue.studies.sweep import sweep
-from softcue.studies.trials import Watch
+from softcue.studies.trials import SearchObserver
 from softcue.training.job import Job, Prepared
 from softcue.training.jobs import train_jobs
-from softcue.training.loop import Run
+from softcue.training.loop import TrainingRun
 from tests.tiny_base import tiny_base, tiny_data
 
 QUICK: dict[str, Any] = {"grid": {"rate": [1e-2]}, "settings": {"epochs": 1}}
 
 
-class Counting(Watch):
+class Counting(SearchObserver):
     def __init__(self) -> None:
         self.steps = 0
 
-    def step(self, prepared: Prepared, run: Run) -> None:
+    def step(self, prepared: Prepared, run: TrainingRun) -> None:
         self.steps += 1
 
 

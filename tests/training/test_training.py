@@ -14,7 +14,7 @@ from softcue.errors import RequestError, SoftcueError
 from softcue.readers.records import Record
 from softcue.training.job import Job, Prepared, prepare
 from softcue.training.jobs import train_jobs
-from softcue.training.loop import Run
+from softcue.training.loop import TrainingRun
 from tests.tiny_base import FILLER, majority, tiny_base, tiny_data, without
 from tests.training.training_cases import job, logits, same, train
 
@@ -76,7 +76,7 @@ def test_every_step_is_reported_with_its_job() -> None:
     data = tiny_data("classify", train=8, dev=4, test=4)
     seen: list[tuple[int, int]] = []
 
-    def note(prepared: Prepared, run: Run) -> None:
+    def note(prepared: Prepared, run: TrainingRun) -> None:
         seen.append((prepared.job.seed, run.step))
 
     train_jobs([job(data, seed=seed, epochs=2, batch=4) for seed in (5, 6)], tiny_base(), note)

@@ -6,7 +6,7 @@ from torch import Tensor
 from softcue.attention.layout import Layout
 
 
-class Spread(torch.autograd.Function):
+class ToBuckets(torch.autograd.Function):
     """Rows to each bucket's queries, keys and values; the way back is a gather too, since every
     row stands at one place that counts.
     """
@@ -15,7 +15,7 @@ class Spread(torch.autograd.Function):
     def forward(ctx, rows: Tensor, layout: Layout) -> tuple[Tensor, ...]:  # type: ignore[no-untyped-def, override]
         ctx.layout, ctx.shape = layout, rows.shape[1:]
         parts: list[Tensor] = []
-        for bucket, inside in zip(layout.buckets, layout.spread(rows.flatten(1)), strict=True):
+        for bucket, inside in zip(layout.buckets, layout.padded(rows.flatten(1)), strict=True):
             parts.extend(
                 inside.view(*bucket.row.shape, *rows.shape[1:]).permute(2, 0, 3, 1, 4).contiguous().unbind(0)
             )
@@ -78,7 +78,7 @@ class Collect(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def, override]
-        inside = zip(ctx.layout.buckets, ctx.layout.spread(grad, zeros=True), strict=True)
+        inside = zip(ctx.layout.buckets, ctx.layout.padded(grad, zeros=True), strict=True)
         return None, *(
             own.view(*b.row.shape, ctx.heads, -1).transpose(1, 2).contiguous() for b, own in inside
         )
