@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from softcue.adapter import OWN_ENCODER, Adapter
+from softcue.adapter.header import TOKEN_LIMIT
 from softcue.answering.evaluation import decide, gold, judge, run
 from softcue.answering.predict import Predictor, check_requests, reading_of, score_raw_text
 from softcue.base import Base, open_base
 from softcue.errors import BackboneError, RequestError
+from softcue.options import check_whole
 from softcue.readers import Data, Problems
 from softcue.readers.items import Reading, make_items
 from softcue.readers.stream import json_rows
@@ -61,8 +63,8 @@ def train(
     every step; say: told what is odd about the data; checkpoints: where a killed run goes on; trackers: what
     its course is logged to (docs/training.md). Raises SoftcueError.
     """
-    if not 0 <= seed < SEEDS:
-        raise RequestError(f"seed {seed} came; expected 0 to {SEEDS - 1}")
+    seed = check_whole("seed", seed, 0, SEEDS - 1)
+    limit = check_whole("limit", limit, 1, TOKEN_LIMIT)
     if method != FULL:
         refuse_ranks(f"method {method} trains", "give method full, or run it without torchrun")
     own, training = split_settings(None if method == FULL else method_class(method), settings or {})
@@ -252,7 +254,8 @@ def _unknown_labels(truth: Sequence[Any], reading: Reading) -> Iterator[str]:
     if not reading.labels:
         return
     found = Counter(label for gold in truth for label in (set(gold) if reading.kind == "tag" else {gold}))
-    foreign = {label: count for label, count in found.items() if label not in reading.labels}
+    known = set(reading.labels)
+    foreign = {label: count for label, count in found.items() if label not in known}
     if foreign:
         names = ", ".join(sorted(foreign)[:10]) + (", ..." if len(foreign) > 10 else "")
         yield (

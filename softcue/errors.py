@@ -49,5 +49,8 @@ def one_line(text: object) -> str:
 
 def short(value: object) -> str:
     """`value` for a message: quoted, and cut where it is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to write out whole numbers of more than 4,300 digits
+        return "a whole number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,6 +1,7 @@
 """Options: what every method's config has in common - types, ranges and one message for all that is wrong."""
 
 import math
+import operator
 import sys
 from dataclasses import field, fields
 from types import UnionType
@@ -9,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from softcue.errors import RequestError, short
 
 LARGEST_OPTION = 2**53  # of a whole number: beyond it not every one is a number with a fraction too
+LONGEST_PREFIX = 4_097  # tokens of a prefix or prompt, less than: beyond it pairs of them fill the memory
 OPTION_TYPES = {
     bool: "true or false",
     int: "a whole number",
@@ -68,6 +70,26 @@ def shortened(value: Any) -> str:
     if isinstance(value, int) and abs(value) > sys.float_info.max:
         return f"a whole number of about {round(value.bit_length() * math.log10(2)):,} digits"
     return short(value)
+
+
+def check_whole(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """Return a whole number, of any integer type, from least to most. Raises RequestError."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise RequestError(f"{name} {short(value)} came; expected a whole number") from None
+    if number < least or (most is not None and number > most):
+        shown = f"{number:,}" if abs(number) < LARGEST_OPTION else shortened(number)
+        expected = f"at least {least:,}" if most is None else f"{least:,} to {most:,}"
+        raise RequestError(f"{name} {shown} came; expected {expected}")
+    return number
+
+
+def check_list(name: str, value: Any) -> list[Any]:
+    """Return a list of what came as a list or tuple; RequestError for one text or anything else."""
+    if not isinstance(value, list | tuple):
+        raise RequestError(f"{name} is a {type(value).__name__} ({short(value)}); expected a list")
+    return list(value)
 
 
 def _tuples(value: Any) -> Any:

@@ -38,10 +38,10 @@ def probe() -> Adapter:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "seeds of a sweep": (small(seeds=10**9), "1,000,000,000 seeds came; expected 1 to 1,000"),
+    "seeds of a sweep": (small(seeds=10**9), "seeds 1,000,000,000 came; expected 1 to 1,000"),
     "seeds of a comparison": (
         lambda out: compare(tiny_data(), ["pasta"], out, seeds=10**9, backbone=tiny_base()),
-        "1,000,000,000 seeds",
+        "seeds 1,000,000,000 came",
     ),
     "draws": (small(draws=10**9, grid={"rate": [1e-3, 1e-2]}), "random 1,000,000,000 came"),
     "a grid of 40^5 points": (small(grid=GRID), "the grid has 102,400,000 points; expected at most 10,000"),
@@ -51,19 +51,19 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "one string for a list": (
         lambda out: sweep("trec", ["pasta"], out, backbone=tiny_base()),
-        "expected a list of data sets",
+        "data is a str .'trec'.; expected a list",
     ),
     "one path for a list": (
         lambda out: sweep(Path("trec"), ["pasta"], out, backbone=tiny_base()),
-        "PosixPath came as data",
+        "data is a PosixPath ",
     ),  # type: ignore[arg-type]
     "one data set for a list": (
         lambda out: sweep(tiny_data(), ["pasta"], out, backbone=tiny_base()),
-        "Data came as data",
+        "data is a Data ",
     ),  # type: ignore[arg-type]
     "one row for a list": (
         lambda out: sweep({"text": "a"}, ["pasta"], out, backbone=tiny_base()),
-        "dict came as data",
+        "data is a dict ",
     ),  # type: ignore[arg-type]
     "requests as one text": (lambda out: api.predict(out, "an owl"), "str came as requests; expected a list"),  # type: ignore[arg-type]
     "requests as one request": (lambda out: api.predict(out, {"text": "a"}), "dict came as requests"),  # type: ignore[arg-type]
@@ -95,6 +95,50 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         "rate is a whole number of about 400 digits",
     ),
     "a range of 400 digits": (lambda out: read_ranges([f"rate=1..{HUGE}"]), "is not NAME=LOW..HIGH"),
+    "a seed of 5,000 digits": (
+        lambda out: api.train(tiny_data(), backbone=tiny_base(), seed=10**5_000),
+        "seed a whole number of about 5,000 digits came",
+    ),
+    "a limit of 5,000 digits": (
+        lambda out: compare(tiny_data(), ["pasta"], out, backbone=tiny_base(), limit=10**5_000),
+        "limit a whole number of about 5,000 digits came",
+    ),
+    "a rate of 5,000 digits": (
+        lambda out: api.train(tiny_data(), backbone=tiny_base(), settings={"rate": 10**5_000}),
+        "rate is a whole number of about 5,000 digits",
+    ),
+    "minutes of 400 digits": (
+        lambda out: api.train(tiny_data(), backbone=tiny_base(), auto=10**400),
+        "auto a whole number of about 400 digits came",
+    ),
+    "minutes without an end": (
+        lambda out: api.train(tiny_data(), backbone=tiny_base(), auto=1e308),
+        "auto 1e.308 came; expected minutes, more than 0 and at most 100,000",
+    ),
+    "a folder that is a number": (
+        lambda out: compare(tiny_data(), ["pasta"], 7, backbone=tiny_base()),  # type: ignore[arg-type]
+        "out is a int .7.; expected a path",
+    ),
+    "a root that is a number": (
+        lambda out: api.train("trec", backbone=tiny_base(), root=7),  # type: ignore[arg-type]
+        "the data root is a int .7.; expected a path",
+    ),
+    "methods as one word": (
+        lambda out: compare(tiny_data(), "pasta", out, backbone=tiny_base()),
+        "methods is a str .'pasta'.; expected a list",
+    ),
+    "epochs without an end": (
+        lambda out: api.train(tiny_data(), backbone=tiny_base(), settings={"epochs": 10**9}),
+        "epochs is 1000000000; expected less than 100001",
+    ),
+    "a prefix that fills the memory": (
+        lambda out: api.train(tiny_data(), backbone=tiny_base(), method="spt", settings={"length": 65_536}),
+        "length is 65536; expected less than 4097",
+    ),
+    "a grid of too many values": (
+        lambda out: read_grid(["rate=" + ",".join(map(str, range(1, 20_000)))]),
+        "--grid gives 19,999 values of rate; expected at most 10,000",
+    ),
     "a budget of 5,000 digits": (lambda out: read_budget("9" * 5_000), r"budget '9+\.\.\. came"),
     "a budget without an end": (lambda out: read_budget("9" * 5_000 + "h"), r"budget '9+\.\.\. came"),
 }

@@ -24,6 +24,7 @@ from softcue.heads import Head
 from softcue.protocol import Dims
 
 # in the safetensors file's metadata, so that files of two adapters are not mixed up
+SCORES_ROOM = 4_096  # bytes of the header that training fills in at its end
 HEADER_HASH = "adapter_config_sha256"
 
 
@@ -78,6 +79,10 @@ class Adapter:
         """Refuse what save would refuse: names, labels, sizes, settings, numbers. Raises AdapterError."""
         with naming("the adapter could not be saved"):
             self._check()
+            room = CONFIG_LIMIT - len(header_bytes(self, "0" * 64))
+            if room < SCORES_ROOM:
+                left = f"the header has {max(room, 0):,} bytes left for scores"
+                raise AdapterError(f"{left}; expected {SCORES_ROOM:,}: shorten the labels")
 
     def _check(self) -> dict[str, Tensor]:
         """The tensors of the file, checked with the header as load would check them."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from softcue.errors import RequestError
 from softcue.readers.items import Item, Reading, make_items
 from softcue.readers.records import Record
+from softcue.readers.values import MOST_CHOICES
 from softcue.scoring.entities import spans, to_iob2
 from softcue.text.tokens import Text
 
@@ -67,6 +68,8 @@ def _read_text(request: Mapping[str, Any], pair: bool, text: Text) -> ParsedRequ
 
 def _read_choice(request: Mapping[str, Any], pair: bool, text: Text) -> ParsedRequest:
     _inputs(request, ("text", "choices"))
+    if len(request["choices"]) > MOST_CHOICES:
+        raise RequestError(f"gives {len(request['choices']):,} choices; expected at most {MOST_CHOICES:,}")
     return Record(text=request["text"], choices=tuple(request["choices"])), request["text"], ()
 
 

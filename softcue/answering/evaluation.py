@@ -1,6 +1,6 @@
 """Running a model over items, in batches by a budget of rows, and turning logits into answers and scores."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -40,17 +40,42 @@ def run(model: Model, items: Sequence[Item], seats: Sequence[int], budget: int =
     modes = model.training, model.encoder.training
     if any(modes):  # walking all modules takes as long as a layer does for one short text
         model.eval()
-    results: list[Tensor] = [torch.empty(0)] * len(items)
-    for numbers in batches(items, budget):
-        batch = pack_items(model, [items[i] for i in numbers], [seats[i] for i in numbers])
+    cut = pieces(items, budget)
+    parts_of: list[dict[int, Tensor]] = [{} for _ in items]
+    for numbers in batches([piece for _, piece in cut], budget):
+        owners = [cut[i][0] for i in numbers]
+        batch = pack_items(model, [cut[i][1] for i in numbers], [seats[owner] for owner in owners])
         for part in model(batch).parts:
             for local, answer in part.head.answers(part.logits, part.batch):
-                answering = items[numbers[local]].answering
-                results[numbers[local]] = answer if answering is None else answer[list(answering)]
+                parts_of[owners[local]][numbers[local]] = answer
     if any(modes):
         model.train(modes[0])
         model.encoder.train(modes[1])
-    return results
+    return [joined_answer(parts, item) for parts, item in zip(parts_of, items, strict=True)]
+
+
+def pieces(items: Sequence[Item], budget: int) -> list[tuple[int, Item]]:
+    """Return items with their numbers, and the windows of a tagged text beyond the budget one by one."""
+    cut: list[tuple[int, Item]] = []
+    for number, item in enumerate(items):
+        if item.rows > budget and item.answering is not None:
+            cut += [
+                (number, Item((one,), (target,)))
+                for one, target in zip(item.encoded, item.targets, strict=True)
+            ]
+        else:
+            cut.append((number, item))
+    return cut
+
+
+def joined_answer(parts: Mapping[int, Tensor], item: Item) -> Tensor:
+    """Return an item's answer from those of its pieces, which are numbered in their order.
+
+    Tagging: (units, C) for each piece -> (words, C). Other items have one piece, whose answer it is.
+    """
+    answers = [parts[number] for number in sorted(parts)]
+    answer = answers[0] if len(answers) == 1 else torch.cat(answers)
+    return answer if item.answering is None else answer[list(item.answering)]
 
 
 def pack_items(model: Model, items: Sequence[Item], seats: Sequence[int]) -> Batch:

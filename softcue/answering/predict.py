@@ -75,7 +75,7 @@ class Predictor:
         return loaded
 
     def __call__(
-        self, requests: Sequence[Mapping[str, Any]], budget: int = ROW_BUDGET
+        self, requests: Iterable[Mapping[str, Any]], budget: int = ROW_BUDGET
     ) -> list[dict[str, Any]]:
         """One answer per request, in order; budget: rows in one forward.
 
@@ -86,6 +86,7 @@ class Predictor:
         given tokens).
         """
         check_requests(requests)
+        requests = list(requests)
         answers: list[dict[str, Any]] = []
         for questions in self._read_ahead(requests):
             seats = [

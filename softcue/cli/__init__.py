@@ -3,9 +3,9 @@
 import json
 import os
 import sys
-from io import TextIOWrapper
+from io import StringIO, TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,6 +39,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 
+# ClickException, of click or of Typer's copy of it: flags and arguments that it does not take
+USAGE_ERRORS: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
 
 def main() -> None:
     """Run the command; a mistake of the user's is one line on standard error and exit code 2."""
@@ -47,23 +50,31 @@ def main() -> None:
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         try:
-            app(prog_name="softcue")
+            code = app(prog_name="softcue", standalone_mode=False)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:  # `softcue ... | head`: Python would flush once more, and complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except typer.Abort:
+        sys.exit("Aborted!")
+    except USAGE_ERRORS as error:  # they repeat what was typed
+        told = StringIO()
+        error.show(file=told)
+        print(visible(told.getvalue()), end="", file=sys.stderr)
+        sys.exit(error.exit_code)
     except SoftcueError as error:
         print(f"softcue: {visible(error)}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
         from softcue.plugins import fault
 
-        told = fault(error) or (str(error) if isinstance(error, OSError) else None)
-        if told is None:
+        fault_told = fault(error) or (str(error) if isinstance(error, OSError) else None)
+        if fault_told is None:
             raise
-        print(f"softcue: {visible(told)}", file=sys.stderr)
+        print(f"softcue: {visible(fault_told)}", file=sys.stderr)
         sys.exit(2)
+    sys.exit(code)
 
 
 TRAIN = "softcue train data/trec --method pasta --backbone minilm --out adapters/trec"

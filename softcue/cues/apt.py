@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from softcue.batch import sent
 from softcue.kernels.dropout import drop
-from softcue.options import Options, per_seat_setting, setting
+from softcue.options import LONGEST_PREFIX, Options, per_seat_setting, setting
 from softcue.protocol import Context, Cue, Dims, Prefix
 from softcue.rows import copies, of_layer, per_seat
 
@@ -19,7 +19,7 @@ from softcue.rows import copies, of_layer, per_seat
 class AptConfig(Options):
     """Partly a reconstruction; grades as in docs/methods/apt.md."""
 
-    length: int = setting(16, least=1)  # prefix tokens (as in P-tuning v2: unverified)
+    length: int = setting(16, least=1, below=LONGEST_PREFIX)  # prefix tokens (as in P-tuning v2: unverified)
     # of keys and values, before the gate, as in P-tuning v2 (inferred)
     dropout: float = per_seat_setting(0.1, least=0, below=1)
     # text positions start at `length`, as in the P-tuning v2 code that it is built on (inferred)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from softcue.options import Options, setting
+from softcue.options import LONGEST_PREFIX, Options, setting
 from softcue.protocol import Context, Cue, Dims
 from softcue.rows import copies, per_seat, read_rows, set_rows
 
@@ -18,7 +18,7 @@ from softcue.rows import copies, per_seat, read_rows, set_rows
 class GpcConfig(Options):
     """A reconstruction: all defaults but `length` are inferred; grades as in docs/methods/gpc.md."""
 
-    length: int = setting(16, least=1)  # prompt vectors (unknown)
+    length: int = setting(16, least=1, below=LONGEST_PREFIX)  # prompt vectors (unknown)
     # a sum, its tanh, or z * P + (1 - z) * O with z = sigmoid([P; O] W) (inferred)
     combine: Literal["plain", "tanh", "gate"] = "plain"
     # remember the last cell's output, or always the first prompt (inferred)

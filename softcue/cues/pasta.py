@@ -72,14 +72,14 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
         slots in their mean.
         """
         size, vectors = sizes(), vector_of_slot(config)
-        # more slots were asked for than the task has
-        size = F.pad(size, (0, len(vectors) - size.shape[1]), value=USUAL_SIZE)
+        # more slots may have been asked for than the task has: those count for nothing
+        size = F.pad(size, (0, len(vectors) - size.shape[1]), value=torch.nan)
         own = [
             [slot for slot, vector in enumerate(vectors) if vector == number]
             for number in range(max(vectors) + 1)
         ]
-        # (L, V, 1)
-        return {"delta": torch.stack([unit_of(size[:, slots].mean(1)) for slots in own], 1).unsqueeze(-1)}
+        means = torch.stack([size[:, slots].nanmean(1).nan_to_num(USUAL_SIZE) for slots in own], 1)
+        return {"delta": unit_of(means).unsqueeze(-1)}  # (L, V, 1)
 
     def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
         """(N, D) -> (N, D)"""

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from softcue.options import Options, setting
+from softcue.options import LONGEST_PREFIX, Options, setting
 from softcue.protocol import Context, Cue, Dims
 from softcue.rows import copies, set_rows
 
@@ -17,7 +17,7 @@ from softcue.rows import copies, set_rows
 class PromptConfig(Options):
     """A re-interpretation for encoders; grades as in docs/methods/prompt.md."""
 
-    length: int = setting(16, least=1)  # vectors (code: 100 for T5)
+    length: int = setting(16, least=1, below=LONGEST_PREFIX)  # vectors (code: 100 for T5)
     # words: before position, segment and norm, as published; layer: at the first layer's input
     enter: Literal["words", "layer"] = "words"
 

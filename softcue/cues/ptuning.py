@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from softcue.kernels.dropout import drop
-from softcue.options import Options, per_seat_setting, setting
+from softcue.options import LONGEST_PREFIX, Options, per_seat_setting, setting
 from softcue.protocol import Context, Cue, Dims, Prefix
 from softcue.rows import copies, of_layer, per_seat
 
@@ -15,7 +15,7 @@ from softcue.rows import copies, of_layer, per_seat
 class PtuningConfig(Options):
     """Published defaults; grades as in docs/methods/ptuning.md."""
 
-    length: int = setting(16, least=1)  # prefix tokens (code: 8 to 144, by task)
+    length: int = setting(16, least=1, below=LONGEST_PREFIX)  # prefix tokens (code: 8 to 144, by task)
     # of keys and values, one mask per example (code)
     dropout: float = per_seat_setting(0.1, least=0, below=1)
     # text positions start at `length`, a consequence of past keys in the published code (code)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from softcue.kernels.dropout import drop
-from softcue.options import Options, per_seat_setting, setting
+from softcue.options import LONGEST_PREFIX, Options, per_seat_setting, setting
 from softcue.protocol import Context, Cue, Dims, Prefix
 from softcue.rows import copies, of_layer
 
@@ -22,7 +22,7 @@ class SptConfig(Options):
     The paper's alpha is `tau`, its lambda is `diversity`.
     """
 
-    length: int = setting(16, least=1)  # prefix tokens (code: 8 to 128, by task)
+    length: int = setting(16, least=1, below=LONGEST_PREFIX)  # prefix tokens (code: 8 to 128, by task)
     # scale of the gate's logit (code: 1 to 16, most often 8); 0 is a gate of 1/2, not P-tuning v2
     tau: float = per_seat_setting(8.0)
     diversity: float = per_seat_setting(1e-4, least=0)  # weight of the selective loss (code: 1e-4 to 1e-3)

@@ -90,6 +90,12 @@ class Stp(Cue, method="stp", config=StpConfig):
     def settle(cls, config: StpConfig, facts: Facts) -> StpConfig:
         """Choose the layers and number the vectors, once, for one encoder and task."""
         if config.place:
+            layers, slots = len(config.place), len(config.place[0])
+            if (layers, slots) != (facts.dims.layers, len(facts.slots)):
+                raise RequestError(
+                    f"STP: place has {layers} layers of {slots} special tokens; expected "
+                    f"{facts.dims.layers} of {len(facts.slots)}, as this encoder and task have"
+                )
             return config
         cls_layers, sep_layers = chosen_layers(config, facts)
         wrong = sorted({layer for layer in (*cls_layers, *sep_layers) if not 0 <= layer < facts.dims.layers})

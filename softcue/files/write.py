@@ -6,8 +6,9 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from softcue.errors import RequestError
+from softcue.errors import RequestError, short
 from softcue.files.read import reason
 
 # raises RequestError for a folder with something in it that is not ours to replace
@@ -126,6 +127,13 @@ def reading(folder: str | Path) -> Iterator[None]:
     recover(folder)
     with _locked(folder.parent, shared=True):
         yield
+
+
+def as_path(name: str, value: Any) -> Path:
+    """Return what names a file or folder as a path; RequestError that says `name` for another object."""
+    if not isinstance(value, str | os.PathLike):
+        raise RequestError(f"{name} is a {type(value).__name__} ({short(value)}); expected a path")
+    return Path(value)
 
 
 def resolve(path: str | Path) -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from softcue.errors import RequestError
+from softcue.options import check_whole
 from softcue.readers.hub import Hub, load_hub
 from softcue.readers.parse import Parser, settle
 from softcue.readers.records import SPLITS, Data, Problems, Record, Shape
@@ -201,11 +202,9 @@ def _finish(
     kind = settle(splits, parser)
     parser.problems.check(source)
     for split, count in (limit or {}).items():
-        if count < 1 or split not in SPLITS:
-            raise RequestError(
-                f"the limit of {count} rows for {split!r} is none; expected a positive number for "
-                f"{', '.join(SPLITS)}"
-            )
+        if split not in SPLITS:
+            raise RequestError(f"a limit of rows came for {split!r}; expected {', '.join(SPLITS)}")
+        count = check_whole(f"the number of {split} rows", count, 1)
         if split in splits:
             order = list(range(len(splits[split])))
             random.Random(seed).shuffle(order)

@@ -108,13 +108,22 @@ def _tagged(record: Record, text: Text, limit: int, number: Mapping[str, int]) -
         return Item((first,), (tags,), tuple(asked) if len(asked) < len(units) else None)
     windows = [(0, first), *_windows(units, text, limit, first)]
     spans = [(start, start + len(encoded.example.word)) for start, encoded in windows]
-    owner = [
-        max(range(len(spans)), key=lambda w: _margin(unit, spans[w], len(tags))) for unit in range(len(tags))
-    ]
+    owner = _owners(spans, len(tags))
     targets = [[tags[i] if owner[i] == w else IGNORED for i in range(*span)] for w, span in enumerate(spans)]
     offsets = [0, *accumulate(b - a for a, b in spans)]
     answering = tuple(offsets[owner[unit]] + unit - spans[owner[unit]][0] for unit in asked)
     return Item(tuple(encoded for _, encoded in windows), tuple(targets), answering)
+
+
+def _owners(spans: Sequence[tuple[int, int]], count: int) -> list[int]:
+    """Return for each of `count` units the window, of those at `spans`, that shows most around it."""
+    owner, most = [0] * count, [-1] * count
+    for number, span in enumerate(spans):
+        for unit in range(*span):
+            margin = _margin(unit, span, count)
+            if margin > most[unit]:
+                owner[unit], most[unit] = number, margin
+    return owner
 
 
 def _windows(words: Sequence[str], text: Text, limit: int, window: Encoded) -> Iterator[tuple[int, Encoded]]:
@@ -124,18 +133,17 @@ def _windows(words: Sequence[str], text: Text, limit: int, window: Encoded) -> I
     start, count = 0, len(window.example.word)
     while start + count < len(words):
         start += max(1, count - count // 4)
-        window = text.encode_words(words[start:], limit)
+        # a word has a token or more, so that no window reads further
+        window = text.encode_words(words[start : start + limit], limit)
         count = len(window.example.word)
         yield start, window
 
 
 def _margin(word: int, span: tuple[int, int], count: int) -> int:
-    """Words of context on the poorer side, where the text's own ends do not count as poor;
-    negative outside the window.
-    """
+    """Count the words of context on the poorer side; the text's own ends do not count as poor."""
     before = count if span[0] == 0 else word - span[0]
     after = count if span[1] == count else span[1] - 1 - word
-    return min(before, after) if span[0] <= word < span[1] else -1
+    return min(before, after)
 
 
 def _numbers(labels: Sequence[str]) -> Mapping[str, int]:

@@ -16,10 +16,11 @@ from softcue.readers.values import Wrong, as_index, as_list, as_text, encodable
 from softcue.scoring.entities import Scheme, is_tag, to_iob2
 
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _FORMS = {"classify": "text", "score": "text", "choice": "choice", "tag": "tag"}
 _NEEDED = {"text": ("text", "label"), "choice": ("text", "choices", "label"), "tag": ("tokens", "tags")}
 _EMPTY: Mapping[str, Any] = {}
+MOST_WORDS = 10_000  # of one sentence: a training step has to hold them all
 FEW_VALUES = 20  # different whole numbers written with a fraction, as in 1.0: they may well be classes
 _LARGEST = 1 << 53  # integers below it are the same as floats
 
@@ -173,6 +174,10 @@ class Parser:
                 if kind == "classify"
                 else label
             )
+        if isinstance(label, int) and not isinstance(label, bool):
+            raise Wrong(
+                f"label {short(label)} is too large for a number; write it as a string if it is a name"
+            )
         raise Wrong(f"label {short(label)} is a {type(label).__name__}; expected a string or a number")
 
     def _tagged(self, row: RawRow, where: str, extra: Mapping[str, Any], group: str | None) -> Record:
@@ -183,6 +188,11 @@ class Parser:
         tags = as_list(self._get(row, "tags"), "tags")
         if not tokens:
             raise Wrong("no tokens")
+        if len(tokens) > MOST_WORDS:
+            raise Wrong(
+                f"{len(tokens):,} tokens; expected at most {MOST_WORDS:,}: is an empty line missing between "
+                "sentences?"
+            )
         if len(tags) != len(tokens):
             raise Wrong(f"{len(tokens)} tokens and {len(tags)} tags")
         for at, tag in enumerate(tags):

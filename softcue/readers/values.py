@@ -6,6 +6,8 @@ from typing import Any
 
 from softcue.errors import short
 
+MOST_CHOICES = 1_000  # of one question: a forward pass has to hold them all
+
 
 class Wrong(Exception):
     """What is wrong with one row."""
@@ -41,8 +43,8 @@ def as_list(value: Any, name: str) -> list[Any]:
 
 
 def as_index(label: Any, choices: tuple[str, ...]) -> int:
-    if len(choices) < 2:
-        raise Wrong(f"{len(choices)} choices; expected two or more")
+    if not 2 <= len(choices) <= MOST_CHOICES:
+        raise Wrong(f"{len(choices):,} choices; expected 2 to {MOST_CHOICES:,}")
     integer = isinstance(label, int) and not isinstance(label, bool)
     if not integer and not (isinstance(label, str) and re.fullmatch(r"\d{1,4}", label.strip(), re.ASCII)):
         raise Wrong(f"label {short(label)} is not the index of a choice (0 to {len(choices) - 1})")

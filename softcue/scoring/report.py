@@ -10,6 +10,7 @@ from softcue.scoring.entities import split_tag
 from softcue.scoring.metrics import entity_counts, metrics_of, precision_recall_f1, scores
 
 BINS = 15  # of the calibration error (Guo et al., 2017)
+MOST_CONFUSED = 1_000  # labels of a confusion table: it has a number for each pair of them
 
 
 def report(
@@ -23,7 +24,7 @@ def report(
 
     probabilities: of each row, in the order of `labels` (choice: of its choices). `labels` orders the tables;
     gold or predicted labels beyond them come last. Tagging's confusion table counts words by entity type, its
-    scores entities.
+    scores entities. Beyond MOST_CONFUSED labels there is no confusion table.
     """
     result: dict[str, Any] = {
         "kind": kind,
@@ -56,11 +57,9 @@ def report(
             "support": support,
         }
     table = Counter(zip(gold_words, predicted_words, strict=True))
-    result |= {
-        "labels": order,
-        "confusion": [[table[a, b] for b in order] for a in order],
-        "per_label": per_label,
-    }
+    result |= {"labels": order, "per_label": per_label}
+    if len(order) <= MOST_CONFUSED:
+        result["confusion"] = [[table[a, b] for b in order] for a in order]
     if probabilities is not None and kind != "tag":
         right_rows = [a == b for a, b in zip(gold, predicted, strict=True)]
         result["calibration"] = calibration(right_rows, [float(max(row)) for row in probabilities])

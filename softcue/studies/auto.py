@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from softcue.base import Base
 from softcue.errors import RequestError
+from softcue.options import is_finite, shortened
 from softcue.studies.search import Budget, halve, here
 from softcue.studies.space import Point, usual_rates
 from softcue.studies.trials import Outcome, SearchObserver, Terms, device_of, mean, ranked
@@ -13,6 +14,8 @@ from softcue.training.job import Job, Prepared
 from softcue.training.jobs import Report
 from softcue.training.loop import TrainingRun
 
+MOST_MINUTES = 100_000  # some seventy days
+
 
 def choose_rate(job: Job, base: Base, minutes: float, report: Report, say: Callable[[str], None]) -> Job:
     """The job with the best of some rates around its preset, found by halving on a tenth of its
@@ -20,8 +23,10 @@ def choose_rate(job: Job, base: Base, minutes: float, report: Report, say: Calla
 
     Raises RequestError for what leaves nothing to choose.
     """
-    if not 0 < minutes < float("inf"):
-        raise RequestError(f"auto {minutes:g} came; expected minutes, more than 0")
+    if not is_finite(minutes) or not 0 < minutes <= MOST_MINUTES:
+        raise RequestError(
+            f"auto {shortened(minutes)} came; expected minutes, more than 0 and at most {MOST_MINUTES:,}"
+        )
     if job.method == FULL:
         raise RequestError(
             "full fine-tuning has no short search: a run of it does not share the encoder; set rate yourself"

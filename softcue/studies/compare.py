@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from softcue.adapter.header import TOKEN_LIMIT
 from softcue.answering.evaluation import judge
 from softcue.base import Base, open_base
-from softcue.files import write_file
+from softcue.files import as_path, write_file
+from softcue.options import check_list, check_whole
 from softcue.readers import Data, Record
 from softcue.readers.items import Reading
 from softcue.readers.splits import select
@@ -62,9 +64,11 @@ def compare(
     all; say: told of every finished cell. A seeded tenth of train selects; test is reported, or dev where
     there is no test.
     """
+    check_list("methods", methods)
     wanted = list(dict.fromkeys([PROBE, *(method for method in methods if method != MAJORITY)]))
     check_seeds(seeds, len(wanted))
-    shares, folder = share_out(wanted, settings or {}), Path(out)
+    limit = check_whole("limit", limit, 1, TOKEN_LIMIT)
+    shares, folder = share_out(wanted, settings or {}), as_path("out", out)
     check_results(folder, COMPARE_FILES, COMPARE_KEYS)
     if not isinstance(data, Data):
         cap = None if rows is None else {"train": rows}
@@ -192,16 +196,28 @@ def majority(data: Data, seed: int, text: Text) -> dict[str, float]:
     selection = select(data, seed, from_train=True)
     reading = read_as(data, selection.train, DEFAULT_LIMIT, text)
     commonest = Counter(record.label for record in selection.train).most_common(1)[0][0]
-    answers = [constant(record, reading, commonest) for record in selection.report]
+    best = reading.labels.index(commonest) if reading.kind == "classify" else 0  # tag: "O" comes first
+    row = one_hot(best, len(reading.labels)) if reading.labels else torch.zeros(())
+    answers = [constant(record, reading, commonest, row) for record in selection.report]
     return judge(answers, selection.report, reading, data)
 
 
-def constant(record: Record, reading: Reading, commonest: Any) -> Tensor:
-    """What a head would have to say to be taken for that answer."""
+def constant(record: Record, reading: Reading, commonest: Any, row: Tensor) -> Tensor:
+    """Return what a head would have to say to give that answer: (C,) -> (C,), (), (choices,) or (words, C).
+
+    row: of the commonest label, or of "O"; the records share it, for there may be many labels.
+    """
     if reading.kind == "score":
         return torch.zeros(())  # of the standardised score: the mean
     if reading.kind == "tag":
-        return torch.eye(len(reading.labels))[[0] * len(record.tokens)]
+        return row.expand(len(record.tokens), -1)
     if reading.kind == "choice":
-        return torch.eye(max(len(record.choices), commonest + 1))[commonest]
-    return torch.eye(len(reading.labels))[reading.labels.index(commonest)]
+        return one_hot(commonest, max(len(record.choices), commonest + 1))
+    return row
+
+
+def one_hot(at: int, count: int) -> Tensor:
+    """Return `count` zeros with a one among them: -> (C,)."""
+    row = torch.zeros(count)
+    row[at] = 1.0
+    return row

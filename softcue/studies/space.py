@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any
 
 from softcue.errors import RequestError
-from softcue.options import is_finite
+from softcue.options import check_whole, is_finite
 from softcue.training.job import make_config, method_class
 from softcue.training.settings import TRAINING, own_settings, preset
 
@@ -79,7 +79,12 @@ def read_grid(given: Sequence[str]) -> dict[str, list[Any]]:
             values = tomllib.loads(f"value = [{text}]")["value"]
         except (ValueError, RecursionError):
             values = [_value(word.strip()) for word in text.split(",")]
-        grid[name] = [value for number, value in enumerate(values) if value not in values[:number]]
+        if len(values) > MOST_POINTS:
+            raise RequestError(
+                f"--grid gives {len(values):,} values of {name}; expected at most {MOST_POINTS:,}"
+            )
+        # by what they are written as: 1 and 1.0 are two values, and lists cannot be hashed
+        grid[name] = list({json.dumps(value, default=str): value for value in values}.values())
     return grid
 
 
@@ -185,8 +190,7 @@ def check_points(points: Sequence[Point], kind: str) -> None:
 
 def check_seeds(seeds: int, runs: int) -> None:
     """Refuse so many seeds, or so many runs with each, that nobody can want them. Raises RequestError."""
-    if not 1 <= seeds <= MOST_SEEDS:
-        raise RequestError(f"{seeds:,} seeds came; expected 1 to {MOST_SEEDS:,}")
+    check_whole("seeds", seeds, 1, MOST_SEEDS)
     if seeds * runs > MOST_RUNS:
         raise RequestError(
             f"{seeds:,} seeds of {runs:,} runs are {seeds * runs:,}; expected at most {MOST_RUNS:,} in all"

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from softcue.adapter import check_place
+from softcue.adapter.header import TOKEN_LIMIT
 from softcue.answering.evaluation import evaluate_seat
 from softcue.answering.predict import reading_of
 from softcue.answering.seating import seat_adapters
 from softcue.base import Base, open_base
 from softcue.errors import RequestError
-from softcue.files import write_file
+from softcue.files import as_path, write_file
+from softcue.options import check_list, check_whole
 from softcue.readers import Data
 from softcue.readers.items import make_items
 from softcue.readers.splits import select
@@ -24,6 +26,7 @@ from softcue.studies.ray import on_ray
 from softcue.studies.results import check_results
 from softcue.studies.search import Budget, halve, here, read_budget, search
 from softcue.studies.space import (
+    MOST_POINTS,
     Point,
     Range,
     check_points,
@@ -80,6 +83,9 @@ def sweep(
     cluster, or "local". Raises SoftcueError.
     """
     grid, ranges, settings = grid or {}, ranges or {}, settings or {}
+    data, methods = check_list("data", data), check_list("methods", methods)
+    limit = check_whole("limit", limit, 1, TOKEN_LIMIT)
+    draws = None if draws is None else check_whole("random", draws, 1, MOST_POINTS)
     _check(data, methods, ranges, draws, halving, budget)
     check_seeds(seeds, len(methods))
     allowance = Budget() if budget is None else read_budget(budget)
@@ -94,7 +100,7 @@ def sweep(
         check_points(points, one.kind)
         for warning in one.warnings:
             say(f"warning: {one.name}: {warning}")
-    folder = Path(out)
+    folder = as_path("out", out)
     best = {
         one.name: folder / BEST if len(opened) == 1 else folder / BEST / file_name(one.name) for one in opened
     }
@@ -143,10 +149,7 @@ def _check(
     """Refuse flags that do not go together."""
     wrong = {
         "no data came; expected a data set or several": not data,
-        f"{type(data).__name__} came as data; expected a list of data sets": bool(data)
-        and not isinstance(data, list | tuple),
         "no method came; expected one or several, as in pasta,spt": not methods,
-        f"random {draws} came; expected how many points to draw, at least 1": draws is not None and draws < 1,
         "ranges came without a number of draws; say how many with random (--random N), or give a grid": bool(
             ranges
         )
@@ -177,7 +180,7 @@ def _points(
             "random came without anything to draw; give ranges (--range rate=1e-3..1e-1) or lists (--grid "
             "length=8,16)"
         )
-    if grid:
+    if grid or "rate" in settings:
         return grid_points(methods, grid, settings)
     rates = {
         method: usual_rates(method, first.kind, len(first.splits.get("train", ()))) for method in methods

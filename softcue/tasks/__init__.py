@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from softcue.errors import RequestError
+from softcue.files import as_path
 from softcue.readers import SPLITS, Data, Shape, read_data, read_folder
 from softcue.tasks.base import Task, all_tasks, find_task, forget, inputs_of, load, present, register
 from softcue.tasks.glue import GLUE
@@ -52,11 +53,11 @@ def open_data(
             "open_data gives"
         )
     name = str(where)
-    if data_root is not None and not os.path.isdir(data_root):
+    if data_root is not None and not as_path("the data root", data_root).is_dir():
         raise RequestError(
             f"the data root {data_root} is not a folder; expected one with a folder for each data set"
         )
-    root = None if data_root is None else Path(data_root)
+    root = None if data_root is None else as_path("the data root", data_root)
     task = find_task(name) if isinstance(where, str) else None
     if task is not None:
         if kind not in (None, task.kind) or columns:
@@ -75,7 +76,7 @@ def open_data(
 
 def data_root(given: str | Path | None) -> Path | None:
     """Give the data root: as given, or from the environment. Raises RequestError where it is no folder."""
-    root = given or os.environ.get(ROOT)
+    root = os.environ.get(ROOT) if given is None else as_path("the data root", given)
     if root is not None and not os.path.isdir(root):
         named = "" if given else f" (the variable {ROOT} names it)"
         raise RequestError(

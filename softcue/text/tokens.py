@@ -95,8 +95,10 @@ class Text:
 
     @property
     def highest(self) -> int:
-        """The largest token id that it may give."""
-        return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+        """The largest token id that it may give, in its template or for a text."""
+        pairs = () if self._pair is None else self._pair.pieces
+        special = [token for piece in (*self._single.pieces, *pairs) for token in piece.token]
+        return max([*special, *self._tokenizer.get_vocab(with_added_tokens=True).values()], default=0)
 
     def slots(self, pair: bool) -> tuple[str, ...]:
         """Roles of the special tokens that the template inserts, in reading order: ("cls",

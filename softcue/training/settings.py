@@ -20,8 +20,8 @@ class Training(Options):
     adapter's record.
     """
 
-    epochs: int = setting(10, least=1)
-    batch: int = setting(32, least=1)  # examples (questions, for choice) in a step
+    epochs: int = setting(10, least=1, below=100_001)
+    batch: int = setting(32, least=1, below=100_001)  # examples (questions, for choice) in a step
     rate: float = setting(3e-3, least=1e-12, below=1e3)  # peak learning rate
     # the head's, as a part of `rate`: vectors in hidden space want more than a matrix
     head_rate: float = setting(1.0, least=0)

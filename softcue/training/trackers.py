@@ -47,6 +47,8 @@ class JsonLines:
                         "move it away"
                     )
                 file.truncate(data.rfind(b"\n") + 1)  # a line that a full disk cut short
+            if not data:  # opening it has shown that it can be written; a run that is refused leaves none
+                self.path.unlink()
         except OSError as error:
             raise RequestError(
                 f"--log {folder} cannot be written to: {error.strerror}; give a folder for the log"

@@ -99,3 +99,17 @@ def test_tables_take_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert "\n- a line of its own" not in compare_markdown({**result, "table": []})
     show.progress(EVIL)
     assert not STEERING.search(capsys.readouterr().err)
+
+
+def test_what_was_typed_comes_back_without_steering(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for typed in (
+        ["info", "a", EVIL],
+        ["--" + EVIL],
+        [EVIL],
+        ["predict", "a", "--precision", "x", EVIL, "--" + EVIL],
+    ):
+        assert run_cli(monkeypatch, *typed) == 2
+        err = capsys.readouterr().err
+        assert "31m" in err and not STEERING.search(err)

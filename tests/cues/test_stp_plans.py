@@ -70,7 +70,7 @@ def test_separators_take_the_vectors_that_the_mode_says(
 
 def test_settling_twice_changes_nothing() -> None:
     settled = settle(SMALL, PAIR, plan="preset")
-    assert Cue.registry["stp"].settle(settled, facts(SMALL, DOUBLED)) is settled
+    assert Cue.registry["stp"].settle(settled, facts(SMALL, PAIR)) is settled
 
 
 def test_layers_that_the_encoder_lacks_are_refused() -> None:
@@ -80,6 +80,13 @@ def test_layers_that_the_encoder_lacks_are_refused() -> None:
         Cue.registry["stp"](BERT_BASE, settle(SMALL, PAIR, plan="preset"))
     with pytest.raises(RequestError, match="no vectors"):
         settle(SMALL, PAIR, plan="preset", cls_budget=0, sep_budget=0)
+
+
+def test_a_place_of_other_layers_or_special_tokens_is_refused() -> None:
+    with pytest.raises(RequestError, match="place has 4 layers of 3 special tokens; expected 4 of 4"):
+        Cue.registry["stp"].settle(settle(SMALL, PAIR, plan="preset"), facts(SMALL, DOUBLED))
+    with pytest.raises(RequestError, match="place has 1 layers of 1 special tokens; expected 4 of 3"):
+        settle(SMALL, PAIR, place=((0,),))
 
 
 def test_plans_with_as_many_vectors_share_a_cue_and_each_seat_follows_its_own() -> None:

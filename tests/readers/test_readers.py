@@ -181,7 +181,7 @@ def test_a_limit_keeps_the_first_rows_of_one_seeded_shuffle(tmp_path):
     few, more = (read_data(path, seed=5, limit={"train": n}) for n in (5, 9))
     assert more.splits["train"][:5] == few.splits["train"] and len(few.splits["dev"]) == 4
     assert few.splits["train"] != read_data(path, seed=6, limit={"train": 5}).splits["train"]
-    with pytest.raises(RequestError, match="limit"):
+    with pytest.raises(RequestError, match="the number of train rows 0 came"):
         read_data(path, limit={"train": 0})
 
 

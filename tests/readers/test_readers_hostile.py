@@ -35,7 +35,7 @@ BAD_LINES = [
     ('{"text": "a", "label": 1e999}', "finite"),
     ('{"text": "a", "label": 2.5}', "label 2.5 among labels that are strings"),
     ('{"text": "a", "label": ' + "9" * 5000 + "}", "broken JSON"),
-    ('{"text": "a", "label": ' + "9" * 400 + "}", "expected a string or a number"),
+    ('{"text": "a", "label": ' + "9" * 400 + "}", "is too large for a number"),
     ('{"text": "a", "text_pair": "b", "label": "x"}', "unlike in the first row"),
     ('{"tokens": ["a"], "tags": ["O"]}', "of one kind"),
     ('{"text": "a", "lab', "broken JSON at column"),

@@ -287,7 +287,7 @@ def test_a_setting_goes_to_the_methods_that_have_it(rows: Path, base: Base, tmp_
         share_out(["pasta", "full"], {"magic": 1, "length": 3})
     with pytest.raises(RequestError, match="method 'pastel' is unknown"):
         compare(rows, ["pastel"], tmp_path, backbone=base)
-    with pytest.raises(RequestError, match="0 seeds"):
+    with pytest.raises(RequestError, match="seeds 0 came"):
         compare(rows, ["pasta"], tmp_path, backbone=base, seeds=0)
     with pytest.raises(RequestError, match="epochs is 0; expected at least 1"):
         compare(rows, ["pasta"], tmp_path, backbone=base, settings={"epochs": 0})

@@ -139,7 +139,7 @@ def test_a_halving_says_how_far_each_point_came(tmp_path: Path) -> None:
         ({"data": [DATA, DATA]}, "came twice"),
         ({"methods": []}, "no method came"),
         ({"methods": ["nope"]}, "method 'nope' is unknown"),
-        ({"seeds": 0}, "0 seeds came"),
+        ({"seeds": 0}, "seeds 0 came"),
         ({"draws": 0}, "random 0 came"),
         ({"draws": 3, "grid": {}}, "without anything to draw"),
         ({"budget": "10m"}, "budget came without halving"),

@@ -1,6 +1,7 @@
 """What a sweep tries: grids, ranges and draws say what was meant, and refuse the rest by name."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from softcue.studies.space import (
     read_ranges,
     usual_rates,
 )
+from softcue.studies.sweep import sweep
 from softcue.training.settings import preset
+from tests.tiny_base import tiny_base, tiny_data
 
 
 def test_a_grid_is_read_as_numbers_words_and_lists() -> None:
@@ -121,3 +124,11 @@ def test_a_point_reads_as_it_would_be_typed() -> None:
         == "apt rate=0.001 length=8 plan=preset shift=true"
     )
     assert Point("apt", {"rate": 1.0, "length": 8}).key == Point("apt", {"length": 8, "rate": 1.0}).key
+
+
+def test_a_rate_that_is_set_is_the_one_that_is_tried(tmp_path: Path) -> None:
+    """It was dropped where no grid came: the usual rates were tried instead."""
+    result = sweep(
+        [tiny_data()], ["pasta"], tmp_path, backbone=tiny_base(), settings={"rate": 0.007, "epochs": 1}
+    )
+    assert [run["rate"] for run in result["runs"]] == [0.007]

