@@ -146,7 +146,7 @@ def find(
                 watch=watch,
                 say=lambda line: print(line, file=sys.stderr),
             )
-        for own in result["data"]:
+        for own in result.data:
             for row in own["table"]:
                 scores.setdefault(row["rate"], {})[own["data"]] = (
                     float("-inf") if row["mean"] is None else row["mean"]

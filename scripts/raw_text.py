@@ -92,7 +92,8 @@ def measure(data: Data, method: str, seed: int, base: Base) -> dict[str, float]:
         data.splits["test"],
         lambda word: "" if word in MARKS else " ",
     )
-    return {"tokens": result["scores"]["f1"], "joined": result["raw_text"]["f1"], "natural": natural["f1"]}
+    assert result.raw_text is not None
+    return {"tokens": result.scores["f1"], "joined": result.raw_text["f1"], "natural": natural["f1"]}
 
 
 def page(runs: Sequence[Mapping[str, Any]]) -> str:

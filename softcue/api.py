@@ -8,7 +8,7 @@ from typing import Any
 
 from softcue.adapter import OWN_ENCODER, Adapter
 from softcue.adapter.header import TOKEN_LIMIT
-from softcue.answering.evaluation import decide, gold, judge, run
+from softcue.answering.evaluation import Evaluation, decide, gold, judge, run
 from softcue.answering.predict import Predictor, check_requests, reading_of, score_raw_text
 from softcue.base import Base, open_base
 from softcue.errors import BackboneError, RequestError
@@ -116,11 +116,8 @@ def evaluate(
     columns: Mapping[str, str] | None = None,
     precision: str = "auto",
     device: str = "cpu",
-) -> dict[str, Any]:
-    """Score an adapter on one split: {"scores", "report", "rows", "truncated", "split",
-    "subset", "warnings"}.
-
-    A tagger's "raw_text" has its entity scores where the text is given instead of the rows' tokens.
+) -> Evaluation:
+    """Score an adapter on one split.
 
     backbone: None loads the one that the adapter names. A single file is split as it was for training, by the
     adapter's seed. Raises SoftcueError.
@@ -152,17 +149,16 @@ def evaluate(
     predicted = [decide(answer, reading) for answer in answers]
     truth = [gold(record, loaded.kind) for record in records]
     chances = [answer.tolist() for answer in answers] if loaded.kind in ("classify", "choice") else None
-    raw = {"raw_text": score_raw_text(predictor, name, records)} if loaded.kind == "tag" else {}
-    return {
-        "scores": judge(answers, records, reading, data),
-        **raw,
-        "report": score_report(loaded.kind, truth, predicted, chances, labels=loaded.labels),
-        "rows": len(records),
-        "truncated": sum(item.dropped > 0 for item in items),
-        "split": split,
-        "subset": data.subset,
-        "warnings": [*data.warnings, *_unknown_labels(truth, reading)],
-    }
+    return Evaluation(
+        scores=judge(answers, records, reading, data),
+        report=score_report(loaded.kind, truth, predicted, chances, labels=loaded.labels),
+        rows=len(records),
+        truncated=sum(item.dropped > 0 for item in items),
+        split=split,
+        subset=data.subset,
+        warnings=(*data.warnings, *_unknown_labels(truth, reading)),
+        raw_text=score_raw_text(predictor, name, records) if loaded.kind == "tag" else None,
+    )
 
 
 def predict(

@@ -55,10 +55,10 @@ def test_evaluate_finds_the_scores_that_train_reported(kind: str, tmp_path: Path
     adapter = quick(folder)
     adapter.save(tmp_path / "adapter")
     result = api.evaluate(tmp_path / "adapter", folder, backbone=tiny_base())
-    for metric, value in result["scores"].items():
+    for metric, value in result.scores.items():
         assert value == pytest.approx(adapter.scores[metric], abs=1e-6)
-    assert (result["rows"], result["split"], result["warnings"]) == (24, "test", [])
-    json.dumps(result, allow_nan=False)
+    assert (result.rows, result.split, result.warnings) == (24, "test", ())
+    assert json.loads(json.dumps(result.to_json(), allow_nan=False)) == result.to_json()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -66,7 +66,7 @@ def test_predictions_on_a_split_are_what_evaluate_scores(kind: str, tmp_path: Pa
     data = tiny_data(kind)
     adapter = quick(data)
     answers = api.predict(adapter, [row(record) for record in data.splits["test"]], backbone=tiny_base())
-    accuracy = api.evaluate(adapter, data, backbone=tiny_base())["scores"]
+    accuracy = api.evaluate(adapter, data, backbone=tiny_base()).scores
     json.dumps(answers, allow_nan=False)
     if kind in ("classify", "choice"):
         key = "label" if kind == "classify" else "choice"
@@ -105,7 +105,7 @@ def test_a_single_file_is_split_for_evaluation_as_it_was_for_training(tmp_path: 
     own = {str(record.text) for record in records}
     duplicated = {text for text in own if sum(text == record.text for record in records) > 1}
     assert not (set(kept) & set(seen)) - duplicated
-    assert result["scores"]["accuracy"] == pytest.approx(adapter.scores["accuracy"])
+    assert result.scores["accuracy"] == pytest.approx(adapter.scores["accuracy"])
 
 
 def test_the_same_seed_trains_the_same_adapter_and_another_does_not() -> None:
@@ -128,7 +128,7 @@ def test_rows_caps_training_rows_alone(tmp_path: Path) -> None:
         written(tiny_data(), tmp_path), rows=9, report=lambda prepared, run: counts.add(len(prepared.items))
     )
     assert counts == {9}
-    assert api.evaluate(adapter, tmp_path, backbone=tiny_base())["rows"] == 24
+    assert api.evaluate(adapter, tmp_path, backbone=tiny_base()).rows == 24
 
 
 def test_what_is_odd_about_the_data_is_said(tmp_path: Path) -> None:
@@ -150,13 +150,12 @@ def test_labels_that_the_adapter_does_not_know_are_said_by_evaluate(kind: str) -
         if kind == "classify"
         else replace(record, tags=("B-TREE",) * len(record.tokens))
     )
-    warnings = api.evaluate(random_adapter(tiny_base(), "probe", kind), data, backbone=tiny_base())[
-        "warnings"
-    ]
-    assert warnings == [
+    adapter = random_adapter(tiny_base(), "probe", kind)
+    (warning,) = api.evaluate(adapter, data, backbone=tiny_base()).warnings
+    assert warning == (
         "1 rows have labels that the adapter does not know "
         f"({'tree' if kind == 'classify' else 'B-TREE'}); they are counted as wrong"
-    ]
+    )
 
 
 def test_data_of_another_kind_or_form_than_the_adapters_are_refused() -> None:
@@ -234,7 +233,7 @@ def test_full_fine_tuning_saves_a_folder_that_is_its_own_backbone(tmp_path: Path
     trained = quick(data, method="full", settings={"epochs": 1})
     assert isinstance(trained, Checkpoint)
     folder = trained.save(tmp_path / "tuned")
-    scores = api.evaluate(folder, data, precision="float32")["scores"]
+    scores = api.evaluate(folder, data, precision="float32").scores
     assert scores["accuracy"] == pytest.approx(trained.scores["accuracy"])
     (answer,) = api.predict(folder, [{"text": "the apple"}], precision="float32")
     assert answer["label"] in data.labels
@@ -286,6 +285,7 @@ def test_a_tagger_is_scored_on_raw_text_too() -> None:
     same = replace(data, splits=dict.fromkeys(data.splits, rows))
     adapter = quick(same, method="lora", settings={"epochs": 40, "rate": 2e-2})
     result = api.evaluate(adapter, same, backbone=tiny_base())
-    assert result["scores"]["f1"] > 0.5
-    assert result["raw_text"]["f1"] == pytest.approx(result["scores"]["f1"], abs=0.02)
-    assert "raw_text" not in api.evaluate(quick(tiny_data()), tiny_data(), backbone=tiny_base())
+    assert result.scores["f1"] > 0.5
+    assert result.raw_text["f1"] == pytest.approx(result.scores["f1"], abs=0.02)
+    plain = api.evaluate(quick(tiny_data()), tiny_data(), backbone=tiny_base())
+    assert plain.raw_text is None and "raw_text" not in plain.to_json()

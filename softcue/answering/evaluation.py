@@ -1,6 +1,7 @@
 """Running a model over items, in batches by a budget of rows, and turning logits into answers and scores."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -13,6 +14,25 @@ from softcue.readers.records import Data, Record
 from softcue.scoring.metrics import scores
 
 ROW_BUDGET = 4096  # budget of rows in one forward
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How an adapter did on one split of a data set."""
+
+    scores: Mapping[str, float]  # the data set's metrics
+    report: Mapping[str, Any]  # by label, with a confusion table and calibration where the kind has them
+    rows: int
+    truncated: int  # rows that lost tokens
+    split: str
+    subset: str | None  # what part of a benchmark it is, None for all of it
+    warnings: tuple[str, ...]
+    raw_text: Mapping[str, float] | None = None  # entity scores of a tagger that is given texts, not tokens
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it ready for JSON; raw_text is left out where it was not measured."""
+        values = {**asdict(self), "warnings": list(self.warnings)}
+        return values if self.raw_text is not None else {k: v for k, v in values.items() if k != "raw_text"}
 
 
 def batches(items: Sequence[Item], budget: int) -> Iterator[list[int]]:

@@ -12,14 +12,17 @@ from rich.console import Console
 from rich.table import Table
 
 from softcue.adapter import Adapter, check_place
+from softcue.answering.evaluation import Evaluation
 from softcue.cues import Cue
 from softcue.encoder.load import BACKBONES, FAMILIES
 from softcue.errors import RequestError, one_line, visible
 from softcue.files import resolve, write_file
 from softcue.protocol import Dims, Facts
 from softcue.scoring.report import report_table
+from softcue.studies.compare import Comparison
 from softcue.studies.compare_table import cells, notes
 from softcue.studies.space import Point
+from softcue.studies.table import SweepResult
 from softcue.tasks import all_tasks, present
 from softcue.training.full import METHOD as FULL
 from softcue.training.full import Checkpoint
@@ -60,24 +63,25 @@ def show_trained(adapter: Adapter | Checkpoint, out: Path, as_json: bool) -> Non
     _scores(header)
 
 
-def show_evaluated(result: Mapping[str, Any], as_json: bool) -> None:
-    """Scores of one split."""
+def show_evaluated(result: Evaluation, as_json: bool) -> None:
+    """Print the scores of one split."""
     if as_json:
-        _json(result)
+        _json(result.to_json())
         return
-    for warning in result["warnings"]:
+    for warning in result.warnings:
         _say(f"warning: {warning}", file=sys.stderr)
-    subset = f" - a SUBSET: {result['subset']}" if result["subset"] else ""
-    _say(f"{result['split']}, {result['rows']} rows{subset}")
-    _say("  ".join(f"{name} {value:.4f}" for name, value in result["scores"].items()))
-    if "raw_text" in result:
-        _say(
-            "raw text instead of tokens: "
-            + "  ".join(f"{name} {value:.4f}" for name, value in result["raw_text"].items())
-        )
-    if result["truncated"]:
-        _say(f"{result['truncated']} rows were truncated")
-    print(visible(report_table(result["report"])))
+    subset = f" - a SUBSET: {result.subset}" if result.subset else ""
+    _say(f"{result.split}, {result.rows} rows{subset}")
+    _say(_listed(result.scores))
+    if result.raw_text is not None:
+        _say(f"raw text instead of tokens: {_listed(result.raw_text)}")
+    if result.truncated:
+        _say(f"{result.truncated} rows were truncated")
+    print(visible(report_table(result.report)))
+
+
+def _listed(scores: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
 
 
 def show_answers(given: Sequence[Mapping[str, Any]], out: Path | None) -> None:
@@ -151,8 +155,9 @@ def progress(line: str) -> None:
     _say(line, file=sys.stderr)
 
 
-def show_compared(result: Mapping[str, Any], as_json: bool) -> None:
-    """A comparison's table and what has to be known to read it."""
+def show_compared(comparison: Comparison, as_json: bool) -> None:
+    """Print a comparison's table and what has to be known to read it."""
+    result = comparison.to_json()
     if as_json:
         _json(result)
         return
@@ -164,8 +169,9 @@ def show_compared(result: Mapping[str, Any], as_json: bool) -> None:
         _say(f"- {note.replace('**', '')}")
 
 
-def swept(result: Mapping[str, Any], out: Path, as_json: bool) -> None:
-    """For each data set the best points, the winner and its scores."""
+def show_swept(found: SweepResult, out: Path, as_json: bool) -> None:
+    """Print for each data set the best points, the winner and its scores."""
+    result = found.to_json()
     if as_json:
         _json({"out": str(out), **result})
         return

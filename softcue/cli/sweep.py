@@ -130,4 +130,4 @@ def sweep_command(
             watch=watch,
             say=show.progress,
         )
-    show.swept(result, out, as_json)
+    show.show_swept(result, out, as_json)

@@ -5,7 +5,7 @@ that a killed run goes on where it was.
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,32 @@ COMPARE_FILES = f"{COMPARE_NAME}.json", f"{COMPARE_NAME}.csv", f"{COMPARE_NAME}.
 COMPARE_KEYS = "encoder_parameters", "table", "cells"  # of the JSON file, by which it is known again
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Methods on one data set under equal budgets: the table, and what it was made of."""
+
+    data: str
+    kind: str
+    metrics: tuple[str, ...]
+    subset: str | None  # what part of a benchmark it is, None for all of it
+    warnings: tuple[str, ...]
+    reported: str  # the split whose rows chose nothing
+    rows: Mapping[str, int]  # of train, selection and what is reported
+    backbone: str
+    encoder_parameters: int
+    epochs: int
+    batch: int
+    patience: int
+    seeds: int
+    table: tuple[Mapping[str, Any], ...]  # a row for each method, as row_summary gives it
+    cells: tuple[Cell, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what compare.json holds."""
+        values = asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
 def compare(
     data: str | Path | Data,
     methods: Sequence[str],
@@ -56,9 +82,8 @@ def compare(
     device: str = "cpu",
     report: Report = lambda prepared, run: None,
     say: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
-    """Train every method with every seed, and write the table to out/compare.md, .csv and
-    .json; returns what the JSON holds.
+) -> Comparison:
+    """Train every method with every seed, and write the table to out/compare.md, .csv and .json.
 
     settings: as for train, each for the methods that have it; rows: cap on training rows, the same ones for
     all; say: told of every finished cell. A seeded tenth of train selects; test is reported, or dev where
@@ -98,14 +123,12 @@ def compare(
                 f"{folder}"
             )
         cells.append(cell)
-    result = compare_result(data, base, jobs, cells)
-    for name, text in zip(
-        COMPARE_FILES,
-        (json.dumps(result, indent=2, ensure_ascii=False), compare_csv(result), compare_markdown(result)),
-        strict=True,
-    ):
+    comparison = compare_result(data, base, jobs, cells)
+    result = comparison.to_json()
+    texts = json.dumps(result, indent=2, ensure_ascii=False), compare_csv(result), compare_markdown(result)
+    for name, text in zip(COMPARE_FILES, texts, strict=True):
         write_file(folder / name, text.encode())
-    return result
+    return comparison
 
 
 def share_out(
@@ -144,8 +167,8 @@ def plan(
     return Job(data, method, own, budget, seed, pooling, limit, from_train=True)
 
 
-def compare_result(data: Data, base: Base, jobs: Sequence[Job], cells: Sequence[Cell]) -> dict[str, Any]:
-    """The table and what has to be said of it."""
+def compare_result(data: Data, base: Base, jobs: Sequence[Job], cells: Sequence[Cell]) -> Comparison:
+    """Return the table and what has to be said of it."""
     seeds, methods = sorted({job.seed for job in jobs}), list(dict.fromkeys(job.method for job in jobs))
     whole, first = encoder_size(base), jobs[0]
     selection = select(data, 0, from_train=True)
@@ -168,25 +191,27 @@ def compare_result(data: Data, base: Base, jobs: Sequence[Job], cells: Sequence[
             )
         )
     reported = next((split for split in ("test", "dev") if split in data.splits), "another tenth of train")
-    return {
-        "data": data.name,
-        "kind": data.kind,
-        "metrics": list(data.metrics),
-        "subset": data.subset,
-        "warnings": data.warnings,
-        "reported": reported,
-        "rows": {
+    return Comparison(
+        data=data.name,
+        kind=data.kind,
+        metrics=tuple(data.metrics),
+        subset=data.subset,
+        warnings=tuple(data.warnings),
+        reported=reported,
+        rows={
             "train": len(selection.train),
             "selection": len(selection.select),
             "reported": len(selection.report),
         },
-        "backbone": base.backbone.name,
-        "encoder_parameters": whole,
-        **{name: first.training[name] for name in ("epochs", "batch", "patience")},
-        "seeds": len(seeds),
-        "table": [row_summary(row, data.metrics) for row in rows],
-        "cells": [asdict(cell) for cell in cells],
-    }
+        backbone=base.backbone.name,
+        encoder_parameters=whole,
+        epochs=first.training["epochs"],
+        batch=first.training["batch"],
+        patience=first.training["patience"],
+        seeds=len(seeds),
+        table=tuple(row_summary(row, data.metrics) for row in rows),
+        cells=tuple(cells),
+    )
 
 
 def majority(data: Data, seed: int, text: Text) -> dict[str, float]:

@@ -35,7 +35,7 @@ from softcue.studies.space import (
     random_points,
     usual_rates,
 )
-from softcue.studies.table import Winner, file_name, sweep_csv, sweep_result
+from softcue.studies.table import SweepResult, Winner, file_name, sweep_csv, sweep_result
 from softcue.studies.trials import Result, SearchObserver, Terms, Trial, device_of, make_job, ranked
 from softcue.tasks import data_root, open_data
 from softcue.training.job import DEFAULT_LIMIT, method_class
@@ -73,12 +73,12 @@ def sweep(
     ray: str | None = None,
     watch: SearchObserver | None = None,
     say: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
+) -> SweepResult:
     """Try the points of a grid, or `draws` of ranges and lists, and save the best adapter of
     each data set; a tenth of train selects.
 
     Files under `out`: sweep.json, sweep.csv, sweep.png, and best (with several data sets a folder for each in
-    it). Returns what the JSON holds. No grid and no ranges: rates around each method's preset. settings: of
+    it). No grid and no ranges: rates around each method's preset. settings: of
     every point; budget: of a halving, as read_budget takes it; rows: cap on training rows; ray: address of a
     cluster, or "local". Raises SoftcueError.
     """
@@ -125,17 +125,14 @@ def sweep(
     winners = [_winner(one, rungs, base) for one in opened]
     for winner in winners:
         winner.adapter.save(best[winner.data])
-    result = {
-        **sweep_result(rungs, winners, terms, base),
-        "halving": halving,
-        "budget": budget,
-        "seconds": time.monotonic() - began,
-    }
+    seconds = time.monotonic() - began
+    found = sweep_result(rungs, winners, terms, base, halving=halving, budget=budget, seconds=seconds)
+    result = found.to_json()
     table, lines, picture = (folder / name for name in SWEEP_FILES)
     write_file(table, json.dumps(result, indent=2, ensure_ascii=False).encode())
     write_file(lines, sweep_csv(result).encode())
     plot(result, picture, say)
-    return result
+    return found
 
 
 def _check(

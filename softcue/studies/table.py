@@ -29,25 +29,54 @@ class Winner:
     adapter: Adapter
 
 
+@dataclass(frozen=True)
+class SweepResult:
+    """All that a sweep found."""
+
+    softcue: str  # version
+    backbone: str
+    rungs: int
+    data: tuple[Mapping[str, Any], ...]  # for each data set the points, best first, and the winner's scores
+    together: Any  # the points over all data sets, where there are several
+    runs: tuple[Mapping[str, Any], ...]
+    seconds_of_training: float
+    halving: bool
+    budget: str | None
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what sweep.json holds."""
+        values = asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
 def sweep_result(
-    rungs: Sequence[Sequence[Result]], winners: Sequence[Winner], terms: Terms, base: Base
-) -> dict[str, Any]:
-    """All that a sweep found, ready for JSON."""
+    rungs: Sequence[Sequence[Result]],
+    winners: Sequence[Winner],
+    terms: Terms,
+    base: Base,
+    **how: Any,
+) -> SweepResult:
+    """Return all that a sweep found.
+
+    how: halving, budget and seconds, as SweepResult has them.
+    """
     runs = [
         (number, outcome)
         for number, rung in enumerate(rungs, 1)
         for result in rung
         for outcome in result.outcomes
     ]
-    return {
-        "softcue": __version__,
-        "backbone": base.backbone.name,
-        "rungs": len(rungs),
-        "data": [_of_data(winner, runs, terms) for winner in winners],
-        "together": _together(runs, len(rungs), len(terms.data)),
-        "runs": [_run(number, outcome) for number, outcome in runs],
-        "seconds_of_training": sum(result.seconds for rung in rungs for result in rung),
-    }
+    return SweepResult(
+        softcue=__version__,
+        backbone=base.backbone.name,
+        rungs=len(rungs),
+        data=tuple(_of_data(winner, runs, terms) for winner in winners),
+        together=_together(runs, len(rungs), len(terms.data)),
+        runs=tuple(_run(number, outcome) for number, outcome in runs),
+        seconds_of_training=sum(result.seconds for rung in rungs for result in rung),
+        **how,
+    )
 
 
 def sweep_csv(result: Mapping[str, Any]) -> str:

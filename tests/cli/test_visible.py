@@ -10,6 +10,7 @@ import pytest
 
 from softcue.cli import show
 from softcue.errors import one_line, visible
+from softcue.studies.compare import Comparison
 from softcue.studies.compare_table import compare_markdown
 from tests.answering.test_predict import random_adapter
 from tests.studies.test_compare import run_cli
@@ -77,26 +78,28 @@ def test_a_mistake_is_told_without_steering(
 def test_tables_take_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     scores = {"accuracy": {"mean": 0.5, "deviation": None}}
     row = {"method": EVIL, "scores": scores, "parameters": 1, "share": 0.1, "kilobytes": 1.0, "seconds": 1.0}
-    result = {
-        "metrics": ["accuracy"],
-        "table": [row],
-        "rows": {"train": 1, "selection": 1, "reported": 1},
-        "seeds": 1,
-        "subset": EVIL,
-        "data": EVIL + "\n- a line of its own",
-        "reported": "test",
-        "epochs": 1,
-        "batch": 1,
-        "patience": 0,
-        "backbone": EVIL,
-        "encoder_parameters": 1,
-        "warnings": [EVIL],
-    }
-    show.show_compared(result, as_json=False)
+    comparison = Comparison(
+        data=EVIL + "\n- a line of its own",
+        kind="classify",
+        metrics=("accuracy",),
+        subset=EVIL,
+        warnings=(EVIL,),
+        reported="test",
+        rows={"train": 1, "selection": 1, "reported": 1},
+        backbone=EVIL,
+        encoder_parameters=1,
+        epochs=1,
+        batch=1,
+        patience=0,
+        seeds=1,
+        table=(row,),
+        cells=(),
+    )
+    show.show_compared(comparison, as_json=False)
     out = capsys.readouterr().out
     assert not STEERING.search(out) and "[red]" in out
-    assert not STEERING.search(compare_markdown({**result, "table": []}))
-    assert "\n- a line of its own" not in compare_markdown({**result, "table": []})
+    assert not STEERING.search(compare_markdown({**comparison.to_json(), "table": []}))
+    assert "\n- a line of its own" not in compare_markdown({**comparison.to_json(), "table": []})
     show.progress(EVIL)
     assert not STEERING.search(capsys.readouterr().err)
 

@@ -16,7 +16,7 @@ DATA = tiny_data("classify")
 def quick(out: Path, data: Any = (DATA,), methods: Any = ("apt",), **given: Any) -> dict[str, Any]:
     return sweep(
         data, methods, out, **{"backbone": tiny_base(), "limit": 32, "settings": QUICK, "grid": GRID, **given}
-    )
+    ).to_json()
 
 
 def timeless(result: dict[str, Any]) -> dict[str, Any]:

@@ -80,7 +80,9 @@ def scores_of(result: dict) -> dict:
 
 
 def test_the_table_is_the_mean_and_deviation_of_the_cells(rows: Path, base: Base, tmp_path: Path) -> None:
-    result = compare(rows, ["pasta", "full", "majority"], tmp_path, seeds=3, backbone=base, settings=QUICK)
+    result = compare(
+        rows, ["pasta", "full", "majority"], tmp_path, seeds=3, backbone=base, settings=QUICK
+    ).to_json()
     assert [row["method"] for row in result["table"]] == ["majority", "probe", "pasta", "full"]
     for row in result["table"][1:]:
         own = [cell["scores"]["macro_f1"] for cell in result["cells"] if cell["method"] == row["method"]]
@@ -163,7 +165,7 @@ def test_without_epochs_all_methods_get_the_same_by_the_number_of_rows(rows: Pat
 
 
 def test_a_finished_cell_is_never_made_again(rows: Path, base: Base, tmp_path: Path) -> None:
-    first = compare(rows, ["pasta"], tmp_path, seeds=2, backbone=base, settings=QUICK)
+    first = compare(rows, ["pasta"], tmp_path, seeds=2, backbone=base, settings=QUICK).to_json()
     before = {file.name: file.read_bytes() for file in (tmp_path / "cells").iterdir()}
     steps: list[object] = []
     again = compare(
@@ -174,16 +176,18 @@ def test_a_finished_cell_is_never_made_again(rows: Path, base: Base, tmp_path: P
         backbone=base,
         settings=QUICK,
         report=lambda prepared, run: steps.append(run),
-    )
+    ).to_json()
     assert again == first and not steps
-    more = compare(rows, ["stp", "pasta"], tmp_path, seeds=3, backbone=base, settings=QUICK)
+    more = compare(rows, ["stp", "pasta"], tmp_path, seeds=3, backbone=base, settings=QUICK).to_json()
     assert {
         name: content
         for name, content in ((f.name, f.read_bytes()) for f in (tmp_path / "cells").iterdir())
         if name in before
     } == before
     assert len(more["cells"]) == 9
-    fresh = compare(rows, ["stp", "pasta"], tmp_path / "fresh", seeds=3, backbone=base, settings=QUICK)
+    fresh = compare(
+        rows, ["stp", "pasta"], tmp_path / "fresh", seeds=3, backbone=base, settings=QUICK
+    ).to_json()
     assert scores_of(more) == scores_of(fresh)
 
 
@@ -214,8 +218,12 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_undisturbed_table(
     kept = {file.name: file.read_bytes() for file in (tmp_path / "killed" / "cells").glob("*.json")}
     assert 3 <= len(kept) < 9
     settings = {"epochs": 8, "batch": 8}
-    resumed = compare(rows, ["pasta", "spt"], tmp_path / "killed", seeds=3, backbone=base, settings=settings)
-    whole = compare(rows, ["pasta", "spt"], tmp_path / "whole", seeds=3, backbone=base, settings=settings)
+    resumed = compare(
+        rows, ["pasta", "spt"], tmp_path / "killed", seeds=3, backbone=base, settings=settings
+    ).to_json()
+    whole = compare(
+        rows, ["pasta", "spt"], tmp_path / "whole", seeds=3, backbone=base, settings=settings
+    ).to_json()
     assert scores_of(resumed) == scores_of(whole)
     assert all(
         (tmp_path / "killed" / "cells" / name).read_bytes() == content for name, content in kept.items()
@@ -271,7 +279,7 @@ def test_majority_is_the_best_answer_without_reading() -> None:
 
 def test_a_subset_is_named_before_everything_else(rows: Path, base: Base, tmp_path: Path) -> None:
     part = replace(read_data(rows), subset="subset of glue/sst2 (train 40 of 67,349 rows)")
-    result = compare(part, [], tmp_path, seeds=1, backbone=base, settings=QUICK)
+    result = compare(part, [], tmp_path, seeds=1, backbone=base, settings=QUICK).to_json()
     assert notes(result)[0] == "**A subset**: subset of glue/sst2 (train 40 of 67,349 rows)."
     assert "one seed, so no deviation" in compare_markdown(result)
 

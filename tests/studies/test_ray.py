@@ -41,7 +41,7 @@ def quick(out: Path, **given: Any) -> dict[str, Any]:
         backbone=tiny_base(),
         limit=32,
         **given,
-    )
+    ).to_json()
     return {name: value for name, value in result.items() if "seconds" not in name}
 
 

@@ -74,7 +74,7 @@ def test_the_best_point_is_that_of_the_highest_mean_and_its_adapter_has_the_scor
     adapter = Adapter.load(tmp_path / "best")
     assert adapter.scores == own["best"]["scores"]
     assert (
-        evaluate(adapter, DATA, split="test", backbone=tiny_base())["scores"]["accuracy"]
+        evaluate(adapter, DATA, split="test", backbone=tiny_base()).scores["accuracy"]
         == adapter.scores["accuracy"]
     )
     assert (
@@ -316,4 +316,4 @@ def test_what_the_page_shows_can_be_run(tmp_path: Path, monkeypatch: pytest.Monk
     assert Adapter.load("adapters/trec").method == "spt"
     user: dict[str, Any] = {"__name__": "user"}
     exec(code.replace('"minilm"', repr(str(base_folder()))).replace("50_000", "3_000"), user)
-    assert len(user["result"]["runs"]) > 12
+    assert len(user["result"].runs) > 12

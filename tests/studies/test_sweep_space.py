@@ -130,5 +130,5 @@ def test_a_rate_that_is_set_is_the_one_that_is_tried(tmp_path: Path) -> None:
     """It was dropped where no grid came: the usual rates were tried instead."""
     result = sweep(
         [tiny_data()], ["pasta"], tmp_path, backbone=tiny_base(), settings={"rate": 0.007, "epochs": 1}
-    )
+    ).to_json()
     assert [run["rate"] for run in result["runs"]] == [0.007]
