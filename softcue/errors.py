@@ -26,7 +26,19 @@ class AdapterError(SoftcueError):
 
 
 class RequestError(SoftcueError):
-    """Data, a flag or a request that does not say what it must."""
+    """A request, a flag or something that they name that is not as it must be; children say what."""
+
+
+class DataError(RequestError):
+    """Data that cannot be read, or do not say what their kind must say."""
+
+
+class SettingsError(RequestError):
+    """A setting of a method, of training or of a sweep that is unknown, of a wrong type or out of range."""
+
+
+class WriteError(RequestError):
+    """A file or folder that cannot be written: the disk's fault, or something of others' stands there."""
 
 
 class DivergedError(RequestError):

@@ -7,7 +7,7 @@ from dataclasses import field, fields
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from softcue.errors import RequestError, short
+from softcue.errors import SettingsError, short
 
 LARGEST_OPTION = 2**53  # of a whole number: beyond it not every one is a number with a fraction too
 LONGEST_PREFIX = 4_097  # tokens of a prefix or prompt, less than: beyond it pairs of them fill the memory
@@ -51,7 +51,7 @@ class Options:
                 wrong.append(f"{f.name} is {shortened(value)}; expected {expected}")
         wrong = wrong or self.problems()
         if wrong:
-            raise RequestError(f"{type(self).__name__}: " + "; ".join(wrong))
+            raise SettingsError(f"{type(self).__name__}: " + "; ".join(wrong))
 
 
 def is_finite(value: Any) -> bool:
@@ -77,18 +77,18 @@ def check_whole(name: str, value: Any, least: int, most: int | None = None) -> i
     try:
         number = operator.index(value)
     except TypeError:
-        raise RequestError(f"{name} {short(value)} came; expected a whole number") from None
+        raise SettingsError(f"{name} {short(value)} came; expected a whole number") from None
     if number < least or (most is not None and number > most):
         shown = f"{number:,}" if abs(number) < LARGEST_OPTION else shortened(number)
         expected = f"at least {least:,}" if most is None else f"{least:,} to {most:,}"
-        raise RequestError(f"{name} {shown} came; expected {expected}")
+        raise SettingsError(f"{name} {shown} came; expected {expected}")
     return number
 
 
 def check_list(name: str, value: Any) -> list[Any]:
     """Return a list of what came as a list or tuple; RequestError for one text or anything else."""
     if not isinstance(value, list | tuple):
-        raise RequestError(f"{name} is a {type(value).__name__} ({short(value)}); expected a list")
+        raise SettingsError(f"{name} is a {type(value).__name__} ({short(value)}); expected a list")
     return list(value)
 
 

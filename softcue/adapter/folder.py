@@ -8,7 +8,7 @@ from pathlib import Path
 
 from softcue.adapter.header import CONFIG_LIMIT, OWN_ENCODER, is_ours
 from softcue.encoder.load import SAVED
-from softcue.errors import AdapterError, RequestError
+from softcue.errors import AdapterError, WriteError
 from softcue.files import check_folder, parse_json, read_bytes
 
 HEADER, TENSORS = "adapter_config.json", "adapter_model.safetensors"
@@ -32,7 +32,7 @@ def refuse_foreign(folder: Path) -> None:
         named = ", ".join(others[:SHOWN_FILES]) + (
             f" and {len(others) - SHOWN_FILES} more" if len(others) > SHOWN_FILES else ""
         )
-        raise RequestError(
+        raise WriteError(
             f"{folder} is a folder that holds something else than an adapter of softcue's ({named!r}); give "
             "another, or move that away"
         )

@@ -156,28 +156,28 @@ def predict_command(
 @app.command("methods", epilog="Example: softcue methods")
 def methods_command(plugin: PluginsFlag = None, as_json: JsonFlag = False) -> None:
     """List the tuning methods, with their settings and what an adapter costs on bert-base."""
-    from softcue.cli import show
+    from softcue.cli import lists
 
     load_plugins(plugin)
-    show.show_methods(as_json)
+    lists.show_methods(as_json)
 
 
 @app.command("tasks", epilog="Example: softcue tasks --data-root data")
 def tasks_command(data_root: RootFlag = None, plugin: PluginsFlag = None, as_json: JsonFlag = False) -> None:
     """List the benchmarks, their metrics, and which of them are under the data root."""
-    from softcue.cli import show
+    from softcue.cli import lists
     from softcue.tasks import data_root as find_root
 
     load_plugins(plugin)
-    show.show_tasks(find_root(data_root), as_json)
+    lists.show_tasks(find_root(data_root), as_json)
 
 
 @app.command("backbones", epilog="Example: softcue backbones")
 def backbones_command(as_json: JsonFlag = False) -> None:
     """List the encoder families and the aliases of backbones."""
-    from softcue.cli import show
+    from softcue.cli import lists
 
-    show.show_backbones(as_json)
+    lists.show_backbones(as_json)
 
 
 @app.command("info", epilog="Example: softcue info adapters/trec")

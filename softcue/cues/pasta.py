@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from softcue.batch import Batch, sent
-from softcue.errors import RequestError
+from softcue.errors import SettingsError
 from softcue.kernels.dropout import drop
 from softcue.options import Options, per_seat_setting, setting
 from softcue.protocol import Context, Cue, Dims, Facts
@@ -55,7 +55,7 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
     def settle(cls, config: PastaConfig, facts: Facts) -> PastaConfig:
         """As many slots as the task's examples have; fewer were asked for: RequestError."""
         if config.slots is not None and config.slots < len(facts.slots):
-            raise RequestError(
+            raise SettingsError(
                 f"PASTA: slots is {config.slots}; the task's examples have {len(facts.slots)} special "
                 "tokens: leave slots out"
             )
@@ -108,7 +108,7 @@ def vector_of_slot(config: PastaConfig) -> list[int]:
     none is left.
     """
     if config.slots is None:
-        raise RequestError(
+        raise SettingsError(
             "PASTA: slots is not known yet; give slots (2 for single texts, 3 for pairs) or let training "
             "count them"
         )
@@ -122,7 +122,7 @@ def vector_of_slot(config: PastaConfig) -> list[int]:
     if config.shared:
         vectors = [min(v, 0) for v in vectors]
     if max(vectors) < 0:
-        raise RequestError(
+        raise SettingsError(
             f"PASTA: tokens is 'sep', but slots is {config.slots}: the examples have no separators"
         )
     return vectors

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from softcue.batch import Batch
-from softcue.errors import RequestError
+from softcue.errors import SettingsError
 from softcue.kernels.dropout import drop
 from softcue.options import Options, per_seat_setting, setting
 from softcue.protocol import Context, Cue, Dims, Facts
@@ -77,7 +77,7 @@ class Stp(Cue, method="stp", config=StpConfig):
     def __init__(self, dims: Dims, config: StpConfig, adapters: int = 1) -> None:
         super().__init__(dims, config, adapters)
         if len(settled_table(config)) != dims.layers:
-            raise RequestError(
+            raise SettingsError(
                 f"STP: the plan is for {len(config.place)} layers; this encoder has {dims.layers}"
             )
         self.plans = [config.place] * adapters  # on the host, to skip layers that nobody prompts
@@ -92,7 +92,7 @@ class Stp(Cue, method="stp", config=StpConfig):
         if config.place:
             layers, slots = len(config.place), len(config.place[0])
             if (layers, slots) != (facts.dims.layers, len(facts.slots)):
-                raise RequestError(
+                raise SettingsError(
                     f"STP: place has {layers} layers of {slots} special tokens; expected "
                     f"{facts.dims.layers} of {len(facts.slots)}, as this encoder and task have"
                 )
@@ -100,12 +100,12 @@ class Stp(Cue, method="stp", config=StpConfig):
         cls_layers, sep_layers = chosen_layers(config, facts)
         wrong = sorted({layer for layer in (*cls_layers, *sep_layers) if not 0 <= layer < facts.dims.layers})
         if wrong:
-            raise RequestError(
+            raise SettingsError(
                 f"STP: layers {wrong} were asked for; this encoder has layers 0 to {facts.dims.layers - 1}"
             )
         place = number_vectors(cls_layers, sep_layers, groups(facts.slots, config), facts.dims.layers)
         if vectors(place) == 0:
-            raise RequestError("STP: the plan has no vectors; raise cls_budget or sep_budget")
+            raise SettingsError("STP: the plan has no vectors; raise cls_budget or sep_budget")
         return replace(config, cls_layers=cls_layers, sep_layers=sep_layers, place=place)
 
     @classmethod
@@ -169,7 +169,7 @@ class Stp(Cue, method="stp", config=StpConfig):
 def settled_table(config: StpConfig) -> VectorTable:
     """The config's place; RequestError before settle()."""
     if not config.place:
-        raise RequestError(
+        raise SettingsError(
             "STP: the plan is not known before training has seen the task; call Stp.settle first"
         )
     return config.place

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from softcue.errors import RequestError, short
+from softcue.errors import RequestError, WriteError, short
 from softcue.files.read import reason
 
 # raises RequestError for a folder with something in it that is not ours to replace
@@ -22,15 +22,15 @@ def check_file(path: str | Path) -> Path:
     """
     path = resolve(path)
     if os.path.exists(path) and not os.path.isfile(path):
-        raise RequestError(
+        raise WriteError(
             f"{path} is a folder or a device; expected a file, or nothing, to write in its place"
         )
     try:
         os.stat(os.path.join(path.parent, ""))  # the slash at its end: a file is no folder
     except OSError as error:
-        raise RequestError(f"cannot write {path}: its folder: {reason(error)}; make it first") from error
+        raise WriteError(f"cannot write {path}: its folder: {reason(error)}; make it first") from error
     if not os.access(path.parent, os.W_OK):
-        raise RequestError(f"cannot write {path}: its folder cannot be written to")
+        raise WriteError(f"cannot write {path}: its folder cannot be written to")
     return path
 
 
@@ -49,7 +49,7 @@ def write_file(path: str | Path, data: bytes | Iterable[bytes | memoryview]) -> 
                 _remove(new)
             _write_then_swap(new, path, [data] if isinstance(data, bytes) else data)
     except OSError as error:
-        raise RequestError(f"cannot write {path}: {reason(error)}; nothing half-written is left") from error
+        raise WriteError(f"cannot write {path}: {reason(error)}; nothing half-written is left") from error
     return path
 
 
@@ -64,13 +64,13 @@ def check_folder(folder: str | Path, check: Check) -> Path:
             _check_replaced(folder, check)
         nearest = next(place for place in folder.parents if os.path.exists(place))
     except OSError as error:
-        raise RequestError(f"cannot write {folder}: {reason(error)}") from error
+        raise WriteError(f"cannot write {folder}: {reason(error)}") from error
     if not os.access(nearest, os.W_OK | os.X_OK) or not nearest.is_dir():
         what = "cannot be written to" if nearest.is_dir() else "is a file; expected a folder"
-        raise RequestError(f"cannot write {folder}: {nearest} {what}")
+        raise WriteError(f"cannot write {folder}: {nearest} {what}")
     longest = max(len(os.fsencode(name)) for name in (*folder.parts, _sibling(folder, "writing").name))
     if longest > os.pathconf(nearest, "PC_NAME_MAX"):
-        raise RequestError(f"cannot write {folder}: File name too long; give a shorter one")
+        raise WriteError(f"cannot write {folder}: File name too long; give a shorter one")
     return folder
 
 
@@ -90,7 +90,7 @@ def write_folder(folder: str | Path, fill: Callable[[Path], None], check: Check)
                 _repair(folder)
             _fill_then_swap(_sibling(folder, "writing"), folder, fill, check)
     except OSError as error:
-        raise RequestError(f"cannot write {folder}: {reason(error)}; nothing half-written is left") from error
+        raise WriteError(f"cannot write {folder}: {reason(error)}; nothing half-written is left") from error
     return folder
 
 
@@ -115,7 +115,7 @@ def recover(folder: str | Path) -> None:
     except OSError as error:
         if not os.path.exists(folder):
             aside = _sibling(folder, "aside")
-            raise RequestError(
+            raise WriteError(
                 f"cannot restore {folder} from {aside}: {reason(error)}; rename it by hand"
             ) from error
 
@@ -184,7 +184,7 @@ def _repair(folder: Path) -> None:
 def _check_replaced(folder: Path, check: Check) -> None:
     if os.path.exists(folder) and (os.path.ismount(folder) or not folder.is_dir()):
         what = "mount point, which cannot be replaced" if folder.is_dir() else "file"
-        raise RequestError(f"{folder} is a {what}; expected a folder, or nothing, to write in its place")
+        raise WriteError(f"{folder} is a {what}; expected a folder, or nothing, to write in its place")
     if os.path.exists(folder):
         check(folder)
 

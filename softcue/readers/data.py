@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from softcue.errors import RequestError
+from softcue.errors import DataError
 from softcue.options import check_whole
 from softcue.readers.hub import Hub, load_hub
 from softcue.readers.parse import Parser, settle
@@ -45,8 +45,8 @@ def read_data(
         if path.is_file():
             return _read_single(path, shape, seed, limit, splits)
     except OSError as error:
-        raise RequestError(f"{where} cannot be read ({error.strerror or error})") from error
-    raise RequestError(
+        raise DataError(f"{where} cannot be read ({error.strerror or error})") from error
+    raise DataError(
         f"{str(where)!r} does not exist; expected a folder with train, dev and test files, a file, a "
         "benchmark name or hf:ID"
     )
@@ -65,7 +65,7 @@ def read_file(
     try:
         records = _parse(path, parser)
     except OSError as error:
-        raise RequestError(f"{path} cannot be read ({error.strerror or error})") from error
+        raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
     return _finish(path.stem, {split: records}, parser, str(path.parent), 0, None)
 
 
@@ -82,9 +82,7 @@ def read_folder(
     files = {split: path for split in _ordered(splits) if (path := _split_file(folder, split))}
     if not files:
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
-        raise RequestError(
-            f"{folder} has no {' or '.join(splits)} file ({', '.join(FORMATS)}); it has {there}"
-        )
+        raise DataError(f"{folder} has no {' or '.join(splits)} file ({', '.join(FORMATS)}); it has {there}")
     parser = Parser(shape, Problems())
     found = {split: _parse(path, parser) for split, path in files.items()}
     return _finish(name, found, parser, str(folder), seed, limit)
@@ -110,9 +108,7 @@ def read_hub(
     if not chosen and len(loaded) == 1:
         chosen = {"train": next(iter(loaded.values()))}
     if not chosen:
-        raise RequestError(
-            f"{source} has no {' or '.join(splits)} split; it has {', '.join(loaded) or 'none'}"
-        )
+        raise DataError(f"{source} has no {' or '.join(splits)} split; it has {', '.join(loaded) or 'none'}")
     found = {}
     for split, rows in chosen.items():
         if rows.unlabelled(shape.columns.get("label", "label")):
@@ -138,7 +134,7 @@ def _read_single(
 def _ordered(splits: Sequence[str]) -> Iterator[str]:
     unknown = [split for split in splits if split not in SPLITS]
     if unknown:
-        raise RequestError(f"split {unknown[0]!r} is unknown; expected {', '.join(SPLITS)}")
+        raise DataError(f"split {unknown[0]!r} is unknown; expected {', '.join(SPLITS)}")
     return (split for split in SPLITS if split in splits)
 
 
@@ -150,17 +146,17 @@ def _split_file(folder: Path, split: str) -> Path | None:
         if (path := folder / (name + suffix)).is_file()
     ]
     if len(files) > 1:
-        raise RequestError(f"{folder} has {files[0].name} and {files[1].name} for {split}; keep one")
+        raise DataError(f"{folder} has {files[0].name} and {files[1].name} for {split}; keep one")
     return files[0] if files else None
 
 
 def _parse(path: Path, parser: Parser) -> list[Record]:
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
-        raise RequestError(f"{path} is of no known format; expected one of {', '.join(FORMATS)}")
+        raise DataError(f"{path} is of no known format; expected one of {', '.join(FORMATS)}")
     stream, table = FORMATS[suffix]
     if suffix in NAMELESS and parser.shape.columns:
-        raise RequestError(
+        raise DataError(
             f"{path}: columns of {suffix} files go by place (word first, tag last); column names do not apply"
         )
     before = parser.problems.count
@@ -178,7 +174,7 @@ def _cut(
     """80/10/10 of a single file, drawn by `seed`."""
     if len(records) < 3:
         end = records[-1].where if records else f"{source}:1"
-        raise RequestError(
+        raise DataError(
             f"{end}: {len(records)} rows are too few to split into train, dev and test; give a folder with "
             "three files"
         )
@@ -203,7 +199,7 @@ def _finish(
     parser.problems.check(source)
     for split, count in (limit or {}).items():
         if split not in SPLITS:
-            raise RequestError(f"a limit of rows came for {split!r}; expected {', '.join(SPLITS)}")
+            raise DataError(f"a limit of rows came for {split!r}; expected {', '.join(SPLITS)}")
         count = check_whole(f"the number of {split} rows", count, 1)
         if split in splits:
             order = list(range(len(splits[split])))

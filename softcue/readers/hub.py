@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from softcue.errors import RequestError
+from softcue.errors import DataError
 from softcue.readers.records import RawRow
 
 
@@ -53,14 +53,14 @@ def load_hub(hub: Hub) -> dict[str, HubSplit]:
     try:
         import datasets
     except ImportError as error:
-        raise RequestError(
+        raise DataError(
             f"hf:{hub.identity}: reading from the hub needs `datasets`; install softcue[hf]"
         ) from error
     try:
         loaded = datasets.load_dataset(hub.identity, hub.config, revision=hub.revision)
     except Exception as error:  # the library raises whatever its storage, its parsers and the network do
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise RequestError(
+        raise DataError(
             f"hf:{hub.identity} could not be loaded ({reason}); check the name and the connection, or give "
             "a folder of files"
         ) from error

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from softcue.errors import RequestError
+from softcue.errors import DataError
 
 DATA_KINDS = ("classify", "score", "choice", "tag")
 # the names that a record's fields have in a file
@@ -63,10 +63,10 @@ class Shape:
 
     def __post_init__(self) -> None:
         if self.kind is not None and self.kind not in DATA_KINDS:
-            raise RequestError(f"kind {self.kind!r} is unknown; expected one of {', '.join(DATA_KINDS)}")
+            raise DataError(f"kind {self.kind!r} is unknown; expected one of {', '.join(DATA_KINDS)}")
         wrong = sorted(set(self.columns) - set(FIELDS))
         if wrong:
-            raise RequestError(
+            raise DataError(
                 f"column names were given for {', '.join(wrong)}; they can be given for {', '.join(FIELDS)}"
             )
 
@@ -88,10 +88,10 @@ class Problems:
     def check(self, source: str) -> None:
         """Raise RequestError for `source` if there are any."""
         if self.count == 1:
-            raise RequestError(f"{source}: {self.first[0]}")
+            raise DataError(f"{source}: {self.first[0]}")
         if self.count:
             rest = self.count - len(self.first)
             tail = [f"and {rest:,} more"] if rest else []
-            raise RequestError(
+            raise DataError(
                 "\n  ".join([f"{source}: {self.count:,} problems; correct these lines", *self.first, *tail])
             )

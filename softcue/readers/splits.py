@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from softcue.errors import RequestError
+from softcue.errors import DataError
 from softcue.readers.records import Data, Record
 
 
@@ -27,10 +27,10 @@ def select(data: Data, seed: int, from_train: bool = False) -> Selection:
     little of it.
     """
     if "train" not in data.splits:
-        raise RequestError(f"{data.name} has no train split; it has {', '.join(data.splits)}")
+        raise DataError(f"{data.name} has no train split; it has {', '.join(data.splits)}")
     empty = [split for split, records in data.splits.items() if not records]
     if empty:
-        raise RequestError(
+        raise DataError(
             f"{data.name} has no rows in {', '.join(empty)}; leave an empty split out, or fill it"
         )
     train = data.splits["train"]
@@ -51,7 +51,7 @@ def cut(records: list[Record], seed: int, name: str) -> tuple[list[Record], list
     own: list[str | int] = [record.group or i for i, record in enumerate(records)]
     groups = list(dict.fromkeys(own))
     if len(groups) < 2:
-        raise RequestError(
+        raise DataError(
             f"{name} has too little to train on, {len(records)} rows of {len(groups)} questions; "
             "at least 2 are needed to set some aside for selection: give more, or dev and test splits"
         )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from softcue.errors import RequestError, short
+from softcue.errors import DataError, short
 from softcue.readers.records import Problems, RawRow
 
 # bytes of a line or a quoted field; beyond it the file is not the text that it claims to be
@@ -175,7 +175,7 @@ def parquet_rows(path: Path, problems: Problems) -> Stream:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise RequestError(f"{path}: reading Parquet needs pyarrow; install softcue[hf]") from error
+        raise DataError(f"{path}: reading Parquet needs pyarrow; install softcue[hf]") from error
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             number = 0

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from softcue.errors import RequestError
+from softcue.errors import DataError
 
 EntitySpan = tuple[str, int, int]  # entity type, first word, one past the last
 
@@ -99,7 +99,7 @@ class Scheme:
         """IOB1, IOB2, BIOES or BILOU; raises RequestError where the letters belong to no one scheme."""
         bioes, bilou = self.letters["E"] + self.letters["S"], self.letters["L"] + self.letters["U"]
         if bioes and bilou:
-            raise RequestError("tags mix BIOES (E-, S-) and BILOU (L-, U-); use one scheme in a file")
+            raise DataError("tags mix BIOES (E-, S-) and BILOU (L-, U-); use one scheme in a file")
         if bioes or bilou:
             return "BIOES" if bioes else "BILOU"
         return "IOB1" if self.orphans and not self.free else "IOB2"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from softcue.errors import RequestError
+from softcue.errors import DataError
 from softcue.scoring.entities import EntitySpan, spans
 
 
@@ -29,7 +29,7 @@ class Answers:
     def grouped(self) -> list[list[int]]:
         """Rows of each question; raises RequestError where the metric's data has none."""
         if self.groups is None or None in self.groups:
-            raise RequestError(
+            raise DataError(
                 "a metric by question needs the question (group) of every row; use the benchmark's name for "
                 "the data"
             )
@@ -104,7 +104,7 @@ def _counts(answers: Answers) -> tuple[int, int, int]:
         by_type = entity_counts(answers.gold, answers.predicted)
         return tuple(map(sum, zip(*by_type.values(), strict=True))) if by_type else (0, 0, 0)  # type: ignore[return-value]
     if answers.positive is None:
-        raise RequestError(
+        raise DataError(
             "F1 needs to know which label is the positive one; use macro_f1, or a benchmark that names it"
         )
     gold = [label == answers.positive for label in answers.gold]
@@ -123,7 +123,7 @@ def entity_counts(
     wanted: Counter[str] = Counter()
     for row, (gold_tags, predicted_tags) in enumerate(zip(gold, predicted, strict=True)):
         if len(gold_tags) != len(predicted_tags):
-            raise RequestError(f"row {row}: {len(predicted_tags)} tags predicted for {len(gold_tags)} words")
+            raise DataError(f"row {row}: {len(predicted_tags)} tags predicted for {len(gold_tags)} words")
         gold_spans: set[EntitySpan] = set(spans(gold_tags))
         predicted_spans: set[EntitySpan] = set(spans(predicted_tags))
         right.update(span[0] for span in gold_spans & predicted_spans)
@@ -163,7 +163,7 @@ def _record(answers: Answers, measure: Callable[[str, str], float]) -> float:
     if answers.extra is None or any(
         "answers" not in extra or "entity" not in extra for extra in answers.extra
     ):
-        raise RequestError(
+        raise DataError(
             "ReCoRD's scores need the entity and the answers of every row; use superglue/record for the data"
         )
     sure = answers.confidence or [float(label == answers.positive) for label in answers.predicted]
@@ -229,9 +229,9 @@ def scores(
     """
     unknown = [name for name in names if name not in METRICS]
     if unknown:
-        raise RequestError(f"metric {unknown[0]!r} is unknown; expected {', '.join(METRICS)}")
+        raise DataError(f"metric {unknown[0]!r} is unknown; expected {', '.join(METRICS)}")
     if not len(gold) or len(gold) != len(predicted):
-        raise RequestError(
+        raise DataError(
             f"{len(predicted)} answers for {len(gold)} rows; expected one for each of at least one row"
         )
     answers = Answers(kind, gold, predicted, groups, positive, confidence, extra)

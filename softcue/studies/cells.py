@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from softcue.base import Base
-from softcue.errors import RequestError
+from softcue.errors import RequestError, WriteError
 from softcue.files import read_json
 from softcue.training.full import METHOD as FULL
 from softcue.training.full import Checkpoint, train_full
@@ -45,7 +45,7 @@ def read_cells(folder: Path) -> dict[str, Cell]:
     try:
         (folder / "cells").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RequestError(
+        raise WriteError(
             f"--out {folder} cannot be written to ({error.strerror}); expected a new folder or one of an "
             "earlier run"
         ) from error

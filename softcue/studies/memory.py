@@ -10,7 +10,7 @@ from typing import Any
 from softcue import __version__
 from softcue.adapter import Adapter, check_place
 from softcue.base import Base
-from softcue.errors import RequestError, SoftcueError
+from softcue.errors import RequestError, SoftcueError, WriteError
 from softcue.files import read_json, write_file
 from softcue.plugins import source_digest
 from softcue.studies.search import Runner
@@ -39,7 +39,7 @@ class Memory:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RequestError(
+            raise WriteError(
                 f"--out {folder.parent} cannot be written to ({error.strerror}); expected a new folder or a "
                 "sweep's"
             ) from error

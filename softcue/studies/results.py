@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from softcue.errors import RequestError
+from softcue.errors import RequestError, WriteError
 from softcue.files import check_file, parse_json, read_bytes
 
 LARGEST_TABLE = 2**30  # bytes of a table's JSON
@@ -22,7 +22,7 @@ def check_results(folder: Path, names: Sequence[str], keys: Sequence[str]) -> No
     """
     there = [name for name in names if os.path.lexists(folder / name)]
     if there and not _ours(folder / names[0], keys):
-        raise RequestError(
+        raise WriteError(
             f"{folder} holds {', '.join(there)}, which softcue did not write; give another folder, or move "
             "that away"
         )

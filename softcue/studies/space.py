@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from softcue.errors import RequestError
+from softcue.errors import SettingsError
 from softcue.options import check_whole, is_finite
 from softcue.training.job import make_config, method_class
 from softcue.training.settings import TRAINING, own_settings, preset
@@ -74,13 +74,15 @@ def read_grid(given: Sequence[str]) -> dict[str, list[Any]]:
     for item in given:
         name, text = _named(item, "--grid", "rate=1e-3,5e-3")
         if name in grid:
-            raise RequestError(f"--grid names {name} twice; give all its values at once, with commas between")
+            raise SettingsError(
+                f"--grid names {name} twice; give all its values at once, with commas between"
+            )
         try:
             values = tomllib.loads(f"value = [{text}]")["value"]
         except (ValueError, RecursionError):
             values = [_value(word.strip()) for word in text.split(",")]
         if len(values) > MOST_POINTS:
-            raise RequestError(
+            raise SettingsError(
                 f"--grid gives {len(values):,} values of {name}; expected at most {MOST_POINTS:,}"
             )
         # by what they are written as: 1 and 1.0 are two values, and lists cannot be hashed
@@ -98,17 +100,17 @@ def read_ranges(given: Sequence[str]) -> dict[str, Range]:
         name, text = _named(item, "--range", "rate=1e-3..1e-1")
         low, high = (_number(part.strip()) for part in text.split("..", 1)) if ".." in text else (None, None)
         if low is None or high is None or low > high:
-            raise RequestError(
+            raise SettingsError(
                 f"--range {item!r} is not NAME=LOW..HIGH with LOW at most HIGH, as in rate=1e-3..1e-1 or "
                 "length=4..32"
             )
         log = name == "rate"
         if log and low <= 0:
-            raise RequestError(
+            raise SettingsError(
                 f"--range {item!r}: rates are drawn by their logarithm; expected both ends above 0"
             )
         if name in ranges:
-            raise RequestError(f"--range names {name} twice; expected it once")
+            raise SettingsError(f"--range names {name} twice; expected it once")
         ranges[name] = Range(float(low), float(high), log) if log else Range(low, high)
     return ranges
 
@@ -125,7 +127,7 @@ def grid_points(
         math.prod(len(values) for name, values in grid.items() if name in taken[method]) for method in methods
     )
     if asked > MOST_POINTS:
-        raise RequestError(
+        raise SettingsError(
             f"the grid has {asked:,} points; expected at most {MOST_POINTS:,}: draw some (--random N), or "
             "list "
             "fewer values"
@@ -153,10 +155,10 @@ def random_points(
     """
     both = sorted(set(grid) & set(ranges))
     if both:
-        raise RequestError(f"{', '.join(both)} came as a grid and as a range; expected one of them")
+        raise SettingsError(f"{', '.join(both)} came as a grid and as a range; expected one of them")
     taken = _taken(methods, [*fixed, *grid, *ranges])
     if draws * len(methods) > MOST_POINTS:
-        raise RequestError(
+        raise SettingsError(
             f"random {draws:,} came for {len(methods)} methods; expected at most {MOST_POINTS:,} points in "
             "all"
         )
@@ -192,7 +194,7 @@ def check_seeds(seeds: int, runs: int) -> None:
     """Refuse so many seeds, or so many runs with each, that nobody can want them. Raises RequestError."""
     check_whole("seeds", seeds, 1, MOST_SEEDS)
     if seeds * runs > MOST_RUNS:
-        raise RequestError(
+        raise SettingsError(
             f"{seeds:,} seeds of {runs:,} runs are {seeds * runs:,}; expected at most {MOST_RUNS:,} in all"
         )
 
@@ -215,7 +217,7 @@ def _taken(methods: Sequence[str], names: Sequence[str]) -> dict[str, set[str]]:
 def _named(item: str, flag: str, example: str) -> tuple[str, str]:
     name, _, text = item.partition("=")
     if not name.strip() or not text.strip():
-        raise RequestError(f"{flag} {item!r} is not of the form NAME=..., as in {flag} {example}")
+        raise SettingsError(f"{flag} {item!r} is not of the form NAME=..., as in {flag} {example}")
     return SYNONYMS.get(name.strip(), name.strip()), text
 
 

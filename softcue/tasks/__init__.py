@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from softcue.errors import RequestError
+from softcue.errors import DataError
 from softcue.files import as_path
 from softcue.readers import SPLITS, Data, Shape, read_data, read_folder
 from softcue.tasks.base import Task, all_tasks, find_task, forget, inputs_of, load, present, register
@@ -48,20 +48,20 @@ def open_data(
     folder. A benchmark is found under `data_root` first and on the hub second. Raises RequestError.
     """
     if not isinstance(where, str | os.PathLike):
-        raise RequestError(
+        raise DataError(
             f"{type(where).__name__} came as data; expected a path, a benchmark's name or hf:ID, or what "
             "open_data gives"
         )
     name = str(where)
     if data_root is not None and not as_path("the data root", data_root).is_dir():
-        raise RequestError(
+        raise DataError(
             f"the data root {data_root} is not a folder; expected one with a folder for each data set"
         )
     root = None if data_root is None else as_path("the data root", data_root)
     task = find_task(name) if isinstance(where, str) else None
     if task is not None:
         if kind not in (None, task.kind) or columns:
-            raise RequestError(
+            raise DataError(
                 f"{task.name} is a benchmark, of kind {task.kind} and known columns; give its folder's path "
                 "to read it otherwise"
             )
@@ -79,7 +79,7 @@ def data_root(given: str | Path | None) -> Path | None:
     root = os.environ.get(ROOT) if given is None else as_path("the data root", given)
     if root is not None and not os.path.isdir(root):
         named = "" if given else f" (the variable {ROOT} names it)"
-        raise RequestError(
+        raise DataError(
             f"the data root {root} is not a folder{named}; give the folder that holds the data sets' folders"
         )
     return None if root is None else Path(root)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from softcue.errors import RequestError
+from softcue.errors import DataError, RequestError
 from softcue.readers import DATA_KINDS, SPLITS, Data, Hub, RawRow, RowTemplate, Shape, read_folder, read_hub
 from softcue.scoring.metrics import METRICS
 
@@ -30,7 +30,7 @@ class Task:
     def __post_init__(self) -> None:
         wrong = [name for name in self.metrics if name not in METRICS]
         if self.kind not in DATA_KINDS or wrong or not self.metrics:
-            raise RequestError(
+            raise DataError(
                 f"task {self.name!r} has kind {self.kind!r} and metrics {self.metrics}; "
                 f"expected a kind of {', '.join(DATA_KINDS)} and metrics of {', '.join(METRICS)}"
             )
@@ -42,7 +42,7 @@ _TASKS: dict[str, Task] = {}
 def register(task: Task) -> Task:
     """Add a task to those that can be named; a name that is taken is refused."""
     if _TASKS.get(task.name, task) != task:
-        raise RequestError(f"there is a task {task.name!r} already; give the new one another name")
+        raise DataError(f"there is a task {task.name!r} already; give the new one another name")
     _TASKS[task.name] = task
     return task
 
@@ -90,9 +90,9 @@ def load(
         try:
             data = read_hub(task.hub, shape, name=task.name, seed=seed, limit=limit, splits=splits)
         except RequestError as error:
-            raise RequestError(f"{_absent(task, root)}, and from the hub: {error}") from error
+            raise DataError(f"{_absent(task, root)}, and from the hub: {error}") from error
     else:
-        raise RequestError(f"{_absent(task, root)}, and it is not on the hub")
+        raise DataError(f"{_absent(task, root)}, and it is not on the hub")
     note = _subset(task, data, task.subsets.get(folder.name) if folder is not None else None)
     return replace(data, metrics=task.metrics, positive=task.positive, subset=note)
 
@@ -112,11 +112,11 @@ def inputs_of(name: str, raw: RawRow) -> RawRow:
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         if "text" in raw or "tokens" in raw:
             return raw
-        raise RequestError(
+        raise DataError(
             f"does not read as a row of {name} ({type(error).__name__}: {error}); give its published fields"
         ) from error
     if len(rows) != 1:
-        raise RequestError(
+        raise DataError(
             f"makes {len(rows)} rows of {name}; give text and text_pair instead, one request for each"
         )
     return {key: value for key, value in rows[0].items() if key not in ("label", "tags")}

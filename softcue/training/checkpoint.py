@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from softcue.errors import RequestError
+from softcue.errors import RequestError, WriteError
 from softcue.files import clear_unfinished, write_file
 
 EVERY = 200  # steps
@@ -80,12 +80,12 @@ class Checkpoints:
             clear_unfinished(self.folder)
             files = self._files()
         except OSError as error:
-            raise RequestError(
+            raise WriteError(
                 f"checkpoints cannot be kept in {self.folder}: {error.strerror}; give a folder that can be "
                 "written"
             ) from error
         if files and not self.resume:
-            raise RequestError(
+            raise WriteError(
                 f"{self.folder} holds checkpoints of an earlier run; resume it (--resume), or give another "
                 "folder"
             )
@@ -191,7 +191,7 @@ def refuse_foreign_tensors(files: Sequence[Path]) -> None:
     for file in files:
         with suppress(SafetensorError, OSError), safe_open(file, "pt") as opened:
             if not {"header", "sha256"} <= set(opened.metadata() or {}):
-                raise RequestError(
+                raise WriteError(
                     f"{file} was not written by softcue; give another folder for the checkpoints, or move "
                     "it away"
                 )

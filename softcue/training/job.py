@@ -15,7 +15,7 @@ from softcue.base import Base
 from softcue.cues import Cue
 from softcue.encoder.attention_mass import attention_mass
 from softcue.encoder.row_sizes import row_sizes
-from softcue.errors import RequestError
+from softcue.errors import RequestError, SettingsError
 from softcue.heads import POOLINGS, Head
 from softcue.protocol import Facts
 from softcue.readers.items import Item, Reading, ReadItems, continued, remembering
@@ -78,13 +78,13 @@ def make_config(method: type[Cue], kind: str, settings: Mapping[str, Any]) -> An
     known = {f.name for f in fields(method.Config)}
     wrong = sorted(set(settings) - known)
     if wrong:
-        raise RequestError(
+        raise SettingsError(
             f"{method.method} has no setting {', '.join(wrong)}; it has {', '.join(sorted(known)) or 'none'}"
         )
     config = method.Config(**{**preset_config(method.method, kind), **settings})
     huge = [f.name for f in fields(config) if largest(getattr(config, f.name)) > SIZE_LIMIT]
     if huge:
-        raise RequestError(
+        raise SettingsError(
             f"{method.method}: {', '.join(huge)} is larger than any adapter holds; expected at most "
             f"{SIZE_LIMIT:,}"
         )

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from importlib.resources import files
 from typing import Any
 
-from softcue.errors import RequestError
+from softcue.errors import SettingsError
 
 # what a recipe says that `softcue train` has a flag for
 FLAGS = ("method", "backbone", "seed", "pooling", "limit")
@@ -53,7 +53,9 @@ def load_recipe(name: str) -> Recipe:
             if close
             else f"expected METHOD-TASK-BACKBONE, as in {names[0]}"
         )
-        raise RequestError(f"there is no recipe {name!r}; {told} (all {len(names)} stand in docs/recipes.md)")
+        raise SettingsError(
+            f"there is no recipe {name!r}; {told} (all {len(names)} stand in docs/recipes.md)"
+        )
     return Recipe(
         name=name,
         **tomllib.loads(files("softcue").joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8")),
@@ -69,13 +71,13 @@ def train_arguments(recipe: str | None, given: Mapping[str, Any]) -> dict[str, A
     settings = given.get("settings") or {}
     if recipe is None:
         if "data" not in named:
-            raise RequestError(
+            raise SettingsError(
                 "no data came; give a folder, a file, a benchmark's name or hf:ID, or --recipe NAME"
             )
         return {**named, "settings": dict(settings)}
     found = load_recipe(recipe)
     if named.get("method", found.method) != found.method:
-        raise RequestError(
+        raise SettingsError(
             f"recipe {recipe} is for {found.method}; --method {named['method']} came: leave it out, or the "
             "recipe"
         )

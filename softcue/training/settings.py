@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from softcue.errors import RequestError
+from softcue.errors import SettingsError
 from softcue.options import Options, setting
 from softcue.protocol import Cue
 
@@ -68,7 +68,7 @@ def preset(method: str, kind: str, rows: int, overrides: Mapping[str, Any]) -> T
     epochs = min(table["most_epochs"], max(table["fewest_epochs"], round(table["examples"] / max(1, rows))))
     wrong = sorted(set(overrides) - TRAINING)
     if wrong:
-        raise RequestError(
+        raise SettingsError(
             f"training settings have no {', '.join(wrong)}; they have {', '.join(sorted(TRAINING))}"
         )
     usual = {"epochs": epochs, **{name: value for name, value in table.items() if name in TRAINING}}
@@ -103,7 +103,7 @@ def own_settings(methods: Mapping[str, type[Cue] | None], given: Iterable[str]) 
     wrong = sorted(set(given) - TRAINING.union(*own.values()))
     if wrong:
         known, training = ", ".join(sorted(set().union(*own.values()))) or "none", ", ".join(sorted(TRAINING))
-        raise RequestError(
+        raise SettingsError(
             f"none of {', '.join(own)} has a setting {', '.join(wrong)}; their own are {known}, and "
             f"training has {training}"
         )
@@ -121,7 +121,7 @@ def split_settings(
     if wrong:
         name = method.method if method is not None else "full fine-tuning"
         its, training = ", ".join(sorted(own)) or "none", ", ".join(sorted(TRAINING))
-        raise RequestError(
+        raise SettingsError(
             f"{name} has no setting {', '.join(wrong)}; its own are {its}, and training has {training}"
         )
     return {k: v for k, v in given.items() if k in own}, {k: v for k, v in given.items() if k not in own}

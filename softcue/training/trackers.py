@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from softcue.errors import RequestError
+from softcue.errors import RequestError, WriteError
 from softcue.training.job import Prepared
 from softcue.training.jobs import Report
 from softcue.training.loop import TrainingRun
@@ -42,7 +42,7 @@ class JsonLines:
                 file.seek(0)
                 data = file.read()
                 if data[: len(BEGINNING)] != BEGINNING[: len(data)]:
-                    raise RequestError(
+                    raise WriteError(
                         f"{self.path} is not a log that softcue wrote; give another folder for the log, or "
                         "move it away"
                     )
@@ -50,7 +50,7 @@ class JsonLines:
             if not data:  # opening it has shown that it can be written; a run that is refused leaves none
                 self.path.unlink()
         except OSError as error:
-            raise RequestError(
+            raise WriteError(
                 f"--log {folder} cannot be written to: {error.strerror}; give a folder for the log"
             ) from error
 
@@ -75,7 +75,7 @@ class JsonLines:
             with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(line)
         except OSError as error:
-            raise RequestError(f"cannot write {self.path}: {error.strerror}") from error
+            raise WriteError(f"cannot write {self.path}: {error.strerror}") from error
 
 
 class TensorBoard:

@@ -11,7 +11,7 @@ import pytest
 
 from softcue import api
 from softcue.adapter import Adapter
-from softcue.cli import flags, show
+from softcue.cli import flags, lists, show
 from softcue.cues import Cue
 from softcue.encoder.load import FAMILIES
 from softcue.errors import RequestError
@@ -236,7 +236,7 @@ def test_control_c_ends_with_130_and_no_traceback(
 
 
 def test_an_error_of_our_own_is_not_hidden(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(show, "show_methods", lambda as_json: 1 / 0)
+    monkeypatch.setattr(lists, "show_methods", lambda as_json: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         shell("methods")
 
