@@ -16,7 +16,7 @@ from benchmarks.common import table
 from softcue.files import write_file
 
 Row = Mapping[str, Any]
-Result = Mapping[str, Any]  # what benchmarks.common.write keeps: benchmark, machine, rows
+Result = Mapping[str, Any]  # what benchmarks.common.Results writes: benchmark, machine, rows
 Found = Mapping[str, Mapping[str, Result]]  # of each of KINDS, the benchmarks' results by name
 
 ROOT = Path(__file__).resolve().parent.parent
