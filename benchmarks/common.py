@@ -6,9 +6,11 @@ import argparse
 import hashlib
 import json
 import multiprocessing
+import os
 import platform
 import statistics
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -168,8 +171,17 @@ _sides: Sequence[Turn]  # of this process, where `paired` started it
 
 def _open_sides(make: Maker, threads: int) -> None:
     global _sides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     _sides = make()
+
+
+def _end_with_parent() -> None:
+    """A benchmark that is killed leaves no process that takes memory and time from the next one."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def _turn(number: int, clock: str) -> float:
@@ -276,13 +288,9 @@ def _differences(there: Row, here: Row) -> list[str]:
 def table(rows: Sequence[Row]) -> str:
     """Rows as Markdown; columns in the order in which they first appear."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    return "\n".join(
-        [
-            *lines,
-            *("| " + " | ".join(_cell(row.get(column, "")) for column in columns) + " |" for row in rows),
-        ]
-    )
+    cells = [columns, *([_cell(row.get(column, "")) for column in columns] for row in rows)]
+    head, *lines = ("| " + " | ".join(line) + " |" for line in cells)
+    return "\n".join([head, "|" + "---|" * len(columns), *lines])
 
 
 def _cell(value: Any) -> str:

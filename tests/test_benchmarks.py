@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,15 @@ for task in range(4):
         os.fsync = killed  # its bytes are written then, and not yet in place
     results.add({"task": task}, lambda: measure(task))
 results.finish()
+"""
+
+
+PAIRED = """
+import pathlib, sys
+from functools import partial
+from benchmarks.common import Options, paired
+made = "(open(%r, 'w').write(str(__import__('os').getpid())), [lambda: __import__('time').sleep(600)])[1]"
+paired({("asleep",): partial(eval, made % sys.argv[1])}, Options("cpu", True, 1, "wall", 1))
 """
 
 
@@ -90,6 +100,34 @@ def test_a_benchmark_killed_after_its_second_row_keeps_two_and_then_measures_the
         "rows": [{"task": task, "x": 2.5} for task in range(4)],
     }
     assert list(file.parent.iterdir()) == [file], "nothing half-written is left"
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="needs /proc to see other processes")
+def test_a_benchmark_that_is_killed_takes_the_processes_of_its_sides_with_it(tmp_path: Path) -> None:
+    noted = tmp_path / "process"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", PAIRED, str(noted)], env=environment) as benchmark:
+        until = time.monotonic() + 120
+        while not (noted.is_file() and noted.read_text(encoding="utf-8")) and time.monotonic() < until:
+            time.sleep(0.1)
+        side = int(noted.read_text(encoding="utf-8"))
+        assert alive(side)
+        benchmark.kill()
+    until = time.monotonic() + 20
+    while alive(side) and time.monotonic() < until:
+        time.sleep(0.1)
+    left = alive(side)
+    if left:
+        os.kill(side, signal.SIGKILL)
+    assert not left
 
 
 def test_the_file_is_whole_with_one_case_more_after_each(folder: Path) -> None:
