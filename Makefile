@@ -1,4 +1,5 @@
-# quickstart: the main job end to end    check: a minute of checks before a commit    test: all that CI runs
+# install: softcue and a small encoder   quickstart: the main job end to end
+# check: a minute of checks before a commit    test: all that CI runs
 # bench: the benchmarks                  soak: the long kill, fuzz and load tests
 # Each makes $(VENV) and installs what it needs, and does so again when pyproject.toml, constraints.txt or the kernels change.
 
@@ -10,8 +11,10 @@ bin := $(VENV)/bin
 install := $(bin)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 pytest := OMP_NUM_THREADS=1 $(bin)/python -m pytest -n $(WORKERS)
 
-.PHONY: quickstart test check bench soak
+.PHONY: install quickstart test check bench soak
 .DEFAULT_GOAL := check
+
+install: $(VENV)/.stamp-core
 
 quickstart: $(VENV)/.stamp-core
 	$(bin)/softcue quickstart

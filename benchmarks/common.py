@@ -1,11 +1,16 @@
-"""What all benchmarks share: alternating rounds, medians, the machine they ran on, JSON and tables."""
+"""What all benchmarks share: alternating rounds, medians, the machine they ran on, files that grow row by
+row, and tables.
+"""
 
 import argparse
+import hashlib
 import json
 import multiprocessing
+import os
 import platform
 import statistics
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,12 +26,15 @@ import torch
 
 from softcue.base import best_dtype, check_device
 from softcue.errors import SoftcueError
+from softcue.files import check_file, read_json, write_file
 
 T = TypeVar("T")
+Row = Mapping[str, Any]
 Turn = Callable[[], Any]
 Maker = Callable[[], Sequence[Turn]]
 RESULTS = Path(__file__).parent / "results"
 CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+UNCHANGING = ("benchmarks/results", "docs", "tests", "*.md")  # what no figure depends on, as git's patterns
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,7 @@ class Options:
     threads: int
     clock: str  # "cpu" counts this process's own time: with one thread it bears neighbours on the machine
     repeat: int  # rounds
+    anew: bool = False  # what was measured under other conditions is replaced
 
     @property
     def kind(self) -> str:
@@ -66,13 +76,16 @@ def read_options(
         help="cpu: process time, for a shared machine (with --threads 1)",
     )
     parser.add_argument("--repeat", type=int, default=7, help="rounds of each side")
+    parser.add_argument(
+        "--anew", action="store_true", help="replace results that were measured under other conditions"
+    )
     given = parser.parse_args(arguments)
     try:
         check_device(given.device)
     except SoftcueError as error:
         parser.error(str(error))
     torch.set_num_threads(given.threads)
-    return Options(given.device, given.quick, given.threads, given.clock, given.repeat)
+    return Options(given.device, given.quick, given.threads, given.clock, given.repeat, given.anew)
 
 
 @dataclass(frozen=True)
@@ -158,8 +171,17 @@ _sides: Sequence[Turn]  # of this process, where `paired` started it
 
 def _open_sides(make: Maker, threads: int) -> None:
     global _sides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     _sides = make()
+
+
+def _end_with_parent() -> None:
+    """A benchmark that is killed leaves no process that takes memory and time from the next one."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def _turn(number: int, clock: str) -> float:
@@ -177,11 +199,12 @@ def in_turn(run: Callable[[T], Any], parts: Iterable[T]) -> Turn:
 
 
 def machine(options: Options) -> dict[str, Any]:
-    """What a figure means nothing without."""
+    """What a figure means nothing without; `changes` tells changes that are in no commit from one another."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     flags = found.get("flags", "").split()
+    changes = _git("diff", "HEAD", "--", ":/", *(f":(top,exclude){path}" for path in UNCHANGING))
     return {
         "processor": found.get("model name", platform.processor()),
         **({"device": torch.cuda.get_device_name(options.device)} if options.kind == "cuda" else {}),
@@ -193,7 +216,8 @@ def machine(options: Options) -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "transformers", "peft")},
         "commit": _git("rev-parse", "--short", "HEAD"),
-        "changed": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "changed": bool(changes),
+        **({"changes": hashlib.sha256(changes.encode()).hexdigest()[:12]} if changes else {}),
     }
 
 
@@ -202,30 +226,71 @@ def _git(*words: str) -> str:
     return done.stdout.strip()
 
 
-def write(name: str, rows: Sequence[Mapping[str, Any]], options: Options) -> None:
-    """Print the table, and keep rows and machine in results/<kind>/<name>.json (quick runs
-    under a name of their own).
+class Results:
+    """A benchmark's file: results/<kind>/<name>.json, or <name>-quick.json of a quick run. It is written
+    whole after each case; the same command goes on where it was stopped.
+
+    A case is what is measured together: the rows that have some columns in common. Their values say whether a
+    file holds the case already.
     """
-    file = RESULTS / options.kind / f"{name}{'-quick' if options.quick else ''}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(
-        json.dumps({"benchmark": name, "machine": machine(options), "rows": list(rows)}, indent=2) + "\n",
-        encoding="utf-8",
-    )
-    print(table(rows))
-    print(f"-> {options.kind}/{file.name}\n", flush=True)
+
+    def __init__(self, name: str, options: Options) -> None:
+        """Read the rows that are there already; SystemExit in one line where they are of other conditions."""
+        self.name, self.machine, self.rows = name, machine(options), list[Row]()
+        self.file = RESULTS / options.kind / f"{name}{'-quick' if options.quick else ''}.json"
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            check_file(self.file)
+            held = read_json(self.file, SoftcueError) if self.file.exists() else {}
+            if not isinstance(held, dict):
+                raise SoftcueError(f"{self.file}: expected an object with machine and rows")
+        except SoftcueError as error:
+            raise SystemExit(f"{name}: {error}; delete the file to measure anew") from error
+        differences = _differences(held.get("machine", {}), self.machine) if held else []
+        if differences and not options.anew:
+            raise SystemExit(
+                f"{name}: {self.file} was measured under other conditions: {', '.join(differences)}; give "
+                "--anew to replace it"
+            )
+        if held and not differences:
+            self.rows += held["rows"]
+            print(f"{name}: {len(self.rows)} rows are there; delete {self.file} to measure them again")
+
+    def add(self, case: Row, measure: Callable[[], Sequence[Row]]) -> list[Row]:
+        """The rows of a case: those that are there, or else what `measure` gives, written at once."""
+        if not self._of(case):
+            self.rows += measure()
+            self._write(unfinished=True)
+            print(f"{self.name}: {', '.join(map(str, case.values()))}: written", flush=True)
+        return self._of(case)
+
+    def finish(self) -> None:
+        """Say in the file that nothing is left to measure, and print the table."""
+        self._write(unfinished=False)
+        print(table(self.rows))
+        print(f"-> {self.file.parent.name}/{self.file.name}\n", flush=True)
+
+    def _of(self, case: Row) -> list[Row]:
+        return [row for row in self.rows if case.items() <= row.items()]
+
+    def _write(self, unfinished: bool) -> None:
+        held: dict[str, Any] = {"benchmark": self.name, "machine": self.machine, "rows": self.rows}
+        held |= {"unfinished": True} if unfinished else {}
+        write_file(self.file, (json.dumps(held, indent=2) + "\n").encode())
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
+def _differences(there: Row, here: Row) -> list[str]:
+    """What differs between two machines, each as "threads: 2 there, 1 here"."""
+    keys = [key for key in {**there, **here} if there.get(key) != here.get(key)]
+    return [f"{key}: {there.get(key, 'none')} there, {here.get(key, 'none')} here" for key in keys]
+
+
+def table(rows: Sequence[Row]) -> str:
     """Rows as Markdown; columns in the order in which they first appear."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    return "\n".join(
-        [
-            *lines,
-            *("| " + " | ".join(_cell(row.get(column, "")) for column in columns) + " |" for row in rows),
-        ]
-    )
+    cells = [columns, *([_cell(row.get(column, "")) for column in columns] for row in rows)]
+    head, *lines = ("| " + " | ".join(line) + " |" for line in cells)
+    return "\n".join([head, "|" + "---|" * len(columns), *lines])
 
 
 def _cell(value: Any) -> str:

@@ -6,10 +6,11 @@ Libraries keep what they made ready for the shapes that they saw; an epoch bring
 
 import statistics
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from benchmarks import ours, peers
-from benchmarks.common import CLOCKS, Options, read_options, settle, write
+from benchmarks.common import CLOCKS, Options, Results, read_options, settle
 
 SIDES: dict[str, Callable[[ours.Workload, str], ours.Step]] = {
     "pasta": lambda work, device: ours.training(ours.backbone("minilm", device), "pasta", work),
@@ -25,7 +26,7 @@ SIDES: dict[str, Callable[[ours.Workload, str], ours.Step]] = {
 AGAIN = 8  # batches that come again
 
 
-def measure(side: str, work: ours.Workload, options: Options) -> dict[str, Any]:
+def measure(side: str, work: ours.Workload, options: Options) -> list[dict[str, Any]]:
     """Steps on a batch that comes again and on a new one in turn; times are for each token, for
     batches differ in size.
     """
@@ -42,15 +43,19 @@ def measure(side: str, work: ours.Workload, options: Options) -> dict[str, Any]:
             taken[name].append(1e6 * (clock() - began) / sum(item.rows for item in batch))
     middle = {name: statistics.median(times) for name, times in taken.items()}
     columns = {f"us a token, {name} batches": value for name, value in middle.items()}
-    return {"task": work.task, "side": side, **columns, "fresh over known": middle["fresh"] / middle["known"]}
+    ratio = {"fresh over known": middle["fresh"] / middle["known"]}
+    return [{"task": work.task, "side": side, **columns, **ratio}]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run it: texts of its own for each side, in batches as they come."""
     options = read_options(__doc__, arguments)
+    results = Results("fresh", options)
     count = (AGAIN + (12 if options.quick else 20 * options.repeat)) * ours.BATCH
     parts = ours.workload("sst2", count * len(SIDES)).parts(len(SIDES), count)
-    write("fresh", [measure(side, part, options) for side, part in zip(SIDES, parts, strict=True)], options)
+    for side, part in zip(SIDES, parts, strict=True):
+        results.add({"side": side}, partial(measure, side, part, options))
+    results.finish()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks import ours, peers
-from benchmarks.common import Options, Turn, in_turn, paired, read_options, write
+from benchmarks.common import Options, Results, Turn, in_turn, paired, read_options
 from softcue.base import best_dtype
 
 RUNS = (
@@ -94,10 +94,10 @@ def open_rival(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run it."""
     options = read_options(__doc__, arguments)
-    rows: list[dict[str, Any]] = []
+    results = Results("inference", options)
     for size, task, methods in QUICK if options.quick else RUNS:
-        rows += measure(size, task, methods, options)
-    write("inference", rows, options)
+        results.add({"backbone": size, "task": task}, partial(measure, size, task, methods, options))
+    results.finish()
 
 
 if __name__ == "__main__":

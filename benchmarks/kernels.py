@@ -4,11 +4,12 @@ as they are where it was not built.
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import product
 from typing import Any
 from unittest import mock
 
 from benchmarks import ours
-from benchmarks.common import Options, Turn, alternate, read_options, write
+from benchmarks.common import Options, Results, Turn, alternate, read_options
 from softcue.kernels import library
 
 RUNS = ("sst2", "mrpc", "conll2003"), ("pasta", "spt", "apt", "lora")
@@ -49,11 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "with AVX2 or AVX-512"
         )
     tasks, methods = QUICK if options.quick else RUNS
-    write(
-        "kernels",
-        [row for task in tasks for method in methods for row in measure(task, method, options)],
-        options,
-    )
+    results = Results("kernels", options)
+    for task, method in product(tasks, methods):
+        results.add({"task": task, "side": method}, partial(measure, task, method, options))
+    results.finish()
 
 
 if __name__ == "__main__":

@@ -5,13 +5,15 @@ import resource
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
 from benchmarks import ours, peers
-from benchmarks.common import Options, read_options, write
+from benchmarks.common import Options, Results, read_options
 
+FULL, BEST = "peers full", "peers full, best"  # all others are compared with the first
 SIDES = (
     "softcue pasta",
     "softcue apt",
@@ -19,7 +21,7 @@ SIDES = (
     "softcue full",
     "peers prefix",
     "peers lora",
-    "peers full",
+    BEST,
 )
 STEPS = 4
 
@@ -42,17 +44,23 @@ def child(whose: str, method: str, size: str, device: str, best: bool) -> None:
     print(peak(device) - before)
 
 
-def measure(side: str, size: str, best: bool, options: Options) -> float:
-    """MB of one side."""
+def measure(side: str, size: str, full: float | None, options: Options) -> list[dict[str, Any]]:
+    """One side's row; `full` is the MB of FULL, None where it is this side."""
+    used = megabytes(side, size, options)
+    return [{"backbone": size, "side": side, "MB": used, "x transformers full": used / (full or used)}]
+
+
+def megabytes(side: str, size: str, options: Options) -> float:
+    """What one side takes in a process of its own."""
     words = [
         sys.executable,
         "-m",
         "benchmarks.memory",
         "--child",
-        *side.split(),
+        *side.removesuffix(", best").split(),
         size,
         options.device,
-        str(int(best)),
+        str(int(side == BEST)),
     ]
     done = subprocess.run(
         words,
@@ -74,18 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     options = read_options(__doc__, given)
     sizes = ("minilm",) if options.quick else ("minilm", "bert-base")
-    rows: list[dict[str, Any]] = []
+    results = Results("memory", options)
     for size in sizes:
         ours.backbone(size)  # the random checkpoint is written once, by the parent
-        full = measure("peers full", size, False, options)
+        (full,) = results.add({"backbone": size, "side": FULL}, partial(measure, FULL, size, None, options))
         for side in SIDES:
-            used = full if side == "peers full" else measure(side, size, False, options)
-            rows.append({"backbone": size, "side": side, "MB": used, "x transformers full": used / full})
-        used = measure("peers full", size, True, options)
-        rows.append(
-            {"backbone": size, "side": "peers full, best", "MB": used, "x transformers full": used / full}
-        )
-    write("memory", rows, options)
+            results.add({"backbone": size, "side": side}, partial(measure, side, size, full["MB"], options))
+    results.finish()
 
 
 if __name__ == "__main__":

@@ -3,13 +3,14 @@ PEFT's two ways of doing it.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from peft import LoraConfig
 
 from benchmarks import ours, peers
-from benchmarks.common import Options, alternate, read_options, write
+from benchmarks.common import Options, Results, alternate, read_options
 from softcue.answering.evaluation import pack_items
 from softcue.base import Base
 from softcue.protocol import Silent
@@ -65,30 +66,20 @@ def peft_sides(device: str, work: ours.Workload, tasks: int) -> dict[str, Callab
     return {f"PEFT adapter_names {tasks}": together, f"PEFT switching {tasks}": switched}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run it."""
-    options: Options = read_options(__doc__, arguments)
+def measure(method: str, counts: Sequence[int], options: Options) -> list[dict[str, Any]]:
+    """One method with every number of tasks beside the bare encoder; LoRA beside PEFT's two ways too."""
     work, base = ours.workload("sst2", max(COUNTS)), ours.backbone("minilm", options.device)
-    counts = (1, 32) if options.quick else COUNTS
     sides: dict[str, Callable[[], Any]] = {}
-    for method in METHODS:
-        for tasks in counts:
-            sides |= softcue_sides(base, work, method, tasks)
     for tasks in counts:
-        sides |= peft_sides(options.device, work, tasks)
+        sides |= softcue_sides(base, work, method, tasks)
+        sides |= peft_sides(options.device, work, tasks) if method == "lora" else {}
     times = alternate(sides, options)
     rows = []
-    for method in METHODS:
-        for tasks in counts:
-            taken, bare = times[f"{method} {tasks}"], times[f"bare {method} {tasks}"]
-            row = {
-                "side": method,
-                "tasks": tasks,
-                "ms": 1e3 * taken.median / FORWARDS,
-                "spread": taken.spread,
-            }
-            rows.append({**row, "x bare encoder": taken.over(bare)})
-    for way in ("adapter_names", "switching"):
+    for tasks in counts:
+        taken, bare = times[f"{method} {tasks}"], times[f"bare {method} {tasks}"]
+        row = {"side": method, "tasks": tasks, "ms": 1e3 * taken.median / FORWARDS, "spread": taken.spread}
+        rows.append({**row, "x bare encoder": taken.over(bare)})
+    for way in ("adapter_names", "switching") if method == "lora" else ():
         for tasks in counts:
             taken = times[f"PEFT {way} {tasks}"]
             ratio = FORWARDS * taken.over(times[f"lora {tasks}"])
@@ -101,7 +92,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     "x softcue LoRA": ratio,
                 }
             )
-    write("mixed", rows, options)
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run it."""
+    options = read_options(__doc__, arguments)
+    results = Results("mixed", options)
+    for method in METHODS:
+        counts = (1, 32) if options.quick else COUNTS
+        results.add({"side": method}, partial(measure, method, counts, options))
+    results.finish()
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import read_options, write
+from benchmarks.common import Options, Results, read_options
 from softcue.tasks import data_root, open_data
 
 RATES, SEEDS, ROWS, TARGET = (5e-3, 1e-2, 2e-2, 4e-2), 5, 2_000, {"cpu": 0.75, "cuda": 0.2}
@@ -44,10 +45,8 @@ def seconds(command: Sequence[str], threads: int) -> float:
     return time.perf_counter() - began
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run it; needs SOFTCUE_DATA with sst2 in it."""
-    options = replace(read_options(__doc__ or "", arguments), repeat=1, clock="wall")
-    rates, seeds, rows = (QUICK_RATES, QUICK_SEEDS, QUICK_ROWS) if options.quick else (RATES, SEEDS, ROWS)
+def measure(rates: Sequence[float], seeds: int, rows: int, options: Options) -> list[dict[str, Any]]:
+    """Both ways; they are one row, for only their ratio is a result."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         (place / "rows").mkdir()
@@ -72,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 ["train", *shared, "--set", f"rate={rate}", "--seed", str(seed), "--out", out],
                 options.threads,
             )
-    result: list[dict[str, Any]] = [
+    return [
         {
             "runs": len(rates) * seeds,
             "rows": rows,
@@ -83,7 +82,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "target": TARGET[options.device],
         }
     ]
-    write("packed_sweep", result, options)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run it; needs SOFTCUE_DATA with sst2 in it."""
+    options = replace(read_options(__doc__ or "", arguments), repeat=1, clock="wall")
+    rates, seeds, rows = (QUICK_RATES, QUICK_SEEDS, QUICK_ROWS) if options.quick else (RATES, SEEDS, ROWS)
+    results = Results("packed_sweep", options)
+    results.add({"runs": len(rates) * seeds}, partial(measure, rates, seeds, rows, options))
+    results.finish()
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@ training and inference reach.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
 from benchmarks import ours
-from benchmarks.common import Options, alternate, read_options, write
+from benchmarks.common import Options, Results, alternate, read_options
 from softcue.answering.evaluation import ROW_BUDGET
 from softcue.answering.evaluation import batches as token_batches
 from softcue.attention.layout import Layout
@@ -92,10 +93,10 @@ def measure(size: str, task: str, options: Options) -> list[dict[str, Any]]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run it."""
     options = read_options(__doc__, arguments)
-    rows: list[dict[str, Any]] = []
+    results = Results("roofline", options)
     for size, task in RUNS[:1] + RUNS[2:3] if options.quick else RUNS:
-        rows += measure(size, task, options)
-    write("roofline", rows, options)
+        results.add({"backbone": size, "task": task}, partial(measure, size, task, options))
+    results.finish()
 
 
 if __name__ == "__main__":

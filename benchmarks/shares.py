@@ -5,6 +5,7 @@ what lies between operators.
 import time
 from collections.abc import Callable, Sequence
 from ctypes import CDLL
+from functools import partial
 from statistics import median
 from typing import Any
 from unittest import mock
@@ -12,7 +13,7 @@ from unittest import mock
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import ours
-from benchmarks.common import Options, read_options, write
+from benchmarks.common import Options, Results, read_options
 from softcue.kernels import library
 
 RUNS = (("sst2", ("pasta", "spt", "lora")), ("conll2003", ("pasta", "spt", "lora")), ("mrpc", ("pasta",)))
@@ -78,7 +79,7 @@ class Timed:
         return timed
 
 
-def shares(task: str, method: str, options: Options) -> dict[str, Any]:
+def measure(task: str, method: str, options: Options) -> list[dict[str, Any]]:
     """Medians of the shares of rounds, texts of similar length together; the profiler's own
     cost falls between operators.
     """
@@ -107,21 +108,17 @@ def shares(task: str, method: str, options: Options) -> dict[str, Any]:
         taken[BETWEEN] = whole - sum(taken.values())
         for group, seconds in taken.items():
             found[group].append(seconds / whole)
-    return {"task": task, "side": method, **{group: median(own) for group, own in found.items()}}
+    return [{"task": task, "side": method, **{group: median(own) for group, own in found.items()}}]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run it."""
     options = read_options(__doc__, arguments, devices=("cpu",))
-    write(
-        "shares",
-        [
-            shares(task, method, options)
-            for task, methods in (QUICK if options.quick else RUNS)
-            for method in methods
-        ],
-        options,
-    )
+    results = Results("shares", options)
+    for task, methods in QUICK if options.quick else RUNS:
+        for method in methods:
+            results.add({"task": task, "side": method}, partial(measure, task, method, options))
+    results.finish()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks import ours, peers
-from benchmarks.common import Options, Turn, in_turn, paired, read_options, write
+from benchmarks.common import Options, Results, Turn, in_turn, paired, read_options
 
 RIVAL = {
     "pasta": "prefix",
@@ -121,10 +121,10 @@ def open_side(run: ours.Step, parts: Sequence[ours.Batches], before: int) -> Tur
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run it."""
     options = read_options(__doc__, arguments)
-    rows: list[dict[str, Any]] = []
+    results = Results("training", options)
     for size, task, methods in QUICK if options.quick else LARGE if options.device == "cuda" else RUNS:
-        rows += measure(size, task, methods, options)
-    write("training", rows, options)
+        results.add({"backbone": size, "task": task}, partial(measure, size, task, methods, options))
+    results.finish()
 
 
 if __name__ == "__main__":

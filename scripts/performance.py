@@ -1,32 +1,36 @@
-"""Write docs/performance.md and its plots from what the benchmarks left in benchmarks/results:
-python -m scripts.performance
+"""Write docs/performance.md, its plots and docs/performance-tables.md from what the benchmarks left in
+benchmarks/results: python -m scripts.performance
 """
 
 import io
 import json
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 from PIL import Image  # matplotlib brings it
 
 from benchmarks.common import table
+from scripts.performance_targets import PROCESSORS, UNMEASURED, Found, Result, Row, summary, targets
 from softcue.files import write_file
 
-Row = Mapping[str, Any]
-Result = Mapping[str, Any]  # what benchmarks.common.write keeps: benchmark, machine, rows
-Found = Mapping[str, Mapping[str, Result]]  # of each of KINDS, the benchmarks' results by name
-
 ROOT = Path(__file__).resolve().parent.parent
-UNMEASURED = "not measured yet"
-PROCESSORS = {  # what a processor is best at, and the folder of what was measured on such ones
-    "bfloat16": "On processors with units for bfloat16",
-    "float32": "On processors without, where everything is float32",
-}
 KINDS = {**PROCESSORS, "cuda": "On a GPU"}
-HEAD = """# Performance
+PAGE = """# Performance
+
+softcue is compared with transformers and PEFT in training, answers and memory, on the same machine, model,
+token ids and batches.
+**default** is float32 and random batches, as transformers' Trainer has it; **best** is batches sorted by
+length, and bf16 where the processor has units for it.
+Figures are ratios, for the machines are shared: one kind with units for bfloat16, one without, and no GPU.
+
+[All tables](performance-tables.md) have every figure with its command and machine, how it was measured, and
+what makes it fast. `python -m scripts.performance` writes both pages.
+"""
+HEAD = """# Performance: all tables
+
+[The page of one screen](performance.md) has the targets and the plots.
 
 softcue beside transformers and PEFT: the same machine, model, token ids and batches of 32 texts, cut at 128
 tokens.
@@ -98,220 +102,6 @@ And everywhere:
 - `softcue/training/optim.py`, `softcue/encoder/core.py`: full fine-tuning has torch's fused AdamW, and
   gradients of the words that occur alone.
 """
-CASES = {
-    "training": "task",
-    "inference": "task",
-    "roofline": "task",
-    "mixed": "side",
-    "memory": "backbone",
-    "packed_sweep": "device",
-}
-
-
-@dataclass(frozen=True)
-class Target:
-    """What was to be reached by every case of one benchmark; cases are values of the column
-    that CASES names.
-    """
-
-    what: str
-    benchmark: str
-    cases: tuple[str, ...]
-    goals: Mapping[str, float]  # column -> the least, or with most=True the most, that meets it
-    fixed: Row  # what else the rows have in common
-    most: bool = False
-
-    def meets(self, column: str, value: float) -> bool:
-        """Whether an unrounded value is on the right side of its goal."""
-        return value <= self.goals[column] if self.most else value >= self.goals[column]
-
-    def shown(self, column: str, value: float) -> str:
-        """A value with three digits, or with as many more as it takes to stand on the side of
-        the goal where it is.
-        """
-        texts = (f"{value:.{digits}g}" for digits in range(3, 18))
-        return next(text for text in texts if self.meets(column, float(text)) == self.meets(column, value))
-
-    def row(self, results: Mapping[str, Result]) -> dict[str, str]:
-        """Its line in the table of targets: the worst case decides, and a case without a row
-        was not measured.
-        """
-        rows: Sequence[Row] = results[self.benchmark]["rows"] if self.benchmark in results else ()
-        reached: list[str] = []
-        verdicts: list[bool | None] = []
-        for case in self.cases:
-            wanted = {**self.fixed, CASES[self.benchmark]: case}
-            found = next((row for row in rows if wanted.items() <= row.items()), None)
-            values = [] if found is None else [(column, found[column]) for column in self.goals]
-            reached.append(f"{case} {' / '.join(self.shown(*value) for value in values) or UNMEASURED}")
-            verdicts.append(all(self.meets(*value) for value in values) if values else None)
-        return {
-            "what": self.what,
-            "where": ", ".join(self.cases) + (": the worst counts" if len(self.cases) > 1 else ""),
-            "target": ", ".join(
-                f"{column} {'<=' if self.most else '>='} {goal:g}" for column, goal in self.goals.items()
-            ),
-            "reached": "; ".join(reached) if set(verdicts) != {None} else UNMEASURED,
-            "met": "no" if False in verdicts else UNMEASURED if None in verdicts else "yes",
-        }
-
-
-def minilm(side: str, **others: str) -> Row:
-    """What the rows of one side on MiniLM have in common."""
-    return {"backbone": "minilm", "side": side, **others}
-
-
-TEXTS, ATIS = (
-    ("sst2", "mrpc", "conll2003"),
-    ("atis_intent",),
-)  # without conll2003 where SPT's inference and the roofline are not measured on it
-PREFIXES, BATCHES, MEMORY = (
-    {"x default": 3.5, "x best": 1.5},
-    {"x default": 5.0, "x best": 1.4},
-    {"x transformers full": 0.35},
-)
-TARGETS = (
-    Target(
-        "train PASTA against PEFT's prefix tuning",
-        "training",
-        TEXTS,
-        {"x default": 5, "x best": 2.2},
-        minilm("pasta"),
-    ),
-    Target(
-        "train PASTA against PEFT's prefix tuning",
-        "training",
-        ATIS,
-        {"x default": 3, "x best": 1.8},
-        minilm("pasta"),
-    ),
-    Target(
-        "train PASTA against transformers' full fine-tuning",
-        "training",
-        TEXTS,
-        {"x full default": 7},
-        minilm("pasta"),
-    ),
-    Target("train SPT against PEFT's prefix tuning", "training", TEXTS, PREFIXES, minilm("spt")),
-    Target("train APT against PEFT's prefix tuning", "training", TEXTS, PREFIXES, minilm("apt")),
-    Target(
-        "train LoRA against PEFT's LoRA", "training", TEXTS, {"x default": 4, "x best": 1.7}, minilm("lora")
-    ),
-    Target(
-        "full fine-tuning against transformers' own",
-        "training",
-        TEXTS,
-        {"x default": 3, "x best": 1.3},
-        minilm("full"),
-    ),
-    Target(
-        "answer batches with PASTA against transformers",
-        "inference",
-        TEXTS,
-        BATCHES,
-        minilm("pasta", texts="batches"),
-    ),
-    Target(
-        "answer batches with APT against transformers",
-        "inference",
-        TEXTS,
-        BATCHES,
-        minilm("apt", texts="batches"),
-    ),
-    Target(
-        "answer batches with SPT against transformers",
-        "inference",
-        TEXTS[:2],
-        BATCHES,
-        minilm("spt", texts="batches"),
-    ),
-    Target(
-        "answer batches with LoRA against transformers",
-        "inference",
-        TEXTS,
-        BATCHES,
-        minilm("lora", texts="batches"),
-    ),
-    Target(
-        "one text with PASTA against transformers",
-        "inference",
-        TEXTS + ATIS,
-        {"x default": 2},
-        minilm("pasta", texts="one at a time"),
-    ),
-    Target(
-        "32 tasks in one batch against bare encoder",
-        "mixed",
-        ("pasta", "stp"),
-        {"x bare encoder": 1.05},
-        {"tasks": 32},
-        True,
-    ),
-    Target(
-        "32 tasks in one batch against bare encoder",
-        "mixed",
-        ("spt", "apt", "ptuning"),
-        {"x bare encoder": 1.2},
-        {"tasks": 32},
-        True,
-    ),
-    Target(
-        "32 tasks in one batch against bare encoder",
-        "mixed",
-        ("gpc", "lora"),
-        {"x bare encoder": 1.3},
-        {"tasks": 32},
-        True,
-    ),
-    Target(
-        "peak memory, train PASTA against transformers' full",
-        "memory",
-        ("bert-base",),
-        MEMORY,
-        {"side": "softcue pasta"},
-        True,
-    ),
-    Target(
-        "speed of training against its own matrix products",
-        "roofline",
-        TEXTS[:2] + ATIS,
-        {"fraction": 0.5},
-        minilm("training"),
-    ),
-    Target(
-        "speed of inference against its own matrix products",
-        "roofline",
-        TEXTS[:2] + ATIS,
-        {"fraction": 0.65},
-        minilm("inference"),
-    ),
-    Target(
-        "a packed sweep of 20 PASTA runs against 20 runs of their own",
-        "packed_sweep",
-        ("cpu",),
-        {"ratio": 0.75},
-        {"runs": 20},
-        True,
-    ),
-)
-
-
-def targets(found: Found) -> str:
-    """The tables of targets, and how many are met."""
-    note = (
-        "All but memory on MiniLM. Values are compared as measured, and shown with as many digits as "
-        "the answer takes."
-    )
-    parts = [f"## Targets\n\n{note}\n"]
-    for kind, where in PROCESSORS.items():
-        rows = [target.row(found.get(kind, {})) for target in TARGETS]
-        met = [row["met"] for row in rows]
-        counts = (
-            f"{met.count('yes')} of {len(met)} are met, {met.count('no')} are not, "
-            f"{met.count(UNMEASURED)} are {UNMEASURED}."
-        )
-        parts.append(f"{where}: {counts}\n\n{table(rows)}\n")
-    return "\n".join(parts)
 
 
 def panels(rows: Sequence[Row], column: str) -> dict[str, list[Row]]:
@@ -399,12 +189,17 @@ PLOTS: Mapping[str, Callable[[Sequence[Row]], Figure]] = {
 }
 
 
+def wrapped(text: str) -> str:
+    """A paragraph in lines of the width of the other pages."""
+    return textwrap.fill(text, 110, break_long_words=False, break_on_hyphens=False)
+
+
 def measured_on(machine: Row) -> str:
     """Where, with what and from which commit a file was made."""
     versions = ", ".join(f"{name} {machine[name]}" for name in ("python", "torch", "transformers", "peft"))
     where = machine.get("device", machine["processor"])
     tree = "with changes that are not in it" if machine["changed"] else "without changes"
-    return (
+    return wrapped(
         f"Measured on {where} ({', '.join(machine['units'])}); threads: {machine['threads']}; clock: "
         f"{machine['clock']}; "
         f"rounds: {machine['rounds']}; {versions}; commit {machine['commit']}, {tree}."
@@ -413,7 +208,7 @@ def measured_on(machine: Row) -> str:
 
 def section(name: str, results: Mapping[str, Result]) -> str:
     """One benchmark: what was measured on each kind of processor, or how it is measured where nothing was."""
-    head = f"## {name.replace('_', ' ').capitalize()}\n\n{SECTIONS[name]}\n"
+    head = f"## {name.replace('_', ' ').capitalize()}\n\n{wrapped(SECTIONS[name])}\n"
     parts = [measured(name, kind, results[kind]) for kind in KINDS if kind in results]
     return "\n".join([head, *(parts or [f"{command(name)}\n{UNMEASURED.capitalize()}.\n"])])
 
@@ -424,7 +219,7 @@ def command(name: str, options: str = "") -> str:
 
 
 def measured(name: str, kind: str, result: Result) -> str:
-    """The command with the options that made a file, its table, its machine and its plot."""
+    """The command with the options that made a file, its table and its machine."""
     options = " --threads {threads} --clock {clock} --repeat {rounds}".format_map(result["machine"])
     options += " --device cuda" if kind == "cuda" else ""
     rows = [
@@ -434,13 +229,30 @@ def measured(name: str, kind: str, result: Result) -> str:
         }
         for row in result["rows"]
     ]
-    plot = f"\n![{name}, {kind}](plots/{name}-{kind}.png)\n" if name in PLOTS else ""
-    parts = KINDS[kind] + ":", command(name, options) + "\n" + table(rows), measured_on(result["machine"])
-    return "\n\n".join(parts) + f"\n{plot}"
+    parts = [KINDS[kind] + ":", command(name, options) + "\n" + table(rows), measured_on(result["machine"])]
+    parts += ["The benchmark is unfinished; what is missing was not measured yet."] * ("unfinished" in result)
+    return "\n\n".join(parts) + "\n"
+
+
+def plots(found: Found) -> str:
+    """One table of all plots that there are, a row for each benchmark, with links to their figures."""
+    rows = []
+    for name in PLOTS:
+        row = {"": f"[{name}](performance-tables.md#{name})"}
+        for kind, where in KINDS.items():
+            if name in found.get(kind, {}):
+                row[where] = f"![{name}, {kind}](plots/{name}-{kind}.png)"
+        rows.append(row)
+    return f"## Plots\n\n{table(rows)}\n"
 
 
 def page(found: Found) -> str:
-    """The whole page from the files that are there."""
+    """The page of one screen: what was measured, the targets, the plots."""
+    return "\n".join([PAGE, summary(found), plots(found)])
+
+
+def tables(found: Found) -> str:
+    """The page with everything, from the files that are there."""
     sections = (
         section(name, {kind: results[name] for kind, results in found.items() if name in results})
         for name in SECTIONS
@@ -457,17 +269,18 @@ def png(figure: Figure) -> bytes:
 
 
 def main(root: Path = ROOT) -> None:
-    """Read what was measured; write the plots, then the page that shows them."""
-    folder, plots = root / "benchmarks" / "results", root / "docs" / "plots"
-    plots.mkdir(parents=True, exist_ok=True)
+    """Read what was measured; write the plots, then the pages."""
+    folder, docs = root / "benchmarks" / "results", root / "docs"
+    (docs / "plots").mkdir(parents=True, exist_ok=True)
     found: dict[str, dict[str, Result]] = {kind: {} for kind in KINDS}
     for kind, results in found.items():
         for name in SECTIONS:
             if (file := folder / kind / f"{name}.json").is_file():
                 results[name] = json.loads(file.read_text(encoding="utf-8"))
         for name in PLOTS.keys() & results.keys():
-            write_file(plots / f"{name}-{kind}.png", png(PLOTS[name](results[name]["rows"])))
-    write_file(root / "docs" / "performance.md", page(found).encode())
+            write_file(docs / "plots" / f"{name}-{kind}.png", png(PLOTS[name](results[name]["rows"])))
+    write_file(docs / "performance.md", page(found).encode())
+    write_file(docs / "performance-tables.md", tables(found).encode())
 
 
 if __name__ == "__main__":

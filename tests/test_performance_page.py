@@ -1,4 +1,4 @@
-"""The page on performance compares what was measured, never what it shows, and says what is missing."""
+"""The pages on performance compare what was measured, never what they show, and say what is missing."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from scripts.performance import PLOTS, PROCESSORS, SECTIONS, TARGETS, Target, main, measured_on, page, section
+from scripts.performance import KINDS, PLOTS, ROOT, SECTIONS, main, measured_on, page, plots, section, tables
+from scripts.performance_targets import PROCESSORS, TARGETS, Target
 
 MACHINE: dict[str, Any] = {
     "processor": "Some CPU",
@@ -84,6 +85,19 @@ def test_what_was_not_measured_is_neither_met_nor_missed_unless_another_case_mis
     assert (nothing["reached"], nothing["met"]) == ("not measured yet", "not measured yet")
     assert (some["reached"], some["met"]) == ("sst2 7.6 / 2.5; mrpc not measured yet", "not measured yet")
     assert missed["met"] == "no"
+    assert TRAINING.brief({}) == TRAINING.brief({"training": result(trained("sst2", 7.6, 2.5))})
+    assert TRAINING.brief({}) == "not measured yet"
+
+
+def test_the_short_table_shows_the_worst_of_each_figure_and_what_the_full_one_says() -> None:
+    rows = {"training": result(trained("sst2", 7.6, 2.1), trained("mrpc", 5.5, 2.4))}
+    assert TRAINING.brief(rows) == "no: 5.5 / 2.1"
+    most = [{"backbone": "bert-base", "side": "softcue pasta", "x transformers full": 0.2}]
+    assert MEMORY.brief({"memory": result(*most)}) == "yes: 0.2"
+    found = {"mixed": result({"tasks": 32, "side": "pasta", "x bare encoder": 1.06})}
+    line = next(target for target in TARGETS if "pasta" in target.cases)
+    text = page({"bfloat16": found, "float32": {}})
+    assert f"| {line.what} | pasta, stp | x bare encoder <= 1.05 | no: 1.06 | not measured yet |" in text
 
 
 def test_a_section_without_a_file_says_so_with_the_command() -> None:
@@ -101,14 +115,21 @@ def test_a_section_has_the_command_that_made_it_its_table_and_its_machine() -> N
     assert "| sst2 | 0.5 | 0.512, 0.488 |" in text
     assert measured_on(MACHINE) in text
     assert "Some CPU (avx2, amx_bf16)" in text
-    assert "commit abc1234, with changes that are not in it." in text
-    assert "![" not in text
+    assert "commit abc1234, with changes that are not in it." in " ".join(text.split())
+    assert "unfinished" not in text
+
+
+def test_a_section_says_that_its_benchmark_was_stopped() -> None:
+    stopped = {**result({"task": "sst2", "loss": 0.5}), "unfinished": True}
+    text = section("precision", {"float32": stopped})
+    assert text.endswith("\nThe benchmark is unfinished; what is missing was not measured yet.\n")
 
 
 @pytest.mark.parametrize("name", sorted(SECTIONS))
-def test_every_plot_that_a_section_shows_is_one_that_is_drawn(name: str) -> None:
-    text = section(name, {"float32": result({"side": "pasta"})})
+def test_every_plot_that_is_shown_is_one_that_is_drawn(name: str) -> None:
+    text = plots({"float32": {name: result({"side": "pasta"})}})
     assert (f"![{name}, float32](plots/{name}-float32.png)" in text) == (name in PLOTS)
+    assert "bfloat16.png" not in text
 
 
 def test_a_section_has_what_each_kind_of_processor_gave() -> None:
@@ -118,7 +139,13 @@ def test_a_section_has_what_each_kind_of_processor_gave() -> None:
 
 
 def test_the_page_counts_the_targets_of_each_kind_of_processor() -> None:
-    text = page({"bfloat16": {"training": result(trained("atis_intent", 3.1, 1.7))}, "float32": {}})
+    found = {"bfloat16": {"training": result(trained("atis_intent", 3.1, 1.7))}, "float32": {}}
+    text, short = tables(found), page(found)
+    count = len(TARGETS)
+    assert (
+        f"Met on processors: 0 of {count} with units for bfloat16, {count - 1} not measured yet; "
+        f"0 of {count} without, {count} not measured yet." in short
+    )
     assert (
         f"{PROCESSORS['bfloat16']}: 0 of {len(TARGETS)} are met, 1 are not, {len(TARGETS) - 1} are not "
         "measured yet." in text
@@ -141,6 +168,29 @@ def test_the_script_writes_the_page_and_its_plots_from_the_files_that_are_there(
     (folder / "scaling.json").write_text(json.dumps(result(*rows)), encoding="utf-8")
     main(tmp_path)
     assert [file.name for file in (tmp_path / "docs" / "plots").iterdir()] == ["scaling-float32.png"]
-    text = (tmp_path / "docs" / "performance.md").read_text(encoding="utf-8")
+    short = (tmp_path / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert "(plots/scaling-float32.png)" in short
+    text = (tmp_path / "docs" / "performance-tables.md").read_text(encoding="utf-8")
     assert text.count("\nNot measured yet.\n") == len(SECTIONS) - 1
     assert "| ptuning | batch | 4 | 2.25 |" in text
+
+
+@pytest.mark.parametrize("name", ["performance.md", "performance-tables.md"])
+def test_lines_are_110_columns_at_most_but_for_tables(name: str) -> None:
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert [line for line in text.splitlines() if len(line) > 110 and not line.startswith("|")] == []
+
+
+def test_the_short_page_is_one_screen() -> None:
+    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 50
+    assert "](performance-tables.md)" in text
+
+
+def test_the_pages_are_what_the_files_say() -> None:
+    found: dict[str, dict[str, Any]] = {}
+    for file in sorted((ROOT / "benchmarks" / "results").glob("*/*.json")):
+        if file.parent.name in KINDS and file.stem in SECTIONS:
+            found.setdefault(file.parent.name, {})[file.stem] = json.loads(file.read_text(encoding="utf-8"))
+    for name, text in (("performance.md", page(found)), ("performance-tables.md", tables(found))):
+        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == text, "python -m scripts.performance"

@@ -169,6 +169,24 @@ def test_the_changelog_has_the_version_or_is_unreleased() -> None:
     }
 
 
+def test_the_first_result_is_what_was_measured() -> None:
+    rows = re.findall(r"^\| (\w+) \| (\w+) \| ((?:\d\.\d{3} \| ){5}\d\.\d{3}) \|$", README, re.MULTILINE)
+    files = {file.stem: file for file in (ROOT / "benchmarks/results/presets").glob("*-2000.json")}
+    assert {f"{name}-2000" for name, _, _ in rows} == set(files), "every set that was held back"
+    for name, metric, shown in rows:
+        held = json.loads(files[f"{name}-2000"].read_text(encoding="utf-8"))
+        assert metric == held["metrics"][0]
+        methods = ("probe", "pasta", "spt", "apt", "lora", "full")
+        means = [held["table"][method]["scores"][metric]["mean"] for method in methods]
+        assert shown == " | ".join(f"{mean:.3f}" for mean in means), name
+
+
+def test_the_cost_of_mixing_is_what_was_measured() -> None:
+    held = json.loads((ROOT / "benchmarks/results/float32/mixed.json").read_text(encoding="utf-8"))
+    times = [row["x bare encoder"] for row in held["rows"] if "x bare encoder" in row]
+    assert f"takes {min(times):.2f} to {max(times):.2f} times as long" in README
+
+
 @pytest.fixture
 def script() -> ModuleType:
     spec = importlib.util.spec_from_file_location("readme_table", ROOT / "scripts" / "readme_table.py")
