@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from softcue.options import LONGEST_PREFIX, Options, setting
 from softcue.protocol import Context, Cue, Dims
-from softcue.rows import copies, per_seat, read_rows, set_rows
+from softcue.rows import copies, matrix_share, per_seat, read_rows, set_rows
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Gpc(Cue, method="gpc", config=GpcConfig):
     def __init__(self, dims: Dims, config: GpcConfig, adapters: int = 1) -> None:
         super().__init__(dims, config, adapters)
         self.reserve = self.shift = config.length
+        self.size_share = matrix_share(dims)
         cells, hidden = number_of_cells(dims, config), dims.hidden
         # (A, P, D)
         self.vectors = nn.Parameter(torch.empty(adapters, config.length, hidden).normal_(std=0.02))
@@ -60,8 +61,9 @@ class Gpc(Cue, method="gpc", config=GpcConfig):
             self.norm_bias = nn.Parameter(torch.zeros(adapters, cells, hidden))
 
     def rate_shares(self) -> dict[str, float]:
-        """The cell's weights learn at `cell_rate` of the rate that the prompt has."""
-        return {name: self.config.cell_rate for name, _ in self.named_parameters() if name != "vectors"}
+        """Return `cell_rate` for the cell's weights, less of it on encoders that are larger than MiniLM."""
+        share = self.config.cell_rate * self.size_share
+        return {name: share for name, _ in self.named_parameters() if name != "vectors"}
 
     @classmethod
     def count(cls, dims: Dims, config: GpcConfig) -> int:

@@ -10,9 +10,8 @@ from softcue.kernels.dropout import drop
 from softcue.kernels.thin import fits_thin, plus_thin
 from softcue.options import Options, per_seat_setting, setting
 from softcue.protocol import Context, Cue, Dims
-from softcue.rows import per_seat
+from softcue.rows import matrix_share, per_seat
 
-MINILM = 6 * 384  # layers times width of MiniLM, on which the preset was found
 # `down` is left out: in gated families its input has no name in Dims
 LORA_SITES = ("query", "key", "value", "out", "up")
 
@@ -64,10 +63,8 @@ class Lora(Cue, method="lora", config=LoraConfig):
 
     @classmethod
     def rate_share(cls, dims: Dims) -> float:
-        """A matrix's rate falls with the numbers that it sums over (Yang et al., 2021, "Tensor
-        Programs V"), and with layers.
-        """
-        return min(1.0, MINILM / (dims.layers * dims.hidden))
+        """Return a matrix's share, as `matrix_share` says."""
+        return matrix_share(dims)
 
     def edited(self, ctx: Context) -> frozenset[str]:
         """The config's sites."""

@@ -78,3 +78,12 @@ def test_slots_that_the_task_lacks_do_not_count_in_a_shared_vector() -> None:
     assert torch.equal(more, alone) and float(alone.max()) == 0.125
     own = pasta.units(pasta.Config(slots=3), lambda: sizes)["delta"]
     assert own[:, :2].max() == 0.125 and own[:, 2].eq(1).all()
+
+
+def test_gpcs_cell_learns_less_on_larger_encoders_and_its_prompt_does_not() -> None:
+    gpc = Cue.registry["gpc"]
+    minilm, base = (
+        gpc(Dims(n, d, h, d, 4 * d, True), gpc.Config(length=2)) for n, d, h in ((6, 384, 12), (12, 768, 12))
+    )
+    assert minilm.rate_shares() == {"remember": 0.03, "forget": 0.03}
+    assert base.rate_shares() == {"remember": 0.0075, "forget": 0.0075}
