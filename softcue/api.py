@@ -169,7 +169,9 @@ def predict(
     precision: str = "auto",
     device: str = "cpu",
 ) -> list[dict[str, Any]]:
-    """Answers of one adapter, in order; requests as Predictor takes them, without "adapter".
+    """Answer requests with one adapter, in order.
+
+    Requests are as Predictor takes them, without "adapter".
 
     Raises SoftcueError.
     """
@@ -181,7 +183,7 @@ def predict(
 
 
 def questions(texts: Sequence[str], file: Path | None) -> list[dict[str, Any]]:
-    """Requests from the command line: one text, a pair of texts, or a JSONL file."""
+    """Make requests of the command line's input: one text, a pair of texts, or a JSONL file."""
     if bool(texts) == (file is not None):
         raise RequestError("give a text (two for a pair), or --file with one JSON object a line")
     if file is None:
@@ -203,7 +205,7 @@ def questions(texts: Sequence[str], file: Path | None) -> list[dict[str, Any]]:
 def open_predictor(
     adapter: str | Path | Adapter, backbone: str | Base | None, precision: str, device: str
 ) -> tuple[Predictor, str]:
-    """A predictor of one adapter, and its name in it."""
+    """Return a predictor of one adapter, and the adapter's name in it."""
     loaded = adapter if isinstance(adapter, Adapter) else Adapter.load(adapter)
     folder = None if isinstance(adapter, Adapter) else Path(adapter)
     base = (
@@ -214,7 +216,7 @@ def open_predictor(
 
 
 def backbone_of(adapter: Adapter, folder: Path | None) -> str:
-    """What to load for an adapter: the backbone that it names; a fine-tuned checkpoint is its own."""
+    """Return what to load for an adapter: the backbone that it names, or a checkpoint's own."""
     if adapter.backbone != OWN_ENCODER:
         return adapter.backbone
     if folder is None:
@@ -236,7 +238,7 @@ def _open_named(
 
 
 def _refuse_reading(**given: Any) -> None:
-    """What says how to read data has no effect on data that are read already."""
+    """Refuse what says how to read data where the data are read already."""
     useless = [name for name, value in given.items() if value is not None]
     if useless:
         raise RequestError(
@@ -246,7 +248,7 @@ def _refuse_reading(**given: Any) -> None:
 
 
 def _unknown_labels(truth: Sequence[Any], reading: Reading) -> Iterator[str]:
-    """A warning of labels that the adapter was not trained on."""
+    """Yield a warning of labels that the adapter was not trained on."""
     if not reading.labels:
         return
     found = Counter(label for gold in truth for label in (set(gold) if reading.kind == "tag" else {gold}))

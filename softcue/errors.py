@@ -46,8 +46,9 @@ class DivergedError(RequestError):
 
 
 def visible(text: object) -> str:
-    """Show what would steer a terminal as escapes, as in \\u001b, so that text from files and
-    requests can be printed.
+    """Return text with what would steer a terminal as escapes, as in \\u001b.
+
+    So text from files and requests can be printed.
 
     Tabs and newlines stay. What is JSON stays the same JSON.
     """
@@ -55,12 +56,12 @@ def visible(text: object) -> str:
 
 
 def one_line(text: object) -> str:
-    """Show text as `visible` does, on one line."""
+    """Return text as `visible` does, on one line."""
     return visible(text).replace("\n", "\\n")
 
 
 def short(value: object) -> str:
-    """`value` for a message: quoted, and cut where it is long."""
+    """Return `value` for a message: quoted, and cut where it is long."""
     try:
         text = repr(value)
     except ValueError:  # Python refuses to write out whole numbers of more than 4,300 digits

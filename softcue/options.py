@@ -21,13 +21,14 @@ OPTION_TYPES = {
 
 
 def setting(default: Any, least: float | None = None, below: float | None = None) -> Any:
-    """A config field with a range, least <= value < below."""
+    """Make a config field with a range, least <= value < below."""
     return field(default=default, metadata={"least": least, "below": below})
 
 
 def per_seat_setting(default: float, least: float | None = None, below: float | None = None) -> Any:
-    """A config field that changes no shape, so that adapters which differ in it share one cue
-    (a buffer over seats).
+    """Make a config field that changes no shape.
+
+    Adapters that differ in it share one cue, which has a buffer of its values over seats.
     """
     return field(default=default, metadata={"least": least, "below": below, "per_seat": True})
 
@@ -38,7 +39,7 @@ class Options:
     """
 
     def problems(self) -> list[str]:
-        """What is wrong across fields; overridden where fields depend on each other."""
+        """Say what is wrong across fields; overridden where fields depend on each other."""
         return []
 
     def __post_init__(self) -> None:
@@ -55,7 +56,7 @@ class Options:
 
 
 def is_finite(value: Any) -> bool:
-    """Whether it is a number, neither infinite nor too large for one with a fraction."""
+    """Say whether it is a number, neither infinite nor too large for one with a fraction."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     # a comparison: converting a whole number of 400 digits is an error
@@ -63,7 +64,7 @@ def is_finite(value: Any) -> bool:
 
 
 def shortened(value: Any) -> str:
-    """A setting's value as a message shows it.
+    """Return a setting's value as a message shows it.
 
     Python refuses to write out whole numbers of thousands of digits.
     """
@@ -97,7 +98,7 @@ def _tuples(value: Any) -> Any:
 
 
 def _expected(value: Any, hint: Any, least: float | None, below: float | None) -> str | None:
-    """What was expected instead of `value`, or None where it will do."""
+    """Return what was expected instead of `value`, or None where it will do."""
     if not _fits(value, hint):
         return _say(hint)
     if isinstance(value, int) and abs(value) > LARGEST_OPTION:
@@ -124,7 +125,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _say(hint: Any) -> str:
-    """A type in words."""
+    """Return a type in words."""
     if get_origin(hint) is Literal:
         return " or ".join(map(repr, get_args(hint)))
     if get_origin(hint) is UnionType:

@@ -53,8 +53,9 @@ def load_plugin(path: str | Path) -> list[str]:
 
 
 def fault(error: BaseException) -> str | None:
-    """What to tell of an exception that came out of a plugin's code after it was loaded; None
-    where no plugin had a part in it.
+    """Describe an exception that came out of a plugin's code after it was loaded.
+
+    None where no plugin had a part in it.
     """
     for frame, _ in walk_tb(error.__traceback__):
         name = frame.f_globals.get("__name__", "")
@@ -64,7 +65,7 @@ def fault(error: BaseException) -> str | None:
 
 
 def source_digest(method: type[Cue]) -> str | None:
-    """SHA-256 of the plugin that a method comes from; None for a method of softcue's own."""
+    """Return the SHA-256 of the plugin that a method comes from; None for a method of softcue's own."""
     file = sys.modules[method.__module__].__file__
     return sha256(Path(file).read_bytes()).hexdigest() if method.__module__ in _LOADED and file else None
 
@@ -79,7 +80,7 @@ def _execute(name: str, file: Path) -> None:
 
 
 def _added_methods(before: dict[str, type[Cue]]) -> Iterator[str]:
-    """New methods, each checked for what the rest of softcue relies on."""
+    """Check new methods for what the rest of softcue relies on, and return their names."""
     for name, method in Cue.registry.items():
         if before.get(name) is method:
             continue
@@ -98,7 +99,7 @@ def _added_methods(before: dict[str, type[Cue]]) -> Iterator[str]:
 
 
 def _where(error: BaseException, name: str) -> str:
-    """The plugin's line that an exception came from, as far as it is known."""
+    """Return the plugin's line that an exception came from, as far as it is known."""
     lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_globals.get("__name__") == name]
     if isinstance(error, SyntaxError) and not lines:
         lines = [error.lineno] if error.lineno else []

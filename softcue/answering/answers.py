@@ -32,13 +32,13 @@ class Question:
 
 
 def ask(request: Mapping[str, Any], reading: Reading, pair: bool, text: Text) -> Question:
-    """A request as one item. Raises RequestError where its fields do not fit the adapter's kind."""
+    """Make a request into one item. Raises RequestError where its fields do not fit the adapter's kind."""
     record, raw, offset = READ[reading.kind](request, pair, text)
     return Question(make_items([record], text, reading)[0], record, reading, raw, offset)
 
 
 def say(answer: Tensor, question: Question) -> dict[str, Any]:
-    """An answer as JSON-ready values."""
+    """Return an answer as JSON-ready values."""
     return SAY[question.reading.kind](answer, question)
 
 
@@ -46,7 +46,7 @@ ParsedRequest = tuple[Record, str, tuple[tuple[int, int], ...]]
 
 
 def _inputs(request: Mapping[str, Any], wanted: Sequence[str]) -> None:
-    """Exactly the wanted inputs, as they should be."""
+    """Refuse a request that does not give exactly the wanted inputs, as they should be."""
     given = [name for name in REQUEST_INPUTS if request.get(name) is not None]
     if set(given) != set(wanted):
         raise RequestError(f"gives {', '.join(given) or 'no input'}; expected {' and '.join(wanted)}")
@@ -74,8 +74,9 @@ def _read_choice(request: Mapping[str, Any], pair: bool, text: Text) -> ParsedRe
 
 
 def _read_words(request: Mapping[str, Any], pair: bool, text: Text) -> ParsedRequest:
-    """Given tokens stand in their text with a space between; a raw text is split by the
-    tokenizer's own pre-tokenizer.
+    """Read given tokens, or split a raw text by the tokenizer's own pre-tokenizer.
+
+    Given tokens stand in their text with a space between.
     """
     if request.get("tokens") is None:
         _inputs(request, ("text",))
@@ -109,8 +110,9 @@ def _say_choice(answer: Tensor, question: Question) -> dict[str, Any]:
 
 
 def _say_entities(answer: Tensor, question: Question) -> dict[str, Any]:
-    """Entities as the Hugging Face token-classification pipeline gives them; score: mean
-    probability of the words' tags.
+    """Return entities as the Hugging Face token-classification pipeline gives them.
+
+    score: the mean probability of the words' tags.
     """
     labels = question.reading.labels
     chance, best = answer[:, : len(labels)].max(-1)
@@ -132,8 +134,9 @@ def _say_entities(answer: Tensor, question: Question) -> dict[str, Any]:
 
 
 def raw_words(question: Question, outside: Sequence[bool]) -> list[tuple[int, int]]:
-    """The units (first, one past the last) of each word of a raw text: what stands together,
-    less the marks at its ends that are no part.
+    """Return the units (first, one past the last) of each word of a raw text.
+
+    A word is what stands together, less the marks at its ends that are no part of it.
 
     outside: for each unit whether its own tag is "O". Training gives a mark inside a word the word's tag, as
     in "U.S.", and a mark that was a word of its own most often "O", as in "Monday ."; so a mark at the end
@@ -158,8 +161,9 @@ def raw_words(question: Question, outside: Sequence[bool]) -> list[tuple[int, in
 
 
 def is_split(text: str) -> bool:
-    """Whether a program has split the text into words: a full stop or a comma stands alone, as
-    in "on Monday ." or "yes , but".
+    """Say whether a program has split the text into words.
+
+    There a full stop or a comma stands alone, as in "on Monday ." or "yes , but".
     """
     return any(word in APART for word in text.split()[1:])
 

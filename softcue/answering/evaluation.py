@@ -36,7 +36,7 @@ class Evaluation:
 
 
 def batches(items: Sequence[Item], budget: int) -> Iterator[list[int]]:
-    """Item numbers in batches of similar length and at most `budget` rows (or one item)."""
+    """Yield item numbers in batches of similar length and at most `budget` rows, or one item."""
     order = sorted(range(len(items)), key=lambda i: -items[i].rows)
     batch: list[int] = []
     rows = 0
@@ -52,8 +52,9 @@ def batches(items: Sequence[Item], budget: int) -> Iterator[list[int]]:
 
 @torch.inference_mode()
 def run(model: Model, items: Sequence[Item], seats: Sequence[int], budget: int = ROW_BUDGET) -> list[Tensor]:
-    """What the heads make of each item, on the host: (C,) probabilities, () a score, (choices,)
-    probabilities, (words, C) probabilities.
+    """Answer items with any mix of seats, and return the answers on the host.
+
+    (C,) probabilities, () a score, (choices,) probabilities, or (words, C) probabilities, for each item.
 
     Any mix of seats in one forward; the model is put in evaluation mode and left in the mode it was found in.
     """
@@ -99,7 +100,7 @@ def joined_answer(parts: Mapping[int, Tensor], item: Item) -> Tensor:
 
 
 def pack_items(model: Model, items: Sequence[Item], seats: Sequence[int]) -> Batch:
-    """One batch of the items' examples; the choices of one question share its number as group."""
+    """Pack the items' examples into one batch; the choices of one question share its number as group."""
     flat = [
         (example, seat, i)
         for i, (item, seat) in enumerate(zip(items, seats, strict=True))
@@ -110,7 +111,7 @@ def pack_items(model: Model, items: Sequence[Item], seats: Sequence[int]) -> Bat
 
 
 def decide(answer: Tensor, reading: Reading) -> Any:
-    """An answer as the metrics want it: a label, a number, the chosen index, or one tag per word."""
+    """Return an answer as the metrics want it: a label, a number, an index, or a tag for each word."""
     if reading.kind == "score":
         return float(answer) * reading.spread + reading.centre
     if reading.kind == "choice":
@@ -121,14 +122,14 @@ def decide(answer: Tensor, reading: Reading) -> Any:
 
 
 def gold(record: Record, kind: str) -> Any:
-    """What the record says the answer is."""
+    """Return what the record says the answer is."""
     return list(record.tags) if kind == "tag" else record.label
 
 
 def judge(
     answers: Sequence[Tensor], records: Sequence[Record], reading: Reading, data: Data
 ) -> dict[str, float]:
-    """The data set's metrics of some answers."""
+    """Compute the data set's metrics of some answers."""
     predicted = [decide(answer, reading) for answer in answers]
     truth = [gold(record, reading.kind) for record in records]
     positive = reading.labels.index(data.positive) if data.positive in reading.labels else None
@@ -147,5 +148,5 @@ def judge(
 def evaluate_seat(
     model: Model, seat: int, items: Sequence[Item], records: Sequence[Record], reading: Reading, data: Data
 ) -> dict[str, float]:
-    """The data set's metrics on `records`, answered by `seat`."""
+    """Compute the data set's metrics on `records`, answered by `seat`."""
     return judge(run(model, items, [seat] * len(items)), records, reading, data)

@@ -22,9 +22,7 @@ OURS = ("adapter", "where")  # keys of a request that say nothing about the text
 
 
 class Predictor:
-    """Answers requests for any of its adapters; rows of all methods, kinds and label counts
-    share a forward.
-    """
+    """Answers requests for any of its adapters, whose rows share a forward pass."""
 
     def __init__(
         self,
@@ -34,7 +32,9 @@ class Predictor:
         precision: str = "auto",
         device: str = "cpu",
     ) -> None:
-        """adapters: name -> folder or Adapter.
+        """Load adapters over one backbone.
+
+        adapters: name -> folder or Adapter.
 
         Raises AdapterError for one of another backbone or a fine-tuned checkpoint.
         """
@@ -64,7 +64,7 @@ class Predictor:
         self.seating.remove(self.seat.pop(name))
 
     def _load(self, name: str, adapter: str | Path | Adapter) -> Adapter:
-        """An adapter that this backbone can serve."""
+        """Load an adapter that this backbone can serve."""
         loaded = adapter if isinstance(adapter, Adapter) else Adapter.load(adapter)
         if loaded.backbone == OWN_ENCODER and loaded.fingerprint != self.base.fingerprint:
             raise AdapterError(
@@ -77,7 +77,9 @@ class Predictor:
     def __call__(
         self, requests: Iterable[Mapping[str, Any]], budget: int = ROW_BUDGET
     ) -> list[dict[str, Any]]:
-        """One answer per request, in order; budget: rows in one forward.
+        """Return one answer per request, in order.
+
+        budget: rows in one forward pass.
 
         Raises RequestError that names the request.
 
@@ -98,8 +100,9 @@ class Predictor:
         return answers
 
     def _read_ahead(self, requests: Sequence[Mapping[str, Any]]) -> Iterator[list[Question]]:
-        """Questions, some at a time; a thread turns the texts of the next ones into tokens
-        while the caller computes.
+        """Yield questions, some at a time.
+
+        A thread turns the texts of the next ones into tokens while the caller computes.
         """
 
         def read(first: int) -> list[Question]:
@@ -155,8 +158,9 @@ def check_requests(requests: Any) -> None:
 def score_raw_text(
     predictor: Predictor, name: str, records: Sequence[Record], gap: Callable[[str], str] = lambda word: " "
 ) -> dict[str, float]:
-    """Entity precision, recall and F1 by character offsets, where a tagger is given the rows'
-    texts instead of their tokens.
+    """Score a tagger that is given the rows' texts instead of their tokens.
+
+    Entity precision, recall and F1, by character offsets.
 
     gap: what stands before a token in the text, but for the first.
     """
@@ -180,5 +184,5 @@ def score_raw_text(
 
 
 def reading_of(adapter: Adapter) -> Reading:
-    """How an adapter reads its input."""
+    """Return how an adapter reads its input."""
     return Reading(adapter.kind, adapter.labels, adapter.limit, adapter.centre, adapter.spread)

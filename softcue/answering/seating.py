@@ -53,8 +53,10 @@ class Seating:
     """
 
     def __init__(self, encoder: Encoder, dropout: float = 0.1, serves: bool = False) -> None:
-        """dropout: the heads', in training; serves: numbers are held in the encoder's
-        precision, and nothing is trained.
+        """Begin with no adapters.
+
+        dropout: the heads', in training. serves: numbers are held in the encoder's precision, and nothing is
+        trained.
         """
         self.model = Model(encoder, [], [], [])
         self.dropout, self.serves = dropout, serves
@@ -64,8 +66,9 @@ class Seating:
         self.vacant: list[int] = []  # seats of the model that were given up
 
     def reserve_cue(self, method: str, config: Any, size: int) -> Slab:
-        """Give the cue of a method and shape at least `size` seats; who sits there keeps
-        numbers and settings.
+        """Give the cue of a method and shape at least `size` seats.
+
+        Adapters that have seats keep their numbers and settings.
         """
         slab = self.cues.setdefault(shape_of(method, config), Slab(len(self.model.mixture.cues)))
         if slab.size < size:
@@ -99,7 +102,7 @@ class Seating:
         return slab
 
     def add(self, adapter: Adapter) -> int:
-        """Seat an adapter, and give the number of its seat.
+        """Seat an adapter, and return the number of its seat.
 
         Raises AdapterError, with nothing changed for others, where it does not fit.
         """
@@ -109,7 +112,7 @@ class Seating:
         return seat
 
     def add_all(self, adapters: Sequence[Adapter]) -> list[int]:
-        """Seat many, for whom each slab grows once."""
+        """Seat many adapters; each slab grows once for all of them."""
         cues = Counter(shape_of(one.method, one.config) for one in adapters)
         heads = Counter((one.kind, one.pooling) for one in adapters)
         classes: dict[tuple[str, str], int] = {}  # the most of each head
@@ -124,13 +127,13 @@ class Seating:
         return [self.add(one) for one in adapters]
 
     def replace(self, seat: int, adapter: Adapter) -> None:
-        """Let another adapter answer from this seat on; until it sits, the one before does."""
+        """Let another adapter answer from this seat; the one before answers until it is there."""
         place, before = self._find(adapter), self.model.places[seat]
         self.model.seat(seat, place)
         self._free(before)
 
     def remove(self, seat: int) -> None:
-        """Free a seat, for whoever is added next."""
+        """Free a seat for the adapter that is added next."""
         self._free(self.model.places[seat])
         self.model.seat(seat, VACANT)
         self.vacant.append(seat)
@@ -152,7 +155,7 @@ class Seating:
         return lift_seat(self.model, seat)
 
     def _find(self, adapter: Adapter, seat: int | None = None) -> Assignment:
-        """A place with the adapter's numbers in it."""
+        """Return an assignment that holds the adapter's numbers."""
         cue = self.cues.get(shape_of(adapter.method, adapter.config), Slab(0))
         head = self.heads.get((adapter.kind, adapter.pooling), Slab(0))
         cue = self.reserve_cue(adapter.method, adapter.config, cue.size if cue.free else 2 * cue.size or 1)
@@ -186,7 +189,7 @@ class Seating:
             next(slab for slab in slabs.values() if slab.number == number).free.append(seat)
 
     def _put(self, modules: nn.ModuleList, number: int, module: nn.Module) -> None:
-        """Let a larger cue or head stand in the place of the smaller."""
+        """Put a larger cue or head in the place of the smaller."""
         module.to(self.model.device).train(self.model.training)
         if number < len(modules):
             modules[number] = module
@@ -198,14 +201,14 @@ class Seating:
 
 @torch.no_grad()
 def _copy(small: nn.Module, large: nn.Module) -> None:
-    """The numbers of all seats and classes that there are into a module with more of them."""
+    """Copy the numbers of all seats and classes into a module with more of them."""
     own = large.state_dict()
     for name, tensor in small.state_dict().items():
         own[name][tuple(slice(length) for length in tensor.shape)].copy_(tensor)
 
 
 def shape_of(method: str, config: Any) -> tuple[str, Any]:
-    """What adapters that share a cue have in common."""
+    """Return what adapters that share a cue have in common."""
     return method, Cue.registry[method].shape(config)
 
 
@@ -216,7 +219,7 @@ def lift_seat(model: Model, seat: int) -> tuple[dict[str, Tensor], dict[str, Ten
 
 
 def seat_adapters(base: Base, adapters: Sequence[Adapter]) -> Model:
-    """Give a model that answers with seat i for adapter i."""
+    """Return a model that answers with seat i for adapter i."""
     seating = Seating(base.backbone.encoder, serves=True)
     seating.model.eval()
     seating.add_all(adapters)

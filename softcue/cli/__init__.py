@@ -199,7 +199,7 @@ def quickstart_command(
     backbone: BackboneFlag = "minilm",
     as_json: JsonFlag = False,
 ) -> None:
-    """The main job end to end on bundled data: train, compare, save, reload, and answer a mixed batch."""
+    """Do the main job on bundled data: train, compare, save, reload, and answer a mixed batch."""
     from softcue.cli.tour import quickstart as run
 
     result = run(out, backbone)

@@ -46,7 +46,10 @@ PluginsFlag = Annotated[
 
 
 def parse_settings(given: list[str]) -> dict[str, Any]:
-    """["length=20", "plan=preset"] -> {"length": 20, "plan": "preset"}; values are TOML, or else words."""
+    """Parse ["length=20", "plan=preset"] to {"length": 20, "plan": "preset"}.
+
+    Values are TOML, or else words.
+    """
     settings = {}
     for item in given:
         name, equals, value = item.partition("=")
@@ -60,7 +63,7 @@ def parse_settings(given: list[str]) -> dict[str, Any]:
 
 
 def columns_of(**given: str | None) -> dict[str, str]:
-    """Our field name -> the file's column, for the flags that were given."""
+    """Return our field name -> the file's column, for the flags that were given."""
     return {field: column for field, column in given.items() if column is not None}
 
 

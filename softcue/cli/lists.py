@@ -21,8 +21,9 @@ BERT_BASE_TOTAL = 109_482_240  # bert-base-uncased, encoder and pooler
 
 
 def show_methods(as_json: bool) -> None:
-    """The registry: one line of what each method does, its settings, its size on bert-base with
-    the defaults and single texts.
+    """Print the registry: a line of what each method does, its settings, and its size.
+
+    Sizes are of bert-base with the defaults and single texts.
     """
     # which layers are chosen changes no size
     facts = Facts(BERT_BASE, ("cls", "sep"), lambda: torch.ones(BERT_BASE.layers, 2))
@@ -54,7 +55,7 @@ def show_methods(as_json: bool) -> None:
 
 
 def show_tasks(root: Path | None, as_json: bool) -> None:
-    """Benchmarks and where they are: their folder under the data root, or the hub."""
+    """Print benchmarks and where they are: their folder under the data root, or the hub."""
     found = [(task, present(task, root)) for task in all_tasks()]
     if as_json:
         print_json(
@@ -78,7 +79,7 @@ def show_tasks(root: Path | None, as_json: bool) -> None:
 
 
 def show_backbones(as_json: bool) -> None:
-    """Aliases and families."""
+    """Print aliases and families."""
     if as_json:
         print_json({"aliases": BACKBONES, "families": sorted(FAMILIES)})
         return

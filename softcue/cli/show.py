@@ -42,7 +42,7 @@ def check_out(out: Path, *beside: Path | None) -> None:
 
 
 def show_trained(adapter: Adapter | Checkpoint, out: Path, as_json: bool) -> None:
-    """What training ended with."""
+    """Print what training ended with."""
     header = adapter.adapter if isinstance(adapter, Checkpoint) else adapter
     result = {"adapter": str(out), **_header(header)}
     if as_json:
@@ -77,7 +77,7 @@ def _listed(scores: Mapping[str, float]) -> str:
 
 
 def show_answers(given: Sequence[Mapping[str, Any]], out: Path | None) -> None:
-    """One JSON object a line, to a file or to standard output."""
+    """Write one JSON object a line, to a file or to standard output."""
     lines = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in given)
     if out is None:
         sys.stdout.write(visible(lines))
@@ -86,7 +86,7 @@ def show_answers(given: Sequence[Mapping[str, Any]], out: Path | None) -> None:
 
 
 def progress(line: str) -> None:
-    """A line on what is going on, out of the way of results."""
+    """Print a line on what is going on, out of the way of results."""
     print_line(line, file=sys.stderr)
 
 
@@ -135,7 +135,7 @@ def show_swept(found: SweepResult, out: Path, as_json: bool) -> None:
 
 
 def show_info(folder: Path, as_json: bool) -> None:
-    """An adapter's header."""
+    """Print an adapter's header."""
     adapter = Adapter.load(folder)
     if as_json:
         print_json({"adapter": str(folder), **_header(adapter)})
@@ -163,13 +163,13 @@ def show_info(folder: Path, as_json: bool) -> None:
 
 
 def size_line(adapter: Adapter) -> str:
-    """Trained numbers and kilobytes."""
+    """Return trained numbers and kilobytes as text."""
     cue, head = count(adapter)
     return f"{cue:,} trained numbers and {head:,} in the head, {(cue + head) * 4 / 1024:.1f} KB"
 
 
 def count(adapter: Adapter) -> tuple[int, int]:
-    """Numbers in the cue and in the head."""
+    """Count the numbers in the cue and in the head."""
     return sum(t.numel() for t in adapter.cue.values()), sum(t.numel() for t in adapter.head.values())
 
 

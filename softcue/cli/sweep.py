@@ -28,14 +28,15 @@ class SweepCommand(TyperCommand):
     """Typer has no flag whose value may be left out; this one reads `--ray` as `--ray local`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Called with what follows the command's name; the context is click's own or that of
-        Typer's copy of click.
+        """Parse what follows the command's name.
+
+        The context is click's own or that of Typer's copy of click.
         """
         return super().parse_args(ctx, with_local(args))
 
 
 def with_local(args: list[str]) -> list[str]:
-    """["data", "--ray", "--seeds", "2"] -> ["data", "--ray", "local", "--seeds", "2"]"""
+    """Turn ["data", "--ray", "--seeds", "2"] into ["data", "--ray", "local", "--seeds", "2"]."""
     made = []
     for at, word in enumerate(args):
         made.append(word)

@@ -76,8 +76,7 @@ def quickstart(
     backbone: str = "minilm",
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
 ) -> dict[str, Any]:
-    """Train the four adapters and their baselines, save them under `out`, and answer a mixed
-    batch in a new process.
+    """Train the four adapters and their baselines, save them, and answer a mixed batch in a new process.
 
     Returns {"rows": the table, "answers": the mixed batch's, "seconds"}; also written to out/quickstart.json.
     """
@@ -111,13 +110,13 @@ def quickstart(
 
 
 def helpdesk(task: str) -> Data:
-    """One of the bundled help-desk sets: intent, urgency, duplicates or entities."""
+    """Open one of the bundled help-desk sets: intent, urgency, duplicates or entities."""
     with as_file(files("softcue").joinpath("data", "helpdesk", task)) as folder:
         return read_data(folder)
 
 
 def run_stage(stage: Stage, data: Data, method: str, base: Base) -> tuple[dict[str, Any], Any]:
-    """Train one method on one task; a row of the table and what was trained."""
+    """Train one method on one task; return a row of the table and what was trained."""
     began = time.monotonic()
     with training_progress() as report:
         trained = train(
@@ -145,7 +144,7 @@ def run_stage(stage: Stage, data: Data, method: str, base: Base) -> tuple[dict[s
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The comparison as Markdown."""
+    """Return the comparison as Markdown."""
     lines = ["| task | method | score | tuned parameters | share | KB on disk |", "|---|---|---|---|---|---|"]
     for row in rows:
         share = f"{row['share']:.3%}" if row["parameters"] else "head only"
@@ -179,5 +178,5 @@ def answer_elsewhere(out: Path, backbone: str) -> list[dict[str, Any]]:
 
 
 def without_scores(answer: dict[str, Any]) -> dict[str, Any]:
-    """An answer without the list of all scores."""
+    """Return an answer without the list of all scores."""
     return {key: value for key, value in answer.items() if key not in ("scores", "tags")}

@@ -25,8 +25,9 @@ def read_data(
     limit: Mapping[str, int] | None = None,
     splits: Sequence[str] = SPLITS,
 ) -> Data:
-    """Read a folder of train, dev and test files, a single file (split 80/10/10 by `seed`), or
-    `hf:ID[:CONFIG]`.
+    """Read a folder, a single file, or a data set of the hub (hf:ID[:CONFIG]).
+
+    A folder has train, dev and test files. A single file is split 80/10/10 by `seed`.
 
     kind: overrides what the file suggests; columns: our field name -> the file's; limit: rows to keep of each
     split, drawn by `seed`; splits: those wanted, of which the ones that exist are read. Raises RequestError
@@ -171,7 +172,7 @@ def _parse(path: Path, parser: Parser) -> list[Record]:
 def _cut(
     records: list[Record], seed: int, source: str, parser: Parser, splits: Sequence[str]
 ) -> dict[str, list[Record]]:
-    """80/10/10 of a single file, drawn by `seed`."""
+    """Split one file's records 80/10/10, drawn by `seed`."""
     if len(records) < 3:
         end = records[-1].where if records else f"{source}:1"
         raise DataError(
@@ -221,7 +222,7 @@ def _finish(
 
 
 def _labels(kind: str, records: Iterable[Record]) -> tuple[str, ...]:
-    """Class labels, integers in numeric order; or tag names, "O" first."""
+    """Return class labels, integers in numeric order; or tag names, "O" first."""
     if kind == "tag":
         return ("O", *sorted({tag for record in records for tag in record.tags} - {"O"}))
     if kind != "classify":
@@ -234,7 +235,7 @@ def _labels(kind: str, records: Iterable[Record]) -> tuple[str, ...]:
 
 
 def _foreign_labels(kind: str, labels: tuple[str, ...], splits: Mapping[str, list[Record]]) -> Iterator[str]:
-    """A warning for each split with labels that train lacks."""
+    """Give a warning for each split with labels that train lacks."""
     known = set(labels)
     if "train" not in splits or not known:
         return
@@ -252,7 +253,7 @@ def _foreign_labels(kind: str, labels: tuple[str, ...], splits: Mapping[str, lis
 
 
 def _repeats(splits: Mapping[str, list[Record]]) -> Iterator[str]:
-    """A warning for each pair of splits that share texts."""
+    """Give a warning for each pair of splits that share texts."""
     keys = {
         split: [hash((r.text, r.pair, r.choices, r.tokens)) for r in records]
         for split, records in splits.items()

@@ -36,7 +36,7 @@ class HubSplit:
             )
 
     def unlabelled(self, column: str) -> bool:
-        """Whether every row has the -1 by which the hub marks a hidden label."""
+        """Say whether every row has the -1 by which the hub marks a hidden label."""
         return column in self.names and len(self.rows) > 0 and set(self.rows[column]) == {-1}
 
 
@@ -47,8 +47,9 @@ def _named(value: Any, feature: Any) -> Any:
 
 
 def load_hub(hub: Hub) -> dict[str, HubSplit]:
-    """Every split of a data set of the hub, under the hub's names; raises RequestError where it
-    cannot be had.
+    """Load every split of a data set of the hub, under the hub's names.
+
+    Raises RequestError where it cannot be had.
     """
     try:
         import datasets

@@ -65,8 +65,9 @@ ReadItems = Callable[[Sequence[Record], Reading], list[Item]]
 
 
 def remembering(text: Text) -> ReadItems:
-    """make_items for one tokenizer, done once for the same records read in the same way: a
-    hundred jobs share their items.
+    """Return make_items for one tokenizer that remembers what it made.
+
+    A hundred jobs over the same records, read in the same way, share their items.
     """
     # the records are kept, so that their ids stay theirs
     known: dict[Any, tuple[Sequence[Record], list[Item]]] = {}
@@ -81,13 +82,14 @@ def remembering(text: Text) -> ReadItems:
 
 
 def continued(tag: str) -> str:
-    """The tag of the later units of a word that has `tag`."""
+    """Return the tag of the later units of a word that has `tag`."""
     return tag if tag == "O" else "I-" + tag[2:]
 
 
 def _tagged(record: Record, text: Text, limit: int, number: Mapping[str, int]) -> Item:
-    """The units of its words as windows that overlap; each unit is learnt and answered in the
-    window that shows most around it.
+    """Make the units of a record's words into one item of windows that overlap.
+
+    Each unit is learnt and answered in the window that shows most around it.
 
     Words that were given are answered by their first unit; a raw text's words are its units.
     """
@@ -127,8 +129,9 @@ def _owners(spans: Sequence[tuple[int, int]], count: int) -> list[int]:
 
 
 def _windows(words: Sequence[str], text: Text, limit: int, window: Encoded) -> Iterator[tuple[int, Encoded]]:
-    """The windows after the first, each with the number of its first word; a quarter of a
-    window is seen twice.
+    """Yield the windows after the first, each with the number of its first word.
+
+    A quarter of each window is seen twice.
     """
     start, count = 0, len(window.example.word)
     while start + count < len(words):
@@ -151,7 +154,7 @@ def _numbers(labels: Sequence[str]) -> Mapping[str, int]:
 
 
 def _pairs(record: Record) -> list[tuple[str, str | None]]:
-    """The texts that go through the encoder for one record."""
+    """Return the texts that go through the encoder for one record."""
     assert record.text is not None
     return [(record.text, choice) for choice in record.choices] or [(record.text, record.pair)]
 

@@ -44,8 +44,9 @@ class Parser:
     def read(
         self, stream: Iterable[tuple[int, RawRow]], name: str, table: bool = False, untyped: bool = False
     ) -> list[Record]:
-        """Records of one file called `name`; table: all rows have the columns of the first;
-        untyped: every value is a string.
+        """Read the records of one file called `name`.
+
+        table: all rows have the columns of the first. untyped: every value is a string.
         """
         records: list[Record] = []
         for number, raw in stream:
@@ -146,8 +147,9 @@ class Parser:
         return as_text(pair, self._column("text_pair"))
 
     def _label(self, label: Any, untyped: bool) -> str | float | int:
-        """A string, an integer or a float; which of them a data set's labels are is settled
-        when all are read.
+        """Return a string, an integer or a float.
+
+        Which of them a data set's labels are is settled when all are read.
         """
         kind = self.shape.kind
         if isinstance(label, bool) and kind != "score":
@@ -205,7 +207,7 @@ class Parser:
         return Record(tokens=tokens, tags=tuple(map(sys.intern, tags)), group=group, extra=extra, where=where)
 
     def _converted(self, records: list[Record], name: str) -> list[Record]:
-        """The records of one file with their tags in IOB2, whatever scheme the file follows."""
+        """Return the records of one file with their tags in IOB2, whatever scheme the file follows."""
         scheme = Scheme()
         for record in records:
             scheme.see(record.tags, record.where)
@@ -231,8 +233,9 @@ class Parser:
 
 
 def settle(splits: Mapping[str, list[Record]], parser: Parser) -> str:
-    """The kind of a data set whose files are all read; integer labels become strings or floats
-    in place, as it asks.
+    """Decide the kind of a data set whose files are all read.
+
+    Integer labels become strings or floats in place, as the kind asks.
 
     Labels are scores if all are numbers and one has a fraction. A float among string labels is a problem.
     """

@@ -86,7 +86,7 @@ class Problems:
             self.first.append(f"{where}: {what}")
 
     def check(self, source: str) -> None:
-        """Raise RequestError for `source` if there are any."""
+        """Raise DataError for `source` if there are any problems."""
         if self.count == 1:
             raise DataError(f"{source}: {self.first[0]}")
         if self.count:

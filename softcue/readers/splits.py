@@ -19,7 +19,9 @@ class Selection:
 
 
 def select(data: Data, seed: int, from_train: bool = False) -> Selection:
-    """With train, dev and test: dev selects, test is reported.
+    """Choose the rows that train, those that select and those that are reported.
+
+    With train, dev and test: dev selects, test is reported.
 
     Without one of them a seeded tenth of train selects.
 
@@ -47,7 +49,7 @@ def select(data: Data, seed: int, from_train: bool = False) -> Selection:
 
 
 def cut(records: list[Record], seed: int, name: str) -> tuple[list[Record], list[Record]]:
-    """A seeded tenth (at least one row) set aside; rows of one group stay together."""
+    """Set a seeded tenth aside, at least one row; rows of one group stay together."""
     own: list[str | int] = [record.group or i for i, record in enumerate(records)]
     groups = list(dict.fromkeys(own))
     if len(groups) < 2:

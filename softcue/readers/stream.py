@@ -21,7 +21,7 @@ Stream = Iterator[tuple[int, RawRow]]  # line (or row) number, raw fields
 
 
 def lines_of(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:
-    """The lines of a UTF-8 file with their numbers; lines that cannot be read are noted as problems."""
+    """Yield the lines of a UTF-8 file with their numbers; lines that cannot be read are noted as problems."""
     with path.open("rb") as file:
         number = 0
         while raw := file.readline(LONGEST + 1):
@@ -57,7 +57,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def json_rows(path: Path, problems: Problems) -> Stream:
-    """Rows of a file with one JSON object a line."""
+    """Yield the rows of a file with one JSON object a line."""
     for number, line in lines_of(path, problems):
         if not line.strip():
             continue
@@ -98,13 +98,16 @@ class _Lines:
 
 
 def csv_rows(path: Path, problems: Problems) -> Stream:
-    """Rows of a comma-separated file with a header; quoted fields may hold commas, quotes and line breaks."""
+    """Yield the rows of a comma-separated file with a header.
+
+    Quoted fields may hold commas, quotes and line breaks.
+    """
     csv.field_size_limit(LONGEST)
     yield from _table(path, problems, delimiter=",", strict=True)
 
 
 def tsv_rows(path: Path, problems: Problems) -> Stream:
-    """Rows of a tab-separated file with a header; quotes are text, as in GLUE's files."""
+    """Yield the rows of a tab-separated file with a header; quotes are text, as in GLUE's files."""
     csv.field_size_limit(LONGEST)
     yield from _table(path, problems, delimiter="\t", quoting=csv.QUOTE_NONE)
 
@@ -138,8 +141,9 @@ def _table(path: Path, problems: Problems, **dialect: Any) -> Stream:
 
 
 def conll_rows(path: Path, problems: Problems) -> Stream:
-    """Sentences of a CoNLL file: a word a line, first column the word, last column its tag; a
-    blank line ends a sentence.
+    """Yield the sentences of a CoNLL file: a word a line, and a blank line after each sentence.
+
+    The first column is the word, the last its tag.
     """
     tokens: list[str] = []
     tags: list[str] = []
@@ -170,7 +174,7 @@ def conll_rows(path: Path, problems: Problems) -> Stream:
 
 
 def parquet_rows(path: Path, problems: Problems) -> Stream:
-    """Rows of a Parquet file; needs pyarrow."""
+    """Yield the rows of a Parquet file; needs pyarrow."""
     try:
         import pyarrow
         import pyarrow.parquet

@@ -18,8 +18,9 @@ MOST_MINUTES = 100_000  # some seventy days
 
 
 def choose_rate(job: Job, base: Base, minutes: float, report: Report, say: Callable[[str], None]) -> Job:
-    """The job with the best of some rates around its preset, found by halving on a tenth of its
-    training rows.
+    """Return the job with the best of some rates around its preset.
+
+    They are compared by halving on a tenth of its training rows.
 
     Raises RequestError for what leaves nothing to choose.
     """

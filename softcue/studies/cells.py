@@ -39,8 +39,9 @@ class Cell:
 
 
 def read_cells(folder: Path) -> dict[str, Cell]:
-    """The finished cells of an earlier run; RequestError for a place that cannot hold any, and
-    for a damaged one.
+    """Read the finished cells of an earlier run.
+
+    WriteError for a folder that cannot hold any, RequestError for a damaged cell.
     """
     try:
         (folder / "cells").mkdir(parents=True, exist_ok=True)
@@ -61,8 +62,9 @@ def read_cells(folder: Path) -> dict[str, Cell]:
 
 
 def check_cells(found: Mapping[str, Cell], planned: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
-    """Refuse a folder with cells of other conditions; of cells that are not wanted now only
-    what all cells share counts.
+    """Refuse a folder with cells of other conditions.
+
+    Of cells that are not wanted now only what all cells share counts.
     """
     common = flat_conditions(next(iter(planned.values())))
     shared = {
@@ -87,7 +89,7 @@ def check_cells(found: Mapping[str, Cell], planned: Mapping[str, Mapping[str, An
 
 
 def flat_conditions(made_with: Mapping[str, Any]) -> dict[str, Any]:
-    """{"config": {"length": 4}} -> {"config.length": 4}"""
+    """Turn {"config": {"length": 4}} into {"config.length": 4}."""
     pairs: dict[str, Any] = {}
     for key, value in made_with.items():
         pairs |= (
@@ -113,5 +115,5 @@ def run_cell(job: Job, base: Base, made_with: Mapping[str, Any], report: Report)
 
 
 def encoder_size(base: Base) -> int:
-    """Numbers in the encoder, its pooler included."""
+    """Count the numbers in the encoder, its pooler included."""
     return sum(parameter.numel() for parameter in base.backbone.encoder.parameters())

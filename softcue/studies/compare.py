@@ -134,8 +134,9 @@ def compare(
 def share_out(
     methods: Sequence[str], settings: Mapping[str, Any]
 ) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
-    """For each method what of `settings` its config takes and what its training; RequestError
-    for what nobody takes.
+    """Split `settings` for each method into what its config takes and what its training takes.
+
+    SettingsError for what no method takes.
     """
     own = own_settings(
         {method: None if method == FULL else method_class(method) for method in methods}, settings
@@ -158,8 +159,9 @@ def plan(
     pooling: str | None,
     limit: int,
 ) -> Job:
-    """One cell's job: every method sees as many examples in batches of the same size, and
-    nobody stops early.
+    """Return one cell's job.
+
+    Every method sees as many examples in batches of the same size, and none stops early.
     """
     own, training = share
     usual = preset("default", data.kind, len(data.splits.get("train", ())), {})
@@ -215,8 +217,9 @@ def compare_result(data: Data, base: Base, jobs: Sequence[Job], cells: Sequence[
 
 
 def majority(data: Data, seed: int, text: Text) -> dict[str, float]:
-    """Scores of the answer that suits train best without a look at the text: the commonest
-    label, the mean score, or all "O".
+    """Score the answer that suits train best without a look at the text.
+
+    It is the commonest label, the mean score, or all "O".
     """
     selection = select(data, seed, from_train=True)
     reading = read_as(data, selection.train, DEFAULT_LIMIT, text)
@@ -242,7 +245,7 @@ def constant(record: Record, reading: Reading, commonest: Any, row: Tensor) -> T
 
 
 def one_hot(at: int, count: int) -> Tensor:
-    """Return `count` zeros with a one among them: -> (C,)."""
+    """Return `count` zeros with a one among them: (C,)."""
     row = torch.zeros(count)
     row[at] = 1.0
     return row

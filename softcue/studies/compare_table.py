@@ -24,8 +24,9 @@ class TableRow:
 
 
 def row_summary(row: TableRow, metrics: Sequence[str]) -> dict[str, Any]:
-    """A row with the mean and the sample deviation of each metric, ready for JSON; the
-    deviation of one seed is None.
+    """Return a row with the mean and the sample deviation of each metric, ready for JSON.
+
+    The deviation of one seed is None.
     """
     by_metric = {name: [scores[name] for scores in row.scores] for name in metrics}
     scores = {
@@ -43,7 +44,7 @@ def row_summary(row: TableRow, metrics: Sequence[str]) -> dict[str, Any]:
 
 
 def compare_csv(result: Mapping[str, Any]) -> str:
-    """One line for each method, numbers in full."""
+    """Return one line for each method, numbers in full."""
     columns = [f"{name}_{part}" for name in result["metrics"] for part in ("mean", "deviation")]
     cost = ("parameters", "share", "head", "kilobytes", "seconds")
     text = io.StringIO()
@@ -56,7 +57,7 @@ def compare_csv(result: Mapping[str, Any]) -> str:
 
 
 def compare_markdown(result: Mapping[str, Any]) -> str:
-    """The table for people, with what has to be known to read it underneath."""
+    """Return the table for people, with what has to be known to read it underneath."""
     head = ["method", *result["metrics"], "parameters", "of the encoder", "adapter KB", "seconds"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     lines += [f"| {' | '.join(cells(row, result['metrics']))} |" for row in result["table"]]
@@ -64,7 +65,7 @@ def compare_markdown(result: Mapping[str, Any]) -> str:
 
 
 def cells(row: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
-    """A row of `as_markdown` as text."""
+    """Return a row of `compare_markdown` as text."""
     scores = [row["scores"][name] for name in metrics]
     told = [
         f"{s['mean']:.4f}" + ("" if s["deviation"] is None else f" ± {s['deviation']:.4f}") for s in scores
@@ -82,7 +83,7 @@ def cells(row: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
 
 
 def notes(result: Mapping[str, Any]) -> list[str]:
-    """What has to be known to read the table; a subset is named first."""
+    """Return what has to be known to read the table; a subset is named first."""
     rows, many = result["rows"], result["seeds"] > 1
     said = [f"**A subset**: {result['subset']}."] if result["subset"] else []
     over = f"mean ± sample deviation over {result['seeds']} seeds" if many else "one seed, so no deviation"

@@ -57,7 +57,7 @@ class Range:
     log: bool = False
 
     def draw(self, chance: random.Random) -> float:
-        """A number, rounded to four digits so that it can be typed again."""
+        """Draw a number, rounded to four digits so that it can be typed again."""
         if isinstance(self.low, int) and isinstance(self.high, int):
             return chance.randint(self.low, self.high)
         ends = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
@@ -66,7 +66,7 @@ class Range:
 
 
 def read_grid(given: Sequence[str]) -> dict[str, list[Any]]:
-    """["lr=1e-3,5e-3", "plan=preset"] -> {"rate": [0.001, 0.005], "plan": ["preset"]}.
+    """Parse ["lr=1e-3,5e-3", "plan=preset"] to {"rate": [0.001, 0.005], "plan": ["preset"]}.
 
     Raises RequestError.
     """
@@ -91,7 +91,7 @@ def read_grid(given: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def read_ranges(given: Sequence[str]) -> dict[str, Range]:
-    """["rate=1e-3..1e-1", "length=4..32"] -> {"rate": Range(0.001, 0.1, log=True), "length": Range(4, 32)}.
+    """Parse ["rate=1e-3..1e-1"] to {"rate": Range(0.001, 0.1, log=True)}; whole numbers stay whole.
 
     Raises RequestError.
     """
@@ -118,7 +118,7 @@ def read_ranges(given: Sequence[str]) -> dict[str, Range]:
 def grid_points(
     methods: Sequence[str], grid: Mapping[str, Sequence[Any]], fixed: Mapping[str, Any]
 ) -> list[Point]:
-    """Every combination, for each method of what it has; `fixed` goes to all.
+    """Return every combination, for each method of what it has; `fixed` goes to all.
 
     Raises RequestError for what no method has.
     """
@@ -150,8 +150,9 @@ def random_points(
     draws: int,
     fixed: Mapping[str, Any],
 ) -> list[Point]:
-    """So many draws for each method, from ranges and from the lists of a grid; more draws begin
-    with the same ones.
+    """Draw so many points for each method, from ranges and from the lists of a grid.
+
+    More draws begin with the same ones.
     """
     both = sorted(set(grid) & set(ranges))
     if both:
@@ -178,7 +179,7 @@ def random_points(
 
 
 def usual_rates(method: str, kind: str, rows: int) -> list[float]:
-    """Rates around the method's preset."""
+    """Return rates around the method's preset."""
     usual = preset(method, kind, rows, {}).rate
     return [_rounded(usual * factor) for factor in FACTORS]
 
@@ -200,14 +201,17 @@ def check_seeds(seeds: int, runs: int) -> None:
 
 
 def told(value: Any) -> str:
-    """A setting's value as it is shown."""
+    """Return a setting's value as it is shown."""
     return (
         f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
     )
 
 
 def _taken(methods: Sequence[str], names: Sequence[str]) -> dict[str, set[str]]:
-    """The settings that each method has, training's with them; RequestError for a name that none has."""
+    """Return the settings that each method has, training's with them.
+
+    SettingsError for a name that none has.
+    """
     return {
         method: own | TRAINING
         for method, own in own_settings({name: method_class(name) for name in methods}, names).items()
@@ -227,7 +231,7 @@ def _number(word: str) -> int | float | None:
 
 
 def _value(word: str) -> Any:
-    """TOML, or else a word."""
+    """Parse TOML, or else take a word."""
     try:
         return tomllib.loads(f"value = {word}")["value"]
     except (ValueError, RecursionError):

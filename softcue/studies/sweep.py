@@ -74,8 +74,9 @@ def sweep(
     watch: SearchObserver | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> SweepResult:
-    """Try the points of a grid, or `draws` of ranges and lists, and save the best adapter of
-    each data set; a tenth of train selects.
+    """Try points of settings, and save the best adapter of each data set.
+
+    Points are those of a grid, or `draws` of ranges and lists. A tenth of train selects.
 
     Files under `out`: sweep.json, sweep.csv, sweep.png, and best (with several data sets a folder for each in
     it). No grid and no ranges: rates around each method's preset. settings: of
@@ -197,7 +198,10 @@ def _terms(opened: Sequence[Data], pooling: str | None, limit: int) -> Terms:
 
 
 def _winner(data: Data, rungs: Sequence[Sequence[Result]], base: Base) -> Winner:
-    """The best point of the last rung, and its best seed's adapter, scored on the rows that chose nothing."""
+    """Return the best point of the last rung, and its best seed's adapter with its scores.
+
+    The scores are of the rows that chose nothing.
+    """
     last = [
         result for result in rungs[-1] if any(outcome.trial.data == data.name for outcome in result.outcomes)
     ]
