@@ -26,7 +26,9 @@ class Base:
 
 
 def open_base(name: str, precision: str = "auto", device: str = "cpu") -> Base:
-    """Load a folder, a Hugging Face id or an alias; precision: float32, bfloat16, or auto (see best_dtype).
+    """Load a folder, a Hugging Face id or an alias.
+
+    precision: float32, bfloat16, or auto (see best_dtype).
 
     Raises BackboneError, and RequestError for a precision or a device that is not to be had.
     """
@@ -43,8 +45,9 @@ def open_base(name: str, precision: str = "auto", device: str = "cpu") -> Base:
 
 
 def dtype_of(precision: str, device: str = "cpu") -> torch.dtype:
-    """The torch type of a precision's name; "auto" is bfloat16 where the processor multiplies
-    matrices in it.
+    """Return the torch type of a precision's name.
+
+    "auto" is bfloat16 where the processor multiplies matrices in it.
     """
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     if precision == "auto":
@@ -55,7 +58,7 @@ def dtype_of(precision: str, device: str = "cpu") -> torch.dtype:
 
 
 def check_device(device: str) -> None:
-    """RequestError where torch has no such device, or none that it can use."""
+    """Refuse a device that torch does not have, or cannot use. Raises RequestError."""
     try:
         torch.empty(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -66,7 +69,7 @@ def check_device(device: str) -> None:
 
 
 def best_dtype(device: str) -> torch.dtype:
-    """bfloat16 where the device has units for it, else float32."""
+    """Return bfloat16 where the device has units for it, else float32."""
     if device.startswith("cuda"):
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     return torch.bfloat16 if multiplies_in_bfloat16() else torch.float32

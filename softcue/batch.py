@@ -91,8 +91,9 @@ class Batch:
         return ~self.take(reserved[:count])
 
     def check_special(self, most: int, method: str) -> None:
-        """BatchError where an example has more than the `most` special tokens that an adapter
-        of `method` was trained for.
+        """Refuse an example with more than `most` special tokens. Raises BatchError.
+
+        `most` is what an adapter of `method` was trained for.
         """
         if self.special.shape[1] > most and bool((self.special[:, most:] >= 0).any()):
             raise BatchError(
@@ -102,12 +103,11 @@ class Batch:
             )
 
     def take(self, rows: Tensor) -> Tensor:
-        """(N, ...) -> (M, ...): the part's own rows."""
+        """Take the part's own rows: (N, ...) -> (M, ...)."""
         return rows if self.rows is None else rows[self.rows]
 
     def part(self, examples: Sequence[int], seats: Sequence[int]) -> "Batch":
-        """The same rows as one cue or head sees them: its own `examples`, under that member's
-        own seat numbers.
+        """Return the rows of some `examples` as one cue or head sees them, under its own seat numbers.
 
         `special`, `reserved` and `word` go on naming rows of the whole batch.
         """
@@ -140,21 +140,23 @@ class Batch:
 
 
 def sent(numbers: Tensor, device: torch.device) -> Tensor:
-    """What the host has made, on `device`, which is not waited for: memory that is not pinned
-    is copied when a GPU has done all before.
+    """Copy what the host has made to `device` without waiting for it.
+
+    Memory that is not pinned is copied when a GPU has done all before.
     """
     return (numbers.pin_memory() if device.type == "cuda" else numbers).to(device, non_blocking=True)
 
 
 def may_ask(x: Tensor) -> bool:
-    """Whether a number may be asked for; elsewhere than on a CPU that waits for all that the
-    device has at hand.
+    """Say whether a number may be asked for.
+
+    Elsewhere than on a CPU that waits for all that the device has at hand.
     """
     return x.device.type == "cpu"
 
 
 def moved(record: T, device: torch.device) -> T:
-    """A dataclass that the host has made, with its tensors `sent`."""
+    """Return a dataclass that the host has made, with its tensors `sent`."""
     fresh: Any = record
     tensors = {f.name: value for f in fields(fresh) if isinstance(value := getattr(record, f.name), Tensor)}
     made: T = replace(fresh, **{name: sent(tensor, device) for name, tensor in tensors.items()})
@@ -162,7 +164,7 @@ def moved(record: T, device: torch.device) -> T:
 
 
 def runs_of(seats: Sequence[int], counts: Sequence[int]) -> Runs:
-    """Stretches of equal `seats`, where entry i covers counts[i] things."""
+    """Return stretches of equal `seats`, where entry i covers counts[i] things."""
     runs: list[tuple[int, int, int]] = []
     at = 0
     for seat, count in zip(seats, counts, strict=True):
@@ -236,14 +238,15 @@ def _joined(parts: Iterable[Iterable[int]]) -> list[int]:
 
 
 def _ragged(rows: Sequence[Sequence[int]]) -> list[int]:
-    """All rows, as long as the longest, with -1 where one is shorter."""
+    """Return all rows, as long as the longest, with -1 where one is shorter."""
     width = max(map(len, rows))
     return _joined(chain(row, (-1,) * (width - len(row))) for row in rows)
 
 
 def _together(device: torch.device | str, **lists: list[int]) -> dict[str, Tensor]:
-    """A tensor of each, cut from one that is made and moved as a whole: ten of their own cost
-    more than a layer's attention.
+    """Return a tensor of each, cut from one that is made and moved as a whole.
+
+    Ten of their own cost more than a layer's attention.
     """
     whole = sent(torch.tensor(_joined(lists.values()), dtype=torch.long), torch.device(device))
     return dict(zip(lists, whole.split([len(numbers) for numbers in lists.values()]), strict=True))

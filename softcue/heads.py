@@ -18,8 +18,9 @@ IGNORED = -100  # a word without a label that train knows
 
 
 def pool(hidden: Tensor, batch: Batch, pooling: str, pooled: Tensor | None) -> Tensor:
-    """(N, D) -> (B, D) float32: one vector per example; `mean` counts text and special rows,
-    never reserved ones.
+    """Return one vector per example: (N, D) -> (B, D) float32.
+
+    `mean` counts text and special rows, never reserved ones.
 
     pooled: (B, D), the checkpoint's own pooler on [CLS], for pooling "pooler".
     """
@@ -49,8 +50,10 @@ class Head(nn.Module):
         Head.registry[kind] = cls
 
     def __init__(self, hidden: int, classes: Sequence[int], pooling: str, dropout: float = 0.1) -> None:
-        """classes: labels of each seat; dropout: before the linear map, while training, as in
-        every published recipe.
+        """Begin with random numbers.
+
+        classes: labels of each seat. dropout: before the linear map, while training, as in every published
+        recipe.
         """
         super().__init__()
         self.pooling, self.dropout = pooling, dropout
@@ -64,12 +67,15 @@ class Head(nn.Module):
         return "all" if self.pooling == "mean" else "first"
 
     def forward(self, hidden: Tensor, batch: Batch, pooled: Tensor | None) -> Tensor:
-        """(N, D) -> (B, C) logits, float32; (W, C) for tags, (B,) for scores and choices."""
+        """Return logits in float32: (N, D) -> (B, C); (W, C) for tags, (B,) for scores and choices."""
         feature = pool(hidden, batch, self.pooling, pooled)
         return self.linear(feature, batch.seat, batch.runs)
 
     def linear(self, feature: Tensor, seat: Tensor, runs: Any) -> Tensor:
-        """(M, D), (M,) -> (M, C): dropout, map, and -inf for classes that a seat does not have."""
+        """Apply dropout and the map: (M, D), (M,) -> (M, C).
+
+        Classes that a seat does not have get -inf.
+        """
         feature = dropout(feature, self.dropout, self.training)
         logits = per_seat(feature, self.weight.mT, runs) + self.bias.index_select(0, seat)
         if logits.shape[-1] == 1:
@@ -78,30 +84,32 @@ class Head(nn.Module):
         return logits.masked_fill(absent, -torch.inf)
 
     def target(self, values: Sequence[Any], batch: Batch) -> Tensor:
-        """What the batch should give, from one value per example in the order of the request."""
+        """Return what the batch should give, from one value per example in the order of the request."""
         return sent(torch.tensor([values[i] for i in batch.order]), batch.device)
 
     def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(B,) summed loss and (B,) what it counts, so that a mean can be formed per seat."""
+        """Return each example's summed loss and its count, for means by seat: (B, C), (B,) -> (B,), (B,)."""
         losses = F.cross_entropy(logits, target, reduction="none", ignore_index=IGNORED)
         return losses, (target != IGNORED).float()
 
     @classmethod
     def blind_loss(cls, questions: Sequence[Sequence[Any]]) -> float:
-        """The least mean loss of an answer that is the same for all questions; questions: the
-        targets of each one's examples.
+        """Return the least mean loss of an answer that is the same for all questions.
+
+        questions: the targets of each one's examples.
         """
         counts = torch.tensor(list(Counter(cls.labels(questions)).values()), dtype=torch.float64)
         return float(torch.special.entr(counts / counts.sum()).sum())
 
     @staticmethod
     def labels(questions: Sequence[Sequence[Any]]) -> list[int]:
-        """The class numbers among targets that are learnt."""
+        """Return the class numbers among targets that are learnt."""
         return [target for targets in questions for target in targets if target != IGNORED]
 
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
-        """(number of the question, its answer on the host) for each: (C,) probabilities unless
-        the head says otherwise.
+        """Yield the number of each question and its answer on the host.
+
+        (C,) probabilities, unless the head says otherwise.
         """
         return list(zip(batch.groups, logits.softmax(-1).cpu(), strict=True))
 
@@ -114,22 +122,22 @@ class ScoreHead(Head, kind="score"):
     """A number per text or pair; target: standardised scores."""
 
     def forward(self, hidden: Tensor, batch: Batch, pooled: Tensor | None) -> Tensor:
-        """(N, D) -> (B,)"""
+        """Return standardised scores: (N, D) -> (B,)."""
         return super().forward(hidden, batch, pooled).squeeze(-1)
 
     def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Squared error."""
+        """Return the squared error of each example, and its count: (B,), (B,) -> (B,), (B,)."""
         return (logits - target.float()).square(), torch.ones_like(logits)
 
     @classmethod
     def blind_loss(cls, questions: Sequence[Sequence[Any]]) -> float:
-        """The variance."""
+        """Return the variance."""
         return float(
             torch.tensor([targets[0] for targets in questions], dtype=torch.float64).var(correction=0)
         )
 
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
-        """() standardised scores."""
+        """Yield standardised scores, () each."""
         return list(zip(batch.groups, logits.cpu(), strict=True))
 
 
@@ -137,27 +145,27 @@ class ChoiceHead(Head, kind="choice"):
     """A logit per choice, compared within its question; target: 1 for the right choice, 0 for the others."""
 
     def forward(self, hidden: Tensor, batch: Batch, pooled: Tensor | None) -> Tensor:
-        """(N, D) -> (B,)"""
+        """Return each choice's logit: (N, D) -> (B,)."""
         return super().forward(hidden, batch, pooled).squeeze(-1)
 
     def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Cross-entropy over the choices of each question, booked on the right one."""
+        """Return cross-entropy over the choices of each question, booked on the right one: (B,), (B,) -> (B,), (B,)."""
         right = target.float()
         return -within_groups(logits, batch.group, 1 + max(batch.groups)) * right, right
 
     @classmethod
     def blind_loss(cls, questions: Sequence[Sequence[Any]]) -> float:
-        """That of equal chances for the choices of each question."""
+        """Return the loss of equal chances for the choices of each question."""
         return sum(math.log(len(targets)) for targets in questions) / len(questions)
 
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
-        """(choices,) probabilities, in the order in which the choices were asked."""
+        """Yield (choices,) probabilities, in the order in which the choices were asked."""
         chance = within_groups(logits, batch.group, 1 + max(batch.groups)).exp().cpu()
         return [(question, chance[members]) for question, members in _questions(batch).items()]
 
 
 def _questions(batch: Batch) -> dict[int, list[int]]:
-    """The examples of each question, in the order of the request."""
+    """Yield the examples of each question, in the order of the request."""
     questions: dict[int, list[int]] = {}
     for i in sorted(range(len(batch)), key=lambda i: batch.order[i]):
         questions.setdefault(batch.groups[i], []).append(i)
@@ -165,7 +173,7 @@ def _questions(batch: Batch) -> dict[int, list[int]]:
 
 
 def within_groups(logits: Tensor, group: Tensor, count: int) -> Tensor:
-    """(B,) log-softmax among the entries that share a group, of 0 to `count` - 1."""
+    """Compute log-softmax among the entries that share a group, of 0 to `count` - 1: (B,), (B,) -> (B,)."""
     peak = logits.new_full((count,), -torch.inf).scatter_reduce(0, group, logits.detach(), "amax")
     shifted = logits - peak[group]
     return shifted - logits.new_zeros(count).index_add(0, group, shifted.exp()).log()[group]
@@ -177,23 +185,23 @@ class TokenHead(Head, kind="tag"):
     reads: Reads = "words"
 
     def forward(self, hidden: Tensor, batch: Batch, pooled: Tensor | None) -> Tensor:
-        """(N, D) -> (W, C)"""
+        """Return logits of every word: (N, D) -> (W, C)."""
         return self.linear(
             hidden.index_select(0, batch.word).float(), batch.seat[self.owner(batch)], batch.word_runs
         )
 
     @staticmethod
     def labels(questions: Sequence[Sequence[Any]]) -> list[int]:
-        """Those of all words."""
+        """Return the class numbers of all words."""
         return [tag for targets in questions for tags in targets for tag in tags if tag != IGNORED]
 
     @staticmethod
     def owner(batch: Batch) -> Tensor:
-        """(W,) the example that each word belongs to."""
+        """Return the example that each word belongs to: (W,)."""
         return sent(torch.repeat_interleave(torch.tensor(batch.words)), batch.device)
 
     def target(self, values: Sequence[Any], batch: Batch) -> Tensor:
-        """Tag numbers of the words that truncation left, in the batch's order."""
+        """Return tag numbers of the words that truncation left, in the batch's order: (W,)."""
         kept = zip(batch.order, batch.words, strict=True)
         return sent(
             torch.tensor([tag for i, count in kept for tag in values[i][:count]], dtype=torch.long),
@@ -201,13 +209,13 @@ class TokenHead(Head, kind="tag"):
         )
 
     def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Cross-entropy summed over the words of each example, and their number."""
+        """Return cross-entropy summed over each example's words, and their number: (W, C), (W,) -> (B,), (B,)."""
         losses, counts = super().loss(logits, target, batch)
         zeros, owner = losses.new_zeros(len(batch)), self.owner(batch)
         return zeros.index_add(0, owner, losses), zeros.index_add(0, owner, counts)
 
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
-        """(words, C) probabilities; where a question is several windows of one text, one after the other."""
+        """Yield (words, C) probabilities; of several windows of one text, one after the other."""
         chances = logits.softmax(-1).cpu().split(batch.words)
         return [
             (question, torch.cat([chances[i] for i in members]))

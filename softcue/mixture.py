@@ -30,17 +30,17 @@ class Mixture(Cue):
         self.table = list(table)
 
     def cue_of(self, seat: int) -> Cue:
-        """The cue that serves `seat`; its reserve and shift are what pack() needs."""
+        """Return the cue that serves `seat`; its reserve and shift are what pack() needs."""
         return self.cue(self.table[seat][0])
 
     def cue(self, number: int) -> Cue:
-        """The cue of this number."""
+        """Return the cue of this number."""
         cue = self.cues[number]
         assert isinstance(cue, Cue)
         return cue
 
     def members(self, ctx: Context) -> list[Member]:
-        """Each cue present with its part of the batch; found once per forward."""
+        """Return each cue present with its part of the batch; found once per forward pass."""
         if ctx.memory is None:
             ctx.memory = [
                 self._member(number, ctx.batch)
@@ -58,7 +58,7 @@ class Mixture(Cue):
         return Member(cue, sent(torch.tensor(examples), batch.device), Context(part))
 
     def rate_shares(self) -> dict[str, float]:
-        """Each cue's, under the names that its parameters have here."""
+        """Return each cue's shares, under the names that its parameters have here."""
         cues = [(number, cue) for number, cue in enumerate(self.cues) if isinstance(cue, Cue)]
         return {
             f"cues.{number}.{name}": share
@@ -67,19 +67,19 @@ class Mixture(Cue):
         }
 
     def on_words(self, word: Tensor, ctx: Context) -> Tensor:
-        """Each member on its own rows."""
+        """Call each member on its own rows: (N, E) -> (N, E)."""
         for member in self.members(ctx):
             word = member.cue.on_words(word, member.ctx)
         return word
 
     def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
-        """Each member on its own rows."""
+        """Call each member on its own rows: (N, D) -> (N, D)."""
         for member in self.members(ctx):
             hidden = member.cue.before_layer(layer, hidden, member.ctx)
         return hidden
 
     def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix | None:
-        """The members' prefixes in one, padded to the longest."""
+        """Join the members' prefixes in one, padded to the longest: (N, D) -> Prefix or None."""
         members = self.members(ctx)
         prefixes = [member.cue.prefix(layer, hidden, member.ctx) for member in members]
         if len(members) == 1:
@@ -88,7 +88,7 @@ class Mixture(Cue):
         return _join(present, len(ctx.batch)) if present else None
 
     def on_affine(self, layer: int, site: str, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
-        """Each member on its own rows (its own examples, for the pooler)."""
+        """Call each member on its own rows, or examples for the pooler: (M, I), (M, O) -> (M, O)."""
         for member in self.members(ctx):
             if site not in member.cue.edited(member.ctx):
                 continue
@@ -102,7 +102,7 @@ class Mixture(Cue):
         return y
 
     def penalty(self, ctx: Context) -> Tensor:
-        """(B,) what the members add to the loss of each example."""
+        """Return what the members add to the loss of each example: (B,)."""
         total = torch.zeros(len(ctx.batch), device=ctx.batch.device)
         for member in self.members(ctx):
             for loss in member.ctx.losses:
@@ -110,12 +110,12 @@ class Mixture(Cue):
         return total
 
     def edited(self, ctx: Context) -> frozenset[str]:
-        """What any member present edits."""
+        """Return what any member present edits."""
         return frozenset().union(*(member.cue.edited(member.ctx) for member in self.members(ctx)))
 
 
 def _join(present: list[tuple[Member, Prefix]], examples: int) -> Prefix:
-    """One prefix for the whole batch; each member's rescore applies to its own examples."""
+    """Join prefixes into one for the whole batch; each member's rescore applies to its own examples."""
     first = present[0][1].key
     longest = max(prefix.key.shape[1] for _, prefix in present)
     key = first.new_zeros(examples, longest, *first.shape[2:])

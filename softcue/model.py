@@ -58,7 +58,7 @@ class Model(nn.Module):
         self.places = list(places)
 
     def seat(self, number: int, place: Assignment) -> None:
-        """Let seat `number`, an old one or the next, be served by a place; VACANT: by none.
+        """Let seat `number`, an old one or the next, be served by an assignment; VACANT: by none.
 
         Seats up to it are made.
         """
@@ -69,14 +69,15 @@ class Model(nn.Module):
 
     @staticmethod
     def single(encoder: Encoder, cue: Cue, head: Head, adapters: int = 1) -> "Model":
-        """One cue and one head that share their seats."""
+        """Return a model of one cue and one head that share their seats."""
         return Model(encoder, [cue], [head], [Assignment(0, seat, 0, seat) for seat in range(adapters)])
 
     def pack(
         self, examples: Sequence[Example], seats: Sequence[int], group: Sequence[int] | None = None
     ) -> Batch:
-        """Lay examples out with the reserved rows and the shift that their seats' cues ask for,
-        the longest of a seat first.
+        """Lay examples out with the reserved rows and the shift that their seats' cues ask for.
+
+        The longest example of a seat comes first.
         """
         # of one seat, the order of attention's buckets
         turn = sorted(range(len(examples)), key=lambda i: -len(examples[i].token))
@@ -95,15 +96,16 @@ class Model(nn.Module):
         return next(self.encoder.parameters()).device
 
     def serve(self) -> None:
-        """Hold the cues' numbers in the precision in which the encoder takes them: half the
-        memory, and no conversion in a forward.
+        """Hold the cues' numbers in the precision in which the encoder takes them.
+
+        That is half the memory, and no conversion in a forward pass.
         """
         dtype = next(self.encoder.parameters()).dtype
         for parameter in self.mixture.parameters():
             parameter.data = parameter.data.to(dtype)
 
     def forward(self, batch: Batch) -> Output:
-        """One forward for any mix of seats."""
+        """Answer a batch of any mix of seats in one forward pass."""
         shares = self._shares(batch)
         heads = [self.head(number) for number, _, _ in shares]
         reads = {head.reads for head in heads}
@@ -119,13 +121,13 @@ class Model(nn.Module):
         return Output(tuple(parts), self.mixture.penalty(ctx))
 
     def head(self, number: int) -> Head:
-        """The head that places name by `number`."""
+        """Return the head that assignments name by `number`."""
         head = self.heads[number]
         assert isinstance(head, Head)
         return head
 
     def _shares(self, batch: Batch) -> list[tuple[int, Tensor, Batch]]:
-        """For each head present: its number, its examples, and its part of the batch."""
+        """Yield for each head present its number, its examples, and its part of the batch."""
         shares = []
         places = [self.places[seat] for seat in batch.seats]
         for number in sorted({place.head for place in places}):
@@ -137,14 +139,16 @@ class Model(nn.Module):
         return shares
 
     def tuned(self) -> list[nn.Parameter]:
-        """The parameters that training changes: the cues' and heads', and the encoder's where
-        it was unfrozen.
+        """Return the parameters that training changes.
+
+        The cues' and heads', and the encoder's where it was unfrozen.
         """
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def rate_shares(self) -> list[float | None]:
-        """Of each of tuned(): the share of the job's rate that it learns at; None: a head's,
-        which each job says for itself.
+        """Return for each of tuned() the share of the job's rate that it learns at.
+
+        None: a head's, which each job says for itself.
         """
         shares: dict[int, float | None] = dict.fromkeys(map(id, self.heads.parameters()))
         shares |= {

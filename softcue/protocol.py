@@ -107,7 +107,7 @@ class Cue(nn.Module):
 
     @staticmethod
     def per_seat_names(config: Any) -> tuple[str, ...]:
-        """The settings that adapters of one cue may differ in."""
+        """Return the settings that adapters of one cue may differ in."""
         return tuple(f.name for f in fields(config) if f.metadata.get("per_seat"))
 
     @classmethod
@@ -117,15 +117,16 @@ class Cue(nn.Module):
 
     @classmethod
     def shape(cls, config: Any) -> Any:
-        """The config with its per-seat settings at their defaults: adapters of equal shape can
-        share one cue.
+        """Return the config with its per-seat settings at their defaults.
+
+        Adapters of equal shape can share one cue.
         """
         defaults = {f.name: f.default for f in fields(config) if f.metadata.get("per_seat")}
         return replace(config, **defaults)
 
     @classmethod
     def count(cls, dims: Dims, config: Any) -> int:
-        """Trainable numbers of one adapter, head excluded, from the method's formula (docs/methods)."""
+        """Count the trainable numbers of one adapter, head excluded, by the method's formula."""
         raise TypeError(f"{cls.__name__} must define count(dims, config): its parameter formula")
 
     def configure(self, seat: int, config: Any) -> None:
@@ -135,8 +136,9 @@ class Cue(nn.Module):
 
     @classmethod
     def units(cls, config: Any, sizes: Callable[[], Tensor]) -> dict[str, Tensor]:
-        """What an adapter's numbers are measured in, by parameter: initial numbers and rate are
-        those of the method times this.
+        """Return what an adapter's numbers are measured in, by parameter.
+
+        Initial numbers and rate are those of the method times this.
 
         sizes: () -> (L, S) root mean square of each special token's row at each layer's input. A unit
         broadcasts to one seat's numbers; a parameter that is left out has the unit 1.
@@ -145,29 +147,30 @@ class Cue(nn.Module):
 
     @classmethod
     def rate_share(cls, dims: Dims) -> float:
-        """The part of the preset's rate that an encoder of this size wants; a rate that
-        somebody gives is taken as it is.
+        """Return the part of the preset's rate that an encoder of this size wants.
+
+        A rate that somebody gives is taken as it is.
         """
         return 1.0
 
     def rate_shares(self) -> dict[str, float]:
-        """Parameters, by name, that learn at a share of the job's rate, and the share."""
+        """Return parameters, by name, that learn at a share of the job's rate, and the share."""
         return {}
 
     def on_words(self, word: Tensor, ctx: Context) -> Tensor:
-        """(N, E) -> (N, E): word vectors, before position, segment and norm."""
+        """Edit word vectors, before position, segment and norm: (N, E) -> (N, E)."""
         return word
 
     def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
-        """(N, D) -> (N, D): the input of `layer`, counted from 0."""
+        """Edit the input of `layer`, counted from 0: (N, D) -> (N, D)."""
         return hidden
 
     def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix | None:
-        """Keys and values for `layer`, whose input is hidden (N, D)."""
+        """Return keys and values for `layer`, whose input is hidden: (N, D) -> Prefix or None."""
         return None
 
     def on_affine(self, layer: int, site: str, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
-        """(M, I), (M, O) -> (M, O): the output of one affine map of the frozen encoder.
+        """Edit the output of one affine map of the frozen encoder: (M, I), (M, O) -> (M, O).
 
         site: one of SITES; embed_norm is asked with layer 0, pooler with the last, and its axis 0 is B
         examples, not rows. No call is made where a method does not override this. Must not write to ctx; may
@@ -176,7 +179,7 @@ class Cue(nn.Module):
         return y
 
     def edited(self, ctx: Context) -> frozenset[str]:
-        """The sites that on_affine changes in this forward; it is called at no other."""
+        """Return the sites that on_affine changes in this forward pass; it is called at no other."""
         return frozenset() if type(self).on_affine is Cue.on_affine else SITES
 
 

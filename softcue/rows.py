@@ -14,8 +14,9 @@ from softcue.protocol import Context, Dims
 
 
 def unit_of(size: Tensor) -> Tensor:
-    """What vectors that are added to rows of this root mean square are measured in: 1 for rows
-    of 0.32 to 0.64.
+    """Return what vectors are measured in that are added to rows of this root mean square: (..) -> (..).
+
+    It is 1 for rows of 0.32 to 0.64.
 
     Rates were found on MiniLM, whose rows are all of that size. A power of two, so that a size measured on
     other texts seldom changes it, and what changes is exact.
@@ -24,7 +25,7 @@ def unit_of(size: Tensor) -> Tensor:
 
 
 def matrix_share(dims: Dims) -> float:
-    """Return what part of a preset's rate a matrix has in an encoder of these sizes: 1 on MiniLM and below.
+    """Return what part of a preset's rate a matrix has in an encoder of these sizes.
 
     It falls with the numbers that the matrix sums over (Yang et al., 2021, "Tensor Programs V"), and with
     layers.
@@ -37,14 +38,15 @@ USUAL_SIZE = 0.45  # of MiniLM's special tokens at the layers' inputs: .34 to .5
 
 
 def add_rows(hidden: Tensor, row: Tensor, delta: Tensor) -> Tensor:
-    """(N, D), (B, S), (B, S, D): adds delta at the rows; rows of -1 are left alone."""
+    """Add delta at the rows; rows of -1 are left alone: (N, D), (B, S), (B, S, D) -> (N, D)."""
     (rows,), (added,) = layered(delta.to(hidden.dtype).unsqueeze(1), row.unsqueeze(1))
     return hidden.index_add(0, rows, added)
 
 
 def layered(delta: Tensor, row: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """(B, L, S, D), (B, L or 1, S) -> (L or 1, B * S) rows and L times (B * S, D) what
-    index_add adds to them; nothing for -1.
+    """Return rows, and what index_add adds to them in each layer; nothing for -1.
+
+    (B, L, S, D), (B, L or 1, S) -> (L or 1, B * S) and L times (B * S, D).
 
     For a cue that adds vectors in many layers: gathered once per forward, for a gather costs more than what
     it is for.
@@ -56,7 +58,7 @@ def layered(delta: Tensor, row: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
 
 
 def set_rows(hidden: Tensor, row: Tensor, value: Tensor) -> Tensor:
-    """(N, D), (B, R), (B, R, D): replaces the rows; rows of -1 are left alone."""
+    """Replace the rows; rows of -1 are left alone: (N, D), (B, R), (B, R, D) -> (N, D)."""
     count = len(hidden)
     # by the row that -1 leads to: which are -1 only the device knows, and nobody waits for it
     longer = F.pad(hidden, (0, 0, 0, 1))
@@ -66,14 +68,16 @@ def set_rows(hidden: Tensor, row: Tensor, value: Tensor) -> Tensor:
 
 
 def read_rows(hidden: Tensor, row: Tensor) -> Tensor:
-    """(N, D), (B, R) -> (B, R, D); zeros where the row is -1."""
+    """Read rows, zeros where the row is -1: (N, D), (B, R) -> (B, R, D)."""
     read = hidden.index_select(0, row.clamp(min=0).flatten()).view(*row.shape, -1)
     return read.masked_fill((row < 0).unsqueeze(-1), 0.0)
 
 
 def of_layer(table: Tensor, layer: int, ctx: Context) -> Tensor:
-    """(A, L, ..) -> (A, ..): taken apart once, at the first layer, for the way back of each
-    table[:, layer] would be a whole table.
+    """Return one layer's numbers of a table: (A, L, ..) -> (A, ..).
+
+    The table is taken apart once, at the first layer: in the backward pass each table[:, layer] would be a
+    whole table.
     """
     if layer == 0:
         ctx.memory = table.unbind(1)
@@ -81,7 +85,7 @@ def of_layer(table: Tensor, layer: int, ctx: Context) -> Tensor:
 
 
 def copies(table: Tensor, batch: Batch, dtype: torch.dtype) -> Tensor:
-    """(A, ..) -> (B, ..) in `dtype`: each example's copy of its seat's numbers, to be read only.
+    """Copy each example's seat's numbers in `dtype`, to be read only: (A, ..) -> (B, ..).
 
     Gradients are summed in the table's own precision.
     """
@@ -113,8 +117,9 @@ class _Copies(torch.autograd.Function):
 
 
 def per_seat(x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
-    """(M, .., I), (A, I, O) -> (M, .., O): x[a:b] through weight[seat] for each run (seat, a,
-    b), one product per adapter present.
+    """Multiply each run by its seat's weight: (M, .., I), (A, I, O) -> (M, .., O).
+
+    A run (seat, a, b) is x[a:b] through weight[seat], one product per adapter present.
     """
     if len(runs) > FEW_RUNS and (weight[0].numel() <= THIN if x.dim() == 2 else _even(runs)):
         return _padded(x, weight, runs)
@@ -128,13 +133,13 @@ THIN = 2**14
 
 
 def _even(runs: Runs) -> bool:
-    """Whether padding every run to the longest adds little."""
+    """Say whether padding every run to the longest adds little."""
     longest = max(end - first for _, first, end in runs)
     return longest * len(runs) <= 1.25 * sum(end - first for _, first, end in runs)
 
 
 def _padded(x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
-    """The same as one batched product, every run padded to the longest."""
+    """Compute the same as one batched product, every run padded to the longest."""
     row, place, seat = _places(runs, x.device)
     as_they_are = row.numel() == len(x)  # all runs of one length: nothing is padded
     # (G, T * .., I)
@@ -147,8 +152,9 @@ def _padded(x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
 
 @lru_cache(maxsize=8)  # a forward asks for the same few runs at every site of every layer
 def _places(runs: Runs, device: torch.device) -> tuple[Tensor, Tensor, Tensor | slice]:
-    """(G, T) the rows of each run, its last again where it is shorter; (M,) where each row
-    stands; (G,) seats, a slice if they follow.
+    """Return the rows of each run, where each row stands, and the runs' seats.
+
+    (G, T) rows, a run's last again where it is shorter; (M,); (G,), a slice if they follow one another.
     """
     with torch.inference_mode(False):  # what is kept may be wanted by a training step later
         seat, first, end = (torch.tensor(column) for column in zip(*runs, strict=True))

@@ -99,8 +99,9 @@ def _as_they_lie(
     scale: float,
     drop: float,
 ) -> Tensor | None:
-    """By a kernel that takes rows as they lie, or None: they add distances at most, do not
-    measure attention, nor drop everything.
+    """Attend by a kernel that takes rows as they lie, or return None where none can.
+
+    They add distances at most, do not measure attention, nor drop everything.
     """
     distance = bias.table if isinstance(bias, ByDistance) and not bias.table.requires_grad else None
     if (bias is not None and distance is None) or layout.watch is not None or drop >= 1:
@@ -113,12 +114,12 @@ def _as_they_lie(
 
 
 def _instead(rows: Tensor) -> str:
-    """What is quick where no such kernel can be had."""
+    """Return the kernel that is quick where none takes rows as they lie."""
     return "products" if rows.device.type == "cpu" else "fused"
 
 
 def _plainly(rows: Tensor, layout: Layout) -> tuple[Tensor, ...]:
-    """What ToBuckets gives where the layout is plain, as views: (b, H, t, K) each."""
+    """Return what ToBuckets gives where the layout is plain, as views: (b, H, t, K) each."""
     return rows.view(*layout.buckets[0].row.shape, *rows.shape[1:]).permute(2, 0, 3, 1, 4).unbind(0)
 
 
@@ -134,7 +135,7 @@ class Sight:
     watch: AttentionObserver | None
 
     def look(self, query: Tensor, key: Tensor, value: Tensor, front: Front, kernel: str) -> Tensor:
-        """(b, H, t, K) of the bucket's queries, keys and values."""
+        """Attend within one bucket: (b, H, t, K) queries, keys and values -> (b, H, t, K)."""
         if kernel != "fused" and not self.dropout and not torch.is_grad_enabled():
             return self.glance(query, key, value, front)
         if kernel != "fused" or self.watch is not None:
@@ -148,8 +149,9 @@ class Sight:
         )
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor, front: Front) -> Tensor:
-        """What `look` gives as explicit products: on CPU in bfloat16 their way back is several
-        times faster than the fused kernel's.
+        """Compute what `look` gives as explicit products.
+
+        On CPU in bfloat16 their backward pass is several times faster than the fused kernel's.
         """
         mask, ahead = self.text_mask(query, key), None
         if front is not None:
@@ -168,7 +170,7 @@ class Sight:
         return mixed
 
     def glance(self, query: Tensor, key: Tensor, value: Tensor, front: Front) -> Tensor:
-        """What `look` gives, where no way back is needed: logits are changed where they stand."""
+        """Compute what `look` gives where no backward pass is needed; logits are changed in place."""
         text = self.text_mask(query, key)
         if front is not None:
             key, value = torch.cat([front[0], key], dim=2), torch.cat([front[1], value], dim=2)
@@ -183,8 +185,9 @@ class Sight:
         return self.chances(self.hide(logits)).to(value.dtype) @ value
 
     def hide(self, logits: Tensor) -> Tensor:
-        """Minus infinity at padding, in place; it stands at the end, and so only a few columns
-        are visited.
+        """Write minus infinity at padding, in place.
+
+        Padding stands at the end, and so only a few columns are visited.
         """
         tail = self.bucket.tail
         if tail is not None:
@@ -192,7 +195,7 @@ class Sight:
         return logits
 
     def chances(self, logits: Tensor) -> Tensor:
-        """Attention probabilities, float32."""
+        """Return attention probabilities in float32."""
         width = logits.shape[-1]
         if width < VECTOR:
             logits = F.pad(logits, (0, VECTOR - width), value=-torch.inf)
@@ -202,7 +205,7 @@ class Sight:
         return chance
 
     def text_mask(self, query: Tensor, key: Tensor) -> Tensor | None:
-        """What the family adds to the logits between rows, (b|1, H|1, t, t) float32, or None."""
+        """Return what the family adds to the logits between rows, (b|1, H|1, t, t) float32, or None."""
         return None if self.bias is None else self.bias(query, key, self.bucket).float()
 
     @property
@@ -211,9 +214,7 @@ class Sight:
         return self.prefix is not None and not self.prefix.plain
 
     def front_mask(self, logits: Tensor) -> Tensor | None:
-        """(b, H, t, P) logits towards the prefix -> what to add to them, (b, H|1, t|1, P)
-        float32, or None.
-        """
+        """Return what to add to (b, H, t, P) logits towards the prefix, or None: (b, H|1, t|1, P) float32."""
         if self.prefix is None:
             return None
         added = None if self.prefix.rescore is None else self.prefix.rescore(logits, self.bucket.example)
@@ -229,7 +230,10 @@ class Sight:
         return added
 
     def mask(self, query: Tensor, key: Tensor, front: Tensor | None) -> Tensor | None:
-        """What to add to the logits, (b|1, H|1, t|1, P + t) float32, or None; front: the prefix's keys."""
+        """Return what to add to the logits, (b|1, H|1, t|1, P + t) float32, or None.
+
+        front: the prefix's keys.
+        """
         added = (
             None if self.prefix is None or front is None else self.front_mask(query * self.scale @ front.mT)
         )
@@ -248,7 +252,7 @@ class Sight:
 
 
 def _fronts(prefix: Prefix | None, layout: Layout, dtype: torch.dtype) -> Sequence[Front]:
-    """Each bucket's prefix keys and values, (b, H, P, K)."""
+    """Return each bucket's prefix keys and values: (b, H, P, K)."""
     if prefix is None:
         return [None] * len(layout.buckets)
     sizes = [len(bucket.example) for bucket in layout.buckets]

@@ -47,7 +47,7 @@ class Reorder(torch.autograd.Function):
 
 
 def to_buckets(x: Tensor, layout: Layout) -> Tensor:
-    """(B, ..) from the batch's order to the buckets'."""
+    """Bring (B, ..) from the batch's order to the buckets'."""
     if layout.places.example is None:
         return x
     moved: Tensor = Reorder.apply(x, layout.places.example, layout.places.home)
@@ -55,7 +55,7 @@ def to_buckets(x: Tensor, layout: Layout) -> Tensor:
 
 
 def to_batch(x: Tensor, layout: Layout) -> Tensor:
-    """(B, ..) from the buckets' order to the batch's."""
+    """Bring (B, ..) from the buckets' order to the batch's."""
     if layout.places.example is None:
         return x
     moved: Tensor = Reorder.apply(x, layout.places.home, layout.places.example)

@@ -26,7 +26,7 @@ class ByDistance:
         return self.table[:, place - place[:, None] + most - 1].unsqueeze(0)
 
     def __call__(self, query: Tensor, key: Tensor, bucket: Bucket) -> Tensor:
-        """(b|1, H|1, t, t) of a bucket's rows."""
+        """Return the bias of a bucket's rows: (b|1, H|1, t, t)."""
         count = query.shape[-2]
         if bucket.pad is None or not self.hides:
             return self.square[..., :count, :count]
@@ -37,6 +37,9 @@ class ByDistance:
 
 
 def distances(longest: int, device: torch.device) -> Tensor:
-    """(2 T - 1,) that a batch can have, padding included, whose longest example has so many rows."""
+    """Return the distances that a batch can have, padding included: (2 T - 1,).
+
+    T is the rows of its longest example.
+    """
     most = bucket_columns(longest)
     return torch.arange(1 - most, most, device=device)

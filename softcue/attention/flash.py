@@ -16,8 +16,9 @@ STEP = 8
 
 
 def takes_flash(rows: Tensor, prefix: Prefix | None) -> bool:
-    """Whether it can be done so: in 16 bits, on a GPU that has the kernel, with logits towards
-    the prefix that are products alone.
+    """Say whether flash attention takes the rows.
+
+    It wants 16 bits, a GPU that has the kernel, and logits towards the prefix that are products alone.
     """
     if rows.device.type != "cuda" or rows.dtype not in (torch.bfloat16, torch.float16):
         return False
@@ -64,9 +65,7 @@ def attend_flash(
 
 
 def _fronted(rows: Tensor, layout: Layout, prefix: Prefix) -> Tensor:
-    """(N, 2, H, K) -> (B * P + N, 2, H, K): keys and values of each example's prefix and rows,
-    one example after another.
-    """
+    """Put each example's prefix in front of its rows: (N, 2, H, K) -> (B * P + N, 2, H, K)."""
     front = torch.stack(prefix[:2], dim=2).flatten(0, 1).to(rows.dtype)
     keys = layout.in_front(prefix.key.shape[1])
     joined: Tensor = Reorder.apply(torch.cat([front, rows]), keys.there, keys.back)
@@ -84,7 +83,7 @@ def varlen(
     scale: float,
     rate: float,
 ) -> Tensor:  # (M, H, K)
-    """torch's kernel, which torch.nn.attention.varlen has too, but without dropout."""
+    """Call torch's kernel, which torch.nn.attention.varlen has too, but without dropout."""
     made: tuple[Tensor, ...] = torch.ops.aten._flash_attention_forward(
         query, key, value, starts, key_starts, longest, key_longest, rate, False, False, scale=scale
     )

@@ -60,7 +60,7 @@ class Stretch:
     place: Tensor | None = None  # (end - first,) the place of each row
 
     def padded(self, rows: Tensor, zeros: bool) -> Tensor:
-        """(N, W) -> (places, W); at padding zeros, or what the row says."""
+        """Fill the places from rows: (N, W) -> (places, W); at padding zeros, or what the row says."""
         own = rows[self.first : self.end]
         if self.row is None or self.back is None:
             return own
@@ -109,7 +109,7 @@ class Layout:
         return self.starts.int()
 
     def in_front(self, count: int) -> InFront:
-        """With `count` tokens in front of each example."""
+        """Return where `count` tokens in front of each example stand."""
         if count not in self._in_front:
             self._in_front[count] = _in_front(self.batch, self.starts, count)
         return self._in_front[count]
@@ -135,11 +135,14 @@ class Layout:
         return len(self.buckets) == 1 and self.buckets[0].pad is None
 
     def padded(self, rows: Tensor, zeros: bool = False) -> list[Tensor]:
-        """(N, W) -> each bucket's places, (b * t, W); at padding the example's last row again, or zeros."""
+        """Fill each bucket's places: (N, W) -> (b * t, W) each.
+
+        At padding stands the example's last row again, or zeros.
+        """
         return self.by_bucket([stretch.padded(rows, zeros) for stretch in self.places.stretches])
 
     def collect(self, like: Tensor, width: int, write: Write) -> Tensor:
-        """(N, width) from what `write` fills each bucket's places with."""
+        """Return (N, width) from what `write` fills each bucket's places with."""
         stretches = self.places.stretches
         rows = like.new_empty(stretches[-1].end, width)
         places = [
@@ -153,14 +156,14 @@ class Layout:
         return rows
 
     def by_bucket(self, places: list[Tensor]) -> list[Tensor]:
-        """Each stretch's places -> each bucket's."""
+        """Split each stretch's places into each bucket's."""
         if len(places) == len(self.buckets):
             return places
         return list(places[0].split([bucket.size for bucket in self.buckets]))
 
 
 def _in_front(batch: Batch, starts: Tensor, count: int) -> InFront:
-    """Of examples that begin at `starts`."""
+    """Return where tokens stand in front of examples that begin at `starts`."""
     moved_by = count * torch.arange(len(starts), device=starts.device)
     first = starts + moved_by
     front = first[:-1, None] + torch.arange(count, device=starts.device)
@@ -195,14 +198,15 @@ def _places(batch: Batch) -> Places:
 
 
 def bucket_columns(longest: int, multiple: int = COLUMNS) -> int:
-    """Places of a bucket whose longest example has so many rows; without a multiple, the most
-    that it may have.
+    """Return the places of a bucket whose longest example has so many rows.
+
+    Without a multiple: the most that it may have.
     """
     return -(-longest // multiple) * multiple
 
 
 def _stretch(buckets: Sequence[Bucket], first: int, end: int, ordered: bool) -> Stretch:
-    """Of the rows from `first` up to `end`, which are the buckets'."""
+    """Return the stretch of the rows from `first` up to `end`, which are the buckets'."""
     if ordered and all(bucket.pad is None for bucket in buckets):
         return Stretch(first, end)
     row = torch.cat([bucket.row.flatten() for bucket in buckets]) - first
@@ -216,8 +220,9 @@ def _stretch(buckets: Sequence[Bucket], first: int, end: int, ordered: bool) -> 
 
 
 def _similar(lengths: Sequence[int], most: int | None) -> list[list[int]]:
-    """Example numbers in groups of similar length, longest first; a group's padding costs about
-    as much as one more group would.
+    """Group example numbers by similar length, longest first.
+
+    A group's padding costs about as much as one more group would.
 
     A group of an odd size may cost twice that before it is ended.
     """

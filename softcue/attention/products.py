@@ -53,7 +53,7 @@ class Products(torch.autograd.Function):
 
 
 def _softmax_back(grad: Tensor, chance: Tensor) -> Tensor:
-    """(.., K), (.., K) float32 -> (.., K) float32: the gradient of the logits from that of their softmax."""
+    """Return the gradient of logits from that of their softmax: (.., K), (.., K) -> (.., K) float32."""
     if chance.shape[-1] >= VECTOR:
         return torch._softmax_backward_data(grad.float(), chance, -1, torch.float32)
     weighted = grad * chance  # torch's kernel would fall to scalar code here too

@@ -78,7 +78,7 @@ def _mix(
     ahead: Tensor | None,
     told: Call,
 ) -> tuple[Tensor, Tensor]:
-    """(M, H * K), and (M, H) what the way back takes each row's probabilities from."""
+    """Return (M, H * K), and the (M, H) from which the backward pass takes each row's probabilities."""
     many = rows if query is None else query
     mixed, total = (
         many.new_empty(len(many), rows.shape[-2:].numel()),
@@ -91,7 +91,7 @@ def _mix(
 
 
 def _ahead(query: Tensor | None, rows: Tensor, key: Tensor, told: Call) -> Tensor:
-    """(M, H, P) float32: logits of the queries towards their example's prefix."""
+    """Return logits of the queries towards their example's prefix: (M, H, P) float32."""
     ahead = torch.zeros(
         len(rows if query is None else query), rows.shape[2], key.shape[1], dtype=torch.float32
     )
@@ -167,7 +167,7 @@ def _told(
     told: Call,
     **filled: Tensor | None,
 ) -> Attention:
-    """What the kernel is told."""
+    """Return the kernel's arguments."""
     front = value if key is None else key
     key_steps, value_steps = ((0, 0) if x is None else x.stride()[:2] for x in (key, value))
     made = Attention(
@@ -201,7 +201,7 @@ def _told(
 
 
 def _give(made: Attention, prefix: str, query: Tensor | None, rows: Tensor | None) -> None:
-    """Where query, key and value begin."""
+    """Return where query, key and value begin."""
     parts: dict[str, Any] = {}
     if rows is not None:
         step = rows.stride(1) * rows.itemsize

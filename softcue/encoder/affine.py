@@ -22,30 +22,31 @@ class Edit:
     sites: frozenset[str]
 
     def __call__(self, site: str, x: Tensor, y: Tensor) -> Tensor:
-        """(M, I), (M, O) -> (M, O)"""
+        """Edit what a map made of x: (M, I), (M, O) -> (M, O)."""
         return self.cue.on_affine(self.layer, site, x, y, self.ctx) if site in self.sites else y
 
 
 def edits(cue: Cue, layer: int, ctx: Context) -> Edit | None:
-    """What the cue does to the affine maps of one layer, or None where it leaves them alone."""
+    """Return what the cue does to the affine maps of one layer, or None where it leaves them alone."""
     sites = cue.edited(ctx)
     return Edit(cue, layer, ctx, sites) if sites else None
 
 
 def among(edit: Edit | None, sites: frozenset[str]) -> Edit | None:
-    """The same, or None where it leaves these sites alone."""
+    """Return the same edit, or None where it leaves these sites alone."""
     return None if edit is None or edit.sites.isdisjoint(sites) else edit
 
 
 def affine(module: nn.Module, site: str, x: Tensor, edit: Edit | None) -> Tensor:
-    """One frozen map, and what the cue makes of it."""
+    """Apply one frozen map, and what the cue makes of its output."""
     y: Tensor = module(x)
     return y if edit is None else edit(site, x, y)
 
 
 def edit_qkv(qkv: Tensor, x: Tensor, heads: int, edit: Edit | None) -> Tensor:
-    """(N, 3 D), (N, D) -> (N, 3, H, K): what the cue makes of query, key and value of x; they
-    come from one product and are three sites.
+    """Edit query, key and value of x: (N, 3 D), (N, D) -> (N, 3, H, K).
+
+    They come from one product and are three sites.
     """
     edit = among(edit, SITES_BEFORE)
     if edit is not None:

@@ -13,8 +13,9 @@ from softcue.protocol import Silent
 
 
 def attention_mass(encoder: Encoder, examples: Sequence[Example], slots: int, per_batch: int = 32) -> Tensor:
-    """(L, S): attention probability on each special token, mean over heads, query rows and
-    examples (Clark et al., 2019).
+    """Measure the attention probability on each special token: (L, S).
+
+    It is the mean over heads, query rows and examples (Clark et al., 2019).
 
     Measured without a cue and without dropout; a slot counts in the examples that have it.
     """
@@ -24,15 +25,16 @@ def attention_mass(encoder: Encoder, examples: Sequence[Example], slots: int, pe
 
 
 def _of_batch(encoder: Encoder, batch: Batch, row: Tensor) -> Tensor:
-    """(B, S) rows of the special tokens -> (L, S) sums over examples."""
+    """Sum over a batch's examples: (B, S) rows of the special tokens -> (L, S)."""
     present = (row >= 0).float()
     column = batch.index[row.clamp(min=0)]  # (B, S) place within the example
     layers: list[Tensor] = []
     current: list[Tensor] = []
 
     def watch(chance: Tensor, bucket: Bucket) -> None:
-        """Attention of (b, H, t, t): mean over heads and real query rows, then read at the
-        special tokens' columns.
+        """Add up attention of (b, H, t, t) at the special tokens' columns.
+
+        It is the mean over heads and real query rows.
         """
         real = (
             torch.ones_like(bucket.row, dtype=torch.float32) if bucket.pad is None else (~bucket.pad).float()

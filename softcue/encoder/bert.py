@@ -29,25 +29,25 @@ POOLER: Names = {"pooler": "pooler.dense"}
 
 
 def post_norm_encoder(spec: Spec, project: bool = False) -> Encoder:
-    """A plain post-norm encoder of these sizes."""
+    """Build a plain post-norm encoder of these sizes."""
     pooler = Linear(spec.hidden, spec.hidden) if spec.pooler else None
     return Encoder(spec, Embed(spec, project), [Layer(spec) for _ in range(spec.layers)], pooler)
 
 
 def build_bert(config: EncoderConfig, pooler: bool) -> Encoder:
-    """BERT (Devlin et al., 2019)."""
+    """Build BERT (Devlin et al., 2019)."""
     return post_norm_encoder(read_spec(config, pooler=pooler))
 
 
 def build_roberta(config: EncoderConfig, pooler: bool) -> Encoder:
-    """RoBERTa (Liu et al., 2019): positions count from the padding token's id."""
+    """Build RoBERTa (Liu et al., 2019): positions count from the padding token's id."""
     return post_norm_encoder(
         read_spec(config, pooler=pooler, offset=integer(config, "pad_token_id", 1, least=0) + 1)
     )
 
 
 def build_electra(config: EncoderConfig, pooler: bool) -> Encoder:
-    """ELECTRA (Clark et al., 2020): word vectors may be narrower than hidden states."""
+    """Build ELECTRA (Clark et al., 2020): word vectors may be narrower than hidden states."""
     embed = integer(config, "embedding_size", 128)
     spec = read_spec(config, pooler=False, embed=embed)
     return post_norm_encoder(spec, project=embed != spec.hidden)
@@ -60,7 +60,7 @@ class DistilbertLayer(Layer):
 
 
 def build_distilbert(config: EncoderConfig, pooler: bool) -> Encoder:
-    """DistilBERT (Sanh et al., 2019): no segments, no pooler, its own names for sizes."""
+    """Build DistilBERT (Sanh et al., 2019): no segments, no pooler, its own names for sizes."""
     renamed = {
         "hidden_size": integer(config, "dim"),
         "num_attention_heads": integer(config, "n_heads"),

@@ -18,8 +18,9 @@ def mean_by_slot(
     per_batch: int,
     measure: Callable[[Batch, Tensor], Tensor],
 ) -> Tensor:
-    """(L, S): mean of a measure over the examples that have each slot, 0 for a slot that none
-    has; without dropout.
+    """Average a measure over the examples that have each slot: (L, S).
+
+    0 for a slot that none has; without dropout.
 
     measure: a batch and the (B, S) rows of its special tokens, -1 where an example has fewer -> (L, S) sums
     over its examples.

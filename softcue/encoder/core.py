@@ -32,12 +32,12 @@ class Embed(nn.Module):
         self.project = Linear(spec.embed, spec.hidden) if project else None
 
     def word(self, token: Tensor) -> Tensor:
-        """(N,) -> (N, E)"""
+        """Look up word vectors: (N,) -> (N, E)."""
         # few rows of a large table have a gradient
         return F.embedding(token, self.words.weight, sparse=self.words.weight.requires_grad)
 
     def add_positions(self, word: Tensor, batch: Batch) -> Tensor:
-        """(N, E) -> (N, E): adds position and segment vectors where the family has them."""
+        """Add position and segment vectors where the family has them: (N, E) -> (N, E)."""
         if self.position is not None:
             word = word + self.position(
                 batch.position + self.spec.offset if self.spec.offset else batch.position
@@ -47,7 +47,7 @@ class Embed(nn.Module):
         return word
 
     def finish(self, word: Tensor, batch: Batch, edit: Edit | None) -> Tensor:
-        """(N, E) -> (N, D): position, segment, norm, dropout, and the projection where the family has one."""
+        """Apply position, segment, norm, dropout, and the family's projection: (N, E) -> (N, D)."""
         normed = affine(self.norm, "embed_norm", self.add_positions(word, batch), edit)
         hidden = dropout(normed, self.spec.dropout, self.training)
         return hidden if self.project is None else self.project(hidden)
@@ -90,13 +90,16 @@ class Encoder(nn.Module):
         return self.spec.dims
 
     def shared(self, batch: Batch, layout: Layout) -> Any:
-        """What the family's layers share, computed once per forward; a plain layer takes a Bias or None."""
+        """Compute what the family's layers share, once per forward pass.
+
+        A plain layer takes a Bias or None.
+        """
         return None
 
     def forward(
         self, batch: Batch, cue: Cue, watch: AttentionObserver | None = None, reads: Reads = "all"
     ) -> tuple[Tensor, Context]:
-        """(N, D) hidden states after the last layer, and the cue's context.
+        """Return hidden states after the last layer, (N, D), and the cue's context.
 
         reads: which rows will be read; where the family and the cue allow it the others are not computed in
         the last layer, and are zeros. Raises BatchError where an example is longer than the encoder's
@@ -121,11 +124,11 @@ class Encoder(nn.Module):
         return self.end(hidden), ctx
 
     def end(self, hidden: Tensor) -> Tensor:
-        """(M, D) -> (M, D): what follows the last layer."""
+        """Apply what follows the last layer: (M, D) -> (M, D)."""
         return hidden if self.norm is None else self.norm(hidden)
 
     def check(self, batch: Batch) -> None:
-        """Refuse an example whose rows, or whose shifted positions, the encoder has no place for."""
+        """Refuse an example that has more rows, or larger positions, than the encoder has room for."""
         reach = max(batch.reach, batch.longest)
         if reach > self.spec.positions:
             raise BatchError(
@@ -134,6 +137,6 @@ class Encoder(nn.Module):
             )
 
     def pool(self, first: Tensor, edit: Edit | None) -> Tensor:
-        """(B, D) -> (B, D): the checkpoint's own pooler, on the rows of [CLS]."""
+        """Apply the checkpoint's own pooler to the rows of [CLS]: (B, D) -> (B, D)."""
         assert self.pooler is not None
         return torch.tanh(affine(self.pooler, "pooler", first, edit))

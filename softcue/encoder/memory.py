@@ -11,8 +11,9 @@ LARGE = 2**25  # bytes of an allocation that still comes from the heap: the most
 
 @cache
 def keep_freed_memory() -> None:
-    """Tell glibc to keep what is freed: by default it returns it to the system after a layer
-    and gets it back, page by page, for the next.
+    """Tell glibc to keep what is freed.
+
+    By default it returns it to the system after a layer and gets it back, page by page, for the next.
 
     Those page faults were up to a third of the time of a forward on CPU. For the whole process, up to KEPT
     bytes; elsewhere than on Linux with glibc nothing is done.

@@ -71,7 +71,7 @@ class ModernbertLayer(Halves):
         self.activation = ACTIVATIONS[spec.activation]
 
     def mix(self, hidden: Tensor, inputs: LayerInputs) -> tuple[Tensor, Tensor]:
-        """(N, D) -> (N, D), (N, D): attention over normed rows."""
+        """Apply attention over normed rows: (N, D) -> (N, D), (N, D)."""
         normed = affine(self.norm1, "norm1", hidden, inputs.edit)
         qkv = edit_qkv(self.qkv(normed), normed, self.spec.heads, inputs.edit)
         turned = rotate(qkv, *inputs.shared.turn[self.theta])
@@ -80,7 +80,7 @@ class ModernbertLayer(Halves):
         return attend(turned, inputs.layout, inputs.prefix, window, None, dropout, inputs.kernel), hidden
 
     def finish(self, hidden: Tensor, mixed: Tensor, edit: Edit | None) -> Tensor:
-        """(M, D), (M, D) -> (M, D): the residual, and a gated feed-forward over normed rows."""
+        """Add the residual, and a gated feed-forward over normed rows: (M, D), (M, D) -> (M, D)."""
         spec = self.spec
         dropout = spec.attention_dropout if self.training else 0.0
         hidden = hidden + F.dropout(affine(self.out, "out", mixed, edit), dropout, self.training)
@@ -100,7 +100,7 @@ class ModernbertEncoder(Encoder):
         self.thetas = sorted({layer.theta for layer in layers})
 
     def shared(self, batch: Batch, layout: Layout) -> RotaryPositions:
-        """Cosines and sines of each row's position, and what lies in the window."""
+        """Return cosines and sines of each row's position, and what lies in the window."""
         width = self.spec.dims.head
         turn, window = {theta: angles(batch.position, theta, width) for theta in self.thetas}, None
         if batch.longest > self.reach + 1:
@@ -113,14 +113,14 @@ class ModernbertEncoder(Encoder):
 
 
 def angles(position: Tensor, theta: float, width: int) -> tuple[Tensor, Tensor]:
-    """(N,) -> cosines and sines, (N, 1, 1, K) float32 (Su et al., 2021)."""
+    """Return cosines and sines, (N, 1, 1, K) float32 (Su et al., 2021): (N,) -> two of them."""
     frequency = theta ** -(torch.arange(0, width, 2, dtype=torch.float32, device=position.device) / width)
     angle = (position[:, None].float() * frequency).repeat(1, 2)[:, None, None]
     return angle.cos(), angle.sin()
 
 
 def rotate(qkv: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """(N, 3, H, K) with query and key turned, value as it was."""
+    """Turn query and key, and leave value as it was: (N, 3, H, K)."""
     turned = qkv[:, :2].float()
     left, right = turned.chunk(2, dim=-1)
     turned = turned * cosine + torch.cat([-right, left], dim=-1) * sine
@@ -128,7 +128,7 @@ def rotate(qkv: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 
 
 def build_modernbert(config: EncoderConfig, pooler: bool) -> Encoder:
-    """ModernBERT; its sizes are BERT's, its other settings have their own names."""
+    """Build ModernBERT; its sizes are BERT's, its other settings have their own names."""
     renamed = {
         "layer_norm_eps": number(config, "norm_eps", 1e-5),
         "hidden_dropout_prob": number(config, "mlp_dropout", 0.0, most=1),
@@ -157,7 +157,10 @@ def build_modernbert(config: EncoderConfig, pooler: bool) -> Encoder:
 
 
 def read_kinds(config: EncoderConfig, layers: int) -> list[str]:
-    """GLOBAL or LOCAL_ATTENTION for each layer; older configs give only the distance between global ones."""
+    """Return GLOBAL_ATTENTION or LOCAL_ATTENTION for each layer.
+
+    Older configs give only the distance between global ones.
+    """
     kinds = config.get("layer_types")
     if kinds is None:
         every = integer(config, "global_attn_every_n_layers", 3)
@@ -176,7 +179,7 @@ def read_kinds(config: EncoderConfig, layers: int) -> list[str]:
 
 
 def read_theta(config: EncoderConfig, kind: str) -> float:
-    """Base of the rotary angles, in the new or the old way of writing it."""
+    """Read the base of the rotary angles, in the new or the old way of writing it."""
     must_be(config, "rope_scaling", {})
     given = config.get("rope_parameters") or {}
     rope = given.get(kind) or {} if isinstance(given, dict) else None

@@ -27,15 +27,16 @@ class MpnetEncoder(Encoder):
         self.relative = nn.Embedding(BUCKETS, spec.heads)
 
     def shared(self, batch: Batch, layout: Layout) -> ByDistance:
-        """The biases of the distances that the batch has."""
+        """Return the biases of the distances that the batch has."""
         return ByDistance(
             self.relative(bucket_of(distances(batch.longest, batch.device))).T.float().contiguous()
         )
 
 
 def bucket_of(distance: Tensor) -> Tensor:
-    """Row of the bias table for key place minus query place: exact when near, logarithmic when
-    far (Raffel et al., 2020).
+    """Return the row of the bias table for key position minus query position.
+
+    Exact when near, logarithmic when far (Raffel et al., 2020).
     """
     half = BUCKETS // 2
     exact = half // 2
@@ -48,7 +49,7 @@ def bucket_of(distance: Tensor) -> Tensor:
 
 
 def build_mpnet(config: EncoderConfig, pooler: bool) -> Encoder:
-    """Positions count from 2; there are no segments."""
+    """Build MPNet: positions count from 2, and there are no segments."""
     must_be(config, "relative_attention_num_buckets", BUCKETS)
     spec = read_spec(config, pooler=pooler, offset=2, segments=0)
     return MpnetEncoder(spec, Linear(spec.hidden, spec.hidden) if pooler else None)

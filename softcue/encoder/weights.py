@@ -39,17 +39,17 @@ class Stored:
     read: Mapping[str, Callable[[], Tensor]]  # by the names that the family's table uses
 
     def has(self, module: str) -> bool:
-        """Whether any tensor belongs to `module`."""
+        """Say whether any tensor belongs to `module`."""
         return any(name.startswith(f"{module}.") for name in self.read)
 
 
 def weights_file(folder: Path) -> Path | None:
-    """The file that the weights of `folder` are read from."""
+    """Return the file that the weights of `folder` are read from."""
     return next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
 
 
 def open_weights(folder: Path, family: Family) -> Stored:
-    """The tensors of `folder`, prefixes and legacy names undone.
+    """Open the tensors of `folder`, prefixes and legacy names undone.
 
     Raises BackboneError where files are absent or damaged.
     """
@@ -71,15 +71,16 @@ def open_weights(folder: Path, family: Family) -> Stored:
 
 
 def plain_name(name: str, prefixes: tuple[str, ...]) -> str:
-    """A checkpoint's name as the family's table writes it."""
+    """Return a checkpoint's name as the family's table writes it."""
     prefix = next((p for p in prefixes if name.startswith(p)), "")
     module, _, leaf = name.removeprefix(prefix).rpartition(".")
     return f"{module}.{LEGACY.get(leaf, leaf)}" if module else leaf
 
 
 def table_of(encoder: Encoder, family: Family) -> dict[str, tuple[str, ...]]:
-    """Our parameter -> the checkpoint's names that it is joined from; a layer that is used
-    again is listed once.
+    """Return our parameter -> the checkpoint's names that it is joined from.
+
+    A layer that is used again is listed once.
     """
     table = {}
     for name, _ in encoder.named_parameters():
@@ -112,7 +113,7 @@ def check_weight_names(stored: Stored, table: Mapping[str, tuple[str, ...]], fam
 def tensors(
     encoder: Encoder, table: Mapping[str, tuple[str, ...]], stored: Stored
 ) -> Iterator[tuple[str, Tensor]]:
-    """Our parameters' values as they are stored, in the encoder's order.
+    """Yield our parameters' values as they are stored, in the encoder's order.
 
     Raises BackboneError for a wrong shape or type.
     """
@@ -150,7 +151,7 @@ def fill(
 
 
 def weights_digest(encoder: Encoder, table: Mapping[str, tuple[str, ...]], stored: Stored) -> str:
-    """SHA-256 over names, shapes and float32 values, whatever files and types they are stored in."""
+    """Return SHA-256 over names, shapes and float32 values, whatever files and types they are stored in."""
     sha = hashlib.sha256()
     for name, tensor in tensors(encoder, table, stored):
         sha.update(f"{name} {tuple(tensor.shape)}\n".encode())
@@ -169,7 +170,7 @@ def write_weights(encoder: Encoder, table: Mapping[str, tuple[str, ...]], file: 
 
 
 def read_json_object(file: Path) -> dict[str, Any]:
-    """A file that must hold one JSON object."""
+    """Read a file that must hold one JSON object."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -180,7 +181,7 @@ def read_json_object(file: Path) -> dict[str, Any]:
 
 
 def _shards(index: Path) -> list[Path]:
-    """The files that an index names, all of which must lie beside it."""
+    """Return the files that an index names, all of which must lie beside it."""
     names = read_json_object(index).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise BackboneError(f"{index.name} has no weight_map; expected the file of each weight")

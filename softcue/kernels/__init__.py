@@ -118,7 +118,7 @@ class Thin(ctypes.Structure):
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The build for this processor, or None where there is none that can be loaded."""
+    """Load the build for this processor; None where there is none that can be loaded."""
     build = BUILDS.get(torch.backends.cpu.get_cpu_capability())
     paths = [
         Path(__file__).with_name(f"{build}{suffix}") for suffix in importlib.machinery.EXTENSION_SUFFIXES
@@ -129,12 +129,12 @@ def library() -> ctypes.CDLL | None:
 
 
 def has_kernels(x: Tensor) -> bool:
-    """Whether there are kernels for such numbers."""
+    """Say whether there are kernels for such numbers."""
     return x.device.type == "cpu" and x.dtype in DTYPE_NUMBERS and library() is not None
 
 
 def kind_of(rows: torch.dtype, others: torch.dtype) -> int | None:
-    """Of numbers of KINDS of two sorts, or None where no kernel takes both."""
+    """Return the kernels' number for two dtypes, or None where no kernel takes both."""
     if rows == others:
         return DTYPE_NUMBERS.get(rows)
     return MIXED if (rows, others) == (torch.bfloat16, torch.float32) else None
@@ -148,15 +148,18 @@ def call(name: str, told: ctypes.Structure, rows: torch.dtype, others: torch.dty
 
 
 def address(x: Tensor | None) -> int | None:
-    """Where its numbers begin; None: a null pointer."""
+    """Return where a tensor's numbers begin; None: a null pointer."""
     return None if x is None else x.data_ptr()
 
 
 def dense(x: Tensor) -> Tensor:
-    """The same with its last two axes side by side; further in front numbers may be apart or shared."""
+    """Return the same with its last two axes side by side.
+
+    Further in front numbers may be apart or shared.
+    """
     return x if x.stride(-1) == 1 and x.stride(-2) == x.shape[-1] else x.contiguous()
 
 
 def new_seed() -> int:
-    """Of one draw of dropout, from torch's own generator."""
+    """Draw the seed of one draw of dropout from torch's own generator."""
     return int(torch.empty((), dtype=torch.long).random_())

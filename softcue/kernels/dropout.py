@@ -9,7 +9,7 @@ from softcue.batch import may_ask
 
 
 def drop(x: Tensor, rates: Tensor, seat: Tensor, training: bool) -> Tensor:
-    """Dropout of (M, ..) where each has the rate of its seat: (A,) rates, (M,) seats."""
+    """Apply dropout to (M, ..) where each has the rate of its seat: (A,) rates, (M,) seats."""
     if not training:
         return x
     rate = rates[seat]
@@ -19,12 +19,14 @@ def drop(x: Tensor, rates: Tensor, seat: Tensor, training: bool) -> Tensor:
 
 
 def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
-    """Dropout with one rate for all numbers."""
+    """Apply dropout with one rate for all numbers."""
     return x * dropout_mask(x, rate) if training and rate > 0 else x
 
 
 def dropout_mask(x: Tensor, rate: Tensor | float) -> Tensor:
-    """Like x: 0 with chance `rate`, else 1 / (1 - rate); a tensor of rates broadcasts to x.
+    """Draw a mask like x: 0 with probability `rate`, else 1 / (1 - rate).
+
+    A tensor of rates broadcasts to x.
 
     8 random bits a number, compared as integers with a threshold, which is rounded up or down by chance so
     that each number's

@@ -12,7 +12,7 @@ WIDEST_BLOCK = 32  # columns that a build makes together, at most
 
 
 def fits_matmul(x: Tensor, weight: Tensor) -> bool:
-    """Whether there is a kernel for their product."""
+    """Say whether there is a kernel for their product."""
     return (
         x.dtype == weight.dtype == torch.float32
         and has_kernels(x)
@@ -23,7 +23,7 @@ def fits_matmul(x: Tensor, weight: Tensor) -> bool:
 
 
 def lay_out(weight: Tensor) -> Tensor:
-    """(O, I) -> the weight as the kernel reads it, for products of few rows."""
+    """Lay out a weight as the kernel reads it, for products of few rows: (O, I) -> the laid-out weight."""
     columns, depth = weight.shape
     laid = weight.new_zeros(-(-columns // WIDEST_BLOCK) * WIDEST_BLOCK * depth)
     told = Matmul(
@@ -36,8 +36,9 @@ def lay_out(weight: Tensor) -> Tensor:
 def matmul(
     x: Tensor, weight: Tensor, bias: Tensor | None, beside: Tensor | None = None, laid: Tensor | None = None
 ) -> Tensor:
-    """(N, I), (O, I), (O,), (N, O) -> (N, O): F.linear, and a sum; laid: what `lay_out` made of
-    the weight.
+    """Compute F.linear and a sum: (N, I), (O, I), (O,), (N, O) -> (N, O).
+
+    laid: what `lay_out` made of the weight.
     """
     return _run(x, weight, weight.shape[0], laid=laid, bias=bias, beside=beside)
 
@@ -45,8 +46,9 @@ def matmul(
 def matmul_back(
     grad: Tensor, weight: Tensor, beside: Tensor | None = None, factor: Tensor | None = None
 ) -> Tensor:
-    """(N, O), (O, I), (N, I), (N, I) -> (N, I): the gradient of its input, another one added;
-    and all times a factor.
+    """Return the gradient of the input: (N, O), (O, I), (N, I), (N, I) -> (N, I).
+
+    Another gradient may be added, and all multiplied by a factor.
     """
     return _run(grad, weight, weight.shape[1], back=True, beside=beside, factor=factor)
 
@@ -54,8 +56,9 @@ def matmul_back(
 def matmul_gelu(
     x: Tensor, weight: Tensor, bias: Tensor | None, slope: Tensor | None = None, laid: Tensor | None = None
 ) -> Tensor:
-    """(N, I), (O, I), (O,) -> (N, O): GELU of F.linear, and its slope where there is a place
-    for it; laid: as for `matmul`.
+    """Compute GELU of F.linear: (N, I), (O, I), (O,) -> (N, O).
+
+    It writes the slope where there is a place for it. laid: as for `matmul`.
     """
     return _run(x, weight, weight.shape[0], laid=laid, bias=bias, active=True, slope=slope)
 

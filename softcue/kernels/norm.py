@@ -20,15 +20,17 @@ class Found(NamedTuple):
 
 
 def fits_norm(x: Tensor, residual: Tensor, norm: nn.LayerNorm, rate: float) -> bool:
-    """Whether norm.cpp can do it: numbers that it takes, of the norm's kind or bfloat16 beside
-    float32, and something left by dropout.
+    """Say whether norm.cpp can do it.
+
+    It takes numbers of the norm's kind, or bfloat16 beside float32, and a rate of dropout that leaves
+    something.
     """
     same = norm.bias is not None and norm.weight.dtype == residual.dtype
     return has_kernels(x) and same and kind_of(x.dtype, residual.dtype) is not None and rate < 1
 
 
 def norm_forward(x: Tensor, residual: Tensor, norm: nn.LayerNorm, rate: float) -> tuple[Tensor, Found]:
-    """(M, D), (M, D) -> (M, D); x may be written to."""
+    """Compute norm(residual + dropout(x)): (M, D), (M, D) -> (M, D); x may be written to."""
     if not fits_norm(x, residual, norm, rate):
         kept = dropout_mask(x, rate) if rate else None
         total = x.add_(residual) if kept is None else torch.addcmul(residual, x, kept, out=x)
@@ -47,7 +49,10 @@ def norm_forward(x: Tensor, residual: Tensor, norm: nn.LayerNorm, rate: float) -
 
 
 def norm_backward(grad: Tensor, norm: nn.LayerNorm, rate: float, found: Found) -> tuple[Tensor, Tensor]:
-    """(M, D) -> (M, D), (M, D): the gradients of x and of the residual, x being of the residual's kind."""
+    """Return the gradients of x and of the residual: (M, D) -> (M, D), (M, D).
+
+    x is of the residual's kind.
+    """
     if found.seed is not None:
         to_x, to_residual, _, _ = _back(grad, norm, rate, found, grad.dtype, False)
         return to_x, to_residual
@@ -67,7 +72,7 @@ def norm_backward(grad: Tensor, norm: nn.LayerNorm, rate: float, found: Found) -
 def _back(
     grad: Tensor, norm: nn.LayerNorm, rate: float, found: Found, dtype: torch.dtype, learns: bool
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """The gradients of x, in dtype, of the residual, and of weight and bias where they learn."""
+    """Return the gradients of x, in dtype, of the residual, and of weight and bias where they learn."""
     grad = grad.contiguous()
     to_residual = torch.empty_like(grad)
     to_x = torch.empty_like(grad, dtype=dtype) if rate or dtype != grad.dtype else None
@@ -98,7 +103,7 @@ def _told(norm: nn.LayerNorm, rate: float, found: Found) -> Norm:
 
 
 def add_norm(x: Tensor, residual: Tensor, norm: nn.LayerNorm, rate: float) -> Tensor:
-    """(M, D), (M, D) -> (M, D): norm(residual + dropout(x)), where it `fits`."""
+    """Compute norm(residual + dropout(x)), where it fits_norm: (M, D), (M, D) -> (M, D)."""
     made: Tensor = _AddNorm.apply(x, residual, norm.weight, norm.bias, norm, rate)
     return made
 

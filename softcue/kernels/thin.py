@@ -12,7 +12,7 @@ BLOCK_ROWS = 64  # of a block, as in thin.cpp
 
 
 def fits_thin(y: Tensor, x: Tensor, table: Tensor) -> bool:
-    """Whether thin.cpp can do it: numbers that it takes, and tables of the same kind or in float32."""
+    """Say whether thin.cpp can do it: numbers that it takes, and tables of the same kind or in float32."""
     return (
         has_kernels(x)
         and x.dtype == y.dtype
@@ -22,8 +22,9 @@ def fits_thin(y: Tensor, x: Tensor, table: Tensor) -> bool:
 
 
 def plus_thin(y: Tensor, x: Tensor, shrink: Tensor, grow: Tensor, scale: Tensor, runs: Runs) -> Tensor:
-    """(M, O), (M, I), (A, I, r), (A, r, O), (A,) -> (M, O): where it `fits`; in place where
-    there is no way back.
+    """Add a thin product: (M, O), (M, I), (A, I, r), (A, r, O), (A,) -> (M, O), where it fits_thin.
+
+    It works in place where there is no backward pass.
     """
     shrink, grow = dense(shrink), dense(grow)
     if torch.is_grad_enabled():
@@ -73,7 +74,7 @@ def _told(x: Tensor, shrink: Tensor, grow: Tensor, scale: Tensor, runs: Runs, th
 
 @lru_cache(maxsize=8)  # a forward asks for the same runs at every site of every layer
 def _counted(runs: Runs) -> tuple[Tensor, Tensor]:
-    """(G, 3) runs, and the same in blocks of at most ROWS rows."""
+    """Return (G, 3) runs, and the same in blocks of at most BLOCK_ROWS rows."""
     blocks = [
         (seat, at, min(at + BLOCK_ROWS, end))
         for seat, first, end in runs
