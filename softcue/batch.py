@@ -103,7 +103,7 @@ class Batch:
             )
 
     def take(self, rows: Tensor) -> Tensor:
-        """Take the part's own rows: (N, ...) -> (M, ...)."""
+        """Take the part's own rows: (N, ..) -> (M, ..)."""
         return rows if self.rows is None else rows[self.rows]
 
     def part(self, examples: Sequence[int], seats: Sequence[int]) -> "Batch":
@@ -143,6 +143,7 @@ def sent(numbers: Tensor, device: torch.device) -> Tensor:
     """Copy what the host has made to `device` without waiting for it.
 
     Memory that is not pinned is copied when a GPU has done all before.
+    (..) -> (..).
     """
     return (numbers.pin_memory() if device.type == "cuda" else numbers).to(device, non_blocking=True)
 
@@ -151,6 +152,7 @@ def may_ask(x: Tensor) -> bool:
     """Say whether a number may be asked for.
 
     Elsewhere than on a CPU that waits for all that the device has at hand.
+    (..) -> bool.
     """
     return x.device.type == "cpu"
 

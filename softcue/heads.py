@@ -36,8 +36,9 @@ def pool(hidden: Tensor, batch: Batch, pooling: str, pooled: Tensor | None) -> T
 
 
 class Head(nn.Module):
-    """A linear map from hidden states to logits for each seat; `classes` may differ by seat
-    (masked to the largest, C).
+    """A linear map from hidden states to logits for each seat.
+
+    `classes` may differ by seat, masked to the largest, C.
     """
 
     registry: ClassVar[dict[str, type["Head"]]] = {}
@@ -110,6 +111,7 @@ class Head(nn.Module):
         """Yield the number of each question and its answer on the host.
 
         (C,) probabilities, unless the head says otherwise.
+        (B, C) -> numbers with (C,).
         """
         return list(zip(batch.groups, logits.softmax(-1).cpu(), strict=True))
 
@@ -137,7 +139,10 @@ class ScoreHead(Head, kind="score"):
         )
 
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
-        """Yield standardised scores, () each."""
+        """Yield standardised scores, () each.
+
+        (B,) -> numbers with ().
+        """
         return list(zip(batch.groups, logits.cpu(), strict=True))
 
 
@@ -149,7 +154,10 @@ class ChoiceHead(Head, kind="choice"):
         return super().forward(hidden, batch, pooled).squeeze(-1)
 
     def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return cross-entropy over the choices of each question, booked on the right one: (B,), (B,) -> (B,), (B,)."""
+        """Return cross-entropy over the choices of each question: (B,), (B,) -> (B,), (B,).
+
+        It is booked on the right choice.
+        """
         right = target.float()
         return -within_groups(logits, batch.group, 1 + max(batch.groups)) * right, right
 
@@ -159,7 +167,10 @@ class ChoiceHead(Head, kind="choice"):
         return sum(math.log(len(targets)) for targets in questions) / len(questions)
 
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
-        """Yield (choices,) probabilities, in the order in which the choices were asked."""
+        """Yield (choices,) probabilities, in the order in which the choices were asked.
+
+        (B,) -> numbers with (choices,).
+        """
         chance = within_groups(logits, batch.group, 1 + max(batch.groups)).exp().cpu()
         return [(question, chance[members]) for question, members in _questions(batch).items()]
 
@@ -209,13 +220,19 @@ class TokenHead(Head, kind="tag"):
         )
 
     def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return cross-entropy summed over each example's words, and their number: (W, C), (W,) -> (B,), (B,)."""
+        """Return cross-entropy summed over each example's words, and their number.
+
+        (W, C), (W,) -> (B,), (B,).
+        """
         losses, counts = super().loss(logits, target, batch)
         zeros, owner = losses.new_zeros(len(batch)), self.owner(batch)
         return zeros.index_add(0, owner, losses), zeros.index_add(0, owner, counts)
 
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
-        """Yield (words, C) probabilities; of several windows of one text, one after the other."""
+        """Yield (words, C) probabilities; of several windows of one text, one after the other.
+
+        (W, C) -> numbers with (words, C).
+        """
         chances = logits.softmax(-1).cpu().split(batch.words)
         return [
             (question, torch.cat([chances[i] for i in members]))

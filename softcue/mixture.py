@@ -20,8 +20,9 @@ class Member:
 
 
 class Mixture(Cue):
-    """Serves each seat by one of `cues`, under that cue's own seat number: table[seat] = (cue,
-    seat of the cue).
+    """Serves each seat by one of `cues`, under that cue's own seat number.
+
+    table[seat] = (cue, seat of the cue).
     """
 
     def __init__(self, cues: Sequence[Cue], table: Sequence[tuple[int, int]]) -> None:

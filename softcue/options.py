@@ -34,8 +34,9 @@ def per_seat_setting(default: float, least: float | None = None, below: float | 
 
 
 class Options:
-    """Base of config dataclasses: lists become tuples, and a wrong type or range is a
-    RequestError that names them all.
+    """Base of config dataclasses.
+
+    Lists become tuples, and a wrong type or range is a SettingsError that names them all.
     """
 
     def problems(self) -> list[str]:

@@ -95,8 +95,9 @@ def copies(table: Tensor, batch: Batch, dtype: torch.dtype) -> Tensor:
 
 
 class _Copies(torch.autograd.Function):
-    """The way back is a sum for each seat: torch's own would add up whole tables of zeros,
-    example by example.
+    """Copies of table rows whose backward pass is a sum for each seat.
+
+    torch's own would add up whole tables of zeros, example by example.
     """
 
     @staticmethod

@@ -24,9 +24,7 @@ def check_place(folder: str | Path) -> Path:
 
 
 def refuse_foreign(folder: Path) -> None:
-    """RequestError where a folder holds anything but an adapter or a fine-tuned checkpoint that
-    softcue wrote.
-    """
+    """Refuse a folder that holds anything but an adapter or a fine-tuned checkpoint of softcue's."""
     others = foreign(folder)
     if others:
         named = ", ".join(others[:SHOWN_FILES]) + (
@@ -39,15 +37,16 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def foreign(folder: Path) -> list[str]:
-    """What a folder holds that softcue did not write, by relative path; where the header is not
-    softcue's, all of it.
+    """Return what a folder holds that softcue did not write, by relative path.
+
+    Where the header is not softcue's, that is all of it.
     """
     own = _own(folder)
     return sorted(name for name in _entries(folder, "", own) if name not in own)
 
 
 def _own(folder: Path) -> set[str]:
-    """Files and folders (these end in a slash) that softcue writes where there is such a header."""
+    """Return what softcue writes where there is such a header; folders end in a slash."""
     try:
         header = parse_json(read_bytes(folder / HEADER, AdapterError, CONFIG_LIMIT))
     except (AdapterError, ValueError):
@@ -61,7 +60,10 @@ def _own(folder: Path) -> set[str]:
 
 
 def _entries(folder: Path, above: str, own: set[str]) -> Iterator[str]:
-    """Paths of what is in a folder; of folders in it, only those that are softcue's own are looked into."""
+    """Yield the paths of what is in a folder.
+
+    Of folders in it, only those that are softcue's own are looked into.
+    """
     with os.scandir(folder) as entries:
         for entry in entries:
             name = above + entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "")

@@ -35,8 +35,9 @@ PEFT = ("peft_type", "base_model_name_or_path", "revision", "task_type", "infere
 
 
 def header_bytes(adapter: Any, tensors_sha256: str) -> bytes:
-    """The file for an adapter whose tensors have this digest; the same adapter always gives the
-    same bytes.
+    """Return the file for an adapter whose tensors have this digest.
+
+    The same adapter always gives the same bytes.
     """
     values = {name: encode(getattr(adapter, name), name) for name in header_names(type(adapter))}
     frame = (FORMAT, "softcue", __version__, tensors_sha256)
@@ -53,7 +54,7 @@ def header_bytes(adapter: Any, tensors_sha256: str) -> bytes:
 
 
 def parse_header(cls: type, data: bytes) -> tuple[dict[str, Any], str]:
-    """(fields of the dataclass `cls`, digest of the tensors).
+    """Parse a header to (fields of the dataclass `cls`, digest of the tensors).
 
     Raises AdapterError that names the first field that is wrong.
     """
@@ -81,7 +82,7 @@ def parse_header(cls: type, data: bytes) -> tuple[dict[str, Any], str]:
 
 
 def header_names(cls: type) -> list[str]:
-    """Fields that the file holds: all but tensors, and what `cls` marks as not kept."""
+    """Return the fields that the file holds: all but tensors, and what `cls` marks as not kept."""
     return [f.name for f in fields(cls) if f.metadata.get("kept", True)]
 
 
@@ -93,7 +94,7 @@ def check_values(values: dict[str, Any]) -> None:
 
 
 def _rules(values: dict[str, Any]) -> Iterator[tuple[bool, str]]:
-    """What must hold of sizes, kinds and labels, each with what to say if it does not."""
+    """Yield what must hold of sizes, kinds and labels, each with what to say if it does not."""
     dims, labels, kind, pooling = values["dims"], values["labels"], values["kind"], values["pooling"]
     tuned, limit, centre, spread = values["tuned"], values["limit"], values["centre"], values["spread"]
     backbone = values["backbone"]
@@ -122,7 +123,7 @@ def _rules(values: dict[str, Any]) -> Iterator[tuple[bool, str]]:
 
 
 def _rules_of_names(values: dict[str, Any]) -> Iterator[tuple[bool, str]]:
-    """What must hold of names, which are printed on terminals and read as paths."""
+    """Yield what must hold of names, which are printed on terminals and read as paths."""
     for name in ("backbone", "fingerprint", "task", "words", "measured"):
         text = values[name]
         yield not CONTROL.search(text), f"{name} is {text[:60]!r}; expected no control characters"
@@ -131,12 +132,12 @@ def _rules_of_names(values: dict[str, Any]) -> Iterator[tuple[bool, str]]:
 
 
 def is_ours(header: Any) -> bool:
-    """Whether softcue wrote this header, of whatever version."""
+    """Say whether softcue wrote this header, of whatever version."""
     return isinstance(header, dict) and header.get("library_name") == "softcue"
 
 
 def _check_frame(header: Any) -> None:
-    """Which program and format this is: said before any other difference."""
+    """Refuse another program or format, before any other difference."""
     if not is_ours(header):
         kind = header.get("peft_type") if isinstance(header, dict) else None
         other = f" (PEFT's, of type {kind[:40]!r}?)" if isinstance(kind, str) else ""
@@ -152,7 +153,7 @@ def _check_frame(header: Any) -> None:
 
 
 def _config(method: str, value: Any) -> Any:
-    """The method's settings as its own dataclass."""
+    """Return the method's settings as its own dataclass."""
     try:
         config = decode_record(Cue.registry[method].Config, value, "config")
     except AdapterError:

@@ -14,8 +14,9 @@ from softcue.protocol import Cue
 
 
 def lift(cue: Cue, cue_seat: int, head: Head, head_seat: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """(cue, head): copies of one seat's numbers, float32 on the CPU; of a head, the rows of the
-    seat's own classes.
+    """Copy one seat's numbers: (cue, head), float32 on the CPU.
+
+    Of a head, the rows of the seat's own classes.
     """
     classes = int(head.classes[head_seat])
     own = {name: tensor[head_seat, :classes] for name, tensor in head.state_dict().items()}
@@ -24,8 +25,9 @@ def lift(cue: Cue, cue_seat: int, head: Head, head_seat: int) -> tuple[dict[str,
 
 @torch.no_grad()
 def seat_in(cue: Cue, cue_seat: int, head: Head, head_seat: int, adapter: Adapter) -> None:
-    """Copy an adapter's numbers and per-seat settings into a seat of a cue and of a head; other
-    seats are left alone.
+    """Copy an adapter's numbers and per-seat settings into a seat of a cue and of a head.
+
+    Other seats are left alone.
 
     A head with more classes takes the adapter's rows first and leaves the others masked. Raises AdapterError,
     with both seats untouched, where the method, kind, pooling or shapes differ.

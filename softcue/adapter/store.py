@@ -29,7 +29,7 @@ HEADER_HASH = "adapter_config_sha256"
 
 
 def not_kept() -> Any:
-    """A field that adapter_config.json does not hold."""
+    """Make a field that adapter_config.json does not hold."""
     return field(metadata={"kept": False})
 
 
@@ -85,7 +85,7 @@ class Adapter:
                 raise AdapterError(f"{left}; expected {SCORES_ROOM:,}: shorten the labels")
 
     def _check(self) -> dict[str, Tensor]:
-        """The tensors of the file, checked with the header as load would check them."""
+        """Return the tensors of the file, checked with the header as load would check them."""
         tensors = {
             **{f"cue.{n}": t for n, t in self.cue.items()},
             **{f"head.{n}": t for n, t in self.head.items()},
@@ -144,7 +144,7 @@ class Adapter:
 
 
 def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The tensors that a cue and a head with these settings have, built without memory.
+    """Return the tensors that a cue and a head with these settings have, built without memory.
 
     Raises AdapterError.
     """
@@ -188,7 +188,7 @@ def _part(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check_room(values: Mapping[str, Any], file: Path) -> None:
-    """A cue that the file has no bytes for is not built, not even without memory."""
+    """Refuse a cue that the file has no bytes for, before it is built."""
     try:
         needed = Cue.registry[values["method"]].count(values["dims"], values["config"]) * WIDTH
     except Exception as error:  # as in shapes_of

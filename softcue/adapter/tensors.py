@@ -23,7 +23,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and values, in the order of names."""
+    """Return SHA-256 over names, shapes and values, in the order of names."""
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {list(tensor.shape)}\n".encode())
@@ -32,7 +32,7 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file; the same tensors always give the same bytes."""
+    """Return a safetensors file; the same tensors always give the same bytes."""
     header: dict[str, Any] = {METADATA: dict(sorted(metadata.items()))}
     at = 0
     for name, tensor in sorted(tensors.items()):
@@ -50,8 +50,9 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> byte
 
 
 def read_tensors(path: Path, shapes: Shapes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(tensors, metadata); nothing is allocated before the header agrees with `shapes` and with
-    the file's size.
+    """Read (tensors, metadata).
+
+    Nothing is allocated before the header agrees with `shapes` and with the file's size.
     """
     with (
         open_regular(path, AdapterError) as (descriptor, size),
@@ -86,7 +87,7 @@ def read_tensors(path: Path, shapes: Shapes) -> tuple[dict[str, Tensor], dict[st
 
 
 def check_tensors(tensors: Mapping[str, Tensor], shapes: Shapes) -> None:
-    """Tensors in memory must be what a file of these shapes would hold."""
+    """Refuse tensors in memory that are not what a file of these shapes would hold."""
     check_same_names(tensors, shapes)
     for name, tensor in tensors.items():
         if tuple(tensor.shape) != shapes[name]:
@@ -99,7 +100,7 @@ def check_tensors(tensors: Mapping[str, Tensor], shapes: Shapes) -> None:
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """No NaN and no infinities."""
+    """Refuse NaN and infinities."""
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise AdapterError(
@@ -109,7 +110,7 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
 
 
 def check_same_names(found: Mapping[str, Any], shapes: Shapes) -> None:
-    """The first tensor that is missing or left over, by name."""
+    """Refuse names that differ, and say the first that is missing or left over."""
     for name in shapes:
         if name not in found:
             raise AdapterError(f"has no tensor {name}; expected {_names(shapes)}")
@@ -129,7 +130,7 @@ def _parse(text: bytes) -> dict[str, Any]:
 
 
 def _spans(header: Mapping[str, Any], shapes: Shapes) -> dict[str, tuple[int, int]]:
-    """Where each tensor begins and ends; they must follow each other without gaps or overlaps."""
+    """Return where each tensor begins and ends; they must follow each other without gaps or overlaps."""
     check_same_names(header, shapes)
     spans: dict[str, tuple[int, int]] = {}
     for name, entry in header.items():

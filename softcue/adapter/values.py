@@ -22,8 +22,9 @@ LARGEST_STORED = 2**63  # of whole numbers
 
 
 def encode(value: Any, where: str, depth: int = DEEPEST) -> Any:
-    """What JSON holds in place of `value`; dataclasses become objects, tuples lists, and NaN
-    and infinities null.
+    """Return what JSON holds in place of `value`.
+
+    Dataclasses become objects, tuples lists, and NaN and infinities null.
     """
     if depth == 0:
         raise AdapterError(f"{where} is nested too deeply; expected at most {DEEPEST} levels")
@@ -45,7 +46,7 @@ def encode(value: Any, where: str, depth: int = DEEPEST) -> Any:
 
 
 def decode_record(cls: type, value: Any, where: str) -> Any:
-    """The dataclass `cls` from a JSON object."""
+    """Return the dataclass `cls` from a JSON object."""
     hints = get_type_hints(cls)
     value = check_fields(value, [f.name for f in fields(cls)], where)
     found = {f.name: decode(hints[f.name], value[f.name], f"{where}.{f.name}") for f in fields(cls)}
@@ -53,7 +54,7 @@ def decode_record(cls: type, value: Any, where: str) -> Any:
 
 
 def check_fields(value: Any, expected: list[str], where: str) -> dict[str, Any]:
-    """A JSON object that has the expected names and no others."""
+    """Return a JSON object that has the expected names and no others."""
     if not isinstance(value, dict):
         raise AdapterError(f"{where} is {_show(value)}; expected an object")
     wrong = [f"{name} is missing" for name in expected if name not in value]
@@ -97,19 +98,19 @@ def decode(hint: Any, value: Any, where: str) -> Any:
 
 
 def largest(value: Any) -> int:
-    """The largest magnitude among the whole numbers in a config, bools aside."""
+    """Return the largest magnitude among the whole numbers in a config, bools aside."""
     if isinstance(value, tuple):
         return max(map(largest, value), default=0)
     return abs(value) if type(value) is int else 0
 
 
 def first_line(error: Exception) -> str:
-    """An error's first line, however much of a hostile file it quotes."""
+    """Return an error's first line, however much of a hostile file it quotes."""
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def _may_be(hint: Any, value: Any) -> bool:
-    """Whether a value is of the JSON type that a member of a union stands for."""
+    """Say whether a value is of the JSON type that a member of a union stands for."""
     origin = get_origin(hint)
     if origin is tuple:
         return isinstance(value, list)
@@ -132,7 +133,7 @@ def _say(hint: Any) -> str:
 
 
 def _show(value: Any) -> str:
-    """A value in a few words, whatever its size."""
+    """Return a value in a few words, whatever its size."""
     if isinstance(value, int) and abs(value) >= LARGEST_STORED:
         return "a huge number"
     if isinstance(value, dict | list):

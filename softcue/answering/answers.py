@@ -38,7 +38,10 @@ def ask(request: Mapping[str, Any], reading: Reading, pair: bool, text: Text) ->
 
 
 def say(answer: Tensor, question: Question) -> dict[str, Any]:
-    """Return an answer as JSON-ready values."""
+    """Return an answer as JSON-ready values.
+
+    (C,), (), (choices,) or (words, C) -> a dictionary.
+    """
     return SAY[question.reading.kind](answer, question)
 
 

@@ -111,7 +111,10 @@ def pack_items(model: Model, items: Sequence[Item], seats: Sequence[int]) -> Bat
 
 
 def decide(answer: Tensor, reading: Reading) -> Any:
-    """Return an answer as the metrics want it: a label, a number, an index, or a tag for each word."""
+    """Return an answer as the metrics want it: a label, a number, an index, or a tag for each word.
+
+    (C,), (), (choices,) or (words, C) -> one of them.
+    """
     if reading.kind == "score":
         return float(answer) * reading.spread + reading.centre
     if reading.kind == "choice":

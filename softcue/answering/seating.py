@@ -45,8 +45,7 @@ class Slab:
 
 
 class Seating:
-    """One cue for each method and shape, one head for each kind and pooling, and a seat in both
-    for each adapter.
+    """One cue for each method and shape, one head for each kind and pooling, and a seat in both by adapter.
 
     A slab that is full grows to twice its size, so that the thousandth adapter is added in the time of the
     tenth; nothing else of the others is touched.

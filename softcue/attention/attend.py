@@ -135,7 +135,10 @@ class Sight:
     watch: AttentionObserver | None
 
     def look(self, query: Tensor, key: Tensor, value: Tensor, front: Front, kernel: str) -> Tensor:
-        """Attend within one bucket: (b, H, t, K) queries, keys and values -> (b, H, t, K)."""
+        """Attend within one bucket: (b, H, t, K) queries, keys and values -> (b, H, t, K).
+
+        (b, H, t, K), (b, H, t, K), (b, H, t, K) -> (b, H, t, K).
+        """
         if kernel != "fused" and not self.dropout and not torch.is_grad_enabled():
             return self.glance(query, key, value, front)
         if kernel != "fused" or self.watch is not None:
@@ -152,6 +155,7 @@ class Sight:
         """Compute what `look` gives as explicit products.
 
         On CPU in bfloat16 their backward pass is several times faster than the fused kernel's.
+        (b, H, t, K), (b, H, t, K), (b, H, t, K) -> (b, H, t, K).
         """
         mask, ahead = self.text_mask(query, key), None
         if front is not None:
@@ -170,7 +174,10 @@ class Sight:
         return mixed
 
     def glance(self, query: Tensor, key: Tensor, value: Tensor, front: Front) -> Tensor:
-        """Compute what `look` gives where no backward pass is needed; logits are changed in place."""
+        """Compute what `look` gives where no backward pass is needed; logits are changed in place.
+
+        (b, H, t, K), (b, H, t, K), (b, H, t, K) -> (b, H, t, K).
+        """
         text = self.text_mask(query, key)
         if front is not None:
             key, value = torch.cat([front[0], key], dim=2), torch.cat([front[1], value], dim=2)
@@ -188,6 +195,7 @@ class Sight:
         """Write minus infinity at padding, in place.
 
         Padding stands at the end, and so only a few columns are visited.
+        (b, H, t, P + t) -> (b, H, t, P + t).
         """
         tail = self.bucket.tail
         if tail is not None:
@@ -195,7 +203,10 @@ class Sight:
         return logits
 
     def chances(self, logits: Tensor) -> Tensor:
-        """Return attention probabilities in float32."""
+        """Return attention probabilities in float32.
+
+        (b, H, t, P + t) -> (b, H, t, P + t).
+        """
         width = logits.shape[-1]
         if width < VECTOR:
             logits = F.pad(logits, (0, VECTOR - width), value=-torch.inf)
@@ -205,7 +216,10 @@ class Sight:
         return chance
 
     def text_mask(self, query: Tensor, key: Tensor) -> Tensor | None:
-        """Return what the family adds to the logits between rows, (b|1, H|1, t, t) float32, or None."""
+        """Return what the family adds to the logits between rows, (b|1, H|1, t, t) float32, or None.
+
+        (b, H, t, K), (b, H, t, K) -> (b|1, H|1, t, t) float32.
+        """
         return None if self.bias is None else self.bias(query, key, self.bucket).float()
 
     @property
@@ -214,7 +228,10 @@ class Sight:
         return self.prefix is not None and not self.prefix.plain
 
     def front_mask(self, logits: Tensor) -> Tensor | None:
-        """Return what to add to (b, H, t, P) logits towards the prefix, or None: (b, H|1, t|1, P) float32."""
+        """Return what to add to (b, H, t, P) logits towards the prefix, or None: (b, H|1, t|1, P) float32.
+
+        (b, H, t, P) -> (b, H|1, t|1, P) float32.
+        """
         if self.prefix is None:
             return None
         added = None if self.prefix.rescore is None else self.prefix.rescore(logits, self.bucket.example)
@@ -233,6 +250,7 @@ class Sight:
         """Return what to add to the logits, (b|1, H|1, t|1, P + t) float32, or None.
 
         front: the prefix's keys.
+        (b, H, t, K), (b, H, t, K) -> (b|1, H|1, t|1, P + t) float32.
         """
         added = (
             None if self.prefix is None or front is None else self.front_mask(query * self.scale @ front.mT)

@@ -7,8 +7,9 @@ from softcue.attention.layout import Layout
 
 
 class ToBuckets(torch.autograd.Function):
-    """Rows to each bucket's queries, keys and values; the way back is a gather too, since every
-    row stands at one place that counts.
+    """Rows to each bucket's queries, keys and values.
+
+    The backward pass gathers too, since every row stands at one place that counts.
     """
 
     @staticmethod
@@ -47,7 +48,10 @@ class Reorder(torch.autograd.Function):
 
 
 def to_buckets(x: Tensor, layout: Layout) -> Tensor:
-    """Bring (B, ..) from the batch's order to the buckets'."""
+    """Bring (B, ..) from the batch's order to the buckets'.
+
+    (B, ..) -> (B, ..).
+    """
     if layout.places.example is None:
         return x
     moved: Tensor = Reorder.apply(x, layout.places.example, layout.places.home)
@@ -55,7 +59,10 @@ def to_buckets(x: Tensor, layout: Layout) -> Tensor:
 
 
 def to_batch(x: Tensor, layout: Layout) -> Tensor:
-    """Bring (B, ..) from the buckets' order to the batch's."""
+    """Bring (B, ..) from the buckets' order to the batch's.
+
+    (B, ..) -> (B, ..).
+    """
     if layout.places.example is None:
         return x
     moved: Tensor = Reorder.apply(x, layout.places.home, layout.places.example)

@@ -11,9 +11,7 @@ from softcue.attention.layout import Bucket, bucket_columns
 
 @dataclass(frozen=True)
 class ByDistance:
-    """A bias between text rows that depends on the head and on the key's place less the
-    query's; of one forward.
-    """
+    """A bias between text rows by head and by the key's position less the query's, of one forward pass."""
 
     table: Tensor  # (H|1, 2 T - 1) float32, of distances 1 - T to T - 1
     hides: bool = False  # whether it is minus infinity at some distances

@@ -19,6 +19,7 @@ def takes_flash(rows: Tensor, prefix: Prefix | None) -> bool:
     """Say whether flash attention takes the rows.
 
     It wants 16 bits, a GPU that has the kernel, and logits towards the prefix that are products alone.
+    (N, 3, H, K) -> bool.
     """
     if rows.device.type != "cuda" or rows.dtype not in (torch.bfloat16, torch.float16):
         return False
@@ -74,10 +75,10 @@ def _fronted(rows: Tensor, layout: Layout, prefix: Prefix) -> Tensor:
 
 def varlen(
     query: Tensor,  # (M, H, K)
-    key: Tensor,  # (L, H, K)
-    value: Tensor,
+    key: Tensor,  # (M, H, K)
+    value: Tensor,  # (M, H, K)
     starts: Tensor,  # (B + 1,) int32: the first query of each example, and one past the last
-    key_starts: Tensor,
+    key_starts: Tensor,  # (B + 1,) int32: the same of keys
     longest: int,  # queries of an example
     key_longest: int,
     scale: float,

@@ -35,9 +35,7 @@ class Bucket:
 
     @property
     def tail(self) -> Tensor | None:
-        """(b, 1, 1, c) True at padding, in the last c columns, which are all that have any;
-        None where there is none.
-        """
+        """Where padding may be, (b, 1, 1, c) in the last c columns: True at it; None where there is none."""
         return None if self.pad is None else self.pad[:, None, None, self.shortest :]
 
 
@@ -47,8 +45,9 @@ Write = Callable[[int, Tensor], None]  # (number of a bucket, its places): fills
 
 @dataclass(frozen=True)
 class Stretch:
-    """Rows one after another that stand in some of the places of buckets: those of all, or of
-    one where the rows have its order.
+    """Rows one after another that stand in some of the places of buckets.
+
+    The places are those of all buckets, or of one where the rows have its order.
     """
 
     first: int
@@ -90,8 +89,9 @@ class InFront:
 
 @dataclass(frozen=True)
 class Layout:
-    """How one batch is laid out for attention; made once per forward, and its buckets when they
-    are first asked for.
+    """How one batch is laid out for attention.
+
+    It is made once per forward pass, and its buckets when they are first asked for.
     """
 
     batch: Batch
@@ -142,7 +142,10 @@ class Layout:
         return self.by_bucket([stretch.padded(rows, zeros) for stretch in self.places.stretches])
 
     def collect(self, like: Tensor, width: int, write: Write) -> Tensor:
-        """Return (N, width) from what `write` fills each bucket's places with."""
+        """Return (N, width) from what `write` fills each bucket's places with.
+
+        (..) -> (N, width), of that tensor's type and device.
+        """
         stretches = self.places.stretches
         rows = like.new_empty(stretches[-1].end, width)
         places = [

@@ -11,8 +11,9 @@ VECTOR = 16  # numbers in a vector register: torch's softmax over fewer falls to
 
 
 class Products(torch.autograd.Function):
-    """softmax([ahead, query key' * scale + mask]) value, padding hidden, with dropout; the way
-    back is products of contiguous operands.
+    """softmax([ahead, query key' * scale + mask]) value, padding hidden, with dropout.
+
+    Its backward pass is products of contiguous operands.
     """
 
     @staticmethod

@@ -129,8 +129,9 @@ class _Attend(torch.autograd.Function):
 
 
 class _Ahead(torch.autograd.Function):
-    """Logits of queries towards their prefix; and queries and rows again, so that gradients
-    join without a pass of their own.
+    """Logits of queries towards their prefix.
+
+    It returns queries and rows again, so that gradients join without a pass of their own.
     """
 
     @staticmethod

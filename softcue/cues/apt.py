@@ -31,7 +31,7 @@ class AptConfig(Options):
     bias: bool = True  # of the token gate (inferred: the paper does not say)
 
     def problems(self) -> list[str]:
-        """A token gate that reads nothing is its bias."""
+        """Refuse a token gate that reads nothing: it would be its bias alone."""
         wrong = self.token_gate and self.reads == "nothing" and not self.bias
         return (
             [
@@ -44,8 +44,9 @@ class AptConfig(Options):
 
 
 class Apt(Cue, method="apt", config=AptConfig):
-    """[key; value] of prefix token j times scale[layer] * sigmoid(h W + b)[j]; a gate of 0
-    leaves a zero key that still takes exp(0).
+    """[key; value] of prefix token j times scale[layer] * sigmoid(h W + b)[j].
+
+    A gate of 0 leaves a zero key that still takes exp(0).
     """
 
     dropout: Tensor
@@ -65,12 +66,15 @@ class Apt(Cue, method="apt", config=AptConfig):
 
     @classmethod
     def count(cls, dims: Dims, config: AptConfig) -> int:
-        """2 L P D + L (D P + P + 1), less what is switched off."""
+        """Count 2 L P D + L (D P + P + 1), less what is switched off."""
         gate = config.token_gate * config.length * ((config.reads != "nothing") * dims.hidden + config.bias)
         return dims.layers * (2 * config.length * dims.hidden + gate + config.layer_gate)
 
     def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
-        """Gated keys and values of `layer`; both are scaled alike, in all heads."""
+        """Return gated keys and values of `layer`: (N, D) -> Prefix.
+
+        Both are scaled alike, in all heads.
+        """
         kv = copies(of_layer(self.kv, layer, ctx), ctx.batch, hidden.dtype)  # (B, 2, P, H, K)
         kv = drop(kv, self.dropout, ctx.batch.seat, self.training)
         weight = self.weight(layer, hidden, ctx).to(kv.dtype)
@@ -79,7 +83,7 @@ class Apt(Cue, method="apt", config=AptConfig):
         return Prefix(key, value)
 
     def weight(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
-        """(B, P): what each example multiplies its prefix tokens by."""
+        """Return what each example multiplies its prefix tokens by: (N, D) -> (B, P)."""
         seat = ctx.batch.seat
         weight = self.kv.new_ones(len(ctx.batch), self.kv.shape[3])
         if self.config.token_gate:
@@ -89,7 +93,7 @@ class Apt(Cue, method="apt", config=AptConfig):
         )
 
     def logit(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
-        """(B, P) float32: the token gate before its sigmoid."""
+        """Return the token gate before its sigmoid: (N, D) -> (B, P) float32."""
         seat, config = ctx.batch.seat, self.config
         logit = self.kv.new_zeros(len(ctx.batch), self.kv.shape[3])
         if config.reads != "nothing":
@@ -100,7 +104,7 @@ class Apt(Cue, method="apt", config=AptConfig):
 
 
 def example_summary(hidden: Tensor, ctx: Context, reads: str) -> Tensor:
-    """(N, D) -> (B, D): the first token of each example, or the mean of its tokens."""
+    """Return the first token of each example, or the mean of its tokens: (N, D) -> (B, D)."""
     batch = ctx.batch
     if reads == "first":
         return hidden.index_select(0, batch.special[:, 0])

@@ -15,8 +15,9 @@ class BitfitConfig(Options):
 
 
 class Bitfit(Cue, method="bitfit", config=BitfitConfig):
-    """What is learnt is the difference to the checkpoint's bias, so that it starts at zero and
-    the encoder stays shared.
+    """Biases that are learnt as the difference to the checkpoint's.
+
+    So they start at zero and the encoder stays shared.
     """
 
     def __init__(self, dims: Dims, config: BitfitConfig, adapters: int = 1) -> None:
@@ -30,11 +31,14 @@ class Bitfit(Cue, method="bitfit", config=BitfitConfig):
 
     @classmethod
     def count(cls, dims: Dims, config: BitfitConfig) -> int:
-        """L (7 D + ff), the embedding norm's width (E in most families), and D where there is a pooler."""
+        """Count L (7 D + ff), the embedding norm's width, and D where there is a pooler.
+
+        The embedding norm is E wide in most families.
+        """
         return dims.layers * sum(layer_sites(dims).values()) + sum(single_sites(dims).values())
 
     def on_affine(self, layer: int, site: str, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
-        """(M, I), (M, O) -> (M, O)"""
+        """Add the adapter's bias to a map's output: (M, I), (M, O) -> (M, O)."""
         batch = ctx.batch
         seat = batch.seat if site == "pooler" else batch.seat[batch.owner]
         bias = self.once[site][seat] if site in self.once else self.every_layer[site][seat, layer]
@@ -42,7 +46,7 @@ class Bitfit(Cue, method="bitfit", config=BitfitConfig):
 
 
 def layer_sites(dims: Dims) -> dict[str, int]:
-    """Sites of every layer and their outputs."""
+    """Return the sites of every layer and their outputs."""
     return {
         **dict.fromkeys(("query", "key", "value", "out", "down", "norm1", "norm2"), dims.hidden),
         "up": dims.ff,
@@ -50,5 +54,5 @@ def layer_sites(dims: Dims) -> dict[str, int]:
 
 
 def single_sites(dims: Dims) -> dict[str, int]:
-    """Sites outside the layers and their outputs."""
+    """Return the sites outside the layers and their outputs."""
     return {"embed_norm": dims.embed_norm or dims.embed, **({"pooler": dims.hidden} if dims.pooler else {})}

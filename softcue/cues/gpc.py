@@ -32,7 +32,7 @@ class GpcConfig(Options):
     init: Literal["identity", "normal"] = "identity"
 
     def problems(self) -> list[str]:
-        """A convex gate has no weights that make it the identity."""
+        """Refuse a convex gate that is to start as the identity: no weights make it so."""
         wrong = self.combine == "gate" and self.init == "identity"
         return ["combine is 'gate', which cannot start as the identity; set init='normal'"] if wrong else []
 
@@ -67,12 +67,12 @@ class Gpc(Cue, method="gpc", config=GpcConfig):
 
     @classmethod
     def count(cls, dims: Dims, config: GpcConfig) -> int:
-        """P D + cells (2 D^2 + D with bias + 2 D with norm); cells is 1 or L - 1."""
+        """Count P D + cells (2 D^2 + D with bias + 2 D with norm); cells is 1 or L - 1."""
         cell = 2 * dims.hidden**2 + (config.bias + 2 * config.norm) * dims.hidden
         return config.length * dims.hidden + number_of_cells(dims, config) * cell
 
     def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
-        """(N, D) -> (N, D): the prompt at the first layer, the cell's output at the others."""
+        """Write the prompt at the first layer, and the cell's output at the others: (N, D) -> (N, D)."""
         row = ctx.batch.reserved[:, : self.reserve]
         entered = (
             copies(self.vectors, ctx.batch, hidden.dtype)
@@ -84,8 +84,9 @@ class Gpc(Cue, method="gpc", config=GpcConfig):
         return set_rows(hidden, row, entered)
 
     def cell(self, layer: int, left: Tensor, ctx: Context) -> Tensor:
-        """(B, P, D) -> (B, P, D): what enters `layer`, from what the layer below left in the
-        prompt's rows.
+        """Compute what enters `layer` from what the layer below left: (B, P, D) -> (B, P, D).
+
+        Both stand in the prompt's rows.
         """
         config, seat, runs = self.config, ctx.batch.seat, ctx.batch.runs
         cell = 0 if config.shared else layer - 1
@@ -108,5 +109,8 @@ class Gpc(Cue, method="gpc", config=GpcConfig):
 
 
 def number_of_cells(dims: Dims, config: GpcConfig) -> int:
-    """One, or one between each two layers; none after the last, whose prompt rows nobody reads."""
+    """Return one, or one between each two layers.
+
+    There is none after the last layer, whose prompt rows nobody reads.
+    """
     return 1 if config.shared else dims.layers - 1

@@ -27,7 +27,7 @@ class LoraConfig(Options):
     sites: tuple[str, ...] = ("query", "value")  # maps that get one (paper: query and value)
 
     def problems(self) -> list[str]:
-        """Sites must exist, once each."""
+        """Refuse sites that do not exist, or that come twice."""
         good = self.sites and len(set(self.sites)) == len(self.sites) and set(self.sites) <= set(LORA_SITES)
         return (
             []
@@ -58,7 +58,7 @@ class Lora(Cue, method="lora", config=LoraConfig):
 
     @classmethod
     def count(cls, dims: Dims, config: LoraConfig) -> int:
-        """L r (D + O) for each site with O outputs."""
+        """Count L r (D + O) for each site with O outputs."""
         return sum(dims.layers * config.rank * (dims.hidden + width(dims, site)) for site in config.sites)
 
     @classmethod
@@ -67,11 +67,14 @@ class Lora(Cue, method="lora", config=LoraConfig):
         return matrix_share(dims)
 
     def edited(self, ctx: Context) -> frozenset[str]:
-        """The config's sites."""
+        """Return the config's sites."""
         return frozenset(self.config.sites)
 
     def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
-        """Leaves the input alone; at the first layer finds what the maps of all layers need."""
+        """Leave the input alone: (N, D) -> (N, D).
+
+        At the first layer it finds what the maps of all layers need.
+        """
         if layer == 0:
             row_seat = ctx.batch.seat[ctx.batch.owner]  # (M,)
             tables = {
@@ -81,7 +84,7 @@ class Lora(Cue, method="lora", config=LoraConfig):
         return hidden
 
     def on_affine(self, layer: int, site: str, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
-        """(M, I), (M, O) -> (M, O)"""
+        """Add the low-rank product to a map's output: (M, I), (M, O) -> (M, O)."""
         tables, scale, row_seat = ctx.memory
         shrink, grow = tables[site]
         x = drop(x, self.dropout, row_seat, self.training)
@@ -92,7 +95,10 @@ class Lora(Cue, method="lora", config=LoraConfig):
 
 
 def plus_per_seat(y: Tensor, x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
-    """(M, O) + per_seat(x, weight, runs); where there is no way back, in place."""
+    """Add per_seat(x, weight, runs) to y: (M, O), (M, I), (A, I, O) -> (M, O).
+
+    It works in place where there is no backward pass.
+    """
     if torch.is_grad_enabled():
         return y + per_seat(x, weight, runs)
     if len(runs) == 1:
@@ -101,5 +107,5 @@ def plus_per_seat(y: Tensor, x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
 
 
 def width(dims: Dims, site: str) -> int:
-    """Outputs of a site."""
+    """Return the outputs of a site."""
     return dims.ff if site == "up" else dims.hidden

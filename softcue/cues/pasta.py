@@ -33,8 +33,9 @@ class PastaConfig(Options):
 
 
 class Pasta(Cue, method="pasta", config=PastaConfig):
-    """h[s_j] += drop(delta[layer, j]) before each layer: the vector enters query, key, value
-    and the residual.
+    """h[s_j] += drop(delta[layer, j]) before each layer.
+
+    The vector enters query, key, value and the residual.
     """
 
     dropout: Tensor
@@ -53,7 +54,7 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
 
     @classmethod
     def settle(cls, config: PastaConfig, facts: Facts) -> PastaConfig:
-        """As many slots as the task's examples have; fewer were asked for: RequestError."""
+        """Fill in as many slots as the task's examples have; fewer that were asked for are refused."""
         if config.slots is not None and config.slots < len(facts.slots):
             raise SettingsError(
                 f"PASTA: slots is {config.slots}; the task's examples have {len(facts.slots)} special "
@@ -63,13 +64,14 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
 
     @classmethod
     def count(cls, dims: Dims, config: PastaConfig) -> int:
-        """V * L * D"""
+        """Count V * L * D."""
         return (max(vector_of_slot(config)) + 1) * dims.layers * dims.hidden
 
     @classmethod
     def units(cls, config: PastaConfig, sizes: Callable[[], Tensor]) -> dict[str, Tensor]:
-        """A vector is measured in the size of the rows that it is added to; one for several
-        slots in their mean.
+        """Measure a vector in the size of the rows that it is added to.
+
+        One for several slots is measured in their mean.
         """
         size, vectors = sizes(), vector_of_slot(config)
         # more slots may have been asked for than the task has: those count for nothing
@@ -82,14 +84,17 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
         return {"delta": unit_of(means).unsqueeze(-1)}  # (L, V, 1)
 
     def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
-        """(N, D) -> (N, D)"""
+        """Add the layer's vectors to the special tokens: (N, D) -> (N, D)."""
         if layer == 0:
             ctx.memory = self.vectors(hidden, ctx.batch)
         row, delta = ctx.memory
         return hidden.index_add(0, row[0], delta[layer])
 
     def vectors(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Rows, and what each layer adds to them, as `layered` says."""
+        """Return rows, and what each layer adds to them, as `layered` says.
+
+        (N, D) -> (1, R), L times (R, D).
+        """
         batch.check_special(self.slots, "PASTA")
         pairs = [(s, v) for s, v in zip(self.used, self.vector, strict=True) if s < batch.special.shape[1]]
         slot, vector = [s for s, _ in pairs], [v for _, v in pairs]
@@ -104,8 +109,9 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
 
 
 def vector_of_slot(config: PastaConfig) -> list[int]:
-    """The vector that each slot adds, -1 for none; RequestError where slots are not settled or
-    none is left.
+    """Return the vector that each slot adds, -1 for none.
+
+    SettingsError where slots are not settled or none is left.
     """
     if config.slots is None:
         raise SettingsError(

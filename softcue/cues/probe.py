@@ -18,5 +18,5 @@ class Probe(Cue, method="probe", config=ProbeConfig):
 
     @classmethod
     def count(cls, dims: Dims, config: ProbeConfig) -> int:
-        """0"""
+        """Count nothing: the head is all that learns."""
         return 0

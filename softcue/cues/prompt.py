@@ -35,19 +35,19 @@ class Prompt(Cue, method="prompt", config=PromptConfig):
 
     @classmethod
     def count(cls, dims: Dims, config: PromptConfig) -> int:
-        """P * E, or P * D at the first layer's input."""
+        """Count P * E, or P * D at the first layer's input."""
         return config.length * (dims.embed if config.enter == "words" else dims.hidden)
 
     def on_words(self, word: Tensor, ctx: Context) -> Tensor:
-        """(N, E) -> (N, E)"""
+        """Write the prompt among the word vectors: (N, E) -> (N, E)."""
         return self.write(word, ctx) if self.enter == "words" else word
 
     def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
-        """(N, D) -> (N, D)"""
+        """Write the prompt at the first layer's input: (N, D) -> (N, D)."""
         return self.write(hidden, ctx) if self.enter == "layer" and layer == 0 else hidden
 
     def write(self, rows: Tensor, ctx: Context) -> Tensor:
-        """Put each example's vectors in its reserved rows."""
+        """Put each example's vectors in its reserved rows: (N, D) -> (N, D)."""
         return set_rows(
             rows, ctx.batch.reserved[:, : self.reserve], copies(self.vectors, ctx.batch, rows.dtype)
         )

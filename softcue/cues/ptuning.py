@@ -49,7 +49,7 @@ class Ptuning(Cue, method="ptuning", config=PtuningConfig):
 
     @classmethod
     def count(cls, dims: Dims, config: PtuningConfig) -> int:
-        """2 L P D; with the re-parameterisation P D + D m + m + m 2 L D + 2 L D."""
+        """Count 2 L P D; with the re-parameterisation P D + D m + m + m 2 L D + 2 L D."""
         both = 2 * dims.layers * dims.hidden
         if config.mlp:
             return (
@@ -58,7 +58,10 @@ class Ptuning(Cue, method="ptuning", config=PtuningConfig):
         return config.length * both
 
     def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
-        """Keys and values of `layer`, independent of its input; both together are (B, 2, P, H, K)."""
+        """Return keys and values of `layer`: (N, D) -> Prefix.
+
+        They do not depend on its input; both together are (B, 2, P, H, K).
+        """
         kv = (
             self.projected(layer, ctx)
             if self.config.mlp
@@ -68,7 +71,10 @@ class Ptuning(Cue, method="ptuning", config=PtuningConfig):
         return Prefix(key, value)
 
     def projected(self, layer: int, ctx: Context) -> Tensor:
-        """(B, 2, P, H, K) through the two-layer network; its first half is computed once per forward."""
+        """Return keys and values from the two-layer network: (B, 2, P, H, K).
+
+        Its first half is computed once per forward pass.
+        """
         seat, runs = ctx.batch.seat, ctx.batch.runs
         if layer == 0:
             # (B, P, mlp)

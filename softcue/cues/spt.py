@@ -32,8 +32,9 @@ class SptConfig(Options):
 
 
 class Spt(Cue, method="spt", config=SptConfig):
-    """Prefix token j is weighted by exp(s_j) * sigmoid(tau * s_j), text by exp(s); positions do
-    not move, as in the published code.
+    """Prefix token j is weighted by exp(s_j) * sigmoid(tau * s_j), text by exp(s).
+
+    Positions do not move, as in the published code.
     """
 
     tau: Tensor
@@ -48,12 +49,13 @@ class Spt(Cue, method="spt", config=SptConfig):
 
     @classmethod
     def count(cls, dims: Dims, config: SptConfig) -> int:
-        """2 L P D: the gate has no numbers of its own."""
+        """Count 2 L P D: the gate has no numbers of its own."""
         return 2 * dims.layers * config.length * dims.hidden
 
     def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
-        """Keys, values and their gate; while training, at the first layer, the selective loss
-        of all layers.
+        """Return keys, values and their gate: (N, D) -> Prefix.
+
+        While training the first layer adds the selective loss of all layers.
         """
         seat = ctx.batch.seat
         if layer == 0 and self.training and self.kv.shape[3] > 1:  # one token has nobody to resemble
@@ -62,15 +64,20 @@ class Spt(Cue, method="spt", config=SptConfig):
         return Prefix(drop(key, self.key_dropout, seat, self.training), value, partial(self.gate, seat))
 
     def gate(self, seat: Tensor, logit: Tensor, example: Tensor) -> Tensor:
-        """(b, H, t, P) -> log sigmoid(drop(tau * logit)); float32, since log(sigmoid)
-        underflows to -inf in half precision.
+        """Return log sigmoid(drop(tau * logit)): (b, H, t, P) -> (b, H, t, P) float32.
+
+        log(sigmoid) underflows to -inf in half precision.
+        (B,), (b, H, t, P), (b,) -> (b, H, t, P) float32.
         """
         seat = seat[example]
         scaled = self.tau[seat].view(-1, 1, 1, 1) * logit.float()
         return F.logsigmoid(drop(scaled, self.score_dropout, seat, self.training))
 
     def likeness(self) -> Tensor:
-        """(A,) the mean |cosine| over layers of both tables' sum, of all pairs of prefix tokens."""
+        """Return the mean |cosine| of all pairs of prefix tokens: (A,).
+
+        It is of the sum of both tables, and over layers.
+        """
         table = self.kv.flatten(4)  # (A, L, 2, P, D)
         unit = table / (table.square().sum(-1, keepdim=True) + 1e-8).sqrt()
         pairs = (unit @ unit.mT).abs().triu(1).sum((1, 2, 3, 4))

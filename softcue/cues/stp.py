@@ -48,7 +48,7 @@ class StpConfig(Options):
     place: VectorTable = ()  # filled in from the task: the vector that each layer adds to each slot
 
     def problems(self) -> list[str]:
-        """A plan must say where, and a place must number its vectors without gaps."""
+        """Refuse a plan that does not say where, and a place whose vectors are numbered with gaps."""
         wrong = []
         if self.plan == "explicit" and not (self.cls_layers or self.sep_layers or self.place):
             wrong.append("plan is 'explicit'; expected cls_layers or sep_layers")
@@ -110,8 +110,9 @@ class Stp(Cue, method="stp", config=StpConfig):
 
     @classmethod
     def shape(cls, config: StpConfig) -> StpConfig:
-        """Plans with as many vectors, layers and slots share a cue: their vectors in the first
-        places, whatever the plan.
+        """Return what plans with as many vectors, layers and slots share.
+
+        Their vectors stand in the first places, whatever the plan.
         """
         if not config.place:
             # before settle(): a sweep asks what may share a loop
@@ -123,14 +124,16 @@ class Stp(Cue, method="stp", config=StpConfig):
 
     @classmethod
     def count(cls, dims: Dims, config: StpConfig) -> int:
-        """V * D: a vector for each layer that prompts [CLS], and for each separator of each
-        layer that prompts separators.
+        """Count V * D.
+
+        There is a vector for each layer that prompts [CLS], and for each separator of each layer that prompts
+        separators.
         """
         return vectors(settled_table(config)) * dims.hidden
 
     @classmethod
     def units(cls, config: StpConfig, sizes: Callable[[], Tensor]) -> dict[str, Tensor]:
-        """As PASTA's: a vector is measured in the size of the rows that it is added to."""
+        """Measure a vector in the size of the rows that it is added to, as PASTA does."""
         size, place = sizes(), torch.tensor(settled_table(config))
         return {
             "delta": torch.stack(
@@ -145,7 +148,7 @@ class Stp(Cue, method="stp", config=StpConfig):
         self.place[seat] = torch.tensor(config.place)
 
     def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
-        """(N, D) -> (N, D)"""
+        """Add the layer's vectors to the special tokens that the plan chose: (N, D) -> (N, D)."""
         if layer == 0:
             plans = {self.plans[seat] for seat, _, _ in ctx.batch.runs}
             prompted = [any(max(plan[i]) >= 0 for plan in plans) for i in range(self.place.shape[1])]
@@ -154,7 +157,10 @@ class Stp(Cue, method="stp", config=StpConfig):
         return hidden.index_add(0, row[layer], delta[layer]) if prompted[layer] else hidden
 
     def vectors(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Rows, and what each layer adds to them, as `layered` says."""
+        """Return rows, and what each layer adds to them, as `layered` says.
+
+        (N, D) -> (L, R), L times (R, D).
+        """
         slots = self.place.shape[2]
         batch.check_special(slots, "STP")
         special = batch.special[:, None, :slots]
@@ -167,7 +173,7 @@ class Stp(Cue, method="stp", config=StpConfig):
 
 
 def settled_table(config: StpConfig) -> VectorTable:
-    """The config's place; RequestError before settle()."""
+    """Return the config's place; SettingsError before settle()."""
     if not config.place:
         raise SettingsError(
             "STP: the plan is not known before training has seen the task; call Stp.settle first"
@@ -176,12 +182,12 @@ def settled_table(config: StpConfig) -> VectorTable:
 
 
 def vectors(place: VectorTable) -> int:
-    """How many vectors a place names."""
+    """Count the vectors that a place names."""
     return 1 + max(max(row) for row in place)
 
 
 def chosen_layers(config: StpConfig, facts: Facts) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Layers that prompt [CLS], and layers that prompt separators."""
+    """Return the layers that prompt [CLS], and those that prompt separators."""
     layers = facts.dims.layers
     if config.plan == "explicit":
         return config.cls_layers, config.sep_layers
@@ -204,7 +210,7 @@ def chosen_layers(config: StpConfig, facts: Facts) -> tuple[tuple[int, ...], tup
 
 
 def stretch(curve: Sequence[float], layers: int) -> list[float]:
-    """A curve over 12 layers, read at the same relative depths of another number of layers."""
+    """Read a curve over 12 layers at the same relative depths of another number of layers."""
     depths = [(layer + 0.5) * len(curve) / layers - 0.5 for layer in range(layers)]
     lows = [min(max(int(depth // 1), 0), len(curve) - 2) for depth in depths]
     shares = [min(max(depth - low, 0.0), 1.0) for depth, low in zip(depths, lows, strict=True)]
@@ -214,12 +220,12 @@ def stretch(curve: Sequence[float], layers: int) -> list[float]:
 
 
 def highest(mass: Sequence[float], count: int) -> tuple[int, ...]:
-    """The `count` layers of the largest mass in ascending order; of equals, the lower."""
+    """Return the `count` layers of the largest mass in ascending order; of equals, the lower."""
     return tuple(sorted(sorted(range(len(mass)), key=lambda layer: -mass[layer])[:count]))
 
 
 def groups(roles: Sequence[str], config: StpConfig) -> list[int]:
-    """For each slot: -2 for [CLS], else which of a layer's separator vectors it takes, -1 for none."""
+    """Return for each slot -2 for [CLS], else which separator vector it takes, -1 for none."""
     separators = [slot for slot, role in enumerate(roles) if role == "sep"]
     number = dict(zip(separators, range(len(separators)), strict=True))
     if config.separators == "merge" and len(separators) == 3:  # <s> A </s></s> B </s>
@@ -234,7 +240,7 @@ def groups(roles: Sequence[str], config: StpConfig) -> list[int]:
 def number_vectors(
     cls_layers: Sequence[int], sep_layers: Sequence[int], slots: Sequence[int], layers: int
 ) -> VectorTable:
-    """Vectors in the order of layers, [CLS] first within each."""
+    """Number the vectors in the order of layers, [CLS] first within each."""
     place, count = [], 0
     for layer in range(layers):
         present = [

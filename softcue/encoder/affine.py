@@ -38,7 +38,10 @@ def among(edit: Edit | None, sites: frozenset[str]) -> Edit | None:
 
 
 def affine(module: nn.Module, site: str, x: Tensor, edit: Edit | None) -> Tensor:
-    """Apply one frozen map, and what the cue makes of its output."""
+    """Apply one frozen map, and what the cue makes of its output.
+
+    (M, I) -> (M, O).
+    """
     y: Tensor = module(x)
     return y if edit is None else edit(site, x, y)
 

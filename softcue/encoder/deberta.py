@@ -34,7 +34,10 @@ class Distances:
     norm: bool  # whether position vectors are normed
 
     def row(self, distance: Tensor) -> Tensor:
-        """Return the row of the position table for query position minus key position."""
+        """Return the row of the position table for query position minus key position.
+
+        (..) -> (..).
+        """
         if self.buckets > 0:
             middle = self.buckets // 2
             far = distance.abs().clamp(min=middle)

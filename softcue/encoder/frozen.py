@@ -94,12 +94,18 @@ class _Finish(torch.autograd.Function):
 
 
 def rounded(x: Tensor) -> Tensor:
-    """Round rows up as `longer` does, where products are laid out; float32 does not need it."""
+    """Round rows up as `longer` does, where products are laid out; float32 does not need it.
+
+    (N, W) -> (M, W).
+    """
     return longer(x) if x.dtype == torch.bfloat16 else x
 
 
 def activation_back(grad: Tensor, x: Tensor, activation: str) -> Tensor:
-    """Return the gradient of an activation of FUSED at x."""
+    """Return the gradient of an activation of FUSED at x.
+
+    (M, F), (M, F) -> (M, F).
+    """
     kind, algorithm = FUSED[activation]
     if kind == "relu":
         made: Tensor = torch.ops.aten.threshold_backward(grad, x, 0)

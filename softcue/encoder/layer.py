@@ -129,6 +129,7 @@ class Layer(Halves):
         """Say whether the backward pass reaches x through this layer.
 
         The layer is frozen and as Linear.frees wants it.
+        (N, D) -> bool.
         """
         return (
             torch.is_grad_enabled()
@@ -156,7 +157,10 @@ class Layer(Halves):
         residual: Tensor,
         edit: Edit | None,
     ) -> Tensor:
-        """Apply the last map of one half of the layer, dropout, residual and norm."""
+        """Apply the last map of one half of the layer, dropout, residual and norm.
+
+        (M, I), (M, D) -> (M, D).
+        """
         if edit is None and not self.training:
             closed: Tensor = norm(linear.added(x, residual))
             return closed

@@ -108,6 +108,7 @@ class Linear(nn.Linear):
         """Say whether `product` takes rows.
 
         The map is frozen, and there is a quicker way than torch's own.
+        (N, I) -> bool.
         """
         return self.packs(x) if x.dtype == torch.bfloat16 else self.multiplies(x)
 
@@ -115,6 +116,7 @@ class Linear(nn.Linear):
         """Say whether it is frozen in bfloat16 and the weight can be laid out.
 
         The processor must multiply in bfloat16.
+        (N, I) -> bool.
         """
         if (
             not (x.is_cpu and x.dtype == self.weight.dtype == torch.bfloat16 and x.dim() == 2 and x.shape[0])
@@ -124,13 +126,17 @@ class Linear(nn.Linear):
         return operators_are_there() and multiplies_in_bfloat16()
 
     def multiplies(self, x: Tensor) -> bool:
-        """Say whether it is frozen in float32 on a CPU, and there is a kernel for it."""
+        """Say whether it is frozen in float32 on a CPU, and there is a kernel for it.
+
+        (N, I) -> bool.
+        """
         return fits_matmul(x, self.weight) and not self.learns and not torch.is_autocast_enabled("cpu")
 
     def frees(self, x: Tensor) -> bool:
         """Say whether the backward pass to x may be written out, with `back`.
 
         It may for a frozen map on a CPU, on rows of its own kind.
+        (N, I) -> bool.
         """
         if x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu"):
             return self.packs(x)
@@ -152,6 +158,7 @@ class Linear(nn.Linear):
         """Return the weight of a part as the kernel reads it, for few rows.
 
         None: it is laid out as it is multiplied.
+        (N, I) -> (..), the laid-out weight.
         """
         return self.packed(part, False) if x.shape[0] <= FEW_ROWS else None
 

@@ -120,7 +120,10 @@ def angles(position: Tensor, theta: float, width: int) -> tuple[Tensor, Tensor]:
 
 
 def rotate(qkv: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Turn query and key, and leave value as it was: (N, 3, H, K)."""
+    """Turn query and key, and leave value as it was: (N, 3, H, K).
+
+    (N, 3, H, K), (N, 1, 1, K), (N, 1, 1, K) -> (N, 3, H, K).
+    """
     turned = qkv[:, :2].float()
     left, right = turned.chunk(2, dim=-1)
     turned = turned * cosine + torch.cat([-right, left], dim=-1) * sine

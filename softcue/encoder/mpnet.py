@@ -37,6 +37,7 @@ def bucket_of(distance: Tensor) -> Tensor:
     """Return the row of the bias table for key position minus query position.
 
     Exact when near, logarithmic when far (Raffel et al., 2020).
+    (..) -> (..).
     """
     half = BUCKETS // 2
     exact = half // 2

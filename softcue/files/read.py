@@ -15,7 +15,10 @@ JSON_LIMIT = 16 * 2**20  # bytes; no JSON that we read is larger
 
 
 def read_bytes(path: Path, error: type[SoftcueError], limit: int = JSON_LIMIT) -> bytes:
-    """A regular file's bytes; a missing, special, unreadable or larger one is an `error` that names it."""
+    """Read a regular file's bytes.
+
+    A missing, special, unreadable or larger one is an `error` that names it.
+    """
     with open_regular(path, error) as (descriptor, size):
         if size > limit:
             raise error(f"{path}: holds {size:,} bytes; expected at most {limit:,}")
@@ -28,7 +31,7 @@ def read_bytes(path: Path, error: type[SoftcueError], limit: int = JSON_LIMIT) -
 
 @contextlib.contextmanager
 def open_regular(path: Path, error: type[SoftcueError]) -> Iterator[tuple[int, int]]:
-    """(descriptor, bytes) of a regular file; never waits for a pipe and never reads a device."""
+    """Open a regular file: (descriptor, bytes); never waits for a pipe and never reads a device."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as problem:
@@ -43,7 +46,7 @@ def open_regular(path: Path, error: type[SoftcueError]) -> Iterator[tuple[int, i
 
 
 def read_json(path: Path, error: type[SoftcueError]) -> Any:
-    """What a JSON file holds; anything that is not strict JSON is an `error` that names the file."""
+    """Read a JSON file; anything that is not strict JSON is an `error` that names the file."""
     try:
         return parse_json(read_bytes(path, error))
     except ValueError as problem:
@@ -51,8 +54,10 @@ def read_json(path: Path, error: type[SoftcueError]) -> Any:
 
 
 def parse_json(data: bytes) -> Any:
-    """Strict JSON: UTF-8, no duplicated keys, no NaN or infinities, no lone surrogates, nested
-    at most as deep as Python allows.
+    """Parse strict JSON.
+
+    UTF-8, no duplicated keys, no NaN or infinities, no lone surrogates, nested at most as deep as Python
+    allows.
 
     Raises ValueError that says what is wrong.
     """
@@ -87,5 +92,5 @@ def _finite(text: str) -> float:
 
 
 def reason(error: Exception) -> str:
-    """What the system says is wrong, without its number."""
+    """Return what the system says is wrong, without its number."""
     return getattr(error, "strerror", None) or str(error)

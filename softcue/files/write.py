@@ -16,7 +16,7 @@ Check = Callable[[Path], None]
 
 
 def check_file(path: str | Path) -> Path:
-    """What write_file will write, resolved; refuses before any work what it would refuse after.
+    """Return what write_file will write, resolved; refuses before any work what it would refuse after.
 
     Raises RequestError.
     """
@@ -54,7 +54,7 @@ def write_file(path: str | Path, data: bytes | Iterable[bytes | memoryview]) -> 
 
 
 def check_folder(folder: str | Path, check: Check) -> Path:
-    """What write_folder will replace, resolved; refuses before any work what it would refuse after.
+    """Return what write_folder will replace, resolved; refuses before any work what it would refuse after.
 
     Raises RequestError.
     """
@@ -95,15 +95,19 @@ def write_folder(folder: str | Path, fill: Callable[[Path], None], check: Check)
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Remove what killed processes had begun to write in a folder; who writes there now is waited for."""
+    """Remove what killed processes had begun to write in a folder.
+
+    Who writes there now is waited for.
+    """
     with _locked(folder, shared=False) as held:
         for left in folder.glob(_sibling(folder / "*", "writing").name) if held else ():
             _remove(left)
 
 
 def recover(folder: str | Path) -> None:
-    """Put right what a crashed write_folder left: bring back what was moved aside, remove what
-    was half-written.
+    """Put right what a crashed write_folder left.
+
+    What was moved aside is brought back, and what was half-written removed.
     """
     folder = resolve(folder)
     try:
@@ -122,7 +126,7 @@ def recover(folder: str | Path) -> None:
 
 @contextlib.contextmanager
 def reading(folder: str | Path) -> Iterator[None]:
-    """A folder is recovered, and not swapped by another process while its files are read."""
+    """Recover a folder, and let no other process swap it while its files are read."""
     folder = resolve(folder)
     recover(folder)
     with _locked(folder.parent, shared=True):
@@ -137,7 +141,7 @@ def as_path(name: str, value: Any) -> Path:
 
 
 def resolve(path: str | Path) -> Path:
-    """An absolute path without links, so that a link's target is replaced and not the link.
+    """Return an absolute path without links, so that a link's target is replaced and not the link.
 
     Raises RequestError.
     """
@@ -172,7 +176,7 @@ def _sibling(path: Path, state: str) -> Path:
 
 
 def _repair(folder: Path) -> None:
-    """Under the lock, no writer lives that these could belong to."""
+    """Remove or bring back, under the lock, what no living writer owns."""
     aside = _sibling(folder, "aside")
     if os.path.lexists(aside) and not os.path.lexists(folder):
         os.replace(aside, folder)
@@ -244,7 +248,7 @@ def _sync(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Whatever cannot be removed now is tried again by the next write."""
+    """Remove what can be removed; the next write tries the rest again."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

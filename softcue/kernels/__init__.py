@@ -129,7 +129,10 @@ def library() -> ctypes.CDLL | None:
 
 
 def has_kernels(x: Tensor) -> bool:
-    """Say whether there are kernels for such numbers."""
+    """Say whether there are kernels for such numbers.
+
+    (..) -> bool.
+    """
     return x.device.type == "cpu" and x.dtype in DTYPE_NUMBERS and library() is not None
 
 
@@ -156,6 +159,7 @@ def dense(x: Tensor) -> Tensor:
     """Return the same with its last two axes side by side.
 
     Further in front numbers may be apart or shared.
+    (..) -> (..).
     """
     return x if x.stride(-1) == 1 and x.stride(-2) == x.shape[-1] else x.contiguous()
 

@@ -9,7 +9,10 @@ from softcue.batch import may_ask
 
 
 def drop(x: Tensor, rates: Tensor, seat: Tensor, training: bool) -> Tensor:
-    """Apply dropout to (M, ..) where each has the rate of its seat: (A,) rates, (M,) seats."""
+    """Apply dropout to (M, ..) where each has the rate of its seat: (A,) rates, (M,) seats.
+
+    (M, ..), (A,), (M,) -> (M, ..).
+    """
     if not training:
         return x
     rate = rates[seat]
@@ -19,7 +22,10 @@ def drop(x: Tensor, rates: Tensor, seat: Tensor, training: bool) -> Tensor:
 
 
 def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
-    """Apply dropout with one rate for all numbers."""
+    """Apply dropout with one rate for all numbers.
+
+    (..) -> (..).
+    """
     return x * dropout_mask(x, rate) if training and rate > 0 else x
 
 
@@ -32,6 +38,7 @@ def dropout_mask(x: Tensor, rate: Tensor | float) -> Tensor:
     that each number's
     chance is the rate: on CPU less than a fifth of the time of torch's own dropout, which draws from a
     Bernoulli distribution one by one.
+    (..) -> (..).
     """
     if not isinstance(rate, Tensor) and rate >= 1:
         return torch.zeros_like(x)

@@ -8,7 +8,10 @@ from softcue.kernels import Gelu, address, call, has_kernels
 
 
 def gelu(x: Tensor) -> Tensor:
-    """Compute x P(X < x), as F.gelu does."""
+    """Compute x P(X < x), as F.gelu does.
+
+    (..) -> (..).
+    """
     if not has_kernels(x):
         return F.gelu(x)
     if not torch.is_grad_enabled() or not x.requires_grad:
@@ -18,7 +21,10 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def gelu_and_slope(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute GELU and its slope, for numbers that `has_kernels` allows."""
+    """Compute GELU and its slope, for numbers that `has_kernels` allows.
+
+    (..) -> (..), (..).
+    """
     slope = torch.empty_like(x)
     return _run(x, slope), slope
 

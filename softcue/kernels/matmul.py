@@ -12,7 +12,10 @@ WIDEST_BLOCK = 32  # columns that a build makes together, at most
 
 
 def fits_matmul(x: Tensor, weight: Tensor) -> bool:
-    """Say whether there is a kernel for their product."""
+    """Say whether there is a kernel for their product.
+
+    (N, I), (O, I) -> bool.
+    """
     return (
         x.dtype == weight.dtype == torch.float32
         and has_kernels(x)
@@ -23,7 +26,7 @@ def fits_matmul(x: Tensor, weight: Tensor) -> bool:
 
 
 def lay_out(weight: Tensor) -> Tensor:
-    """Lay out a weight as the kernel reads it, for products of few rows: (O, I) -> the laid-out weight."""
+    """Lay out a weight as the kernel reads it, for products of few rows: (O, I) -> (..)."""
     columns, depth = weight.shape
     laid = weight.new_zeros(-(-columns // WIDEST_BLOCK) * WIDEST_BLOCK * depth)
     told = Matmul(

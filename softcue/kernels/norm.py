@@ -24,6 +24,7 @@ def fits_norm(x: Tensor, residual: Tensor, norm: nn.LayerNorm, rate: float) -> b
 
     It takes numbers of the norm's kind, or bfloat16 beside float32, and a rate of dropout that leaves
     something.
+    (M, D), (M, D) -> bool.
     """
     same = norm.bias is not None and norm.weight.dtype == residual.dtype
     return has_kernels(x) and same and kind_of(x.dtype, residual.dtype) is not None and rate < 1

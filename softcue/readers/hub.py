@@ -10,8 +10,9 @@ from softcue.readers.records import RawRow
 
 @dataclass(frozen=True)
 class Hub:
-    """Where a data set is on the hub; `splits` maps our split names to the hub's, and names
-    only those with labels.
+    """Where a data set is on the hub.
+
+    `splits` maps our split names to the hub's, and names only those with labels.
     """
 
     identity: str  # "owner/name", or a folder that `datasets` can load

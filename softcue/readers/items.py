@@ -24,8 +24,9 @@ class Reading:
 
 @dataclass(frozen=True)
 class Item:
-    """One record, ready to be packed: one example, one per choice, or one per window of a text
-    too long to tag at once.
+    """One record, ready to be packed.
+
+    It is one example, one per choice, or one per window of a text too long to tag at once.
     """
 
     encoded: tuple[Encoded, ...]

@@ -13,20 +13,22 @@ _TO_BIOES = {"L": "E", "U": "S"}
 
 
 def split_tag(tag: str) -> tuple[str, str]:
-    """Prefix letter and entity type of a tag, read as seqeval reads it: "I-a-b" is ("I",
-    "a-b"), a bare "B" is ("B", "_").
+    """Return prefix letter and entity type of a tag, read as seqeval reads it.
+
+    "I-a-b" is ("I", "a-b"), a bare "B" is ("B", "_").
     """
     return tag[:1], tag[1:].split("-", maxsplit=1)[-1] or "_"
 
 
 def is_tag(tag: str) -> bool:
-    """Whether `tag` is "O" or a prefix letter of a known scheme, a hyphen and a type."""
+    """Say whether `tag` is "O" or a prefix letter of a known scheme, a hyphen and a type."""
     return tag == "O" or (len(tag) > 2 and tag[1] == "-" and tag[0] in PREFIXES)
 
 
 def starts_entity(before: str, tag: str) -> bool:
-    """Whether an entity starts at `tag` when `before` stands in front of it; seqeval's default
-    (conlleval) rule.
+    """Say whether an entity starts at `tag` when `before` stands in front of it.
+
+    It is seqeval's default (conlleval) rule.
 
     Both are tags of the letters O, B, I, E and S. A sequence that its scheme forbids has a reading too: an I
     or E that follows nothing, or another type, starts an entity.
@@ -41,8 +43,9 @@ def starts_entity(before: str, tag: str) -> bool:
 
 
 def spans(tags: Sequence[str]) -> list[EntitySpan]:
-    """Entities of one sentence, in order; equal to seqeval's default mode on every sequence of
-    O, B, I, E and S tags.
+    """Return the entities of one sentence, in order.
+
+    They equal seqeval's default mode on every sequence of O, B, I, E and S tags.
     """
     found: list[EntitySpan] = []
     kind, start, before = "", -1, "O"
@@ -58,7 +61,7 @@ def spans(tags: Sequence[str]) -> list[EntitySpan]:
 
 
 def to_iob2(tags: Sequence[str]) -> tuple[str, ...]:
-    """The same entities in IOB2, from any of the four schemes."""
+    """Return the same entities in IOB2, from any of the four schemes."""
     out, before = [], "O"
     for tag in tags:
         tag = _TO_BIOES.get(tag[0], tag[0]) + tag[1:]

@@ -27,7 +27,7 @@ class Answers:
     extra: Sequence[Mapping[str, Any]] | None = None  # Record.extra
 
     def grouped(self) -> list[list[int]]:
-        """Rows of each question; raises RequestError where the metric's data has none."""
+        """Return the rows of each question; DataError where the metric's data has none."""
         if self.groups is None or None in self.groups:
             raise DataError(
                 "a metric by question needs the question (group) of every row; use the benchmark's name for "
@@ -40,19 +40,19 @@ class Answers:
 
 
 def accuracy(answers: Answers) -> float:
-    """Share of rows answered right."""
+    """Return the share of rows answered right."""
     return sum(a == b for a, b in zip(answers.gold, answers.predicted, strict=True)) / len(answers.gold)
 
 
 def macro_f1(answers: Answers) -> float:
-    """Mean over labels, gold or predicted, of F1 (CommitmentBank's second score)."""
+    """Return the mean over labels, gold or predicted, of F1 (CommitmentBank's second score)."""
     from sklearn.metrics import f1_score
 
     return float(f1_score(answers.gold, answers.predicted, average="macro", zero_division=0))
 
 
 def matthews(answers: Answers) -> float:
-    """Matthews correlation (CoLA); 0 where either side is constant."""
+    """Return the Matthews correlation (CoLA); 0 where either side is constant."""
     if len(set(answers.gold)) < 2 or len(set(answers.predicted)) < 2:
         return 0.0
     from sklearn.metrics import matthews_corrcoef
@@ -61,14 +61,14 @@ def matthews(answers: Answers) -> float:
 
 
 def pearson(answers: Answers) -> float:
-    """Pearson correlation; 0 where either side is constant."""
+    """Return the Pearson correlation; 0 where either side is constant."""
     from scipy.stats import pearsonr
 
     return _correlation(pearsonr, answers)
 
 
 def spearman(answers: Answers) -> float:
-    """Spearman correlation; 0 where either side is constant."""
+    """Return the Spearman correlation; 0 where either side is constant."""
     from scipy.stats import spearmanr
 
     return _correlation(spearmanr, answers)
@@ -84,22 +84,22 @@ def _correlation(measure: Callable[..., Any], answers: Answers) -> float:
 
 
 def f1(answers: Answers) -> float:
-    """Entity micro-F1 (tag), or F1 of the positive label."""
+    """Return the entity micro-F1 (tag), or F1 of the positive label."""
     return precision_recall_f1(*_counts(answers))[2]
 
 
 def precision(answers: Answers) -> float:
-    """Share of predicted entities, or of rows with the positive label predicted, that are right."""
+    """Return the share of predicted entities, or of rows with the positive label, that are right."""
     return precision_recall_f1(*_counts(answers))[0]
 
 
 def recall(answers: Answers) -> float:
-    """Share of gold entities, or of rows with the positive label, that are found."""
+    """Return the share of gold entities, or of rows with the positive label, that are found."""
     return precision_recall_f1(*_counts(answers))[1]
 
 
 def _counts(answers: Answers) -> tuple[int, int, int]:
-    """Right, predicted, gold: entities or rows of the positive label."""
+    """Count right, predicted and gold: entities or rows of the positive label."""
     if answers.kind == "tag":
         by_type = entity_counts(answers.gold, answers.predicted)
         return tuple(map(sum, zip(*by_type.values(), strict=True))) if by_type else (0, 0, 0)  # type: ignore[return-value]
@@ -115,9 +115,7 @@ def _counts(answers: Answers) -> tuple[int, int, int]:
 def entity_counts(
     gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
 ) -> dict[str, tuple[int, int, int]]:
-    """For each entity type: how many entities are right, predicted and gold; as seqeval's
-    default mode counts them.
-    """
+    """Count right, predicted and gold entities of each type, as seqeval's default mode does."""
     right: Counter[str] = Counter()
     found: Counter[str] = Counter()
     wanted: Counter[str] = Counter()
@@ -141,7 +139,7 @@ def precision_recall_f1(right: int, found: int, wanted: int) -> tuple[float, flo
 
 
 def group_exact(answers: Answers) -> float:
-    """Share of questions with every answer judged right (MultiRC's EM)."""
+    """Return the share of questions with every answer judged right (MultiRC's EM)."""
     groups = answers.grouped()
     return sum(all(answers.gold[row] == answers.predicted[row] for row in rows) for rows in groups) / len(
         groups
@@ -149,17 +147,17 @@ def group_exact(answers: Answers) -> float:
 
 
 def record_em(answers: Answers) -> float:
-    """Share of queries whose chosen entity is one of the answers, after normalisation (ReCoRD)."""
+    """Return the share of queries whose chosen entity is one of the answers, after normalisation (ReCoRD)."""
     return _record(answers, lambda chosen, answer: float(_normal(chosen) == _normal(answer)))
 
 
 def record_f1(answers: Answers) -> float:
-    """Mean over queries of the best word F1 of the chosen entity with an answer (ReCoRD)."""
+    """Return the mean over queries of the best word F1 of the chosen entity with an answer (ReCoRD)."""
     return _record(answers, _word_f1)
 
 
 def _record(answers: Answers, measure: Callable[[str, str], float]) -> float:
-    """The entity of each query that the model is surest of, against the query's answers."""
+    """Measure the entity of each query that the model is surest of, against the query's answers."""
     if answers.extra is None or any(
         "answers" not in extra or "entity" not in extra for extra in answers.extra
     ):
@@ -176,7 +174,7 @@ def _record(answers: Answers, measure: Callable[[str, str], float]) -> float:
 
 
 def _normal(text: str) -> str:
-    """SQuAD's normalisation: lower case; no punctuation, articles or extra blanks."""
+    """Normalise as SQuAD does: lower case; no punctuation, articles or extra blanks."""
     text = "".join(character for character in text.lower() if character not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
@@ -209,7 +207,7 @@ _DEFAULTS = {
 
 
 def metrics_of(kind: str) -> tuple[str, ...]:
-    """Names of the metrics of a kind of data, the one that selects first."""
+    """Return the names of the metrics of a kind of data, the one that selects first."""
     return _DEFAULTS[kind]
 
 
@@ -223,7 +221,7 @@ def scores(
     confidence: Sequence[float] | None = None,
     extra: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, float]:
-    """The named metrics of some answers; see Answers for the arguments.
+    """Compute the named metrics of some answers; see Answers for the arguments.
 
     Raises RequestError where one cannot be had.
     """

@@ -20,7 +20,7 @@ def report(
     probabilities: Sequence[Sequence[float]] | None = None,
     labels: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Scores, confusion table, scores of each label and calibration, all of it ready for JSON.
+    """Return scores, confusion table, scores of each label and calibration, all of it ready for JSON.
 
     probabilities: of each row, in the order of `labels` (choice: of its choices). `labels` orders the tables;
     gold or predicted labels beyond them come last. Tagging's confusion table counts words by entity type, its
@@ -71,7 +71,7 @@ def _word_type(tag: str) -> str:
 
 
 def calibration(right: Sequence[bool], confidence: Sequence[float]) -> dict[str, Any]:
-    """Expected calibration error over equal bins of confidence, and the bins."""
+    """Return the expected calibration error over equal bins of confidence, and the bins."""
     bins: list[list[int]] = [[] for _ in range(BINS)]
     for row, value in enumerate(confidence):
         bins[min(max(math.ceil(value * BINS) - 1, 0), BINS - 1)].append(row)
@@ -89,7 +89,7 @@ def calibration(right: Sequence[bool], confidence: Sequence[float]) -> dict[str,
 
 
 def report_table(result: Mapping[str, Any]) -> str:
-    """A report as text: one line for each label, then the scores."""
+    """Return a report as text: one line for each label, then the scores."""
     lines = []
     if "per_label" in result:
         width = (

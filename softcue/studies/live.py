@@ -31,17 +31,17 @@ class Board(SearchObserver):
         self.metric: dict[str, str] = {}
 
     def rung(self, number: int, count: int, groups: Sequence[Group], terms: Terms) -> None:
-        """A new rung; the table shows its runs alone, for scores of rungs do not compare."""
+        """Begin a new rung; the table shows its runs alone, for scores of rungs do not compare."""
         self.number, self.count, self.trials = number, count, sum(map(len, groups))
         self.outcomes, self.live = [], {}
         self.metric = {name: data.metric for name, data in terms.data.items()}
 
     def step(self, prepared: Prepared, run: TrainingRun) -> None:
-        """A run went on."""
+        """Note that a run went on."""
         self.live[id(run)] = 1.0 if run.done else run.step / run.total
 
     def result(self, result: Result) -> None:
-        """A group is finished."""
+        """Note that a group is finished."""
         self.outcomes += result.outcomes
         self.live = {}
 
@@ -54,17 +54,17 @@ class Board(SearchObserver):
         return (self.number - 1 + min(1.0, done)) / self.count
 
     def seconds_left(self) -> float | None:
-        """At the speed so far; None before anything is done."""
+        """Estimate the seconds left at the speed so far; None before anything is done."""
         return None if not self.share else (self.clock() - self.began) * (1 - self.share) / self.share
 
     def title(self) -> str:
-        """The line above the table."""
+        """Return the line above the table."""
         left = self.seconds_left()
         rest = "" if left is None else f", about {_time(left)} left"
         return f"rung {self.number} of {self.count}: {len(self.outcomes)} of {self.trials} runs{rest}"
 
     def best(self) -> Iterator[tuple[str, str, str, str]]:
-        """Data set, point, seed and score of each data set's best runs, the best first."""
+        """Return data set, point, seed and score of each data set's best runs, the best first."""
         scored = [outcome for outcome in self.outcomes if outcome.score is not None]
         for name in self.metric:
             own = sorted(
@@ -93,12 +93,12 @@ class Lines(Board):
         self.say, self.due = say, now_and_then(clock)
 
     def step(self, prepared: Prepared, run: TrainingRun) -> None:
-        """A run went on."""
+        """Note that a run went on."""
         super().step(prepared, run)
         self.tell()
 
     def result(self, result: Result) -> None:
-        """A group is finished."""
+        """Note that a group is finished."""
         super().result(result)
         self.tell()
 
@@ -114,7 +114,7 @@ class Lines(Board):
 
 @contextmanager
 def sweep_board(quiet: bool = False) -> Iterator[SearchObserver]:
-    """What sweep() tells of its progress, on standard error."""
+    """Show on standard error how sweep() goes."""
     if quiet:
         yield SearchObserver()
         return

@@ -29,8 +29,9 @@ from softcue.training.job import choose_pooling, method_class
 
 
 class Memory:
-    """Trains through `runner` what the folder does not hold; a group's file is named by all
-    that determines its scores.
+    """Trains through `runner` what the folder does not hold.
+
+    A group's file is named by all that determines its scores.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Memory:
         }
 
     def __call__(self, groups: Sequence[Group]) -> Iterator[tuple[int, Result]]:
-        """What is found at once, then what has to be trained, as a Runner gives them."""
+        """Yield what is found at once, then what has to be trained, as a Runner gives them."""
         names = [self.name(group) for group in groups]
         absent = []
         for number, (group, name) in enumerate(zip(groups, names, strict=True)):
@@ -70,7 +71,7 @@ class Memory:
             yield absent[at], result
 
     def name(self, group: Group) -> str:
-        """A hash over everything that determines the group's scores."""
+        """Return a hash over everything that determines the group's scores."""
         conditions = {**self.common, "trials": [self._conditions(trial) for trial in group]}
         return hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -90,7 +91,7 @@ class Memory:
         }
 
     def write(self, name: str, result: Result) -> None:
-        """Adapters first: a file of outcomes says that all is there."""
+        """Write adapters first: a file of outcomes says that all is there."""
         for number, adapter in enumerate(result.adapters.values()):
             adapter.save(self.folder / f"{name}-{number}")
         outcomes = [
@@ -101,7 +102,7 @@ class Memory:
         write_file(self.folder / f"{name}.json", json.dumps(kept, indent=1).encode())
 
     def read(self, name: str, group: Group) -> Result | None:
-        """A finished group; None where there is none, or a damaged one, which is said."""
+        """Read a finished group; None where there is none, or a damaged one, which is said."""
         file = self.folder / f"{name}.json"
         if not file.exists():
             return None

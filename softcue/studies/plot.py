@@ -34,8 +34,9 @@ def plot(result: Mapping[str, Any], file: Path, say: Callable[[str], None]) -> N
 
 
 def rate_lines(result: Mapping[str, Any], data: str) -> dict[str, list[tuple[float, float]]]:
-    """What is drawn for a data set: label -> (rate, mean score over seeds), by rate; a rung's
-    points are lines of their own.
+    """Return a data set's lines: label -> (rate, mean score over seeds), by rate.
+
+    A rung's points are lines of their own.
     """
     scores: dict[str, dict[float, list[float]]] = {}
     for run in result["runs"]:

@@ -41,7 +41,7 @@ class Opening:
 
 @contextmanager
 def on_ray(address: str, terms: Terms, base: Base, methods: Sequence[str]) -> Iterator[tuple[Runner, int]]:
-    """A runner whose groups are Ray tasks, and how many of them run at the same time.
+    """Give a runner whose groups are Ray tasks, and how many of them run at the same time.
 
     Raises RequestError where Ray is not installed, no cluster answers, or none of its machines has room for a
     task.
@@ -88,7 +88,7 @@ def on_ray(address: str, terms: Terms, base: Base, methods: Sequence[str]) -> It
 
 
 def work(group: Group, terms: Terms, opening: Opening) -> Result:
-    """What a worker does: open the base once, and train a group."""
+    """Open the base once in a worker, and train a group."""
     torch.set_num_threads(opening.threads)
     for plugin in opening.plugins:
         load_plugin(plugin)
@@ -118,7 +118,7 @@ def _opening(base: Base, methods: Sequence[str]) -> Opening:
 
 
 def _room(nodes: Sequence[dict[str, float]], opening: Opening) -> tuple[int, dict[str, Any]]:
-    """How many tasks the machines have room for, and what each task asks for."""
+    """Return how many tasks the machines have room for, and what each task asks for."""
     wanted = {"GPU": 1.0} if opening.device == "cuda" else {"CPU": float(opening.threads)}
     width = sum(min(int(node.get(what, 0) // much) for what, much in wanted.items()) for node in nodes)
     if width < 1:

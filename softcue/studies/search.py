@@ -35,8 +35,9 @@ Runner = Callable[[Sequence[Group]], Iterator[tuple[int, Result]]]
 
 @dataclass(frozen=True)
 class Budget:
-    """What all trials of a halving may take together: training examples, or seconds; neither:
-    until the last rung trains in full.
+    """What all trials of a halving may take together: training examples, or seconds.
+
+    Neither: until the last rung trains in full.
     """
 
     examples: int | None = None
@@ -44,7 +45,7 @@ class Budget:
 
 
 def read_budget(text: str) -> Budget:
-    """ "10m", "90s", "1.5h" or a number of examples. Raises RequestError."""
+    """Parse "10m", "90s", "1.5h" or a number of examples. Raises RequestError."""
     found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*([smh])", text.strip())
     if found and float(found[1]) > 0:
         return Budget(seconds=float(found[1]) * UNITS[found[2]])
@@ -58,7 +59,7 @@ def read_budget(text: str) -> Budget:
 
 
 def here(terms: Terms, base: Base, watch: SearchObserver) -> Runner:
-    """A runner that trains in this process, one group after the other."""
+    """Return a runner that trains in this process, one group after the other."""
 
     def run(groups: Sequence[Group]) -> Iterator[tuple[int, Result]]:
         for number, group in enumerate(groups):
@@ -90,8 +91,9 @@ def halve(
     watch: SearchObserver,
     width: int = 1,
 ) -> list[list[Result]]:
-    """Successive halving (Jamieson and Talwalkar, 2016): the best third of each rung goes on,
-    on each data set by itself.
+    """Run successive halving (Jamieson and Talwalkar, 2016).
+
+    The best third of each rung goes on, on each data set by itself.
 
     A rung trains its points from the beginning with a whole schedule of its own, so that what is compared is
     what such a training would give, and so that rungs and groups can be done anywhere and in any order.
@@ -132,8 +134,9 @@ def halve(
 
 
 def rung_sizes(points: int) -> list[int]:
-    """27 -> [27, 9, 3]: points by rung; the last has at most three, so that the winner is
-    chosen among full trainings.
+    """Return the points of each rung: 27 -> [27, 9, 3].
+
+    The last has at most three, so that the winner is chosen among full trainings.
     """
     sizes = [points]
     while sizes[-1] > CUT:
@@ -165,7 +168,7 @@ def _train(
 def _share(
     budget: Budget, number: int, sizes: Sequence[int], runs: int, spent: Sequence[Result], width: int
 ) -> float | None:
-    """Examples for each run of a rung; None: no budget says."""
+    """Return the examples for each run of a rung; None: no budget says."""
     rungs_left = len(sizes) - number
     if budget.examples is not None:
         return budget.examples / len(sizes) / runs
@@ -179,8 +182,9 @@ def _share(
 
 
 def _cut_to(trial: Trial, examples: float | None, part: int, terms: Terms) -> Trial:
-    """The trial with as many epochs, or rows, as examples allow (None: a `part`-th of a full
-    training), never more than a full one.
+    """Return the trial with as many epochs, or rows, as examples allow.
+
+    None: a `part`-th of a full training; never more than a full one.
     """
     rows = len(select(terms.data[trial.data], trial.seed, from_train=True).train)
     training = trial_training(trial, terms)
@@ -194,7 +198,7 @@ def _cut_to(trial: Trial, examples: float | None, part: int, terms: Terms) -> Tr
 def _taste(
     points: Sequence[Point], terms: Terms, device: str, runner: Runner, watch: SearchObserver
 ) -> list[Result]:
-    """A few steps of the first group, to learn how fast they are."""
+    """Train a few steps of the first group, to learn how fast they are."""
     name = next(iter(terms.data))
     trials = [Trial(point, name, 0) for point in points]
     short = [Trial(t.point, t.data, t.seed, 1, TASTE * trial_training(t, terms).batch, STEPS) for t in trials]

@@ -48,8 +48,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from low to high, both included: whole ones, or by their logarithm where they are
-    rates, or evenly.
+    """Numbers from low to high, both included.
+
+    They are whole, or drawn by their logarithm where they are rates, or evenly.
     """
 
     low: float

@@ -80,7 +80,7 @@ def sweep_result(
 
 
 def sweep_csv(result: Mapping[str, Any]) -> str:
-    """One line for each run, with a column for each setting that any point has."""
+    """Return one line for each run, with a column for each setting that any point has."""
     settings = list(
         dict.fromkeys(name for run in result["runs"] for name in run["settings"] if name not in RUN)
     )
@@ -95,7 +95,7 @@ def sweep_csv(result: Mapping[str, Any]) -> str:
 
 
 def file_name(data: str) -> str:
-    """A data set's name as a folder's: "glue/sst2" -> "glue-sst2"."""
+    """Return a data set's name as a folder's: "glue/sst2" -> "glue-sst2"."""
     return re.sub(r"[^\w.-]+", "-", data).strip("-.") or "data"
 
 
@@ -149,8 +149,9 @@ def _point(held: Sequence[tuple[int, Outcome]]) -> dict[str, Any]:
 
 
 def _together(runs: Sequence[tuple[int, Outcome]], rungs: int, sets: int) -> list[dict[str, Any]]:
-    """Points that all data sets have trained in the last rung, by their mean over all of them;
-    of one data set there is nothing to say.
+    """Return points that all data sets have trained in the last rung, by their mean over all.
+
+    Of one data set there is nothing to say.
     """
     points: dict[str, list[Outcome]] = {}
     for number, outcome in runs:

@@ -88,13 +88,13 @@ class SearchObserver:
     """Told how a search goes; this one does nothing with it."""
 
     def rung(self, number: int, count: int, groups: Sequence[Group], terms: Terms) -> None:
-        """Rung `number` (from 1) of `count` begins."""
+        """Note that rung `number` (from 1) of `count` begins."""
 
     def step(self, prepared: Prepared, run: TrainingRun) -> None:
-        """A run went on by a step."""
+        """Note that a run went on by a step."""
 
     def result(self, result: Result) -> None:
-        """A group is finished."""
+        """Note that a group is finished."""
 
 
 def run_group(group: Group, terms: Terms, base: Base, report: Report = lambda prepared, run: None) -> Result:
@@ -131,7 +131,7 @@ def _outcome(trial: Trial, job: Job, adapter: Adapter | None) -> Outcome:
 
 
 def make_job(trial: Trial, terms: Terms) -> Job:
-    """A trial as train_jobs takes it: a tenth of train selects, and nothing is reported."""
+    """Return a trial as train_jobs takes it: a tenth of train selects, and nothing is reported."""
     data = terms.data[trial.data]
     whole = select(data, trial.seed, from_train=True)
     train, chosen = draw(whole.train, trial.rows, trial.seed), draw(whole.select, trial.select, trial.seed)
@@ -149,7 +149,7 @@ def make_job(trial: Trial, terms: Terms) -> Job:
 
 
 def draw(records: list[Record], count: int | None, seed: int) -> list[Record]:
-    """At most so many of the records, drawn by the seed and left in their order."""
+    """Draw at most so many of the records by the seed, and leave them in their order."""
     if count is None or count >= len(records):
         return records
     order = torch.randperm(len(records), generator=torch.Generator().manual_seed(seed)).tolist()
@@ -157,8 +157,9 @@ def draw(records: list[Record], count: int | None, seed: int) -> list[Record]:
 
 
 def ranked(outcomes: Sequence[Outcome]) -> list[Point]:
-    """The points of one data set's outcomes, the best mean over seeds first (ties: the
-    earlier); those that diverged are last.
+    """Return the points of one data set's outcomes, the best mean over seeds first.
+
+    Of equals the earlier comes first; those that diverged are last.
     """
     points = {outcome.trial.point.key: outcome.trial.point for outcome in outcomes}
     scores: dict[str, list[float | None]] = {key: [] for key in points}
@@ -168,19 +169,20 @@ def ranked(outcomes: Sequence[Outcome]) -> list[Point]:
 
 
 def mean(scores: Sequence[float | None]) -> float:
-    """The mean; minus infinity if one diverged."""
+    """Return the mean; minus infinity if one diverged."""
     numbers = [float("-inf") if score is None else score for score in scores]
     return sum(numbers) / len(numbers)
 
 
 def device_of(base: Base) -> str:
-    """Where the encoder is: cpu or cuda."""
+    """Return where the encoder is: cpu or cuda."""
     return next(base.backbone.encoder.parameters()).device.type
 
 
 def group_trials(trials: Sequence[Trial], terms: Terms, device: str) -> list[Group]:
-    """Trials that can share a loop, as many as the device is good for; all seeds of a point on
-    a data set stay together.
+    """Group trials that can share a loop, as many as the device is good for.
+
+    All seeds of a point on a data set stay together.
     """
     seats, rows_at_most = SEATS_BY_DEVICE[device], STEP_ROWS[device]
     units: dict[tuple[str, str], list[Trial]] = {}
@@ -205,18 +207,18 @@ def group_trials(trials: Sequence[Trial], terms: Terms, device: str) -> list[Gro
 
 
 def trial_training(trial: Trial, terms: Terms) -> Training:
-    """A trial's training settings."""
+    """Return a trial's training settings."""
     data = terms.data[trial.data]
     return preset(trial.point.method, data.kind, len(data.splits["train"]), trial.training)
 
 
 def settled_config(trial: Trial, terms: Terms) -> Any:
-    """A trial's config of its method."""
+    """Return a trial's config of its method."""
     return make_config(method_class(trial.point.method), terms.data[trial.data].kind, trial.point.own)
 
 
 def step_rows(trial: Trial, terms: Terms) -> int:
-    """Tokens in a step of a trial, about."""
+    """Estimate the tokens in a step of a trial."""
     data = terms.data[trial.data]
     longs = [sum(map(len, _texts(record))) / LETTERS for record in data.splits["train"][:200]]
     return round(trial_training(trial, terms).batch * min(terms.limit, sum(longs) / len(longs)))

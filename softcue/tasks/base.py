@@ -53,19 +53,22 @@ def forget(name: str) -> None:
 
 
 def all_tasks() -> tuple[Task, ...]:
-    """Every task, in the order of registration."""
+    """Return every task, in the order of registration."""
     return tuple(_TASKS.values())
 
 
 def find_task(name: str) -> Task | None:
-    """The task of that name; the suite may be left out ("sst2"; where two suites have it, the first)."""
+    """Return the task of that name; the suite may be left out.
+
+    "sst2" is enough; where two suites have it, the first is meant.
+    """
     if name in _TASKS:
         return _TASKS[name]
     return next((task for task in _TASKS.values() if task.name.rpartition("/")[2] == name), None)
 
 
 def present(task: Task, root: Path | None) -> Path | None:
-    """The task's folder under the data root, if it is there."""
+    """Return the task's folder under the data root, if it is there."""
     if root is None:
         return None
     return next((root / folder for folder in task.folders if (root / folder).is_dir()), None)
@@ -79,8 +82,9 @@ def load(
     limit: Mapping[str, int] | None = None,
     splits: Sequence[str] = SPLITS,
 ) -> Data:
-    """Read a task from its folder under the data root, else from the hub; an incomplete copy is
-    named a subset.
+    """Read a task from its folder under the data root, else from the hub.
+
+    An incomplete copy is named a subset.
     """
     shape = Shape(kind=task.kind, extra_columns=task.extra_columns, template=task.template)
     folder = present(task, root)
@@ -98,8 +102,9 @@ def load(
 
 
 def inputs_of(name: str, raw: RawRow) -> RawRow:
-    """A request in a benchmark's published fields as the text, pair or choices that its
-    template makes of them.
+    """Turn a request in a benchmark's published fields into its text, pair or choices.
+
+    The benchmark's template makes them.
 
     A name without a task, or fields that are ours already, leave the request as it is. Raises RequestError
     where it reads as neither.
@@ -141,7 +146,7 @@ def _subset(task: Task, data: Data, known: str | None) -> str | None:
 
 
 def single(field_name: str = "text") -> RowTemplate:
-    """Template: one text, in the published field or in ours."""
+    """Make a template: one text, in the published field or in ours."""
 
     def template(raw: RawRow) -> list[RawRow]:
         return [{"text": raw["text"] if "text" in raw else raw[field_name], "label": raw.get("label")}]
@@ -150,7 +155,7 @@ def single(field_name: str = "text") -> RowTemplate:
 
 
 def pair(first: str, second: str) -> RowTemplate:
-    """Template: two texts, in the published fields or in ours; true and false as words."""
+    """Make a template: two texts, in the published fields or in ours; true and false as words."""
 
     def template(raw: RawRow) -> list[RawRow]:
         ours = "text_pair" in raw
@@ -166,8 +171,9 @@ def pair(first: str, second: str) -> RowTemplate:
 
 
 def tagged(tokens: str = "tokens", tags: str = "tags", names: Sequence[str] = ()) -> RowTemplate:
-    """Template: tagged words, in the published fields or in ours; `names` where the hub has
-    numbers for tags.
+    """Make a template: tagged words, in the published fields or in ours.
+
+    `names`: where the hub has numbers for tags.
     """
 
     def template(raw: RawRow) -> list[RawRow]:
@@ -183,5 +189,5 @@ def tagged(tokens: str = "tokens", tags: str = "tags", names: Sequence[str] = ()
 
 
 def truth(label: object) -> object:
-    """True and False, as the hub names them, in the spelling of our folders."""
+    """Return True and False, as the hub names them, in the spelling of our folders."""
     return label.lower() if label in ("True", "False") and isinstance(label, str) else label

@@ -19,7 +19,7 @@ _ONTONOTES = (
 
 
 def _conll04(raw: RawRow) -> Sequence[RawRow]:
-    """Tags, or the hub's entities: word spans, the end exclusive."""
+    """Read tags, or the hub's entities: word spans, the end exclusive."""
     if "tags" in raw:
         return [{"tokens": raw["tokens"], "tags": raw["tags"]}]
     tags = ["O"] * len(raw["tokens"])

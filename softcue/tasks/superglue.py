@@ -16,7 +16,7 @@ def _hub(config: str) -> Hub:
 
 
 def _copa(raw: RawRow) -> Sequence[RawRow]:
-    """Premise and "because" or "so", paired with each choice."""
+    """Yield premise and "because" or "so", paired with each choice."""
     joiner = {"cause": "because", "effect": "so"}[raw["question"]]
     premise = raw["text"] if "text" in raw else raw["premise"]
     choices = raw["choices"] if "choices" in raw else [raw["choice1"], raw["choice2"]]
@@ -25,7 +25,7 @@ def _copa(raw: RawRow) -> Sequence[RawRow]:
 
 
 def _multirc(raw: RawRow) -> Sequence[RawRow]:
-    """Paragraph, and question with answer; a question's answers are a group."""
+    """Yield paragraph, and question with answer; a question's answers are a group."""
     if "text_pair" in raw:
         return [
             {**{name: raw[name] for name in ("text", "text_pair", "group")}, "label": truth(raw.get("label"))}
@@ -36,7 +36,7 @@ def _multirc(raw: RawRow) -> Sequence[RawRow]:
 
 
 def _record(raw: RawRow) -> Sequence[RawRow]:
-    """Passage, and query with one entity in its gap; a query's entities are a group."""
+    """Yield passage, and query with one entity in its gap; a query's entities are a group."""
     text = raw["passage"].replace("@highlight\n", "- ")
     idx = raw["idx"]
     return [
@@ -53,19 +53,22 @@ def _record(raw: RawRow) -> Sequence[RawRow]:
 
 
 def _word_span(text: str, index: int) -> tuple[int, int]:
-    """Characters of the index-th word of a text, words being what blanks separate."""
+    """Return the characters of the index-th word of a text, words being what blanks separate."""
     return [match.span() for match in re.finditer(r"\S+", text)][index]
 
 
 def _wic_spans(raw: RawRow) -> list[tuple[int, int]]:
-    """Where the word stands in its two sentences: in characters on the hub, by word number in our folder."""
+    """Return where the word stands in its two sentences.
+
+    The hub has characters, our folder word numbers.
+    """
     if "index1" in raw:
         return [_word_span(raw["sentence1"], raw["index1"]), _word_span(raw["sentence2"], raw["index2"])]
     return [(raw["start1"], raw["end1"]), (raw["start2"], raw["end2"])]
 
 
 def _wic(raw: RawRow) -> Sequence[RawRow]:
-    """Template 1: both sentences, each after the word and a colon."""
+    """Fill template 1: both sentences, each after the word and a colon."""
     head = f"{raw['word']}: "
     first, second = [(start + len(head), end + len(head)) for start, end in _wic_spans(raw)]
     row = {
@@ -77,7 +80,7 @@ def _wic(raw: RawRow) -> Sequence[RawRow]:
 
 
 def _wic_question(raw: RawRow) -> Sequence[RawRow]:
-    """Template 0, of the published RoBERTa runs: one text that asks."""
+    """Fill template 0, of the published RoBERTa runs: one text that asks."""
     one, two = raw["sentence1"], raw["sentence2"]
     text = f"{one} {two} Does {raw['word']} have the same meaning in both sentences?"
     first, (start, end) = _wic_spans(raw)
@@ -88,7 +91,10 @@ def _wic_question(raw: RawRow) -> Sequence[RawRow]:
 
 
 def _wsc(raw: RawRow) -> Sequence[RawRow]:
-    """The pronoun, a colon and the text, paired with the noun phrase; spans are characters of the first."""
+    """Yield the pronoun, a colon and the text, paired with the noun phrase.
+
+    Spans are characters of the first text.
+    """
     target = raw.get("target", raw)
     text = raw["raw_text"] if "raw_text" in raw else raw["text"]
     noun, pronoun = target["span1_text"], target["span2_text"]

@@ -45,8 +45,9 @@ class Template:
         return ("cls", *["sep"] * (self.size - 1))
 
     def keep(self, limit: int, lengths: Sequence[int]) -> tuple[int, ...]:
-        """How many tokens of each text stay in a limit: one text loses its end, of two the
-        longer loses first.
+        """Return how many tokens of each text stay in a limit.
+
+        One text loses its end; of two the longer loses first.
 
         The rule is that of the `tokenizers` library (`longest_first`): when both must be cut each gets half,
         and an odd token goes to the longer, at a tie to the second. Raises RequestError for a limit that the
@@ -67,8 +68,9 @@ class Template:
         return (room - short, short) if first > second else (short, room - short)
 
     def fill(self, texts: Sequence[tuple[list[int], list[Offset]]]) -> tuple[Example, tuple[Offset, ...]]:
-        """The example with the ids of its texts in their places, and the spans of all its
-        tokens, (0, 0) for special ones.
+        """Return the example with the ids of its texts in their places, and the spans of all its tokens.
+
+        Special tokens have the span (0, 0).
         """
         token: list[int] = []
         offset: list[Offset] = []
@@ -88,7 +90,7 @@ class Template:
 
 
 def read_templates(processor: JsonObject | None) -> tuple[Template | None, Template | None]:
-    """The templates for one text and for two of a tokenizer.json's `post_processor`.
+    """Return the templates for one text and for two of a tokenizer.json's `post_processor`.
 
     None where there is none: it inserts no special tokens, or leaves a text out. Raises BackboneError for one
     that does not begin with a special token, since slot 0 must be [CLS], and for one that names a token it
@@ -144,7 +146,7 @@ _READERS: dict[str, Callable[[JsonObject], tuple[list[Piece], list[Piece]]]] = {
 
 
 def _checked(pieces: Sequence[Piece], texts: tuple[int, ...]) -> Template | None:
-    """The template, or None unless it holds each of the texts once, in order, and a special token."""
+    """Return the template, or None unless it holds each of the texts once, in order, and a special token."""
     held = tuple(piece.text for piece in pieces if piece.text is not None)
     if held != texts or not any(piece.token for piece in pieces):
         return None

@@ -41,7 +41,7 @@ class Text:
     """A tokenizer and the length that its encoder reads; the only code that knows token ids."""
 
     def __init__(self, tokenizer: Tokenizer, limit: int = 512) -> None:
-        """Takes the tokenizer over: its padding, truncation and post-processor are switched off.
+        """Take the tokenizer over: its padding, truncation and post-processor are switched off.
 
         limit: longest example in tokens, special ones included. Raises BackboneError for a tokenizer without
         a template.
@@ -67,8 +67,9 @@ class Text:
 
     @classmethod
     def load(cls, folder: Path | str, limit: int = 512) -> "Text":
-        """The tokenizer of `folder`: its tokenizer.json, or a BERT vocab.txt; BackboneError if
-        neither is there and sound.
+        """Load the tokenizer of `folder`: its tokenizer.json, or a BERT vocab.txt.
+
+        BackboneError if neither is there and sound.
         """
         folder = Path(folder)
         path = folder / "tokenizer.json"
@@ -101,17 +102,20 @@ class Text:
         return max([*special, *self._tokenizer.get_vocab(with_added_tokens=True).values()], default=0)
 
     def slots(self, pair: bool) -> tuple[str, ...]:
-        """Roles of the special tokens that the template inserts, in reading order: ("cls",
-        "sep") or ("cls", "sep", "sep").
+        """Return the roles of the special tokens that the template inserts, in reading order.
+
+        They are ("cls", "sep") or ("cls", "sep", "sep").
         """
         return self._template(pair).slots
 
     def encode(self, text: str, pair: str | None = None, limit: int | None = None) -> Encoded:
-        """One text, or a pair, as token ids; the same as encode_many of one."""
+        """Turn one text, or a pair, into token ids; the same as encode_many of one."""
         return self.encode_many([(text, pair)], limit)[0]
 
     def encode_many(self, texts: Sequence[tuple[str, str | None]], limit: int | None = None) -> list[Encoded]:
-        """Texts, or pairs, as token ids; of a pair that exceeds the limit the longer text is cut first.
+        """Turn texts, or pairs, into token ids.
+
+        Of a pair that exceeds the limit the longer text is cut first.
 
         Raises RequestError for what is not a valid string, and for a limit that the template alone exceeds.
         """
@@ -134,7 +138,9 @@ class Text:
         return encoded
 
     def encode_words(self, words: Sequence[str], limit: int | None = None) -> Encoded:
-        """A text that comes as words; `example.word` names the first token of every word that is not cut off.
+        """Turn a text that comes as words into token ids.
+
+        `example.word` names the first token of every word that is not cut off.
 
         A word that the tokenizer makes nothing of becomes its unknown token, so that labels stay with their
         words.
@@ -167,7 +173,7 @@ class Text:
         )
 
     def split_words(self, text: str) -> list[Offset]:
-        """Where the units of a text stand: spans in order, none empty, none with white space.
+        """Return where the units of a text stand: spans in order, none empty, none with white space.
 
         A unit ends where the tokenizer's own pre-tokenizer ends a word, and before and after each punctuation
         mark, whatever the family: tags are learnt and answered for the same units, whoever split the text.
@@ -194,8 +200,9 @@ class Text:
         ]
 
     def units(self, word: str) -> tuple[str, ...]:
-        """The units of one word of a text that came as words; a word that the tokenizer makes
-        nothing of is one.
+        """Return the units of one word of a text that came as words.
+
+        A word that the tokenizer makes nothing of is one.
         """
         if word not in self._units:
             if len(self._units) >= REMEMBERED:
@@ -215,8 +222,11 @@ class Text:
 
     @cached_property
     def _for_words(self) -> Tokenizer:
-        """Byte-level BPE tells words apart by the space in front of them, so each word needs
-        one; others serve as they are.
+        """The tokenizer for words that come one by one.
+
+        Byte-level BPE tells words apart by the space in front of them, so each word needs one; others serve
+        as
+        they are.
         """
         before = _settings(self._tokenizer)["pre_tokenizer"] or {"type": None}
         steps = before.get("pretokenizers", [before])
@@ -244,7 +254,7 @@ class Text:
 
 
 def _settings(tokenizer: Tokenizer) -> JsonObject:
-    """What tokenizer.json says but for the vocabulary, which is slow to parse."""
+    """Return what tokenizer.json says but for the vocabulary, which is slow to parse."""
     shell = Tokenizer(models.BPE())
     if tokenizer.pre_tokenizer is not None:
         shell.pre_tokenizer = tokenizer.pre_tokenizer
@@ -267,7 +277,7 @@ def _lay(template: Template, limit: int, *encodings: Encoding) -> Encoded:
 
 
 def _refusal(kind: str, numbered: Iterable[tuple[int, object]]) -> RequestError:
-    """Which of the strings given the library could not take; it says only that one is wrong."""
+    """Return which of the strings the library could not take; it says only that one is wrong."""
     for at, text in numbered:
         if not isinstance(text, str):
             return RequestError(f"{kind} {at} is {text!r} ({type(text).__name__}); expected a string")

@@ -25,7 +25,10 @@ REBUILD = (
 
 
 def from_vocabulary(path: Path) -> Tokenizer:
-    """BERT's tokenizer from its vocab.txt, with the settings of tokenizer_config.json if there is one."""
+    """Build BERT's tokenizer from its vocab.txt, with the settings of tokenizer_config.json.
+
+    That file may be absent.
+    """
     settings_path = path.with_name("tokenizer_config.json")
     try:
         settings: JsonObject = json.loads(settings_path.read_text("utf-8")) if settings_path.is_file() else {}

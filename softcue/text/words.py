@@ -12,7 +12,7 @@ MERGING = re.compile("[\u1160-\u11ff\uff9e\uff9f]")
 
 
 def marks_apart(text: str, first: int, end: int) -> Iterator[Offset]:
-    """A stretch without white space, cut before and after each punctuation mark."""
+    """Cut a stretch without white space before and after each punctuation mark."""
     for at in range(first, end):
         if text[at] in punctuation or category(text[at]).startswith("P"):
             if first < at:
@@ -24,8 +24,9 @@ def marks_apart(text: str, first: int, end: int) -> Iterator[Offset]:
 
 
 def end_of_word(text: str, end: int, stop: int) -> int:
-    """The end of a word with the marks that normalisation has merged into its last letter, and
-    so left out of its span.
+    """Return the end of a word with the marks that normalisation has merged into its last letter.
+
+    They are left out of the word's span.
     """
     while end < stop and (category(text[end]).startswith("M") or MERGING.match(text[end])):
         end += 1

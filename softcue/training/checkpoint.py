@@ -34,14 +34,14 @@ class Saved:
 
     @staticmethod
     def join(parts: Mapping[str, "Saved"]) -> "Saved":
-        """Several in one, each under its name."""
+        """Join several states in one, each under its name."""
         tensors = {
             f"{name}/{key}": tensor for name, part in parts.items() for key, tensor in part.tensors.items()
         }
         return Saved(tensors, {name: part.state for name, part in parts.items()})
 
     def part(self, name: str) -> "Saved":
-        """One of those that were joined."""
+        """Return one of the states that were joined."""
         start = f"{name}/"
         return Saved(
             {key.removeprefix(start): t for key, t in self.tensors.items() if key.startswith(start)},
@@ -59,8 +59,10 @@ class Checkpoints:
         resume: bool = False,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """every: steps between two of them; resume: go on from the newest, if there is one;
-        say: told of a damaged one.
+        """Keep checkpoints in a folder.
+
+        every: steps between two of them. resume: go on from the newest, if there is one. say: called with a
+        line about a damaged one.
         """
         if every < 1:
             raise RequestError(f"a checkpoint every {every} steps was asked for; expected at least 1")
@@ -69,7 +71,7 @@ class Checkpoints:
         self.made_with: Mapping[str, Any] = {}
 
     def open(self, made_with: Mapping[str, Any]) -> Saved | None:
-        """Begin, or go on: the newest whole state, or None for a start from nothing.
+        """Begin, or go on: return the newest whole state, or None for a start from nothing.
 
         made_with: all that determines the run, ready for JSON. Raises RequestError for a folder that cannot
         be used, for one with an earlier run's checkpoints where resume is off, and for those of another run.
@@ -107,7 +109,7 @@ class Checkpoints:
         return None
 
     def due(self) -> bool:
-        """Count a step; True where a checkpoint is to be written after it."""
+        """Count a step, and return True where a checkpoint is to be written after it."""
         self.step += 1
         return self.step % self.every == 0
 
@@ -146,14 +148,20 @@ class Checkpoints:
 def open_checkpoints(
     folder: Path | None, every: int, resume: bool, say: Callable[[str], None]
 ) -> Checkpoints | None:
-    """What the command line's flags ask for. Raises RequestError where --resume has nowhere to look."""
+    """Return what the command line's flags ask for.
+
+    Raises RequestError where --resume has nowhere to look.
+    """
     if folder is None and resume:
         raise RequestError("--resume came without --checkpoint FOLDER; say where the checkpoints are")
     return None if folder is None else Checkpoints(folder, every, resume, say)
 
 
 def parts(tensors: Mapping[str, Tensor], header: str) -> Iterator[bytes | memoryview]:
-    """A safetensors file, part by part, with `header` and a hash over everything in its metadata."""
+    """Yield a safetensors file, part by part.
+
+    `header` and a hash over everything stand in its metadata.
+    """
     host = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
     entries: dict[str, Any] = {"__metadata__": {"header": header, "sha256": checkpoint_digest(host, header)}}
     at = 0
@@ -171,7 +179,7 @@ def parts(tensors: Mapping[str, Tensor], header: str) -> Iterator[bytes | memory
 
 
 def read(file: Path) -> tuple[dict[str, Any], Saved]:
-    """(header, state) of a checkpoint.
+    """Read (header, state) of a checkpoint.
 
     Raises SafetensorError, OSError, ValueError or KeyError for a damaged one.
     """
@@ -185,8 +193,9 @@ def read(file: Path) -> tuple[dict[str, Any], Saved]:
 
 
 def refuse_foreign_tensors(files: Sequence[Path]) -> None:
-    """RequestError for whole safetensors files of another program: they would be removed as old
-    checkpoints.
+    """Refuse whole safetensors files of another program.
+
+    They would be removed as old checkpoints.
     """
     for file in files:
         with suppress(SafetensorError, OSError), safe_open(file, "pt") as opened:
@@ -198,7 +207,7 @@ def refuse_foreign_tensors(files: Sequence[Path]) -> None:
 
 
 def checkpoint_digest(tensors: Mapping[str, Tensor], header: str) -> str:
-    """SHA-256 over the header and the tensors' names, types, shapes and values."""
+    """Return SHA-256 over the header and the tensors' names, types, shapes and values."""
     found = hashlib.sha256(header.encode())
     for name, tensor in sorted(tensors.items()):
         found.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
@@ -207,7 +216,7 @@ def checkpoint_digest(tensors: Mapping[str, Tensor], header: str) -> str:
 
 
 def flat_values(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """{"jobs": [{"seed": 3}]} -> ("jobs.0.seed", 3)"""
+    """Yield {"jobs": [{"seed": 3}]} as ("jobs.0.seed", 3)."""
     if isinstance(value, dict | list) and value:
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             yield from flat_values(inner, f"{path}.{key}" if path else str(key))

@@ -19,13 +19,19 @@ from softcue.training.settings import preset
 
 
 def conditions(jobs: Sequence[Job], base: Base) -> list[dict[str, Any]]:
-    """Of each job, but for its method, its seed and its split; what it shares with other jobs comes first."""
+    """Return each job's conditions but for its method, its seed and its split.
+
+    What it shares with other jobs comes first.
+    """
     digests = {id(data): digest_of(data) for data in {id(job.data): job.data for job in jobs}.values()}
     return [_conditions(job, base, digests[id(job.data)]) for job in jobs]
 
 
 def identity(jobs: Sequence[Job], base: Base) -> list[dict[str, Any]]:
-    """Of each job, all of it: two lists of jobs that agree here end with the same numbers."""
+    """Return all conditions of each job.
+
+    Two lists of jobs that agree here end with the same numbers.
+    """
     chosen = {
         id(job.selection): digest_of_selection(job.selection) for job in jobs if job.selection is not None
     }
@@ -62,12 +68,12 @@ def _conditions(job: Job, base: Base, digest: str) -> dict[str, Any]:
 
 
 def digest_of(data: Data) -> str:
-    """SHA-256 of the records and of how they are scored."""
+    """Return SHA-256 of the records and of how they are scored."""
     return _digest((data.kind, data.labels, data.metrics, data.positive, data.pair), data.splits)
 
 
 def digest_of_selection(selection: Selection) -> str:
-    """SHA-256 of the rows by what they are for, and of how that is told."""
+    """Return SHA-256 of the rows by what they are for, and of how that is written."""
     return _digest(
         selection.measured, {"train": selection.train, "select": selection.select, "report": selection.report}
     )

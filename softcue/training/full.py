@@ -42,8 +42,9 @@ class Checkpoint:
         return self.adapter.scores
 
     def save(self, folder: str | Path) -> Path:
-        """The adapter's two files, and beside them a folder `encoder` with the Hugging Face
-        checkpoint that they belong to.
+        """Write the adapter's two files, and beside them the checkpoint that they belong to.
+
+        It is a folder `encoder` in Hugging Face's format.
         """
 
         def fill(into: Path) -> None:
@@ -57,7 +58,9 @@ class Checkpoint:
 def train_full(
     job: Job, base: Base, report: Report = lambda prepared, run: None, checkpoints: Checkpoints | None = None
 ) -> Checkpoint:
-    """Fine-tune a copy of the base's encoder: float32 weights, with autocast where the base is in bfloat16.
+    """Fine-tune a copy of the base's encoder.
+
+    Its weights are float32, with autocast where the base is in bfloat16.
 
     Under torchrun its processes share each step's batch; all end with the same numbers, and rank 0 alone has
     the scores. Raises RequestError for settings, which it has none of, and DivergedError where it diverged

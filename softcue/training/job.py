@@ -65,15 +65,16 @@ class Prepared:
 
 
 def method_class(method: str) -> type[Cue]:
-    """The class of a method; RequestError for an unknown one."""
+    """Return the class of a method; RequestError for an unknown one."""
     if method not in Cue.registry:
         raise RequestError(f"method {method!r} is unknown; expected one of {', '.join(sorted(Cue.registry))}")
     return Cue.registry[method]
 
 
 def make_config(method: type[Cue], kind: str, settings: Mapping[str, Any]) -> Any:
-    """The method's config with its preset for the kind of data and the user's settings;
-    RequestError names every wrong one.
+    """Return the method's config: its preset for the kind of data, and the user's settings.
+
+    SettingsError names every wrong one.
     """
     known = {f.name for f in fields(method.Config)}
     wrong = sorted(set(settings) - known)
@@ -93,7 +94,7 @@ def make_config(method: type[Cue], kind: str, settings: Mapping[str, Any]) -> An
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """torch's generators set to `seed` inside, and put back after."""
+    """Set torch's generators to `seed` inside, and put them back after."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
@@ -143,13 +144,13 @@ def prepare(job: Job, base: Base, read: ReadItems | None = None) -> Prepared:
 
 @torch.no_grad()
 def in_units(cue: Cue, units: Mapping[str, Tensor]) -> None:
-    """The cue's initial numbers, each in what it is measured in."""
+    """Measure the cue's initial numbers in their units."""
     for name, unit in units.items():
         cue.get_parameter(name).mul_(unit)
 
 
 def check_room(limit: int, special: int) -> None:
-    """RequestError where no token of the text would be left."""
+    """Refuse a limit where no token of the text would be left. Raises RequestError."""
     if limit <= special:
         raise RequestError(
             f"{limit} tokens are left for an example, and its {special} special tokens leave none for the "
@@ -159,7 +160,7 @@ def check_room(limit: int, special: int) -> None:
 
 
 def choose_pooling(pooling: str | None, base: Base) -> str:
-    """The asked-for pooling, or the backbone's default."""
+    """Return the pooling that was asked for, or the backbone's default."""
     allowed = [p for p in POOLINGS if p != "pooler" or base.backbone.encoder.pooler is not None]
     pooling = pooling or base.backbone.pooling
     if pooling not in allowed:
@@ -171,8 +172,9 @@ def choose_pooling(pooling: str | None, base: Base) -> str:
 
 
 def read_as(data: Data, train: Sequence[Record], limit: int, text: Text) -> Reading:
-    """How the data set's records become token ids and targets; scores are standardised by their
-    training rows.
+    """Return how the data set's records become token ids and targets.
+
+    Scores are standardised by their training rows.
     """
     if data.kind in ("classify", "tag") and not data.labels:
         raise RequestError(f"{data.name} names no labels; expected those of its training rows")

@@ -36,16 +36,16 @@ class Queue:
     sitting: dict[int, int] = field(default_factory=dict)
 
     def call(self, seat: int) -> Prepared:
-        """The next of those waiting takes the seat."""
+        """Give the seat to the next job that waits, and return the job."""
         self.sitting[seat] = self.waiting.pop(0)
         return self.jobs[self.sitting[seat]]
 
     def in_seat(self, seat: int) -> Prepared:
-        """Who sits there."""
+        """Return the job that has the seat."""
         return self.jobs[self.sitting[seat]]
 
     def saved(self) -> Saved:
-        """Who sits where, and who waits."""
+        """Return which jobs have which seats, and which wait."""
         return Saved({}, {"sitting": list(self.sitting.items()), "waiting": self.waiting})
 
     def load(self, saved: Saved) -> None:
@@ -61,8 +61,9 @@ def train_jobs(
     checkpoints: Checkpoints | None = None,
     finished: Finished = lambda number, adapter: None,
 ) -> list[Adapter]:
-    """Train all jobs, those of equal shape in one loop of at most `seats`; adapters come back
-    in the jobs' order.
+    """Train all jobs, and return their adapters in the jobs' order.
+
+    Jobs of equal shape share one loop of at most `seats`.
 
     Each job has its own order of rows, learning rate, clipping, early stopping and best step, so that with
     dropout off it gives the numbers that it gives alone; dropout masks come from one generator, seeded by the
@@ -112,7 +113,7 @@ def train_jobs(
 
 
 def diverged(lost: Iterable[tuple[str, float]]) -> DivergedError:
-    """What to say of jobs, each a method and a rate, that diverged before they were ever scored."""
+    """Return the error for jobs, each a method and a rate, that diverged before they were ever scored."""
     rates: dict[str, list[float]] = {}
     for method, rate in lost:
         rates.setdefault(method, []).append(rate)
@@ -127,8 +128,9 @@ def diverged(lost: Iterable[tuple[str, float]]) -> DivergedError:
 
 
 def groups_of(jobs: Sequence[Job], base: Base) -> list[dict[int, Prepared]]:
-    """Jobs by number, those of equal shape together; they share the token ids of rows that they
-    read alike.
+    """Group jobs by shape, under their numbers.
+
+    They share the token ids of rows that they read alike.
     """
     read = remembering(base.text)
     groups: dict[Any, dict[int, Prepared]] = {}
@@ -177,8 +179,9 @@ def train_group(
 
 
 def open_seats(group: Sequence[Prepared], base: Base, seats: int) -> Seating:
-    """Free seats that any job of the group can take; a head for each kind and pooling, with
-    room for the most classes.
+    """Open free seats that any job of the group can take.
+
+    There is a head for each kind and pooling, with room for the most classes.
     """
     first = group[0]
     seating = Seating(base.backbone.encoder, first.head.dropout)
@@ -195,7 +198,7 @@ def start(seating: Seating, seat: int, prepared: Prepared, base: Base) -> Traini
 
 
 def make_run(model: Model, seat: int, prepared: Prepared, precision: Autocast = nullcontext) -> TrainingRun:
-    """A job as the loop sees it: its items, its settings, and how it is scored on the selection rows."""
+    """Return a job as the loop sees it: its items, its settings, and how it is scored."""
     records, data = prepared.selection.select, prepared.job.data
     items = prepared.read(records, prepared.reading)
 
@@ -210,7 +213,7 @@ def make_run(model: Model, seat: int, prepared: Prepared, precision: Autocast = 
 
 
 def finished_adapter(model: Model, run: TrainingRun, prepared: Prepared, base: Base) -> Adapter:
-    """A trained seat as an adapter, scored on the rows that chose nothing, if there are any."""
+    """Return a trained seat as an adapter, scored on the rows that chose nothing, if there are any."""
     reading, selection = prepared.reading, prepared.selection
     items = prepared.read(selection.report, reading)
     scores = (
@@ -223,7 +226,7 @@ def finished_adapter(model: Model, run: TrainingRun, prepared: Prepared, base: B
 
 
 def untrained(prepared: Prepared, base: Base) -> Adapter:
-    """The adapter that training is to give, with the initial numbers and no scores."""
+    """Return the adapter that training is to give, with the initial numbers and no scores."""
     job, reading = prepared.job, prepared.reading
     cue, head = lift(prepared.cue, 0, prepared.head, 0)
     return Adapter(

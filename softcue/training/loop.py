@@ -57,7 +57,7 @@ class TrainingRun:
         self.warmup = round(self.training.warmup * self.total)
 
     def next_items(self) -> list[Item]:
-        """The next step's items; every epoch in an order of its own."""
+        """Return the next step's items; every epoch has an order of its own."""
         if self.step % self.per_epoch == 0:
             self.order = torch.randperm(len(self.items), generator=self.generator).tolist()
             if self.training.group_by_length:
@@ -68,16 +68,17 @@ class TrainingRun:
         return [self.items[i] for i in self.order[at : at + self.training.batch]]
 
     def rate(self) -> float:
-        """This step's learning rate."""
+        """Return this step's learning rate."""
         return 0.0 if self.done else self.training.rate * self.factor(self.step)
 
     def factor(self, step: int) -> float:
-        """What the peak rate is multiplied by at a step."""
+        """Return what the peak rate is multiplied by at a step."""
         return rate_factor(self.training.schedule, step, self.total, self.warmup, self.per_epoch)
 
     def keeps(self, score: float) -> bool:
-        """Note the score of an evaluation; whether its step is kept: so many rows cannot tell
-        it from the highest.
+        """Note the score of an evaluation, and say whether its step is kept.
+
+        It is kept where so many rows cannot tell it from the highest.
         """
         self.highest = max(self.highest, score)
         share = min(max(self.highest, 0.0), 1.0)
@@ -86,11 +87,11 @@ class TrainingRun:
         return near
 
     def gives_up(self) -> bool:
-        """Whether no step was kept for as long as its patience lasts."""
+        """Say whether no step was kept for as long as its patience lasts."""
         return bool(self.training.patience and self.stale >= self.training.patience)
 
     def saved(self) -> Saved:
-        """All that changes while it trains, but for its seat's numbers."""
+        """Return all that changes while it trains, but for its seat's numbers."""
         best = {f"best.{i}": numbers for i, numbers in enumerate(self.best_numbers)}
         order = torch.tensor(self.order, dtype=torch.long)
         tensors = {**best, "order": order, "generator": self.generator.get_state(), "loss": self.loss.float()}
@@ -107,8 +108,9 @@ class TrainingRun:
 
 
 def by_length(order: Sequence[int], rows: Sequence[int], batch: int, generator: torch.Generator) -> list[int]:
-    """The order with the items of each POOL batches put together by their rows; the batches
-    then follow one another by chance.
+    """Return the order with the items of each POOL batches put together by their rows.
+
+    The batches then follow one another by chance.
     """
     pools = [order[at : at + POOL * batch] for at in range(0, len(order), POOL * batch)]
     alike = [i for pool in pools for i in sorted(pool, key=lambda i: -rows[i])]
@@ -129,8 +131,9 @@ def seat_losses(
     seats: int,
     whole: Callable[[Tensor], Tensor] = lambda count: count,
 ) -> Tensor:
-    """(A,) each seat's own mean loss, penalties included; targets: one per example in the order
-    of the request.
+    """Return each seat's own mean loss, penalties included: (A,).
+
+    targets: one per example in the order of the request.
 
     whole: (A,) counts of these examples -> those that the mean is over, where these are a part of the batch.
     """
@@ -193,7 +196,7 @@ class Loop:
             self.optimizer.measure(run.seat, run.units)
 
     def step(self, live: Sequence[TrainingRun], precision: Autocast) -> Tensor:
-        """One forward for all live runs, and one update; (A,) the losses."""
+        """Run one forward pass for all live runs, and one update; return the losses: (A,)."""
         picked, weight = self.ranks.share([(item, run.seat) for run in live for item in run.next_items()])
         items, seats = [item for item, _ in picked], [seat for _, seat in picked]
         batch = pack_items(self.model, items, seats)
@@ -220,7 +223,7 @@ class Loop:
             self.optimizer.measure(run.seat, following.units)
 
     def saved(self) -> Saved:
-        """All that the next step depends on, but for the jobs themselves."""
+        """Return all that the next step depends on, but for the jobs themselves."""
         parameters = {str(i): parameter for i, parameter in enumerate(self.parameters)}
         return Saved.join(
             {
@@ -244,7 +247,7 @@ class Loop:
 
 
 def _random_state(device: torch.device) -> dict[str, Tensor]:
-    """Of the generators that dropout draws from."""
+    """Return the state of the generators that dropout draws from."""
     state = {"cpu": torch.get_rng_state()}
     return {**state, "cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
 
@@ -256,7 +259,7 @@ def _set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None
 
 
 def _vectors(runs: Iterable[TrainingRun], seats: int) -> Iterator[Tensor]:
-    """Learning rate, weight decay, clip and the head's part of the rate of every seat, on the CPU."""
+    """Return learning rate, weight decay, clip and the head's share of the rate of every seat, on the CPU."""
     rows = torch.zeros(4, seats)
     for run in runs:
         training = run.training
@@ -289,7 +292,7 @@ def _advance(run: TrainingRun, loss: Tensor, parameters: Sequence[Tensor], seats
 
 
 def snapshot(parameters: Sequence[Tensor], seat: int, seats: int) -> list[Tensor]:
-    """A copy of one seat's numbers; with one seat, of everything."""
+    """Copy one seat's numbers; with one seat, everything."""
     return [(p.detach() if seats == 1 else p.detach()[seat]).clone() for p in parameters]
 
 

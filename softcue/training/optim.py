@@ -11,8 +11,9 @@ from softcue.batch import sent
 
 
 class SeatAdamW:
-    """AdamW (Loshchilov and Hutter, 2019) on parameters whose axis 0 is the seat axis: rate,
-    decay, clip and steps per seat.
+    """AdamW (Loshchilov and Hutter, 2019) on parameters whose axis 0 is the seat axis.
+
+    Rate, decay, clip and steps are per seat.
 
     With one seat any parameter will do, an encoder's own included. shares: of each parameter, what part of
     the rate it learns at; None: what part each seat says at each step (its head's).
@@ -38,11 +39,13 @@ class SeatAdamW:
 
     @torch.no_grad()
     def step(self, rate: Tensor, decay: Tensor, clip: Tensor, head: Tensor | None = None) -> Tensor:
-        """One update; rate, decay, clip, head (A,) on the CPU: a rate of 0 leaves a seat's
-        numbers alone, a clip of inf does not clip.
+        """Update once with (A,) rate, decay, clip and head share, which are on the CPU.
+
+        A rate of 0 leaves a seat's numbers alone; a clip of inf does not clip.
 
         head: the share of parameters that have none of their own, or None: 1. Returns the gradient norm of
         each seat before clipping, (A,), and clears the gradients.
+        (A,), (A,), (A,), (A,) -> (A,) norms of the gradients.
         """
         told = torch.stack([rate, decay, clip, torch.ones_like(rate) if head is None else head])
         grads = [self._gradient(i, p) for i, p in enumerate(self.parameters)]
@@ -70,8 +73,10 @@ class SeatAdamW:
             kept[seat] = 1.0 if own is None else own
 
     def _gradient(self, number: int, parameter: nn.Parameter) -> Tensor:
-        """A parameter's gradient; of a few rows in memory that is kept, for a vocabulary's
-        worth of fresh zeros costs more than a layer.
+        """Return a parameter's gradient.
+
+        That of a few rows is built in memory that is kept: fresh zeros for a whole vocabulary cost more than
+        a layer.
         """
         grad = parameter.grad
         if grad is None:
@@ -83,14 +88,15 @@ class SeatAdamW:
         return self.dense[number].index_add_(0, grad._indices()[0], grad._values())
 
     def _norm(self, grads: Sequence[Tensor]) -> Tensor:
-        """(A,) of all a seat's gradients together."""
+        """Return the norm of all a seat's gradients together: (A,)."""
         if self.seats == 1:
             return torch.nn.utils.get_total_norm(grads).float().view(1)
         return torch.stack([g.reshape(self.seats, -1).float().square().sum(1) for g in grads]).sum(0).sqrt()
 
     def _one(self, grads: list[Tensor], rate: float, decay: float, head: float, shrink: Tensor) -> None:
-        """torch's fused kernel, which takes one rate: an encoder's 23 million numbers in a
-        tenth of the time of the steps one by one.
+        """Update by torch's fused kernel, which takes one rate.
+
+        An encoder's 23 million numbers take a tenth of the time of the steps one by one.
         """
         if rate == 0:
             return
@@ -147,7 +153,10 @@ class SeatAdamW:
             (state if self.seats == 1 else state[seat]).zero_()
 
     def state(self) -> dict[str, Tensor]:
-        """All that the next step depends on, but for the parameters: the optimiser's own tensors, by name."""
+        """Return the optimiser's own tensors by name.
+
+        With the parameters they are all that the next step depends on.
+        """
         moments = {"first": self.first, "second": self.second}
         return {
             "steps": self.steps,
@@ -164,12 +173,14 @@ class SeatAdamW:
 
 
 def _wide(x: Tensor, like: Tensor) -> Tensor:
-    """(A,) -> (A, 1, ..) to go with `like`; a single seat goes with anything."""
+    """Add axes so that it goes with `like`; a single seat goes with anything: (A,) -> (A, 1, ..)."""
     return x.view(-1, *[1] * (like.dim() - 1))
 
 
 def rate_factor(schedule: str, step: int, total: int, warmup: int, per_epoch: int) -> float:
-    """What the peak learning rate is multiplied by at `step` (from 0) of `total`; warm-up is linear.
+    """Return what the peak learning rate is multiplied by at `step` (from 0) of `total`.
+
+    Warm-up is linear.
 
     linear: to zero at the end; exponential: 0.95 an epoch (P-tuning v2's and SPT's NER); constant.
     """

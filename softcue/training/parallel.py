@@ -27,7 +27,7 @@ class Ranks:
         self.rank, self.count = rank, count
 
     def share(self, batch: Sequence[Value]) -> tuple[list[Value], float]:
-        """This rank's part of a batch, and what its losses and counts are multiplied by.
+        """Return this rank's part of a batch, and what its losses and counts are multiplied by.
 
         A rank that would have nothing repeats the first at weight 0: a forward wants at least one, and
         everyone takes part in the sums.
@@ -35,7 +35,10 @@ class Ranks:
         return list(batch[self.rank :: self.count] or batch[:1]), float(self.rank < len(batch))
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Over all ranks, the same bits on each; without a way back."""
+        """Sum over all ranks, with the same bits on each; without a backward pass.
+
+        (..) -> (..).
+        """
         tensor = tensor.detach()
         if self.count > 1:
             tensor = tensor.clone()
@@ -43,7 +46,10 @@ class Ranks:
         return tensor
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Over all ranks, in place; sparse ones become dense, since the ranks' rows differ."""
+        """Sum gradients over all ranks, in place.
+
+        Sparse ones become dense, since the ranks' rows differ.
+        """
         if self.count == 1:
             return
         waiting = []
@@ -55,7 +61,10 @@ class Ranks:
             work.wait()
 
     def told(self, score: Callable[[], float], device: torch.device) -> Callable[[], float]:
-        """The score that rank 0 computes, on every rank: best step and early stopping follow from it."""
+        """Return on every rank the score that rank 0 computes.
+
+        Best step and early stopping follow from it.
+        """
 
         def same() -> float:
             value = torch.tensor(score() if self.rank == 0 else 0.0, dtype=torch.float64, device=device)
@@ -69,23 +78,23 @@ ALONE = Ranks()
 
 
 def processes() -> int:
-    """How many torchrun has started; 1 without it."""
+    """Count the processes that torchrun has started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", 1)) if LAUNCHED in os.environ else 1
 
 
 def leads() -> bool:
-    """Whether this is rank 0, the one that evaluates, writes and prints."""
+    """Say whether this is rank 0, the one that evaluates, writes and prints."""
     return processes() == 1 or os.environ["RANK"] == "0"
 
 
 def refuse_ranks(what: str, instead: str) -> None:
-    """RequestError where torchrun has started several processes for what one trains."""
+    """Refuse several processes of torchrun for what one trains. Raises RequestError."""
     if processes() > 1:
         raise RequestError(f"torchrun started {processes()} processes, and {what} in one only; {instead}")
 
 
 def own_device(device: str) -> str:
-    """The device of this rank: of "cuda" the GPU with its local number.
+    """Return the device of this rank: of "cuda" the GPU with its local number.
 
     Raises RequestError where there is not one GPU for each.
     """
@@ -103,7 +112,7 @@ def own_device(device: str) -> str:
 
 @contextmanager
 def join_ranks(device: torch.device) -> Iterator[Ranks]:
-    """This process among torchrun's, by gloo or, on GPUs, nccl; ALONE without torchrun."""
+    """Join torchrun's processes, by gloo or, on GPUs, nccl; ALONE without torchrun."""
     if processes() == 1:
         yield ALONE
         return
@@ -118,8 +127,9 @@ def join_ranks(device: torch.device) -> Iterator[Ranks]:
 
 @contextmanager
 def one_voice() -> Iterator[None]:
-    """Rank 0 prints; the others are silent, and late with a mistake: torchrun ends them when
-    rank 0 has told of the same one.
+    """Let rank 0 print, and the others be silent.
+
+    They are late with a mistake: torchrun ends them when rank 0 has said the same.
     """
     if leads():
         yield

@@ -18,7 +18,7 @@ PAUSE = 60  # seconds between lines
 
 @contextmanager
 def training_progress(quiet: bool = False) -> Iterator[Report]:
-    """Gives what train() calls after every step."""
+    """Give what train() calls after every step."""
     if quiet:
         yield lambda prepared, run: None
     elif sys.stderr.isatty():
@@ -33,12 +33,12 @@ def training_progress(quiet: bool = False) -> Iterator[Report]:
 
 
 def tell(line: str) -> None:
-    """A line for the log of a run that nobody watches; at once, for it may be killed."""
+    """Print a line for the log of a run that nobody watches; at once, for it may be killed."""
     print(one_line(line), file=sys.stderr, flush=True)
 
 
 def bars(progress: Progress) -> Report:
-    """Draws a bar for each run."""
+    """Draw a bar for each run."""
     drawn: dict[tuple[str, str, int, int], TaskID] = {}
 
     def report(prepared: Prepared, run: TrainingRun) -> None:
@@ -53,7 +53,7 @@ def bars(progress: Progress) -> Report:
 
 
 def progress_lines(say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Report:
-    """Says at most every PAUSE seconds how the run goes that made a step just then."""
+    """Return what says, at most every PAUSE seconds, how the run goes that made a step just then."""
     due = now_and_then(clock)
 
     def report(prepared: Prepared, run: TrainingRun) -> None:
@@ -66,7 +66,7 @@ def progress_lines(say: Callable[[str], None], clock: Callable[[], float] = time
 
 
 def now_and_then(clock: Callable[[], float]) -> Callable[[], bool]:
-    """Gives what tells whether a line is due: PAUSE seconds after this, and after each that was."""
+    """Return what says whether a line is due: PAUSE seconds after this, and after each that was."""
     told = clock()
 
     def due() -> bool:

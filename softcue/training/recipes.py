@@ -33,7 +33,7 @@ class Recipe:
 
 
 def recipe_names() -> list[str]:
-    """The names of all recipes."""
+    """Return the names of all recipes."""
     return sorted(
         file.name.removesuffix(".toml")
         for file in files("softcue").joinpath("recipes").iterdir()
@@ -42,7 +42,7 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name: str) -> Recipe:
-    """A recipe by name; RequestError with the close ones for an unknown name."""
+    """Load a recipe by name; SettingsError with the close ones for an unknown name."""
     names = recipe_names()
     if name not in names:
         close = [
@@ -63,7 +63,9 @@ def load_recipe(name: str) -> Recipe:
 
 
 def train_arguments(recipe: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What api.train is to be called with: what the user gave, over the recipe; None is not given.
+    """Return what api.train is to be called with: what the user gave, over the recipe.
+
+    None is not given.
 
     Raises RequestError where there is neither a recipe nor data, and for a method that is not the recipe's.
     """

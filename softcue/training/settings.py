@@ -16,9 +16,7 @@ SMALL = 1_000  # training rows below which a preset's table `small` applies
 
 @dataclass(frozen=True)
 class Training(Options):
-    """How one job is trained; the same dataclass is the CLI's flags, a recipe's table and the
-    adapter's record.
-    """
+    """How one job is trained: the command line's flags, a recipe's table and the adapter's record."""
 
     epochs: int = setting(10, least=1, below=100_001)
     batch: int = setting(32, least=1, below=100_001)  # examples (questions, for choice) in a step
@@ -57,7 +55,7 @@ def _presets() -> dict[str, dict[str, Any]]:
 
 
 def preset(method: str, kind: str, rows: int, overrides: Mapping[str, Any]) -> Training:
-    """The settings for a method, a kind of data and a number of training rows, with the user's own on top.
+    """Return the settings for a method, a kind of data and a number of rows, with the user's own on top.
 
     Tables of presets.toml from general to special: default, default.small, METHOD, METHOD.KIND,
     METHOD.KIND.small.
@@ -76,8 +74,9 @@ def preset(method: str, kind: str, rows: int, overrides: Mapping[str, Any]) -> T
 
 
 def preset_config(method: str, kind: str) -> dict[str, Any]:
-    """What the tables METHOD and METHOD.KIND say of the method's own config; nothing of it
-    hangs on the number of rows.
+    """Return what the tables METHOD and METHOD.KIND say of the method's own config.
+
+    Nothing of it hangs on the number of rows.
     """
     return {name: value for name, value in _table(method, kind).items() if name not in TRAINING | _BUDGET}
 
@@ -93,8 +92,9 @@ def _table(method: str, kind: str) -> dict[str, Any]:
 
 
 def own_settings(methods: Mapping[str, type[Cue] | None], given: Iterable[str]) -> dict[str, set[str]]:
-    """Names of each method's own settings (None: full fine-tuning has none); RequestError for
-    one that neither they nor training have.
+    """Return the names of each method's own settings; full fine-tuning (None) has none.
+
+    SettingsError for one that neither they nor training have.
     """
     own = {
         name: set() if method is None else {f.name for f in fields(method.Config)}
@@ -113,8 +113,9 @@ def own_settings(methods: Mapping[str, type[Cue] | None], given: Iterable[str]) 
 def split_settings(
     method: type[Cue] | None, given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What belongs to the method's config and what to Training; RequestError names what belongs
-    to neither.
+    """Split settings into those of the method's config and those of Training.
+
+    SettingsError names what belongs to neither.
     """
     own = {f.name for f in fields(method.Config)} if method is not None else set()
     wrong = sorted(set(given) - own - TRAINING)

@@ -22,13 +22,13 @@ class Tracker(Protocol):
     """What takes a run's log; anything with these three functions will do."""
 
     def start(self, config: Mapping[str, Any]) -> None:
-        """Before the first step: all that determines the run, flat."""
+        """Log all that determines the run, flat, before the first step."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """After an evaluation: loss, score and learning rate."""
+        """Log loss, score and learning rate after an evaluation."""
 
     def finish(self, scores: Mapping[str, Any]) -> None:
-        """After the last step: the scores of the best one."""
+        """Log the scores of the best step after the last one."""
 
 
 class JsonLines:
@@ -55,15 +55,15 @@ class JsonLines:
             ) from error
 
     def start(self, config: Mapping[str, Any]) -> None:
-        """{"event": "start", "config": {..}}"""
+        """Write {"event": "start", "config": {..}}."""
         self._write({"event": "start", "config": dict(config)})
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """{"event": "step", "step": .., "loss": .., ..}"""
+        """Write {"event": "step", "step": .., "loss": .., ..}."""
         self._write({"event": "step", "step": step, **values})
 
     def finish(self, scores: Mapping[str, Any]) -> None:
-        """{"event": "finish", "scores": {..}}"""
+        """Write {"event": "finish", "scores": {..}}."""
         self._write({"event": "finish", "scores": dict(scores)})
 
     def _write(self, entry: Mapping[str, Any]) -> None:
@@ -87,17 +87,17 @@ class TensorBoard:
         self.folder, self.module = folder, _module("tensorboard", "torch.utils.tensorboard")
 
     def start(self, config: Mapping[str, Any]) -> None:
-        """The settings as text."""
+        """Log the settings as text."""
         self.writer = self.module.SummaryWriter(str(self.folder))
         self.writer.add_text("config", "\n".join(f"    {key}: {value}" for key, value in config.items()))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """A scalar each."""
+        """Log a scalar each."""
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
 
     def finish(self, scores: Mapping[str, Any]) -> None:
-        """Scalars final/.., without a step."""
+        """Log scalars final/.., without a step."""
         for name, value in numbers(scores).items():
             self.writer.add_scalar(f"final/{name}", value)
         self.writer.close()
@@ -110,17 +110,17 @@ class Wandb:
         self.folder, self.module = folder, _module("wandb", "wandb")
 
     def start(self, config: Mapping[str, Any]) -> None:
-        """A run of the project softcue."""
+        """Begin a run of the project softcue."""
         self.run = self.module.init(
             project=PROJECT, config=dict(config), dir=None if self.folder is None else str(self.folder)
         )
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """A row of the history."""
+        """Log a row of the history."""
         self.run.log(dict(values), step=step)
 
     def finish(self, scores: Mapping[str, Any]) -> None:
-        """The summary."""
+        """Log the summary."""
         self.run.summary.update({f"final/{name}": value for name, value in numbers(scores).items()})
         self.run.finish()
 
@@ -134,16 +134,16 @@ class Mlflow:
         self.module = _module("mlflow", "mlflow")
 
     def start(self, config: Mapping[str, Any]) -> None:
-        """A run with the settings as parameters."""
+        """Begin a run with the settings as parameters."""
         self.module.start_run(run_name=PROJECT)
         self.module.log_params({key: str(value)[: self.LONGEST] for key, value in config.items()})
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """A metric each."""
+        """Log a metric each."""
         self.module.log_metrics(dict(values), step=step)
 
     def finish(self, scores: Mapping[str, Any]) -> None:
-        """Metrics final_.."""
+        """Log metrics final_.. ."""
         self.module.log_metrics({f"final_{name}": value for name, value in numbers(scores).items()})
         self.module.end_run()
 
@@ -155,15 +155,15 @@ class Trackio:
         self.module = _module("trackio", "trackio")
 
     def start(self, config: Mapping[str, Any]) -> None:
-        """A run of the project softcue."""
+        """Begin a run of the project softcue."""
         self.module.init(project=PROJECT, config=dict(config))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """A row of the history."""
+        """Log a row of the history."""
         self.module.log(dict(values), step=step)
 
     def finish(self, scores: Mapping[str, Any]) -> None:
-        """A last row final/.. ."""
+        """Log a last row final/.. ."""
         self.module.log({f"final/{name}": value for name, value in numbers(scores).items()})
         self.module.finish()
 
@@ -177,7 +177,7 @@ SERVICES: Mapping[str, Callable[[Path | None], Tracker]] = {
 
 
 def open_trackers(folder: Path | None, names: Sequence[str]) -> list[Tracker]:
-    """JSON lines where there is a folder, and the services named.
+    """Open JSON lines where there is a folder, and the services named.
 
     Raises RequestError for one that is unknown or not installed.
     """
@@ -189,7 +189,7 @@ def open_trackers(folder: Path | None, names: Sequence[str]) -> list[Tracker]:
 
 
 def following(trackers: Sequence[Tracker], report: Report) -> Report:
-    """A report for one job that logs each evaluation, and calls `report` as well."""
+    """Return a report for one job that logs each evaluation, and calls `report` as well."""
 
     def log(prepared: Prepared, run: TrainingRun) -> None:
         report(prepared, run)
@@ -207,7 +207,7 @@ def following(trackers: Sequence[Tracker], report: Report) -> Report:
 
 
 def numbers(scores: Mapping[str, Any]) -> dict[str, float]:
-    """Those scores that are numbers."""
+    """Return those scores that are numbers."""
     return {name: float(value) for name, value in scores.items() if isinstance(value, int | float)}
 
 

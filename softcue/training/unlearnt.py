@@ -12,8 +12,9 @@ NEAR = 0.98  # of the loss of one answer for all texts: what lies above counts a
 
 
 def noticing(say: Callable[[str], None], report: Report) -> Report:
-    """A report for one run that says when a tenth of its steps, or all of them, taught it
-    nothing, and calls `report` as well.
+    """Return a report for one run that notices when nothing is learnt, and calls `report` as well.
+
+    It looks after a tenth of the steps, and at the end.
 
     One answer for all texts (the frequencies of the labels, the mean score) has a loss that no text has to be
     read for.
