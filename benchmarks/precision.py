@@ -12,7 +12,7 @@ from softcue.base import open_base
 from softcue.tasks import data_root, open_data
 from softcue.training.job import Job, Prepared
 from softcue.training.jobs import train_jobs
-from softcue.training.loop import TrainingRun
+from softcue.training.run import TrainingRun
 
 TASKS, SEEDS, ROWS, EPOCHS = ("sst2", "conll04", "stsb"), 3, 1_000, 4
 QUICK_ROWS, QUICK_EPOCHS = 64, 1

@@ -28,7 +28,8 @@ from softcue.readers.items import remembering
 from softcue.tasks import open_data
 from softcue.training.job import Job, Prepared, prepare, seeded
 from softcue.training.jobs import open_seats, start
-from softcue.training.loop import TrainingRun, fit
+from softcue.training.loop import fit
+from softcue.training.run import TrainingRun
 
 TRIED = (  # data set, training rows at most, methods, seeds
     ("sst2", 400, ("pasta", "spt"), 3),

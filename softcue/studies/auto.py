@@ -12,7 +12,7 @@ from softcue.studies.trials import Outcome, SearchObserver, Terms, device_of, me
 from softcue.training.full import METHOD as FULL
 from softcue.training.job import Job, Prepared
 from softcue.training.jobs import Report
-from softcue.training.loop import TrainingRun
+from softcue.training.run import TrainingRun
 
 MOST_MINUTES = 100_000  # some seventy days
 

@@ -14,8 +14,8 @@ from rich.table import Table
 from softcue.errors import one_line
 from softcue.studies.trials import Group, Outcome, Result, SearchObserver, Terms
 from softcue.training.job import Prepared
-from softcue.training.loop import TrainingRun
 from softcue.training.progress import now_and_then, tell
+from softcue.training.run import TrainingRun
 
 SHOWN_POINTS = 5  # best points
 

@@ -18,7 +18,7 @@ from softcue.readers.splits import Selection, select
 from softcue.studies.space import Point
 from softcue.training.job import DEFAULT_LIMIT, Job, Prepared, make_config, method_class
 from softcue.training.jobs import Report, train_jobs
-from softcue.training.loop import TrainingRun
+from softcue.training.run import TrainingRun
 from softcue.training.settings import Training, preset
 
 # jobs in one loop; on a CPU more gain nothing, and a killed sweep loses a group

@@ -16,8 +16,9 @@ from softcue.readers.items import remembering
 from softcue.training.checkpoint import Checkpoints, Saved
 from softcue.training.conditions import identity
 from softcue.training.job import Job, Prepared, prepare, seeded
-from softcue.training.loop import Autocast, OfferCheckpoint, TrainingRun, fit
+from softcue.training.loop import Autocast, OfferCheckpoint, fit
 from softcue.training.parallel import refuse_ranks
+from softcue.training.run import TrainingRun
 
 SEATS = 32  # of one loop; more save little time and cost memory
 # folder of the adapters that a queue of jobs has trained so far, beside the checkpoints

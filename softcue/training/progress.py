@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from softcue.errors import one_line
 from softcue.training.job import Prepared
 from softcue.training.jobs import Report
-from softcue.training.loop import TrainingRun
+from softcue.training.run import TrainingRun
 
 PAUSE = 60  # seconds between lines
 

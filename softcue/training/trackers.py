@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from softcue.errors import RequestError, WriteError
 from softcue.training.job import Prepared
 from softcue.training.jobs import Report
-from softcue.training.loop import TrainingRun
+from softcue.training.run import TrainingRun
 
 PROJECT = "softcue"  # what our runs are filed under
 BEGINNING = b'{"event": "start", '  # of every log.jsonl of ours

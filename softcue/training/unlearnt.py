@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from softcue.training.job import Prepared
 from softcue.training.jobs import Report
-from softcue.training.loop import TrainingRun
+from softcue.training.run import TrainingRun
 
 EARLY = 0.1  # share of all steps after which a run that learns has begun to
 FEWEST = 5  # steps of that tenth from which something can be said

@@ -21,8 +21,9 @@ from softcue.model import Assignment, Model
 from softcue.protocol import Cue
 from softcue.readers.items import Item
 from softcue.text.tokens import Encoded
-from softcue.training.loop import Loop, TrainingRun
+from softcue.training.loop import Loop
 from softcue.training.parallel import ALONE
+from softcue.training.run import TrainingRun
 from softcue.training.settings import Training
 from tests.contract.cases import FAMILIES, GRID, LENGTHS, METHODS, settled
 from tests.tiny import random_examples, tiny_encoder

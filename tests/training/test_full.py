@@ -19,7 +19,7 @@ from softcue.readers.items import make_items
 from softcue.readers.records import Data
 from softcue.training.full import Checkpoint, train_full
 from softcue.training.job import Job, Prepared
-from softcue.training.loop import TrainingRun
+from softcue.training.run import TrainingRun
 from tests.tiny import padded, random_examples, real_rows
 from tests.tiny_base import majority, tiny_base, tiny_data
 

@@ -11,7 +11,8 @@ from softcue.model import Model
 from softcue.protocol import Cue
 from softcue.readers.items import Item, Reading, make_items
 from softcue.rows import add_rows, read_rows
-from softcue.training.loop import TrainingRun, by_length, fit, restore, snapshot
+from softcue.training.loop import fit, restore, snapshot
+from softcue.training.run import TrainingRun, by_length
 from softcue.training.settings import Training
 from tests.contract.cases import randomise, settled
 from tests.tiny_base import tiny_base, tiny_data

@@ -9,8 +9,8 @@ from rich.progress import Progress
 
 from softcue.training.job import Prepared
 from softcue.training.jobs import train_jobs
-from softcue.training.loop import TrainingRun
 from softcue.training.progress import bars, progress_lines, training_progress
+from softcue.training.run import TrainingRun
 from tests.tiny_base import tiny_base, tiny_data
 from tests.training.training_cases import job
 

@@ -16,7 +16,7 @@ from softcue.training import jobs as training
 from softcue.training.checkpoint import Checkpoints
 from softcue.training.job import Job, Prepared, prepare
 from softcue.training.jobs import Report, open_seats, start, train_jobs
-from softcue.training.loop import TrainingRun
+from softcue.training.run import TrainingRun
 from tests.tiny_base import tiny_base, tiny_data
 from tests.training.training_cases import calm, job, logits, same
 

@@ -18,7 +18,7 @@ from softcue.studies.sweep import sweep
 from softcue.studies.trials import SearchObserver
 from softcue.training.job import Job, Prepared
 from softcue.training.jobs import train_jobs
-from softcue.training.loop import TrainingRun
+from softcue.training.run import TrainingRun
 from tests.tiny_base import tiny_base, tiny_data
 
 QUICK: dict[str, Any] = {"grid": {"rate": [1e-2]}, "settings": {"epochs": 1}}

@@ -14,7 +14,7 @@ from softcue.errors import RequestError, SoftcueError
 from softcue.readers.records import Record
 from softcue.training.job import Job, Prepared, prepare
 from softcue.training.jobs import train_jobs
-from softcue.training.loop import TrainingRun
+from softcue.training.run import TrainingRun
 from tests.tiny_base import FILLER, majority, tiny_base, tiny_data, without
 from tests.training.training_cases import job, logits, same, train
 
