@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from softcue.adapter import Adapter
+from softcue.cues import Cue
 from tests.cli.shell import Shell, make_place, make_shell, train  # noqa: F401  (fixtures)
 
 LONG = "a" * 300  # longer than a file's name may be
@@ -149,20 +150,7 @@ def test_a_mistake_is_exit_code_2_and_a_line_that_says_what_is_wrong(
 
 
 FLAGS: dict[str, tuple[str, ...]] = {
-    "--method": (
-        "pasta",
-        "stp",
-        "spt",
-        "gpc",
-        "apt",
-        "ptuning",
-        "prompt",
-        "lora",
-        "bitfit",
-        "probe",
-        "full",
-        "nope",
-    ),
+    "--method": (*sorted(Cue.registry), "full", "nope"),
     "--kind": ("classify", "score", "choice", "tag", "none"),
     "--set": (
         "length=3",
