@@ -14,13 +14,14 @@ from transformers import PreTrainedModel
 import softcue.cues  # noqa: F401  (fills the registry)
 from softcue.batch import Example, pack
 from softcue.encoder.core import Encoder
+from softcue.plugins import PREFIX
 from softcue.protocol import Cue, Dims, Facts
 from tests.encoder.slow_bert import Front
 from tests.tiny import tiny_encoder, tiny_hf
 
 FAMILIES = ("bert", "roberta")
-# softcue's own; each has a test file here
-METHODS = sorted(name for name, cls in Cue.registry.items() if cls.__module__.startswith("softcue.cues."))
+# but for plugins; each has a test file here
+METHODS = sorted(name for name, cls in Cue.registry.items() if not cls.__module__.startswith(PREFIX))
 SEATS = (0, 2, 1, 0, 1)
 # (model, cue, seat, example) -> hidden states, rows in front too
 Slow = Callable[[PreTrainedModel, Cue, int, Example], Tensor]
