@@ -30,7 +30,10 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (train(data="glue/mnli/nowhere"), "does not exist"),
     (train("--data-root", "nowhere"), "the data root nowhere is not a folder"),
     (train("--data-root", LONG), "is not a folder"),
-    (train("--method", "pastta"), "method 'pastta' is unknown; expected one of apt"),
+    (
+        train("--method", "pastta"),
+        "method 'pastta' is unknown; expected one of " + ", ".join(sorted(Cue.registry)),
+    ),
     (train("--recipe", "pastta"), "there is no recipe 'pastta'"),
     (train("--plugin", "nowhere.py"), "plugin nowhere.py does not exist"),
     (train("--backbone", "no/such/folder"), "backbone 'no/such/folder': no such folder"),
