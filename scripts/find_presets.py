@@ -25,6 +25,7 @@ from typing import Any
 
 from softcue import __version__
 from softcue.base import Base, open_base
+from softcue.cues import Cue
 from softcue.errors import SoftcueError
 from softcue.files import read_json, write_file
 from softcue.studies.live import sweep_board
@@ -42,7 +43,7 @@ DEVELOPMENT: dict[str, dict[str, tuple[str, ...]]] = {
 }
 HELD_BACK = {"classify": ("cola", "qqp", "clinc150"), "tag": ("conll2003", "wnut17", "gum")}
 Key = tuple[str, str, str]  # method, kind, size
-METHODS = ("pasta", "stp", "spt", "gpc", "apt", "ptuning", "prompt", "lora", "bitfit", "probe")
+METHODS = tuple(sorted(Cue.registry))
 SIZES = {"large": (2_000, 4), "small": (400, 10)}  # training rows and epochs
 QUICK = {"large": (40, 1)}
 FACTORS = (0.3, 1.0, 3.0)  # of the preset's rate

@@ -22,14 +22,14 @@ def block(result: Path) -> str:
     return f"{BEGIN}\n{TOLD}\n\n{table(rows)}\n{END}"
 
 
-def rewritten(readme: str, new: str) -> str:
-    """The README with `new` in place of its block; ValueError where the marks are not there
-    exactly once, in order.
+def rewritten(readme: str, new: str, first: str = BEGIN, last: str = END) -> str:
+    """The README with `new` in place of the block between two marks; ValueError where they are
+    not there exactly once, in order.
     """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in rest or END in before + after:
-        raise ValueError(f"expected {BEGIN} and then {END}, once each")
+    before, begin, rest = readme.partition(first)
+    _, end, after = rest.partition(last)
+    if not begin or not end or first in rest or last in before + after:
+        raise ValueError(f"expected {first} and then {last}, once each")
     return before + new + after
 
 

@@ -2,6 +2,7 @@
 loaded, served and passes the contract.
 """
 
+import importlib
 import inspect
 import json
 import os
@@ -24,13 +25,22 @@ from softcue.errors import RequestError
 from softcue.plugins import load_plugin
 from softcue.tasks import all_tasks, find_task
 from softcue.tasks import base as tasks
-from tests.contract import test_contract as contract
 from tests.studies.test_compare import run_cli, tiny_backbone
 
-PAGE = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
 METHOD, TASK, USE = re.findall(r"^```python\n(.+?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
 (COMMANDS,) = re.findall(r"^```console\n(.+?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
-CONTRACT = {name: test for name, test in vars(contract).items() if name.startswith("test_")}
+(CHECKS,) = re.findall(r"^```bash\n(.+?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
+SENT = "sent(torch.tensor(batch.lengths, dtype=hidden.dtype), hidden.device)"
+WAITING = "torch.tensor(batch.lengths, dtype=hidden.dtype, device=hidden.device)"
+# every test of tests/contract that is about one method
+CONTRACT = {
+    f"{file.stem}::{name}": test
+    for file in sorted((ROOT / "tests" / "contract").glob("test_*.py"))
+    for name, test in vars(importlib.import_module(f"tests.contract.{file.stem}")).items()
+    if name.startswith("test_") and "method" in inspect.signature(test).parameters
+}
 
 
 @contextmanager
@@ -128,9 +138,8 @@ def test_a_new_process_answers_with_the_plugin_named(place: Path) -> None:
         "--plugin",
         "my_method.py",
     ]
-    root = str(Path(__file__).parents[1])
     done = subprocess.run(
-        command, cwd=place, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root}
+        command, cwd=place, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["label"] in ("false", "true")
@@ -142,6 +151,37 @@ def test_the_example_method_passes_the_contract(name: str, place: Path, fresh: N
     test = CONTRACT[name]
     arguments = {"family": "bert", "method": "nudge"}
     test(**{key: arguments[key] for key in inspect.signature(test).parameters})
+
+
+def checked(plugin: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """The page's own command for a plugin's contract, in a process of its own."""
+    program, *words = shlex.split(CHECKS.splitlines()[-1].replace("my_method.py", str(plugin)))
+    assert program == ".venv/bin/python"
+    command = [sys.executable, *words, "-q", "-p", "no:cacheprovider", *flags]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_the_example_method_passes_the_whole_contract_on_every_family(place: Path) -> None:
+    done = checked(place / "my_method.py")
+    assert done.returncode == 0, done.stdout
+    assert int(re.findall(r"(\d+) passed", done.stdout)[0]) > len(CONTRACT) * 10, "on every family"
+
+
+def test_an_example_that_waits_for_its_device_does_not_pass_the_contract(tmp_path: Path) -> None:
+    assert METHOD.count(SENT) == 1
+    (tmp_path / "waits.py").write_text(METHOD.replace(SENT, WAITING), encoding="utf-8")
+    done = checked(tmp_path / "waits.py", "-k", "test_no_method_waits_alone")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "test_no_method_waits_alone[nudge]" in done.stdout
+    assert "sends numbers of the host and waits" in done.stdout
+
+
+def test_the_tests_of_one_method_are_those_of_a_method_that_there_is() -> None:
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/contract", "--method", "nope"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 4
+    assert "--method nope is unknown; expected one of " + ", ".join(sorted(Cue.registry)) in done.stderr
 
 
 def test_a_plugin_is_run_once_and_says_what_it_registered(place: Path, fresh: None) -> None:

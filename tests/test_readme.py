@@ -112,7 +112,7 @@ def test_the_table_of_methods_is_the_registry_with_the_grades_of_the_method_page
     assert set(rows) == {*Cue.registry, "full"}
     pages = dict(
         re.findall(
-            r"^\| \[(\w+)\]\(\1\.md\) \|.*\| (.*) \|$",
+            r"^\| \[`(\w+)`\]\(\1\.md\) \|.*\| (.*) \|$",
             (ROOT / "docs/methods/README.md").read_text(),
             re.MULTILINE,
         )

@@ -107,7 +107,7 @@ def test_a_fine_tuned_checkpoint_holds_both_files_beside_its_own(tmp_path):
         ({"seed": 1.5}, "seed is 1.5; expected a whole number"),
         ({"pair": 1}, "pair is 1; expected true or false"),
         ({"spread": float("nan")}, "spread is None; expected a number"),
-        ({"method": "magic"}, "this softcue knows apt, bitfit"),
+        ({"method": "magic"}, "this softcue knows " + ", ".join(sorted(Cue.registry))),
         ({"scores": {"a": torch.ones(1)}}, "scores.a is a Tensor"),
         ({"cue": {}}, "has no tensor cue.delta"),
         ({"cue": {"delta": torch.full((3, 3, 16), torch.nan)}}, "not finite; training diverged"),

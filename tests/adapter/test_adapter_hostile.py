@@ -12,6 +12,7 @@ import pytest
 
 from softcue.adapter import Adapter
 from softcue.adapter.store import HEADER, TENSORS
+from softcue.cues import Cue
 from softcue.errors import AdapterError
 from tests.adapter.adapter_cases import edit, edit_tensors, make, refusal, same
 
@@ -34,7 +35,7 @@ def put_in(name: str, **values: Any) -> Callable[[dict[str, Any]], None]:
         (put(library_name="peft"), "not a softcue adapter .PEFT's, of type 'APT'"),
         (put(surprise=1), "'surprise' is not known"),
         (lambda h: h.pop("labels"), "labels is missing"),
-        (put(method="magic"), "this softcue knows apt, bitfit"),
+        (put(method="magic"), "this softcue knows " + ", ".join(sorted(Cue.registry))),
         (put(method=["apt"]), "method is a list; expected a string"),
         (put(kind="guess"), "expected one of classify, score, choice, tag"),
         (put(labels="ab"), "labels is 'ab'; expected a list of a string"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from softcue.adapter import Adapter
+from softcue.cues import Cue
 from tests.cli.shell import Shell, make_place, make_shell, train  # noqa: F401  (fixtures)
 
 LONG = "a" * 300  # longer than a file's name may be
@@ -29,7 +30,10 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (train(data="glue/mnli/nowhere"), "does not exist"),
     (train("--data-root", "nowhere"), "the data root nowhere is not a folder"),
     (train("--data-root", LONG), "is not a folder"),
-    (train("--method", "pastta"), "method 'pastta' is unknown; expected one of apt"),
+    (
+        train("--method", "pastta"),
+        "method 'pastta' is unknown; expected one of " + ", ".join(sorted(Cue.registry)),
+    ),
     (train("--recipe", "pastta"), "there is no recipe 'pastta'"),
     (train("--plugin", "nowhere.py"), "plugin nowhere.py does not exist"),
     (train("--backbone", "no/such/folder"), "backbone 'no/such/folder': no such folder"),
@@ -152,20 +156,7 @@ def test_a_mistake_is_exit_code_2_and_a_line_that_says_what_is_wrong(
 
 
 FLAGS: dict[str, tuple[str, ...]] = {
-    "--method": (
-        "pasta",
-        "stp",
-        "spt",
-        "gpc",
-        "apt",
-        "ptuning",
-        "prompt",
-        "lora",
-        "bitfit",
-        "probe",
-        "full",
-        "nope",
-    ),
+    "--method": (*sorted(Cue.registry), "full", "nope"),
     "--kind": ("classify", "score", "choice", "tag", "none"),
     "--set": (
         "length=3",

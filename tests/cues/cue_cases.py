@@ -2,7 +2,9 @@
 forwards and their gradients.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -12,14 +14,48 @@ from transformers import PreTrainedModel
 import softcue.cues  # noqa: F401  (fills the registry)
 from softcue.batch import Example, pack
 from softcue.encoder.core import Encoder
+from softcue.plugins import PREFIX
 from softcue.protocol import Cue, Dims, Facts
+from tests.encoder.slow_bert import Front
 from tests.tiny import tiny_encoder, tiny_hf
 
 FAMILIES = ("bert", "roberta")
+# but for plugins; each has a test file here
+METHODS = sorted(name for name, cls in Cue.registry.items() if not cls.__module__.startswith(PREFIX))
 SEATS = (0, 2, 1, 0, 1)
 # (model, cue, seat, example) -> hidden states, rows in front too
 Slow = Callable[[PreTrainedModel, Cue, int, Example], Tensor]
 Case = tuple[PreTrainedModel, Encoder]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Settings, and how many numbers an adapter with them has: worked out by hand, or from its paper."""
+
+    settings: Mapping[str, Any]
+    numbers: Mapping[str, int]  # by encoder, out of SIZES
+    roles: tuple[str, ...] = ()  # of the task's special tokens, for settings that are found from them
+    doubled: bool = False  # whether the task's template has two separators between texts
+
+    def settled(self, method: str, dims: Dims) -> Any:
+        """The method's config on an encoder of these sizes."""
+        cls = Cue.registry[method]
+        return cls.settle(cls.Config(**self.settings), facts(dims, self.roles, doubled=self.doubled))
+
+
+@dataclass(frozen=True)
+class Own:
+    """What the test file of a method says of it to the tests of all methods, as OWN."""
+
+    small: Mapping[str, Any]  # settings for a tiny encoder of three layers and pairs of texts
+    counted: Sequence[Counted]
+    refused: Sequence[tuple[Mapping[str, Any], str]] = ()  # settings, and what the refusal says
+
+
+def own(method: str) -> Own:
+    """OWN of tests/cues/test_METHOD.py."""
+    told: Own = import_module(f"tests.cues.test_{method.replace('-', '_')}").OWN
+    return told
 
 
 def case(family: str) -> Case:
@@ -70,6 +106,16 @@ def build(method: str, encoder: Encoder, adapters: int = 3, seed: int = 1, **opt
         for parameter in cue.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
     return cue.eval()
+
+
+def count(method: str, dims: Dims, **options: Any) -> int:
+    """Numbers of one adapter, by the method's formula."""
+    return Cue.registry[method].count(dims, Cue.registry[method].Config(**options))
+
+
+def tables(kv: Tensor) -> Front:
+    """Keys and values (L, 2, P, H, K) of one adapter, whatever the layer's input."""
+    return lambda layer, hidden: (kv[layer, 0].flatten(1), kv[layer, 1].flatten(1))
 
 
 def forward(encoder: Encoder, cue: Cue, examples: Sequence[Example], seats: Sequence[int]) -> list[Tensor]:
@@ -132,3 +178,19 @@ SIZES = {
     "roberta-base": ROBERTA_BASE,
     "roberta-large": ROBERTA_LARGE,
 }
+# those, and two where no two sizes are equal, with a norm in the embedding block of one width or another
+EVERY_SIZE = {
+    **SIZES,
+    "odd": Dims(layers=5, hidden=24, heads=3, embed=14, ff=50, pooler=True),
+    "odd, wide norm": Dims(layers=5, hidden=24, heads=3, embed=14, ff=50, pooler=True, embed_norm=24),
+}
+TOTALS = {
+    "bert-base-cased": 108_310_272,
+    "bert-base-uncased": 109_482_240,
+    "bert-large-cased": 333_579_264,
+    "bert-large-uncased": 335_141_888,
+    "roberta-base": 124_645_632,
+    "roberta-large": 355_359_744,
+}  # encoder and pooler, no language-model head
+# roles of the special tokens of a text, of a pair, and of RoBERTa's pair
+SINGLE, PAIR, DOUBLED = ("cls", "sep"), ("cls", "sep", "sep"), ("cls", "sep", "sep", "sep")

@@ -8,21 +8,10 @@ from softcue.batch import pack
 from softcue.errors import RequestError
 from softcue.mixture import Mixture
 from softcue.protocol import Cue
-from tests.cues.cue_cases import SEATS, build, case, close, forward, text, texts
+from tests.cues.cue_cases import METHODS, SEATS, build, case, close, forward, own, text, texts
 
-LENGTH = 5
-
-
-OPTIONS: dict[str, dict] = {
-    "pasta": {"slots": 3},
-    "stp": {"plan": "explicit", "place": ((0, 1, 1), (-1, 2, -1), (-1, -1, -1))},
-    **{method: {"length": LENGTH} for method in ("spt", "gpc", "apt", "ptuning", "prompt")},
-    **{method: {} for method in ("lora", "bitfit", "probe")},
-}
-
-
-def test_every_registered_method_is_covered_here() -> None:
-    assert set(Cue.registry) == set(OPTIONS)
+OPTIONS = {method: own(method).small for method in METHODS}
+REFUSED = [(method, *one) for method in METHODS for one in own(method).refused]
 
 
 def test_all_methods_in_one_batch_equal_each_alone() -> None:
@@ -70,41 +59,8 @@ def test_bfloat16_forward_stays_close_to_float32(
         assert float(alike.mean()) > 0.99 and float(alike.min()) > least
 
 
-@pytest.mark.parametrize(
-    ("method", "options", "says"),
-    [
-        ("ptuning", {"length": 0}, "length is 0; expected at least 1"),
-        ("ptuning", {"length": "many"}, "length is 'many'; expected a whole number"),
-        (
-            "ptuning",
-            {"length": 0, "dropout": 1.0},
-            "length is 0; expected at least 1; dropout is 1.0; expected less than 1",
-        ),
-        ("spt", {"tau": float("nan")}, "tau is nan; expected a number"),
-        ("apt", {"reads": "last"}, "expected 'first' or 'mean' or 'nothing'"),
-        ("apt", {"reads": "nothing", "bias": False}, "expected a gate that can learn"),
-        ("gpc", {"combine": "gate"}, "set init='normal'"),
-        ("lora", {"sites": ("query", "query")}, "each once"),
-        ("lora", {"sites": ("down",)}, "expected one or more of query, key, value, out, up"),
-        ("pasta", {"slots": 0}, "slots is 0; expected at least 1"),
-        ("stp", {"plan": "explicit"}, "expected cls_layers or sep_layers"),
-        ("stp", {"cls_layers": (1,)}, "set plan='explicit'"),
-        ("stp", {"place": ((0, 2), (-1, -1))}, "without gaps"),
-    ],
-)
+@pytest.mark.parametrize(("method", "options", "says"), REFUSED)
 def test_a_bad_config_is_refused_with_everything_that_is_wrong(method: str, options: dict, says: str) -> None:
     with pytest.raises(RequestError) as caught:
         Cue.registry[method].Config(**options)
     assert says in str(caught.value)
-
-
-def test_unsettled_pasta_and_stp_are_refused_rather_than_guessed() -> None:
-    _, encoder = case("bert")
-    for method in ("pasta", "stp"):
-        cls = Cue.registry[method]
-        with pytest.raises(RequestError, match="not known"):
-            cls(encoder.dims, cls.Config())
-        with pytest.raises(RequestError, match="not known"):
-            cls.count(encoder.dims, cls.Config())
-    with pytest.raises(RequestError, match="no separators"):
-        Cue.registry["pasta"](encoder.dims, Cue.registry["pasta"].Config(slots=1, tokens="sep"))

@@ -8,16 +8,24 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from softcue.batch import Example, pack
-from softcue.errors import BatchError
+from softcue.errors import BatchError, RequestError
 from softcue.mixture import Mixture
-from softcue.protocol import Context, Cue
+from softcue.protocol import Context, Cue, Dims
 from tests.cues.cue_cases import (
+    BERT_BASE,
+    BERT_LARGE,
     FAMILIES,
+    ROBERTA_BASE,
+    ROBERTA_LARGE,
     SEATS,
+    TOTALS,
+    Counted,
+    Own,
     agree,
     build,
     case,
     close,
+    count,
     facts,
     forward,
     gradients,
@@ -27,6 +35,22 @@ from tests.cues.cue_cases import (
     texts,
 )
 from tests.encoder.slow_bert import Before, encode
+
+OWN = Own(
+    small={"slots": 3},
+    counted=[
+        Counted({"slots": 2}, {"bert-base": 18_432, "bert-large": 49_152}),
+        Counted({"slots": 4}, {"bert-base": 36_864, "bert-large": 98_304}),
+        Counted({"slots": 4, "separators": "merged"}, {"bert-base": 27_648, "bert-large": 73_728}),
+        Counted(
+            {"slots": 4, "separators": "merged", "tokens": "sep"},
+            {"bert-base": 18_432, "bert-large": 49_152},
+        ),
+        Counted({"slots": 3, "tokens": "cls"}, {"bert-base": 9_216, "bert-large": 24_576}),
+        Counted({"slots": 3, "shared": True}, {"bert-base": 9_216, "bert-large": 24_576}),
+    ],
+    refused=[({"slots": 0}, "slots is 0; expected at least 1")],
+)
 
 
 def adding(table: Tensor, example: Example) -> Before:
@@ -142,3 +166,37 @@ def test_stp_with_every_layer_in_both_sets_is_pasta(family: str) -> None:
     same(encoder, texts(family), stp, pasta, 0.0)
     one, other = (gradients(forward(encoder, cue, texts(family), SEATS), cue) for cue in (stp, pasta))
     close(one, [other[0].flatten(1, 2)])
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "dims", "shares"),
+    [
+        ("bert-base-cased", BERT_BASE, (0.0085, 0.0170, 0.0255, 0.0340)),
+        ("bert-large-cased", BERT_LARGE, (0.0074, 0.0147, 0.0221, 0.0295)),
+        ("bert-large-uncased", BERT_LARGE, (0.0073, 0.0147, 0.0220, 0.0293)),
+        ("roberta-base", ROBERTA_BASE, (0.0074, 0.0148, 0.0222, 0.0296)),
+        ("roberta-large", ROBERTA_LARGE, (0.0069, 0.0138, 0.0207, 0.0277)),
+    ],
+)
+def test_pasta_is_the_published_share_of_each_checkpoint(
+    checkpoint: str, dims: Dims, shares: tuple[float, ...]
+) -> None:
+    for special, share in enumerate(shares, start=1):
+        assert round(100 * count("pasta", dims, slots=special) / TOTALS[checkpoint], 4) == share
+
+
+def test_pasta_has_a_twentieth_of_the_numbers_of_ptuning_on_conll03() -> None:
+    assert count("ptuning", BERT_LARGE, length=20) == 983_040
+    assert count("pasta", BERT_LARGE, slots=2) == 49_152
+    assert 983_040 / 49_152 == 20.0
+
+
+def test_unsettled_pasta_is_refused_rather_than_guessed() -> None:
+    _, encoder = case("bert")
+    cls = Cue.registry["pasta"]
+    with pytest.raises(RequestError, match="not known"):
+        cls(encoder.dims, cls.Config())
+    with pytest.raises(RequestError, match="not known"):
+        cls.count(encoder.dims, cls.Config())
+    with pytest.raises(RequestError, match="no separators"):
+        cls(encoder.dims, cls.Config(slots=1, tokens="sep"))

@@ -6,16 +6,34 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from softcue.batch import Example, pack
-from softcue.protocol import Cue, Prefix
-from tests.cues.cue_cases import FAMILIES, SEATS, agree, build, case, close, forward, gradients, same, texts
-from tests.encoder.slow_bert import Front, encode
+from softcue.protocol import Cue, Dims, Prefix
+from tests.cues.cue_cases import (
+    BERT_BASE,
+    BERT_LARGE,
+    FAMILIES,
+    SEATS,
+    TOTALS,
+    Counted,
+    Own,
+    agree,
+    build,
+    case,
+    close,
+    count,
+    forward,
+    gradients,
+    same,
+    tables,
+    texts,
+)
+from tests.encoder.slow_bert import encode
 
 LENGTH = 5
-
-
-def tables(kv: Tensor) -> Front:
-    """Keys and values (L, 2, P, H, K) of one adapter, whatever the layer's input."""
-    return lambda layer, hidden: (kv[layer, 0].flatten(1), kv[layer, 1].flatten(1))
+OWN = Own(
+    small={"length": LENGTH},
+    counted=[Counted({"length": 20}, {"bert-base": 368_640, "bert-large": 983_040})],
+    refused=[({"tau": float("nan")}, "tau is nan; expected a number")],
+)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -115,3 +133,20 @@ def test_a_dropped_gate_logit_of_spt_is_a_gate_of_one_half() -> None:
     dropped = (gate - 0.5).abs() < 1e-6
     close([gate[~dropped]], [torch.full_like(gate[~dropped], float(torch.sigmoid(torch.tensor(12.0))))])
     assert float(dropped.float().mean()) == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("dims", "checkpoint", "length", "numbers", "share"),
+    [
+        (BERT_LARGE, "bert-large-cased", 20, 983_040, 0.295),
+        (BERT_LARGE, "bert-large-cased", 40, 1_966_080, 0.589),
+        (BERT_LARGE, "bert-large-cased", 128, 6_291_456, 1.89),
+        (BERT_BASE, "bert-base-cased", 8, 147_456, 0.136),
+        (BERT_BASE, "bert-base-cased", 20, 368_640, 0.340),
+    ],
+)
+def test_spt_has_the_documented_numbers_and_shares(
+    dims: Dims, checkpoint: str, length: int, numbers: int, share: float
+) -> None:
+    assert count("spt", dims, length=length) == numbers
+    assert 100 * numbers / TOTALS[checkpoint] == pytest.approx(share, abs=0.005 if share > 1 else 0.0005)

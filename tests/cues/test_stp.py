@@ -9,10 +9,39 @@ import pytest
 import torch
 
 from softcue.errors import RequestError
-from softcue.protocol import Cue
-from tests.cues.cue_cases import BERT_BASE, ROBERTA_BASE, build, case, close, facts, forward, texts
+from softcue.protocol import Cue, Dims
+from tests.cues.cue_cases import (
+    BERT_BASE,
+    DOUBLED,
+    PAIR,
+    ROBERTA_BASE,
+    SINGLE,
+    TOTALS,
+    Counted,
+    Own,
+    build,
+    case,
+    close,
+    facts,
+    forward,
+    texts,
+)
 
-SINGLE, PAIR, DOUBLED = ("cls", "sep"), ("cls", "sep", "sep"), ("cls", "sep", "sep", "sep")
+PRESET = {"plan": "preset"}
+OWN = Own(
+    small={"plan": "explicit", "place": ((0, 1, 1), (-1, 2, -1), (-1, -1, -1))},
+    counted=[
+        Counted(PRESET, {"bert-base": 9_984, "bert-large": 26_624}, SINGLE),
+        Counted(PRESET, {"bert-base": 12_288, "bert-large": 32_768}, PAIR),
+        Counted(PRESET, {"roberta-base": 13_824, "roberta-large": 36_864}, SINGLE, doubled=True),
+        Counted(PRESET, {"roberta-base": 18_432, "roberta-large": 49_152}, DOUBLED, doubled=True),
+    ],
+    refused=[
+        ({"plan": "explicit"}, "expected cls_layers or sep_layers"),
+        ({"cls_layers": (1,)}, "set plan='explicit'"),
+        ({"place": ((0, 2), (-1, -1))}, "without gaps"),
+    ],
+)
 SMALL = replace(BERT_BASE, layers=4)
 
 
@@ -134,3 +163,29 @@ def test_a_measured_plan_of_the_same_size_differs_from_the_preset_where_the_task
     settled = settle(BERT_BASE, PAIR, mass.tolist(), cls_budget=1, sep_budget=1)
     assert settled.sep_layers == (11,)
     assert settle(BERT_BASE, PAIR, plan="preset", cls_budget=1, sep_budget=1).sep_layers == (7,)
+
+
+@pytest.mark.parametrize(
+    ("dims", "roles", "doubled", "numbers", "shares"),
+    [
+        (BERT_BASE, SINGLE, False, 9_984, {"bert-base-cased": 0.009, "bert-base-uncased": 0.009}),
+        (BERT_BASE, PAIR, False, 12_288, {"bert-base-cased": 0.011, "bert-base-uncased": 0.011}),
+        (ROBERTA_BASE, SINGLE, True, 13_824, {"roberta-base": 0.011}),
+        (ROBERTA_BASE, DOUBLED, True, 18_432, {"roberta-base": 0.015}),
+    ],
+)
+def test_stp_presets_have_the_published_budget(
+    dims: Dims, roles: tuple[str, ...], doubled: bool, numbers: int, shares: dict[str, float]
+) -> None:
+    assert Cue.registry["stp"].count(dims, settle(dims, roles, doubled=doubled, plan="preset")) == numbers
+    for checkpoint, share in shares.items():
+        assert round(100 * numbers / TOTALS[checkpoint], 3) == share
+
+
+def test_unsettled_stp_is_refused_rather_than_guessed() -> None:
+    _, encoder = case("bert")
+    cls = Cue.registry["stp"]
+    with pytest.raises(RequestError, match="not known"):
+        cls(encoder.dims, cls.Config())
+    with pytest.raises(RequestError, match="not known"):
+        cls.count(encoder.dims, cls.Config())

@@ -1,58 +1,54 @@
-"""LoRA and BitFit against an encoder whose weights were changed."""
+"""LoRA against an encoder whose weights were changed, and its dropout."""
 
 import torch
 
 from softcue.batch import pack
 from softcue.protocol import Context, Cue
-from tests.cues.cue_cases import SEATS, build, case, close, forward, text, texts
+from tests.cues.cue_cases import SEATS, Counted, Own, build, case, close, forward, text, texts
 from tests.encoder.slow_bert import encode
 
+OWN = Own(
+    small={},
+    counted=[
+        Counted({}, {"bert-base": 294_912, "bert-large": 786_432}),
+        Counted(
+            {"rank": 4, "sites": ("query", "key", "value", "out", "up")},
+            {"bert-base": 479_232, "bert-large": 1_277_952},
+        ),
+    ],
+    refused=[
+        ({"sites": ("query", "query")}, "each once"),
+        ({"sites": ("down",)}, "expected one or more of query, key, value, out, up"),
+    ],
+)
 
-def test_lora_and_bitfit_are_the_encoder_with_changed_weights() -> None:
+
+def test_lora_is_the_encoder_with_changed_weights() -> None:
     """Each seat's numbers folded into a copy of the transformers model give the same hidden states."""
     sites = {"query": "attention.self.query", "key": "attention.self.key", "value": "attention.self.value"}
-    sites |= {"out": "attention.output.dense", "up": "intermediate.dense", "down": "output.dense"}
-    norms = {"norm1": "attention.output.LayerNorm", "norm2": "output.LayerNorm"}
+    sites |= {"out": "attention.output.dense", "up": "intermediate.dense"}
     _, encoder = case("bert")
     lora = build("lora", encoder, rank=2, alpha=3.0, sites=("query", "key", "value", "out", "up"))
-    bitfit = build("bitfit", encoder)
     with torch.no_grad():
         for matrix in lora.parameters():
             matrix.mul_(0.3)  # at full size the softmax is so sharp that float32 rounding alone exceeds 1e-5
     for seat in range(3):
-        folded, biased = case("bert")[0], case("bert")[0]
+        folded = case("bert")[0]
         for number in range(3):
             for site in lora.config.sites:
                 module = folded.encoder.layer[number].get_submodule(sites[site])
                 module.weight.data += (
                     1.5 * (lora.shrink[site][seat, number] @ lora.grow[site][seat, number]).detach().T
                 )
-            for site, path in (sites | norms).items():
-                biased.encoder.layer[number].get_submodule(path).bias.data += bitfit.every_layer[site][
-                    seat, number
-                ].detach()
-        biased.embeddings.LayerNorm.bias.data += bitfit.once["embed_norm"][seat].detach()
         examples = texts("bert")
         close(forward(encoder, lora, examples, [seat] * 5), [encode(folded, e) for e in examples])
-        close(forward(encoder, bitfit, examples, [seat] * 5), [encode(biased, e) for e in examples])
 
 
-def test_bitfit_changes_the_pooler_of_each_example_by_its_own_bias() -> None:
+def test_a_fresh_lora_is_the_bare_encoder() -> None:
     _, encoder = case("bert")
-    bitfit = build("bitfit", encoder)
-    batch = pack(texts("bert"), SEATS)
-    y = torch.zeros(5, encoder.dims.hidden)
-    out = bitfit.on_affine(2, "pooler", torch.zeros_like(y), y, Context(batch))
-    close([out], [torch.stack([bitfit.once["pooler"][seat] for seat in batch.seats])])
-
-
-def test_a_fresh_lora_bitfit_or_probe_is_the_bare_encoder() -> None:
-    model, encoder = case("bert")
     bare = forward(encoder, build("probe", encoder), texts("bert"), SEATS)
-    close(bare, [encode(model, e) for e in texts("bert")])
-    for method in ("lora", "bitfit"):
-        cue = Cue.registry[method](encoder.dims, Cue.registry[method].Config(), 3).train()
-        close(forward(encoder, cue, texts("bert"), SEATS), bare, 1e-6)
+    cue = Cue.registry["lora"](encoder.dims, Cue.registry["lora"].Config(), 3).train()
+    close(forward(encoder, cue, texts("bert"), SEATS), bare, 1e-6)
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Prompt tuning and GPC against their equations written the slow way, and GPC against its limits."""
+"""GPC against its recurrence written the slow way, and against its limits."""
 
 import pytest
 import torch
@@ -9,20 +9,38 @@ from softcue.batch import Example, pack
 from softcue.heads import ClassHead
 from softcue.model import Model
 from softcue.protocol import Context, Cue
-from tests.cues.cue_cases import FAMILIES, SEATS, agree, build, case, close, forward, texts
+from tests.cues.cue_cases import (
+    BERT_BASE,
+    BERT_LARGE,
+    SEATS,
+    Counted,
+    Own,
+    agree,
+    build,
+    case,
+    close,
+    count,
+    forward,
+    texts,
+)
 from tests.encoder.slow_bert import encode
 
 LENGTH = 5
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("enter", ["words", "layer"])
-def test_prompt_tuning_equals_vectors_in_front_of_the_text(family: str, enter: str) -> None:
-    def slow(model: PreTrainedModel, cue: Cue, seat: int, example: Example) -> Tensor:
-        front = {"words": cue.vectors[seat]} if enter == "words" else {"rows": cue.vectors[seat]}
-        return encode(model, example, shift=LENGTH, **front)
-
-    agree(family, build("prompt", case(family)[1], length=LENGTH, enter=enter), slow)
+OWN = Own(
+    small={"length": LENGTH},
+    counted=[
+        Counted({"length": 20}, {"bert-base": 1_195_008, "bert-large": 2_117_632}),
+        Counted(
+            {"length": 20, "shared": False, "bias": True, "norm": True},
+            {"bert-base": 13_016_832, "bert-large": 48_325_632},
+        ),
+        Counted(
+            {"length": 20, "combine": "gate", "init": "normal"},
+            {"bert-base": 1_195_008, "bert-large": 2_117_632},
+        ),
+    ],
+    refused=[({"combine": "gate"}, "set init='normal'")],
+)
 
 
 @pytest.mark.parametrize("combine", ["plain", "tanh", "gate"])
@@ -111,3 +129,8 @@ def test_the_cell_learns_at_a_share_of_the_prompts_rate() -> None:
     own = {name.rpartition(".")[2]: shares.pop(name) for name in names if name.startswith("mixture.")}
     assert own == {"vectors": 1.0, **gpc.rate_shares()}
     assert set(shares.values()) == {None}  # the head's: each job's own
+
+
+def test_a_shared_cell_is_the_documented_number_more_than_the_prompt() -> None:
+    assert count("gpc", BERT_BASE, length=20) - count("prompt", BERT_BASE, length=20) == 1_179_648
+    assert count("gpc", BERT_LARGE, length=20) - count("prompt", BERT_LARGE, length=20) == 2_097_152

@@ -1,4 +1,4 @@
-"""P-tuning v2 and APT against their equations written the slow way, and APT against its limits."""
+"""APT against its equation written the slow way, and against its limits."""
 
 import pytest
 import torch
@@ -8,48 +8,40 @@ from transformers import PreTrainedModel
 from softcue.batch import Example, pack
 from softcue.protocol import Context, Cue
 from tests.cues.cue_cases import (
+    BERT_BASE,
     FAMILIES,
     SEATS,
+    Counted,
+    Own,
     agree,
     build,
     case,
     close,
+    count,
     differ,
     forward,
     gradients,
     same,
+    tables,
     texts,
 )
-from tests.encoder.slow_bert import Front, encode
+from tests.encoder.slow_bert import encode
 
 LENGTH = 5
-
-
-def tables(kv: Tensor) -> Front:
-    """Keys and values (L, 2, P, H, K) of one adapter, whatever the layer's input."""
-    return lambda layer, hidden: (kv[layer, 0].flatten(1), kv[layer, 1].flatten(1))
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("shift", [True, False])
-def test_ptuning_equals_its_published_equation_in_outputs_and_gradients(family: str, shift: bool) -> None:
-    def slow(model: PreTrainedModel, cue: Cue, seat: int, example: Example) -> Tensor:
-        return encode(model, example, front=tables(cue.kv[seat]), shift=LENGTH if shift else 0)
-
-    agree(family, build("ptuning", case(family)[1], length=LENGTH, shift=shift), slow)
-
-
-def test_ptuning_through_its_mlp_equals_the_published_reparameterisation() -> None:
-    def slow(model: PreTrainedModel, cue: Cue, seat: int, example: Example) -> Tensor:
-        def front(layer: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
-            inner = torch.tanh(cue.words[seat] @ cue.inner[seat] + cue.inner_bias[seat])
-            return (inner @ cue.outer[seat, layer] + cue.outer_bias[seat, layer]).split(
-                model.config.hidden_size, dim=1
-            )
-
-        return encode(model, example, front=front, shift=LENGTH)
-
-    agree("bert", build("ptuning", case("bert")[1], length=LENGTH, mlp=7), slow)
+OWN = Own(
+    small={"length": LENGTH},
+    counted=[
+        Counted({"length": 20}, {"bert-base": 553_212, "bert-large": 1_475_064}),
+        Counted({"length": 20, "bias": False}, {"bert-base": 552_972, "bert-large": 1_474_584}),
+        Counted({"length": 20, "reads": "nothing"}, {"bert-base": 368_892, "bert-large": 983_544}),
+        Counted({"length": 20, "token_gate": False}, {"bert-base": 368_652, "bert-large": 983_064}),
+        Counted({"length": 20, "layer_gate": False}, {"bert-base": 553_200, "bert-large": 1_475_040}),
+    ],
+    refused=[
+        ({"reads": "last"}, "expected 'first' or 'mean' or 'nothing'"),
+        ({"reads": "nothing", "bias": False}, "expected a gate that can learn"),
+    ],
+)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -104,3 +96,7 @@ def test_apt_without_both_gates_is_ptuning_and_reading_nothing_gates_all_example
     ctx = Context(pack(texts("bert"), [0] * 5, 0, LENGTH))
     weight = blind.weight(1, torch.randn(len(ctx.batch.token), encoder.dims.hidden), ctx)
     assert bool((weight == weight[0]).all())
+
+
+def test_apt_has_half_as_many_numbers_again_as_ptuning() -> None:
+    assert round(count("apt", BERT_BASE, length=20) / count("ptuning", BERT_BASE, length=20), 2) == 1.5
