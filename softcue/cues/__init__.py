@@ -1,5 +1,6 @@
-"""Tuning methods, one file each; importing this imports every sibling, so that a file is enough
-to register a method.
+"""Tuning methods, one file each.
+
+Importing this package imports every module in it, so that adding a file is enough to register a method.
 """
 
 from importlib import import_module

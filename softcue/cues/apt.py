@@ -1,5 +1,6 @@
-"""APT, adaptive prefix tuning: P-tuning v2 with a gate on each prefix token and layer (Zhang et
-al., 2023; equations unverified).
+"""APT, adaptive prefix tuning: P-tuning v2 with a gate on each prefix token and layer.
+
+Zhang et al., 2023; the equations are unverified.
 """
 
 from dataclasses import dataclass
@@ -31,22 +32,19 @@ class AptConfig(Options):
     bias: bool = True  # of the token gate (inferred: the paper does not say)
 
     def problems(self) -> list[str]:
-        """Refuse a token gate that reads nothing: it would be its bias alone."""
-        wrong = self.token_gate and self.reads == "nothing" and not self.bias
-        return (
-            [
+        """Refuse a token gate that reads nothing and has no bias: it could not learn."""
+        if self.token_gate and self.reads == "nothing" and not self.bias:
+            return [
                 "reads is 'nothing' and bias is False; expected a gate that can learn: set bias or "
                 "token_gate=False"
             ]
-            if wrong
-            else []
-        )
+        return []
 
 
 class Apt(Cue, method="apt", config=AptConfig):
-    """[key; value] of prefix token j times scale[layer] * sigmoid(h W + b)[j].
+    """P-tuning v2 whose [key; value] of prefix token j is times scale[layer] * sigmoid(h W + b)[j].
 
-    A gate of 0 leaves a zero key that still takes exp(0).
+    A gate of 0 does not remove a prefix token: its key is zero, and still takes exp(0) in the softmax.
     """
 
     dropout: Tensor
@@ -66,41 +64,50 @@ class Apt(Cue, method="apt", config=AptConfig):
 
     @classmethod
     def count(cls, dims: Dims, config: AptConfig) -> int:
-        """Count 2 L P D + L (D P + P + 1), less what is switched off."""
-        gate = config.token_gate * config.length * ((config.reads != "nothing") * dims.hidden + config.bias)
+        """Return 2 L P D + L (D P + P + 1), less what is switched off."""
+        gate_inputs = dims.hidden if config.reads != "nothing" else 0
+        gate = config.length * (gate_inputs + config.bias) if config.token_gate else 0
         return dims.layers * (2 * config.length * dims.hidden + gate + config.layer_gate)
 
     def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
-        """Return gated keys and values of `layer`: (N, D) -> Prefix.
+        """Return the keys and values of `layer`, both multiplied by the same gate in all heads.
 
-        Both are scaled alike, in all heads.
+        (N, D) -> Prefix of (B, P, H, K).
         """
         kv = copies(of_layer(self.kv, layer, ctx), ctx.batch, hidden.dtype)  # (B, 2, P, H, K)
         kv = drop(kv, self.dropout, ctx.batch.seat, self.training)
         weight = self.weight(layer, hidden, ctx).to(kv.dtype)
         weight = weight[:, None, :, None, None]
-        key, value = (kv * weight if torch.is_grad_enabled() else kv.mul_(weight)).unbind(1)
+        gated = kv * weight if torch.is_grad_enabled() else kv.mul_(weight)
+        key, value = gated.unbind(1)
         return Prefix(key, value)
 
     def weight(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
-        """Return what each example multiplies its prefix tokens by: (N, D) -> (B, P)."""
+        """Return what each example multiplies its prefix tokens by: (B, P).
+
+        (N, D) -> (B, P).
+        """
         seat = ctx.batch.seat
         weight = self.kv.new_ones(len(ctx.batch), self.kv.shape[3])
         if self.config.token_gate:
             weight = torch.sigmoid(self.logit(layer, hidden, ctx))
-        return (
-            weight * self.scale[:, layer].index_select(0, seat)[:, None] if self.config.layer_gate else weight
-        )
+        if self.config.layer_gate:
+            weight = weight * self.scale[:, layer].index_select(0, seat)[:, None]
+        return weight
 
     def logit(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
-        """Return the token gate before its sigmoid: (N, D) -> (B, P) float32."""
+        """Return the token gate before its sigmoid: (B, P) float32.
+
+        (N, D) -> (B, P) float32.
+        """
         seat, config = ctx.batch.seat, self.config
         logit = self.kv.new_zeros(len(ctx.batch), self.kv.shape[3])
         if config.reads != "nothing":
-            logit = per_seat(
-                example_summary(hidden, ctx, config.reads), self.gate[:, layer], ctx.batch.runs
-            ).float()
-        return logit + self.gate_bias[:, layer].index_select(0, seat) if config.bias else logit
+            summary = example_summary(hidden, ctx, config.reads)
+            logit = per_seat(summary, self.gate[:, layer], ctx.batch.runs).float()
+        if config.bias:
+            logit = logit + self.gate_bias[:, layer].index_select(0, seat)
+        return logit
 
 
 def example_summary(hidden: Tensor, ctx: Context, reads: str) -> Tensor:

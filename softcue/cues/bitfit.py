@@ -15,30 +15,31 @@ class BitfitConfig(Options):
 
 
 class Bitfit(Cue, method="bitfit", config=BitfitConfig):
-    """Biases that are learnt as the difference to the checkpoint's.
+    """A learnt vector added to every bias of the frozen encoder.
 
-    So they start at zero and the encoder stays shared.
+    What is learnt is the difference from the checkpoint's bias. It starts at zero, and the encoder itself
+    does not change, so that other adapters can share it.
     """
 
     def __init__(self, dims: Dims, config: BitfitConfig, adapters: int = 1) -> None:
         super().__init__(dims, config, adapters)
-        # (A, L, O)
-        self.every_layer = nn.ParameterDict(
-            {s: torch.zeros(adapters, dims.layers, w) for s, w in layer_sites(dims).items()}
-        )
-        # (A, O)
-        self.once = nn.ParameterDict({s: torch.zeros(adapters, w) for s, w in single_sites(dims).items()})
+        in_layers = {
+            site: torch.zeros(adapters, dims.layers, width) for site, width in layer_sites(dims).items()
+        }
+        outside = {site: torch.zeros(adapters, width) for site, width in single_sites(dims).items()}
+        self.every_layer = nn.ParameterDict(in_layers)  # (A, L, O) by site
+        self.once = nn.ParameterDict(outside)  # (A, O) by site
 
     @classmethod
     def count(cls, dims: Dims, config: BitfitConfig) -> int:
-        """Count L (7 D + ff), the embedding norm's width, and D where there is a pooler.
+        """Return L (7 D + ff), plus the embedding norm's width, plus D where there is a pooler.
 
-        The embedding norm is E wide in most families.
+        The embedding norm is as wide as the word vectors (E) in most families.
         """
         return dims.layers * sum(layer_sites(dims).values()) + sum(single_sites(dims).values())
 
     def on_affine(self, layer: int, site: str, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
-        """Add the adapter's bias to a map's output: (M, I), (M, O) -> (M, O)."""
+        """Return the output with the learnt bias of its seat added: (M, I), (M, O) -> (M, O)."""
         batch = ctx.batch
         seat = batch.seat if site == "pooler" else batch.seat[batch.owner]
         bias = self.once[site][seat] if site in self.once else self.every_layer[site][seat, layer]
@@ -46,13 +47,15 @@ class Bitfit(Cue, method="bitfit", config=BitfitConfig):
 
 
 def layer_sites(dims: Dims) -> dict[str, int]:
-    """Return the sites of every layer and their outputs."""
-    return {
-        **dict.fromkeys(("query", "key", "value", "out", "down", "norm1", "norm2"), dims.hidden),
-        "up": dims.ff,
-    }
+    """Return the sites that every layer has, each with the number of its outputs."""
+    sites = dict.fromkeys(("query", "key", "value", "out", "down", "norm1", "norm2"), dims.hidden)
+    sites["up"] = dims.ff
+    return sites
 
 
 def single_sites(dims: Dims) -> dict[str, int]:
-    """Return the sites outside the layers and their outputs."""
-    return {"embed_norm": dims.embed_norm or dims.embed, **({"pooler": dims.hidden} if dims.pooler else {})}
+    """Return the sites outside the layers, each with the number of its outputs."""
+    sites = {"embed_norm": dims.embed_norm or dims.embed}
+    if dims.pooler:
+        sites["pooler"] = dims.hidden
+    return sites

@@ -27,43 +27,41 @@ class LoraConfig(Options):
     sites: tuple[str, ...] = ("query", "value")  # maps that get one (paper: query and value)
 
     def problems(self) -> list[str]:
-        """Refuse sites that do not exist, or that come twice."""
-        good = self.sites and len(set(self.sites)) == len(self.sites) and set(self.sites) <= set(LORA_SITES)
-        return (
-            []
-            if good
-            else [f"sites is {self.sites}; expected one or more of {', '.join(LORA_SITES)}, each once"]
-        )
+        """Refuse sites that do not exist, sites named twice, and no sites at all."""
+        sites = set(self.sites)
+        if sites and len(sites) == len(self.sites) and sites <= set(LORA_SITES):
+            return []
+        return [f"sites is {self.sites}; expected one or more of {', '.join(LORA_SITES)}, each once"]
 
 
 class Lora(Cue, method="lora", config=LoraConfig):
-    """y + alpha / rank * drop(x) A B at every site of every layer."""
+    """The product of two thin matrices added to frozen maps: y + alpha / rank * drop(x) A B.
+
+    Every layer has one product at each of the config's sites.
+    """
 
     alpha: Tensor
     dropout: Tensor
 
     def __init__(self, dims: Dims, config: LoraConfig, adapters: int = 1) -> None:
         super().__init__(dims, config, adapters)
-        bound = dims.hidden**-0.5  # of nn.Linear, as in the published code
-        self.shrink = nn.ParameterDict(
-            {
-                s: torch.empty(adapters, dims.layers, dims.hidden, config.rank).uniform_(-bound, bound)
-                for s in config.sites
-            }
-        )  # A: (A, L, D, r)
-        # B
-        self.grow = nn.ParameterDict(
-            {s: torch.zeros(adapters, dims.layers, config.rank, width(dims, s)) for s in config.sites}
-        )
+        bound = dims.hidden**-0.5  # as nn.Linear initialises, which the published code uses
+        narrow = adapters, dims.layers, dims.hidden, config.rank
+        shrink = {site: torch.empty(narrow).uniform_(-bound, bound) for site in config.sites}
+        grow = {
+            site: torch.zeros(adapters, dims.layers, config.rank, width(dims, site)) for site in config.sites
+        }
+        self.shrink = nn.ParameterDict(shrink)  # the equation's A, by site: (A, L, D, r)
+        self.grow = nn.ParameterDict(grow)  # the equation's B, by site: (A, L, r, O)
 
     @classmethod
     def count(cls, dims: Dims, config: LoraConfig) -> int:
-        """Count L r (D + O) for each site with O outputs."""
+        """Return L r (D + O), summed over the sites, where O is the number of a site's outputs."""
         return sum(dims.layers * config.rank * (dims.hidden + width(dims, site)) for site in config.sites)
 
     @classmethod
     def rate_share(cls, dims: Dims) -> float:
-        """Return a matrix's share, as `matrix_share` says."""
+        """Return a smaller share for an encoder with more layers or a greater width."""
         return matrix_share(dims)
 
     def edited(self, ctx: Context) -> frozenset[str]:
@@ -71,20 +69,21 @@ class Lora(Cue, method="lora", config=LoraConfig):
         return frozenset(self.config.sites)
 
     def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
-        """Leave the input alone: (N, D) -> (N, D).
+        """Return the input unchanged; the first layer gathers what the maps of all layers need.
 
-        At the first layer it finds what the maps of all layers need.
+        (N, D) -> (N, D).
         """
         if layer == 0:
             row_seat = ctx.batch.seat[ctx.batch.owner]  # (M,)
             tables = {
                 site: (self.shrink[site].unbind(1), self.grow[site].unbind(1)) for site in self.config.sites
             }
-            ctx.memory = tables, (self.alpha / self.config.rank).float(), row_seat
+            scale = (self.alpha / self.config.rank).float()  # (A,)
+            ctx.memory = tables, scale, row_seat
         return hidden
 
     def on_affine(self, layer: int, site: str, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
-        """Add the low-rank product to a map's output: (M, I), (M, O) -> (M, O)."""
+        """Return the output with the product of the two thin matrices added: (M, I), (M, O) -> (M, O)."""
         tables, scale, row_seat = ctx.memory
         shrink, grow = tables[site]
         x = drop(x, self.dropout, row_seat, self.training)
@@ -95,9 +94,9 @@ class Lora(Cue, method="lora", config=LoraConfig):
 
 
 def plus_per_seat(y: Tensor, x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
-    """Add per_seat(x, weight, runs) to y: (M, O), (M, I), (A, I, O) -> (M, O).
+    """Return (M, O) + per_seat(x, weight, runs), added in place where there is no backward pass.
 
-    It works in place where there is no backward pass.
+    (M, O), (M, I), (A, I, O) -> (M, O).
     """
     if torch.is_grad_enabled():
         return y + per_seat(x, weight, runs)
@@ -107,5 +106,5 @@ def plus_per_seat(y: Tensor, x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
 
 
 def width(dims: Dims, site: str) -> int:
-    """Return the outputs of a site."""
+    """Return the number of a site's outputs."""
     return dims.ff if site == "up" else dims.hidden

@@ -1,5 +1,6 @@
-"""PASTA: a vector added to each special token at the input of every layer (Yang, Huang, Zhou
-and Chen, 2023).
+"""PASTA: a vector added to each special token at the input of every layer.
+
+Yang, Huang, Zhou and Chen, 2023.
 """
 
 from collections.abc import Callable
@@ -33,7 +34,7 @@ class PastaConfig(Options):
 
 
 class Pasta(Cue, method="pasta", config=PastaConfig):
-    """h[s_j] += drop(delta[layer, j]) before each layer.
+    """A vector added to each special token before each layer: h[s_j] += drop(delta[layer, j]).
 
     The vector enters query, key, value and the residual.
     """
@@ -46,58 +47,63 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
         self.slots = len(vectors)
         self.used = [slot for slot, vector in enumerate(vectors) if vector >= 0]
         self.vector = [vectors[slot] for slot in self.used]
-        # std as left by the published code: the HF initialiser on weights that the checkpoint lacks
-        # (A, L, V, D)
-        self.delta = nn.Parameter(
-            torch.empty(adapters, dims.layers, max(vectors) + 1, dims.hidden).normal_(std=0.02)
-        )
+        # The published code sets no std itself. The checkpoint lacks these weights, and Hugging Face's
+        # initialiser draws such weights with 0.02.
+        delta = torch.empty(adapters, dims.layers, max(vectors) + 1, dims.hidden).normal_(std=0.02)
+        self.delta = nn.Parameter(delta)  # (A, L, V, D)
 
     @classmethod
     def settle(cls, config: PastaConfig, facts: Facts) -> PastaConfig:
-        """Fill in as many slots as the task's examples have; fewer that were asked for are refused."""
-        if config.slots is not None and config.slots < len(facts.slots):
+        """Fill in as many slots as the task's examples have.
+
+        Raises RequestError if fewer were asked for.
+        """
+        if config.slots is None:
+            return replace(config, slots=len(facts.slots))
+        if config.slots < len(facts.slots):
             raise SettingsError(
                 f"PASTA: slots is {config.slots}; the task's examples have {len(facts.slots)} special "
                 "tokens: leave slots out"
             )
-        return config if config.slots is not None else replace(config, slots=len(facts.slots))
+        return config
 
     @classmethod
     def count(cls, dims: Dims, config: PastaConfig) -> int:
-        """Count V * L * D."""
+        """Return V * L * D."""
         return (max(vector_of_slot(config)) + 1) * dims.layers * dims.hidden
 
     @classmethod
     def units(cls, config: PastaConfig, sizes: Callable[[], Tensor]) -> dict[str, Tensor]:
-        """Measure a vector in the size of the rows that it is added to.
+        """Measure each vector in the size of the rows that it is added to.
 
-        One for several slots is measured in their mean.
+        A vector that several slots share is measured in the mean of their sizes.
         """
         size, vectors = sizes(), vector_of_slot(config)
-        # more slots may have been asked for than the task has: those count for nothing
+        # Slots beyond those of the task may have been asked for: their rows have no measured size.
         size = F.pad(size, (0, len(vectors) - size.shape[1]), value=torch.nan)
-        own = [
-            [slot for slot, vector in enumerate(vectors) if vector == number]
-            for number in range(max(vectors) + 1)
-        ]
-        means = torch.stack([size[:, slots].nanmean(1).nan_to_num(USUAL_SIZE) for slots in own], 1)
-        return {"delta": unit_of(means).unsqueeze(-1)}  # (L, V, 1)
+        units = []
+        for number in range(max(vectors) + 1):
+            slots = [slot for slot, vector in enumerate(vectors) if vector == number]
+            units.append(unit_of(size[:, slots].nanmean(1).nan_to_num(USUAL_SIZE)))
+        return {"delta": torch.stack(units, 1).unsqueeze(-1)}  # (L, V, 1)
 
     def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
-        """Add the layer's vectors to the special tokens: (N, D) -> (N, D)."""
+        """Return the input with this layer's vectors added: (N, D) -> (N, D)."""
         if layer == 0:
             ctx.memory = self.vectors(hidden, ctx.batch)
         row, delta = ctx.memory
         return hidden.index_add(0, row[0], delta[layer])
 
     def vectors(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return rows, and what each layer adds to them, as `layered` says.
+        """Return the rows of special tokens, and what each layer adds to them, in the form of `layered`.
 
-        (N, D) -> (1, R), L times (R, D).
+        (N, D) -> (1, R), and L times (R, D).
         """
         batch.check_special(self.slots, "PASTA")
-        pairs = [(s, v) for s, v in zip(self.used, self.vector, strict=True) if s < batch.special.shape[1]]
-        slot, vector = [s for s, _ in pairs], [v for _, v in pairs]
+        # An example may have fewer special tokens than the config has slots.
+        present = [i for i, slot in enumerate(self.used) if slot < batch.special.shape[1]]
+        slot = [self.used[i] for i in present]
+        vector = [self.vector[i] for i in present]
         delta = copies(self.delta, batch, hidden.dtype)
         if vector != list(range(delta.shape[2])):
             delta = delta.index_select(2, sent(torch.tensor(vector), delta.device))
@@ -109,9 +115,9 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
 
 
 def vector_of_slot(config: PastaConfig) -> list[int]:
-    """Return the vector that each slot adds, -1 for none.
+    """Return the number of the vector that each slot adds, -1 for none.
 
-    SettingsError where slots are not settled or none is left.
+    Raises RequestError if the number of slots is not known yet, or if no slot adds a vector.
     """
     if config.slots is None:
         raise SettingsError(

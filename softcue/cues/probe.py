@@ -1,5 +1,6 @@
-"""Linear probe: a head on the frozen encoder and nothing else, the floor that every method is
-compared with.
+"""Linear probe: a head on the frozen encoder and nothing else.
+
+It is the floor that every method is compared with.
 """
 
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ class ProbeConfig(Options):
 
 
 class Probe(Cue, method="probe", config=ProbeConfig):
-    """No numbers of its own."""
+    """A cue that has no numbers of its own."""
 
     @classmethod
     def count(cls, dims: Dims, config: ProbeConfig) -> int:
-        """Count nothing: the head is all that learns."""
+        """Return 0."""
         return 0

@@ -1,5 +1,6 @@
-"""Prompt tuning: learnt vectors in front of the text, treated by the model as its own (Lester,
-Al-Rfou and Constant, 2021).
+"""Prompt tuning: learnt vectors in front of the text, treated by the model as words.
+
+Lester, Al-Rfou and Constant, 2021.
 """
 
 from dataclasses import dataclass
@@ -30,24 +31,27 @@ class Prompt(Cue, method="prompt", config=PromptConfig):
         self.enter = config.enter
         self.reserve = self.shift = config.length
         width = dims.embed if config.enter == "words" else dims.hidden
-        # (A, P, E or D)
-        self.vectors = nn.Parameter(torch.empty(adapters, config.length, width).normal_(std=0.02))
+        vectors = torch.empty(adapters, config.length, width).normal_(std=0.02)
+        self.vectors = nn.Parameter(vectors)  # (A, P, E or D)
 
     @classmethod
     def count(cls, dims: Dims, config: PromptConfig) -> int:
-        """Count P * E, or P * D at the first layer's input."""
-        return config.length * (dims.embed if config.enter == "words" else dims.hidden)
+        """Return P * E, or P * D at the first layer's input."""
+        width = dims.embed if config.enter == "words" else dims.hidden
+        return config.length * width
 
     def on_words(self, word: Tensor, ctx: Context) -> Tensor:
-        """Write the prompt among the word vectors: (N, E) -> (N, E)."""
+        """Write the vectors among the word vectors, if they enter there: (N, E) -> (N, E)."""
         return self.write(word, ctx) if self.enter == "words" else word
 
     def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
-        """Write the prompt at the first layer's input: (N, D) -> (N, D)."""
+        """Write the vectors at the first layer's input, if they enter there: (N, D) -> (N, D)."""
         return self.write(hidden, ctx) if self.enter == "layer" and layer == 0 else hidden
 
     def write(self, rows: Tensor, ctx: Context) -> Tensor:
-        """Put each example's vectors in its reserved rows: (N, D) -> (N, D)."""
-        return set_rows(
-            rows, ctx.batch.reserved[:, : self.reserve], copies(self.vectors, ctx.batch, rows.dtype)
-        )
+        """Write each example's vectors in its reserved rows.
+
+        (N, D) -> (N, D).
+        """
+        reserved = ctx.batch.reserved[:, : self.reserve]
+        return set_rows(rows, reserved, copies(self.vectors, ctx.batch, rows.dtype))

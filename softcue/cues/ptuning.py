@@ -16,16 +16,16 @@ class PtuningConfig(Options):
     """Published defaults; grades as in docs/methods/ptuning.md."""
 
     length: int = setting(16, least=1, below=LONGEST_PREFIX)  # prefix tokens (code: 8 to 144, by task)
-    # of keys and values, one mask per example (code)
+    # dropout of keys and values, with one mask per example (code)
     dropout: float = per_seat_setting(0.1, least=0, below=1)
-    # text positions start at `length`, a consequence of past keys in the published code (code)
+    # text positions start at `length`: the published code passes the prefix as past keys (code)
     shift: bool = True
-    # width of the re-parameterisation, 0: a plain table (code: 512 for BERT on WiC, else none)
+    # width of the re-parameterising network; 0 is a plain table (code: 512 for BERT on WiC, else none)
     mlp: int = setting(0, least=0)
 
 
 class Ptuning(Cue, method="ptuning", config=PtuningConfig):
-    """K = [prefix; K], V = [prefix; V] in every layer."""
+    """Learnt keys and values in every layer: K = [prefix; K], V = [prefix; V]."""
 
     dropout: Tensor
 
@@ -35,7 +35,8 @@ class Ptuning(Cue, method="ptuning", config=PtuningConfig):
         self.heads = dims.heads
         length, layers, hidden = config.length, dims.layers, dims.hidden
 
-        def normal(*shape: int) -> nn.Parameter:  # std as left by the published code: the HF initialiser
+        def normal(*shape: int) -> nn.Parameter:
+            # The published code sets no std itself; Hugging Face's initialiser uses 0.02.
             return nn.Parameter(torch.empty(adapters, *shape).normal_(std=0.02))
 
         if config.mlp:
@@ -49,38 +50,35 @@ class Ptuning(Cue, method="ptuning", config=PtuningConfig):
 
     @classmethod
     def count(cls, dims: Dims, config: PtuningConfig) -> int:
-        """Count 2 L P D; with the re-parameterisation P D + D m + m + m 2 L D + 2 L D."""
-        both = 2 * dims.layers * dims.hidden
-        if config.mlp:
-            return (
-                config.length * dims.hidden + dims.hidden * config.mlp + config.mlp + config.mlp * both + both
-            )
-        return config.length * both
+        """Return 2 L P D, or with the re-parameterisation P D + D m + m + m 2 L D + 2 L D."""
+        outputs = 2 * dims.layers * dims.hidden  # keys and values of all layers
+        if not config.mlp:
+            return config.length * outputs
+        inner = dims.hidden * config.mlp + config.mlp
+        outer = config.mlp * outputs + outputs
+        return config.length * dims.hidden + inner + outer
 
     def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
-        """Return keys and values of `layer`: (N, D) -> Prefix.
+        """Return the keys and values of `layer`, which do not depend on its input.
 
-        They do not depend on its input; both together are (B, 2, P, H, K).
+        (N, D) -> Prefix of (B, P, H, K).
         """
-        kv = (
-            self.projected(layer, ctx)
-            if self.config.mlp
-            else copies(of_layer(self.kv, layer, ctx), ctx.batch, hidden.dtype)
-        )
+        if self.config.mlp:
+            kv = self.projected(layer, ctx)  # (B, 2, P, H, K)
+        else:
+            kv = copies(of_layer(self.kv, layer, ctx), ctx.batch, hidden.dtype)
         key, value = drop(kv, self.dropout, ctx.batch.seat, self.training).unbind(1)
         return Prefix(key, value)
 
     def projected(self, layer: int, ctx: Context) -> Tensor:
-        """Return keys and values from the two-layer network: (B, 2, P, H, K).
+        """Return the keys and values of `layer` from the two-layer network: (B, 2, P, H, K).
 
-        Its first half is computed once per forward pass.
+        The network's first half is computed once per forward pass, at the first layer.
         """
         seat, runs = ctx.batch.seat, ctx.batch.runs
         if layer == 0:
-            # (B, P, mlp)
-            ctx.memory = torch.tanh(
-                per_seat(self.words[seat], self.inner, runs) + self.inner_bias[seat, None]
-            )
-        # (B, P, 2 D)
-        both = per_seat(ctx.memory, self.outer[:, layer], runs) + self.outer_bias[seat, layer, None]
+            inner = per_seat(self.words[seat], self.inner, runs) + self.inner_bias[seat, None]
+            ctx.memory = torch.tanh(inner)  # (B, P, mlp)
+        outer = per_seat(ctx.memory, self.outer[:, layer], runs)
+        both = outer + self.outer_bias[seat, layer, None]  # (B, P, 2 D)
         return both.unflatten(-1, (2, self.heads, -1)).transpose(1, 2)

@@ -1,5 +1,6 @@
-"""SPT, selective prefix tuning: each prefix token's score gates itself, and a loss keeps prefix
-tokens apart (Zhang et al., 2024).
+"""SPT, selective prefix tuning: each prefix token's score gates itself.
+
+A loss keeps the prefix tokens apart. Zhang et al., 2024.
 """
 
 from dataclasses import dataclass
@@ -23,18 +24,19 @@ class SptConfig(Options):
     """
 
     length: int = setting(16, least=1, below=LONGEST_PREFIX)  # prefix tokens (code: 8 to 128, by task)
-    # scale of the gate's logit (code: 1 to 16, most often 8); 0 is a gate of 1/2, not P-tuning v2
+    # scale of the gate's logit (code: 1 to 16, most often 8); 0 makes every gate 1/2, not P-tuning v2
     tau: float = per_seat_setting(8.0)
     diversity: float = per_seat_setting(1e-4, least=0)  # weight of the selective loss (code: 1e-4 to 1e-3)
-    key_dropout: float = per_seat_setting(0.1, least=0, below=1)  # of prefix keys; values have none (code)
-    # of gate logits: a dropped one is a gate of 1/2, not 0 (code)
+    # dropout of the prefix's keys; its values have none (code)
+    key_dropout: float = per_seat_setting(0.1, least=0, below=1)
+    # dropout of the gate's logits: where one is dropped the gate is 1/2, not 0 (code)
     score_dropout: float = per_seat_setting(0.1, least=0, below=1)
 
 
 class Spt(Cue, method="spt", config=SptConfig):
-    """Prefix token j is weighted by exp(s_j) * sigmoid(tau * s_j), text by exp(s).
+    """A prefix whose token j is weighted by exp(s_j) * sigmoid(tau * s_j).
 
-    Positions do not move, as in the published code.
+    Text is weighted by exp(s), as usual. Text positions do not move, as in the published code.
     """
 
     tau: Tensor
@@ -49,24 +51,26 @@ class Spt(Cue, method="spt", config=SptConfig):
 
     @classmethod
     def count(cls, dims: Dims, config: SptConfig) -> int:
-        """Count 2 L P D: the gate has no numbers of its own."""
+        """Return 2 L P D: the gate has no numbers of its own."""
         return 2 * dims.layers * config.length * dims.hidden
 
     def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
-        """Return keys, values and their gate: (N, D) -> Prefix.
+        """Return the keys and values of `layer`, and their gate.
 
-        While training the first layer adds the selective loss of all layers.
+        While training, the first layer also adds the selective loss of all layers.
+        (N, D) -> Prefix of (B, P, H, K).
         """
         seat = ctx.batch.seat
-        if layer == 0 and self.training and self.kv.shape[3] > 1:  # one token has nobody to resemble
+        alone = self.kv.shape[3] == 1  # a single prefix token has no other that it could resemble
+        if layer == 0 and self.training and not alone:
             ctx.losses.append(self.diversity[seat] * self.likeness().index_select(0, seat))
         key, value = copies(of_layer(self.kv, layer, ctx), ctx.batch, hidden.dtype).unbind(1)
         return Prefix(drop(key, self.key_dropout, seat, self.training), value, partial(self.gate, seat))
 
     def gate(self, seat: Tensor, logit: Tensor, example: Tensor) -> Tensor:
-        """Return log sigmoid(drop(tau * logit)): (b, H, t, P) -> (b, H, t, P) float32.
+        """Return log sigmoid(drop(tau * logit)) in float32: (b, H, t, P) -> (b, H, t, P).
 
-        log(sigmoid) underflows to -inf in half precision.
+        In half precision a small sigmoid is 0, and its logarithm minus infinity.
         (B,), (b, H, t, P), (b,) -> (b, H, t, P) float32.
         """
         seat = seat[example]
@@ -74,9 +78,10 @@ class Spt(Cue, method="spt", config=SptConfig):
         return F.logsigmoid(drop(scaled, self.score_dropout, seat, self.training))
 
     def likeness(self) -> Tensor:
-        """Return the mean |cosine| of all pairs of prefix tokens: (A,).
+        """Return how alike the prefix tokens of each seat are: (A,).
 
-        It is of the sum of both tables, and over layers.
+        For two tokens it is |cosine| of their keys plus |cosine| of their values. Returned is the mean over
+        layers and pairs of tokens.
         """
         table = self.kv.flatten(4)  # (A, L, 2, P, D)
         unit = table / (table.square().sum(-1, keepdim=True) + 1e-8).sqrt()

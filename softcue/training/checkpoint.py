@@ -1,5 +1,6 @@
-"""Checkpoints: a folder that holds the two newest states of a run, each in one file that is
-whole or absent.
+"""Checkpoints: a folder that holds the two newest states of a run.
+
+Each state is one file that is whole or absent.
 """
 
 import hashlib
@@ -21,36 +22,37 @@ from softcue.files import clear_unfinished, write_file
 
 EVERY = 200  # steps
 KEPT_CHECKPOINTS = 2  # files
+SHOWN_DIFFERENCES = 5  # between two runs, in a message
 CHECKPOINT_NAME = re.compile(r"checkpoint-\d{10}\.safetensors")
 TYPES = {torch.float32: "F32", torch.int64: "I64", torch.uint8: "U8"}
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What a run needs to go on: tensors, and what JSON can say."""
+    """What a run needs to go on: tensors, and a state that JSON can hold."""
 
     tensors: Mapping[str, Tensor]
     state: Any = None
 
     @staticmethod
     def join(parts: Mapping[str, "Saved"]) -> "Saved":
-        """Join several states in one, each under its name."""
-        tensors = {
-            f"{name}/{key}": tensor for name, part in parts.items() for key, tensor in part.tensors.items()
-        }
+        """Join several into one, each under its name."""
+        tensors: dict[str, Tensor] = {}
+        for name, part in parts.items():
+            tensors |= {f"{name}/{key}": tensor for key, tensor in part.tensors.items()}
         return Saved(tensors, {name: part.state for name, part in parts.items()})
 
     def part(self, name: str) -> "Saved":
-        """Return one of the states that were joined."""
+        """Return one of those that were joined."""
         start = f"{name}/"
-        return Saved(
-            {key.removeprefix(start): t for key, t in self.tensors.items() if key.startswith(start)},
-            self.state[name],
-        )
+        tensors = {
+            key.removeprefix(start): tensor for key, tensor in self.tensors.items() if key.startswith(start)
+        }
+        return Saved(tensors, self.state[name])
 
 
 class Checkpoints:
-    """The checkpoints of one run, in a folder of their own; a step is one of the training loop."""
+    """The checkpoints of one run, in a folder of their own; steps are those of the training loop."""
 
     def __init__(
         self,
@@ -59,39 +61,52 @@ class Checkpoints:
         resume: bool = False,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """Keep checkpoints in a folder.
+        """Name the folder, and when checkpoints are written there.
 
-        every: steps between two of them. resume: go on from the newest, if there is one. say: called with a
-        line about a damaged one.
+        every: steps between two checkpoints.
+        resume: go on from the newest checkpoint, if there is one.
+        say: called with a warning for each damaged checkpoint.
         """
         if every < 1:
             raise RequestError(f"a checkpoint every {every} steps was asked for; expected at least 1")
-        self.folder, self.every, self.resume, self.say = Path(folder), every, resume, say
+        self.folder = Path(folder)
+        self.every = every
+        self.resume = resume
+        self.say = say
         self.step = 0
         self.made_with: Mapping[str, Any] = {}
 
     def open(self, made_with: Mapping[str, Any]) -> Saved | None:
-        """Begin, or go on: return the newest whole state, or None for a start from nothing.
+        """Return the newest whole state, or None if the run starts from the beginning.
 
         made_with: all that determines the run, ready for JSON. Raises RequestError for a folder that cannot
         be used, for one with an earlier run's checkpoints where resume is off, and for those of another run.
         """
-        self.made_with = json.loads(json.dumps(made_with))  # tuples as JSON gives them back
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            clear_unfinished(self.folder)
-            files = self._files()
-        except OSError as error:
-            raise WriteError(
-                f"checkpoints cannot be kept in {self.folder}: {error.strerror}; give a folder that can be "
-                "written"
-            ) from error
+        # The checkpoint's own copy is read back from JSON, which turns tuples into lists.
+        self.made_with = json.loads(json.dumps(made_with))
+        files = self._prepare_folder()
         if files and not self.resume:
             raise WriteError(
                 f"{self.folder} holds checkpoints of an earlier run; resume it (--resume), or give another "
                 "folder"
             )
         refuse_foreign_tensors(files)
+        return self._newest(files) if files else None
+
+    def _prepare_folder(self) -> list[Path]:
+        """Make the folder, remove what a killed process left there, and return its checkpoints."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            clear_unfinished(self.folder)
+            return self._files()
+        except OSError as error:
+            raise WriteError(
+                f"checkpoints cannot be kept in {self.folder}: {error.strerror}; give a folder that can be "
+                "written"
+            ) from error
+
+    def _newest(self, files: Sequence[Path]) -> Saved:
+        """Return the state of the newest file that is not damaged."""
         for file in reversed(files):
             try:
                 metadata, saved = read(file)
@@ -101,27 +116,24 @@ class Checkpoints:
             self._check(file, metadata["made_with"])
             self.step = metadata["step"]
             return saved
-        if files:
-            raise RequestError(
-                f"every checkpoint in {self.folder} is damaged; remove "
-                f"{', '.join(file.name for file in files)} to start anew"
-            )
-        return None
+        raise RequestError(
+            f"every checkpoint in {self.folder} is damaged; remove "
+            f"{', '.join(file.name for file in files)} to start anew"
+        )
 
     def due(self) -> bool:
-        """Count a step, and return True where a checkpoint is to be written after it."""
+        """Count a step, and say whether a checkpoint is to be written after it."""
         self.step += 1
         return self.step % self.every == 0
 
     def write(self, saved: Saved) -> None:
         """Write a checkpoint of this step, then remove all but the newest two.
 
-        Raises RequestError; what was there stays.
+        Raises RequestError if it cannot be written; earlier checkpoints stay.
         """
         header = {"step": self.step, "made_with": self.made_with, "state": saved.state}
-        write_file(
-            self.folder / f"checkpoint-{self.step:010}.safetensors", parts(saved.tensors, json.dumps(header))
-        )
+        file = self.folder / f"checkpoint-{self.step:010}.safetensors"
+        write_file(file, parts(saved.tensors, json.dumps(header)))
         for old in self._files()[:-KEPT_CHECKPOINTS]:
             old.unlink(missing_ok=True)
 
@@ -132,25 +144,28 @@ class Checkpoints:
 
     def _check(self, file: Path, theirs: Any) -> None:
         """Refuse another run's checkpoint; the message names the first differences."""
-        before, now = dict(flat_values(theirs)), dict(flat_values(self.made_with))
+        before = dict(flat_values(theirs))
+        now = dict(flat_values(self.made_with))
         wrong = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         if wrong:
-            told = "; ".join(
-                f"{key} was {_brief(before.get(key))} and is {_brief(now.get(key))}" for key in wrong[:5]
-            )
-            more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+            shown = wrong[:SHOWN_DIFFERENCES]
+            differences = [
+                f"{key} was {_brief(before.get(key))} and is {_brief(now.get(key))}" for key in shown
+            ]
+            if len(wrong) > len(shown):
+                differences.append(f"and {len(wrong) - len(shown)} more")
             raise RequestError(
-                f"{file} is a checkpoint of another run: {told}{more}. Give the same as then, or another "
-                "folder"
+                f"{file} is a checkpoint of another run: {'; '.join(differences)}. Give the same as then, or "
+                "another folder"
             )
 
 
 def open_checkpoints(
     folder: Path | None, every: int, resume: bool, say: Callable[[str], None]
 ) -> Checkpoints | None:
-    """Return what the command line's flags ask for.
+    """Open what the command line's flags ask for.
 
-    Raises RequestError where --resume has nowhere to look.
+    Raises RequestError if --resume has nowhere to look.
     """
     if folder is None and resume:
         raise RequestError("--resume came without --checkpoint FOLDER; say where the checkpoints are")
@@ -158,19 +173,18 @@ def open_checkpoints(
 
 
 def parts(tensors: Mapping[str, Tensor], header: str) -> Iterator[bytes | memoryview]:
-    """Yield a safetensors file, part by part.
-
-    `header` and a hash over everything stand in its metadata.
-    """
+    """Yield a safetensors file part by part; its metadata holds `header` and a hash over everything."""
     host = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
     entries: dict[str, Any] = {"__metadata__": {"header": header, "sha256": checkpoint_digest(host, header)}}
     at = 0
     for name, tensor in host.items():
+        end = at + tensor.nbytes
         entries[name] = {
             "dtype": TYPES[tensor.dtype],
             "shape": list(tensor.shape),
-            "data_offsets": [at, at := at + tensor.nbytes],
+            "data_offsets": [at, end],
         }
+        at = end
     text = json.dumps(entries).encode()
     text += b" " * (-len(text) % 8)  # the format aligns its data
     yield struct.pack("<Q", len(text))
@@ -179,7 +193,7 @@ def parts(tensors: Mapping[str, Tensor], header: str) -> Iterator[bytes | memory
 
 
 def read(file: Path) -> tuple[dict[str, Any], Saved]:
-    """Read (header, state) of a checkpoint.
+    """Read a checkpoint's header and its state.
 
     Raises SafetensorError, OSError, ValueError or KeyError for a damaged one.
     """
@@ -193,9 +207,9 @@ def read(file: Path) -> tuple[dict[str, Any], Saved]:
 
 
 def refuse_foreign_tensors(files: Sequence[Path]) -> None:
-    """Refuse whole safetensors files of another program.
+    """Refuse whole safetensors files of another program, which would be removed as old checkpoints.
 
-    They would be removed as old checkpoints.
+    Raises RequestError.
     """
     for file in files:
         with suppress(SafetensorError, OSError), safe_open(file, "pt") as opened:
@@ -207,7 +221,7 @@ def refuse_foreign_tensors(files: Sequence[Path]) -> None:
 
 
 def checkpoint_digest(tensors: Mapping[str, Tensor], header: str) -> str:
-    """Return SHA-256 over the header and the tensors' names, types, shapes and values."""
+    """Return a SHA-256 over the header and the tensors' names, types, shapes and values."""
     found = hashlib.sha256(header.encode())
     for name, tensor in sorted(tensors.items()):
         found.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
@@ -216,7 +230,7 @@ def checkpoint_digest(tensors: Mapping[str, Tensor], header: str) -> str:
 
 
 def flat_values(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield {"jobs": [{"seed": 3}]} as ("jobs.0.seed", 3)."""
+    """Yield each value with its path, so that {"jobs": [{"seed": 3}]} yields ("jobs.0.seed", 3)."""
     if isinstance(value, dict | list) and value:
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             yield from flat_values(inner, f"{path}.{key}" if path else str(key))

@@ -1,5 +1,6 @@
-"""Full fine-tuning: the encoder unfrozen with a head on it; a baseline that saves a whole
-checkpoint instead of an adapter.
+"""Full fine-tuning: the encoder unfrozen, with a head on it.
+
+It is a baseline, and saves a whole checkpoint instead of an adapter.
 """
 
 import copy
@@ -25,8 +26,8 @@ from softcue.training.loop import fit
 from softcue.training.parallel import join_ranks, leads, refuse_ranks
 from softcue.training.settings import preset
 
-METHOD = "full"  # not a cue: it has no file in cues/, one seat, and the bank refuses it
-HEAD_ONLY = "probe"  # what its adapter is, seen from the encoder that it brings along
+METHOD = "full"  # no cue: it has no file in cues/, one seat only, and Predictor does not mix it with others
+HEAD_ONLY = "probe"  # seen from the encoder that it brings along, its adapter is a linear probe
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,13 @@ class Checkpoint:
 
     @property
     def scores(self) -> Mapping[str, Any]:
-        """As an adapter has them."""
+        """The scores, in the form of an adapter's."""
         return self.adapter.scores
 
     def save(self, folder: str | Path) -> Path:
-        """Write the adapter's two files, and beside them the checkpoint that they belong to.
+        """Write the adapter's two files and, beside them, the encoder that they belong to.
 
-        It is a folder `encoder` in Hugging Face's format.
+        The encoder is a Hugging Face checkpoint in a folder `encoder`.
         """
 
         def fill(into: Path) -> None:
@@ -58,13 +59,11 @@ class Checkpoint:
 def train_full(
     job: Job, base: Base, report: Report = lambda prepared, run: None, checkpoints: Checkpoints | None = None
 ) -> Checkpoint:
-    """Fine-tune a copy of the base's encoder.
+    """Fine-tune a copy of the base's encoder: float32 weights, with autocast where the base is in bfloat16.
 
-    Its weights are float32, with autocast where the base is in bfloat16.
-
-    Under torchrun its processes share each step's batch; all end with the same numbers, and rank 0 alone has
-    the scores. Raises RequestError for settings, which it has none of, and DivergedError where it diverged
-    before it was ever scored.
+    Under torchrun its processes share each step's batch. All end with the same numbers, and rank 0 alone has
+    the scores. Raises RequestError for settings of a method, of which it has none, and DivergedError if it
+    diverged before it was ever scored.
     """
     if job.settings:
         raise RequestError(f"full fine-tuning has no settings; {', '.join(job.settings)} came")
@@ -79,7 +78,7 @@ def train_full(
     own = Base(replace(base.backbone, encoder=encoder), base.text)
     prepared = prepare(replace(job, method=HEAD_ONLY), own)
     prepared = replace(prepared, training=preset(METHOD, job.data.kind, len(prepared.items), job.training))
-    # rather now than after the last step
+    # An adapter that cannot be saved is better refused now than after the last step.
     replace(untrained(prepared, own), tuned=METHOD, backbone=OWN_ENCODER).check_savable()
     model = Model.single(encoder, prepared.cue, prepared.head)
     model = model.to(model.device)
@@ -93,14 +92,14 @@ def train_full(
 
     saved = None if checkpoints is None else checkpoints.open({"jobs": identity([job], base)})
     run = make_run(model, 0, prepared, precision)
-    # dropout masks of its own for each rank
+    # Each rank's seed differs, so that their dropout masks do too.
     with join_ranks(model.device) as ranks, seeded(job.seed + ranks.rank):
         run.score = ranks.told(run.score, model.device)
         fit(model, [run], precision, lambda run: report(prepared, run), saved=saved, offer=offer, ranks=ranks)
     if not run.best_numbers:
         raise diverged([(METHOD, prepared.training.rate)])
     encoder.requires_grad_(False)
-    if not leads():  # rank 0 alone scores
+    if not leads():  # rank 0 alone scores the rows that are reported
         prepared = replace(prepared, selection=replace(prepared.selection, report=[]))
     with precision():
         adapter = finished_adapter(model, run, prepared, own)

@@ -26,7 +26,7 @@ from softcue.training.settings import Training, preset, preset_config
 
 DEFAULT_LIMIT = 128  # tokens, as in the published recipes
 MEASURED = 256  # training examples on which attention is measured
-SIZED = 32  # training examples on which the sizes of rows are measured, which differ little from text to text
+SIZED = 32  # training examples on which the sizes of rows are measured; they differ little from text to text
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job with everything settled that its data, its encoder and its seed decide."""
+    """A job, and everything that its data, its encoder and its seed decide."""
 
     job: Job
     selection: Selection
@@ -54,27 +54,27 @@ class Prepared:
     training: Training
     items: list[Item]  # of the training rows
     cue: Cue  # one seat, initialised by the job's seed
-    units: Mapping[str, Tensor]  # of the cue's parameters by name, as Cue.units says
+    units: Mapping[str, Tensor]  # what Cue.units returned: by name of the cue's parameter
     head: Head
     read: ReadItems  # records to items
 
     @property
     def shape(self) -> Any:
-        """Jobs of equal shape train in one loop."""
+        """What jobs that train in one loop have in common."""
         return self.job.method, type(self.cue).shape(self.cue.config), self.training.shape
 
 
 def method_class(method: str) -> type[Cue]:
-    """Return the class of a method; RequestError for an unknown one."""
+    """Return the class of a method, or raise RequestError if it is unknown."""
     if method not in Cue.registry:
         raise RequestError(f"method {method!r} is unknown; expected one of {', '.join(sorted(Cue.registry))}")
     return Cue.registry[method]
 
 
 def make_config(method: type[Cue], kind: str, settings: Mapping[str, Any]) -> Any:
-    """Return the method's config: its preset for the kind of data, and the user's settings.
+    """Return the method's config: its preset for the kind of data, with the user's settings on top.
 
-    SettingsError names every wrong one.
+    Raises RequestError that names every wrong setting.
     """
     known = {f.name for f in fields(method.Config)}
     wrong = sorted(set(settings) - known)
@@ -94,7 +94,7 @@ def make_config(method: type[Cue], kind: str, settings: Mapping[str, Any]) -> An
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Set torch's generators to `seed` inside, and put them back after."""
+    """Seed torch's generators with `seed`, and put their states back afterwards."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
@@ -103,14 +103,12 @@ def seeded(seed: int) -> Iterator[None]:
 def prepare(job: Job, base: Base, read: ReadItems | None = None) -> Prepared:
     """Settle a job: splits, labels, config, initial numbers, limit, token ids.
 
-    read: what other jobs' items were read with, so that jobs over the same records share theirs.
+    read: the function that read other jobs' items, so that jobs over the same records share them.
     """
     read = read or remembering(base.text)
-    method, encoder, slots = (
-        method_class(job.method),
-        base.backbone.encoder,
-        base.text.slots(job.data.pair or job.data.kind == "choice"),
-    )
+    method = method_class(job.method)
+    encoder = base.backbone.encoder
+    slots = base.text.slots(job.data.pair or job.data.kind == "choice")
     selection = job.selection or select(job.data, job.seed, job.from_train)
     pooling = choose_pooling(job.pooling, base)
     reading = read_as(job.data, selection.train, min(job.limit, encoder.spec.positions), base.text)
@@ -123,17 +121,15 @@ def prepare(job: Job, base: Base, read: ReadItems | None = None) -> Prepared:
     doubled = base.text.slots(True).count("sep") > 2
     facts = Facts(encoder.dims, slots, lambda: attention_mass(encoder, examples, len(slots)), doubled)
     config = method.settle(make_config(method, job.data.kind, job.settings), facts)
-    units = (
-        method.units(config, lambda: row_sizes(encoder, examples[:SIZED], len(slots)))
-        if training.units
-        else {}
-    )
+    units: Mapping[str, Tensor] = {}
+    if training.units:
+        units = method.units(config, lambda: row_sizes(encoder, examples[:SIZED], len(slots)))
+    head_class = Head.registry[job.data.kind]
+    classes = max(1, len(reading.labels))
     with seeded(job.seed):
         cue = method(encoder.dims, config)
         in_units(cue, units)
-        head = Head.registry[job.data.kind](
-            encoder.dims.hidden, [max(1, len(reading.labels))], pooling, training.head_dropout
-        )
+        head = head_class(encoder.dims.hidden, [classes], pooling, training.head_dropout)
     room = encoder.spec.positions - max(cue.shift, cue.reserve)
     if room < reading.limit:
         check_room(room, len(slots))
@@ -144,23 +140,25 @@ def prepare(job: Job, base: Base, read: ReadItems | None = None) -> Prepared:
 
 @torch.no_grad()
 def in_units(cue: Cue, units: Mapping[str, Tensor]) -> None:
-    """Measure the cue's initial numbers in their units."""
+    """Multiply the cue's initial numbers by the unit that each is measured in."""
     for name, unit in units.items():
         cue.get_parameter(name).mul_(unit)
 
 
 def check_room(limit: int, special: int) -> None:
-    """Refuse a limit where no token of the text would be left. Raises RequestError."""
+    """Raise RequestError if the limit leaves no token for the text."""
     if limit <= special:
         raise RequestError(
             f"{limit} tokens are left for an example, and its {special} special tokens leave none for the "
-            "text; "
-            "raise the limit, or shorten the prompt or prefix"
+            "text; raise the limit, or shorten the prompt or prefix"
         )
 
 
 def choose_pooling(pooling: str | None, base: Base) -> str:
-    """Return the pooling that was asked for, or the backbone's default."""
+    """Return the pooling that was asked for, or the backbone's default.
+
+    Raises RequestError for one that the backbone does not have.
+    """
     allowed = [p for p in POOLINGS if p != "pooler" or base.backbone.encoder.pooler is not None]
     pooling = pooling or base.backbone.pooling
     if pooling not in allowed:
@@ -174,7 +172,7 @@ def choose_pooling(pooling: str | None, base: Base) -> str:
 def read_as(data: Data, train: Sequence[Record], limit: int, text: Text) -> Reading:
     """Return how the data set's records become token ids and targets.
 
-    Scores are standardised by their training rows.
+    Scores are standardised by those of the training rows.
     """
     if data.kind in ("classify", "tag") and not data.labels:
         raise RequestError(f"{data.name} names no labels; expected those of its training rows")
@@ -184,19 +182,20 @@ def read_as(data: Data, train: Sequence[Record], limit: int, text: Text) -> Read
             "column the right one?"
         )
     if data.kind == "tag":
+        # A word that is split continues its tag, and that continuation may be a tag of no whole word.
         split = {
             continued(tag)
-            for r in train
-            for word, tag in zip(r.tokens, r.tags, strict=True)
+            for record in train
+            for word, tag in zip(record.tokens, record.tags, strict=True)
             if len(text.units(word)) > 1
         }
         return Reading(data.kind, (*data.labels, *sorted(split - set(data.labels))), limit)
     if data.kind != "score":
         return Reading(data.kind, data.labels, limit)
-    values = torch.tensor(
-        [float(record.label) for record in train if record.label is not None], dtype=torch.float64
-    )
-    centre, spread = float(values.mean()), float(values.std(correction=0)) or 1.0
+    labels = [float(record.label) for record in train if record.label is not None]
+    values = torch.tensor(labels, dtype=torch.float64)
+    centre = float(values.mean())
+    spread = float(values.std(correction=0)) or 1.0  # 1 where all scores are equal
     if not (math.isfinite(centre) and math.isfinite(spread)):
         largest_value = float(values.abs().max())
         raise RequestError(

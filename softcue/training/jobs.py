@@ -21,37 +21,37 @@ from softcue.training.parallel import refuse_ranks
 from softcue.training.run import TrainingRun
 
 SEATS = 32  # of one loop; more save little time and cost memory
-# folder of the adapters that a queue of jobs has trained so far, beside the checkpoints
-FINISHED = "finished"
+FINISHED = "finished"  # folder beside the checkpoints, with the adapters that are trained so far
 Report = Callable[[Prepared, TrainingRun], None]
-Finished = Callable[[int, Adapter], None]  # a job's number and what it gave
+Finished = Callable[[int, Adapter], None]  # called with a job's number and its adapter
 
 
 @dataclass
 class Queue:
-    """Jobs of equal shape, some of them in seats."""
+    """Jobs of equal shape: some of them have a seat, others wait for one."""
 
     jobs: Mapping[int, Prepared]  # by number
-    waiting: list[int]  # numbers
-    # seat -> number; who has ended keeps the seat until it is taken
+    waiting: list[int]  # numbers of jobs
+    # seat -> number of its job; a job that has ended keeps its seat until the next one takes it
     sitting: dict[int, int] = field(default_factory=dict)
 
     def call(self, seat: int) -> Prepared:
-        """Give the seat to the next job that waits, and return the job."""
+        """Give the seat to the next job that waits, and return that job."""
         self.sitting[seat] = self.waiting.pop(0)
-        return self.jobs[self.sitting[seat]]
+        return self.in_seat(seat)
 
     def in_seat(self, seat: int) -> Prepared:
         """Return the job that has the seat."""
         return self.jobs[self.sitting[seat]]
 
     def saved(self) -> Saved:
-        """Return which jobs have which seats, and which wait."""
+        """Return which job has which seat, and which jobs wait."""
         return Saved({}, {"sitting": list(self.sitting.items()), "waiting": self.waiting})
 
     def load(self, saved: Saved) -> None:
-        """Go on from where saved() was asked for."""
-        self.sitting, self.waiting = dict(saved.state["sitting"]), saved.state["waiting"]
+        """Go on from what saved() returned."""
+        self.sitting = dict(saved.state["sitting"])
+        self.waiting = saved.state["waiting"]
 
 
 def train_jobs(
@@ -62,28 +62,31 @@ def train_jobs(
     checkpoints: Checkpoints | None = None,
     finished: Finished = lambda number, adapter: None,
 ) -> list[Adapter]:
-    """Train all jobs, and return their adapters in the jobs' order.
+    """Train all jobs, and return their adapters in the order of the jobs.
 
-    Jobs of equal shape share one loop of at most `seats`.
-
+    Jobs of equal shape train in one loop of at most `seats`. A seat whose job has ended goes to the next one.
     Each job has its own order of rows, learning rate, clipping, early stopping and best step, so that with
-    dropout off it gives the numbers that it gives alone; dropout masks come from one generator, seeded by the
-    group's first job. A seat whose job has ended goes to the next one. report: called after every step of a
-    job; checkpoints: where a killed run goes on;
-    finished: called with a job's number as soon as it has its adapter. Raises RequestError: at once for what
-    cannot be trained, and as DivergedError, after all jobs are done, for those that diverged before they were
-    ever scored.
+    dropout off it ends with the same numbers as alone. Dropout masks come from one generator, seeded by the
+    group's first job.
+
+    report: called after every step of a job.
+    checkpoints: where a killed run goes on.
+    finished: called with a job's number as soon as it has its adapter.
+
+    Raises RequestError at once for what cannot be trained. Raises DivergedError, after all jobs are done, for
+    those that diverged before they were ever scored.
     """
     refuse_ranks("adapters train", "run it without torchrun (full fine-tuning alone shares its batches)")
     if seats < 1:
         raise RequestError(f"{seats} seats came; expected at least 1")
-    made_with = {} if checkpoints is None else {"seats": seats, "jobs": identity(jobs, base)}
-    saved = None if checkpoints is None else checkpoints.open(made_with)
-    for place in [] if checkpoints is None else [_place(checkpoints, number) for number in range(len(jobs))]:
-        check_place(place)
+    saved: Saved | None = None
     adapters: dict[int, Adapter] = {}
-    if checkpoints is not None and saved is not None:
-        adapters = {number: Adapter.load(_place(checkpoints, number)) for number in saved.state["finished"]}
+    if checkpoints is not None:
+        saved = checkpoints.open({"seats": seats, "jobs": identity(jobs, base)})
+        for number in range(len(jobs)):
+            check_place(_place(checkpoints, number))
+        already = [] if saved is None else saved.state["finished"]
+        adapters = {number: Adapter.load(_place(checkpoints, number)) for number in already}
         for number, adapter in adapters.items():
             finished(number, adapter)
 
@@ -101,9 +104,8 @@ def train_jobs(
         def offer(make: Callable[[], Saved], at: int = at) -> None:
             if checkpoints is not None and checkpoints.due():
                 made = make()
-                checkpoints.write(
-                    Saved(made.tensors, {**made.state, "group": at, "finished": list(adapters)})
-                )
+                state = {**made.state, "group": at, "finished": list(adapters)}
+                checkpoints.write(Saved(made.tensors, state))
 
         here = saved if saved is not None and at == saved.state["group"] else None
         train_group(group, base, report, seats, note, here, offer)
@@ -114,30 +116,34 @@ def train_jobs(
 
 
 def diverged(lost: Iterable[tuple[str, float]]) -> DivergedError:
-    """Return the error for jobs, each a method and a rate, that diverged before they were ever scored."""
+    """Return the error for jobs that diverged before they were ever scored.
+
+    lost: the method and the learning rate of each job.
+    """
     rates: dict[str, list[float]] = {}
     for method, rate in lost:
         rates.setdefault(method, []).append(rate)
-    told = "; ".join(
-        f"{len(own)} job{'s' * (len(own) > 1)} of {method} at rate "
-        f"{', '.join(f'{rate:g}' for rate in sorted(set(own)))}"
-        for method, own in rates.items()
-    )
+    parts = []
+    for method, own in rates.items():
+        jobs = "1 job" if len(own) == 1 else f"{len(own)} jobs"
+        parts.append(f"{jobs} of {method} at rate {', '.join(f'{rate:g}' for rate in sorted(set(own)))}")
     return DivergedError(
-        f"training diverged (the loss is not a finite number): {told}; lower the rate, or set clip"
+        f"training diverged (the loss is not a finite number): {'; '.join(parts)}; lower the rate, or set "
+        "clip"
     )
 
 
 def groups_of(jobs: Sequence[Job], base: Base) -> list[dict[int, Prepared]]:
-    """Group jobs by shape, under their numbers.
+    """Prepare the jobs and return them by number, those of equal shape together.
 
-    They share the token ids of rows that they read alike.
+    Jobs share the token ids of rows that they read in the same way.
     """
     read = remembering(base.text)
     groups: dict[Any, dict[int, Prepared]] = {}
     for number, job in enumerate(jobs):
         prepared = prepare(job, base, read)
-        untrained(prepared, base).check_savable()  # rather now than after the last step
+        # An adapter that cannot be saved is better refused now than after the last step.
+        untrained(prepared, base).check_savable()
         groups.setdefault(prepared.shape, {})[number] = prepared
     return list(groups.values())
 
@@ -155,34 +161,40 @@ def train_group(
     queue = Queue(group, list(group))
     if saved is not None:
         queue.load(saved.part("queue"))
-    seed, count = next(iter(group.values())).job.seed, min(seats, len(group))
-    seating = open_seats(list(group.values()), base, count)
-    model, sitting = seating.model, list(queue.sitting) or list(range(count))
-    runs = [
-        start(seating, seat, queue.in_seat(seat) if saved is not None else queue.call(seat), base)
-        for seat in sitting
-    ]
+    seating = open_seats(list(group.values()), base, min(seats, len(group)))
+    model = seating.model
+    runs = []
+    for seat in list(queue.sitting) or range(min(seats, len(group))):
+        job = queue.call(seat) if saved is None else queue.in_seat(seat)
+        runs.append(start(seating, seat, job, base))
 
     def ended(run: TrainingRun) -> TrainingRun | None:
         if run.best_numbers:
-            finished(queue.sitting[run.seat], finished_adapter(model, run, queue.in_seat(run.seat), base))
-        return start(seating, run.seat, queue.call(run.seat), base) if queue.waiting else None
+            adapter = finished_adapter(model, run, queue.in_seat(run.seat), base)
+            finished(queue.sitting[run.seat], adapter)
+        if not queue.waiting:
+            return None
+        return start(seating, run.seat, queue.call(run.seat), base)
 
-    with seeded(seed):
+    def offer_both(make: Callable[[], Saved]) -> None:
+        offer(lambda: Saved.join({"loop": make(), "queue": queue.saved()}))
+
+    first = next(iter(group.values()))
+    with seeded(first.job.seed):
         fit(
             model,
             runs,
             report=lambda run: report(queue.in_seat(run.seat), run),
             ended=ended,
             saved=None if saved is None else saved.part("loop"),
-            offer=lambda make: offer(lambda: Saved.join({"loop": make(), "queue": queue.saved()})),
+            offer=offer_both,
         )
 
 
 def open_seats(group: Sequence[Prepared], base: Base, seats: int) -> Seating:
-    """Open free seats that any job of the group can take.
+    """Return free seats that any job of the group can take.
 
-    There is a head for each kind and pooling, with room for the most classes.
+    There is a head for each kind and pooling, with room for the most classes of any job.
     """
     first = group[0]
     seating = Seating(base.backbone.encoder, first.head.dropout)
@@ -200,7 +212,8 @@ def start(seating: Seating, seat: int, prepared: Prepared, base: Base) -> Traini
 
 def make_run(model: Model, seat: int, prepared: Prepared, precision: Autocast = nullcontext) -> TrainingRun:
     """Return a job as the loop sees it: its items, its settings, and how it is scored."""
-    records, data = prepared.selection.select, prepared.job.data
+    records = prepared.selection.select
+    data = prepared.job.data
     items = prepared.read(records, prepared.reading)
 
     def score() -> float:
@@ -214,21 +227,24 @@ def make_run(model: Model, seat: int, prepared: Prepared, precision: Autocast = 
 
 
 def finished_adapter(model: Model, run: TrainingRun, prepared: Prepared, base: Base) -> Adapter:
-    """Return a trained seat as an adapter, scored on the rows that chose nothing, if there are any."""
-    reading, selection = prepared.reading, prepared.selection
-    items = prepared.read(selection.report, reading)
-    scores = (
-        evaluate_seat(model, run.seat, items, selection.report, reading, prepared.job.data) if items else {}
-    )
+    """Return a trained seat as an adapter, scored on the rows to report, if there are any."""
+    reading = prepared.reading
+    records = prepared.selection.report
+    items = prepared.read(records, reading)
+    scores: dict[str, Any] = {}
+    if items:
+        scores |= evaluate_seat(model, run.seat, items, records, reading, prepared.job.data)
+    scores["selection"] = run.best
+    scores["selection_step"] = run.best_step
+    scores["truncated"] = sum(item.dropped > 0 for item in items)
     cue, head = lift_seat(model, run.seat)
-    truncated = sum(item.dropped > 0 for item in items)
-    scores = {**scores, "selection": run.best, "selection_step": run.best_step, "truncated": truncated}
     return replace(untrained(prepared, base), scores=scores, cue=cue, head=head)
 
 
 def untrained(prepared: Prepared, base: Base) -> Adapter:
-    """Return the adapter that training is to give, with the initial numbers and no scores."""
-    job, reading = prepared.job, prepared.reading
+    """Return the adapter before training: with its initial numbers, and without scores."""
+    job = prepared.job
+    reading = prepared.reading
     cue, head = lift(prepared.cue, 0, prepared.head, 0)
     return Adapter(
         method=job.method,

@@ -1,8 +1,9 @@
-"""The training loop: every run on a seat of its own, one forward for all of them."""
+"""The training loop: every run on a seat of its own, one forward pass for all of them."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,8 +17,18 @@ from softcue.training.parallel import ALONE, Ranks
 from softcue.training.run import TrainingRun
 
 Autocast = Callable[[], AbstractContextManager[Any]]
-# called after every step with what gives the state that a checkpoint would hold
+# called after every step with a function that returns what a checkpoint would hold
 OfferCheckpoint = Callable[[Callable[[], Saved]], None]
+
+
+@dataclass(frozen=True)
+class SeatSettings:
+    """What the optimiser is called with at one step: a number for each seat (A,), on the CPU."""
+
+    rate: Tensor
+    decay: Tensor
+    clip: Tensor
+    head_rate: Tensor  # the head's share of the learning rate
 
 
 def seat_losses(
@@ -29,20 +40,21 @@ def seat_losses(
 ) -> Tensor:
     """Return each seat's own mean loss, penalties included: (A,).
 
-    targets: one per example in the order of the request.
-
-    whole: (A,) counts of these examples -> those that the mean is over, where these are a part of the batch.
+    targets: one for each example, in the order of the request.
+    whole: returns the counts that the mean is over, (A,) -> (A,). It is called with the counts of these
+    examples, which may be a part of the batch only.
     """
     zeros = torch.zeros(seats, device=seat.device)
     total, count = zeros, zeros
     for part in output.parts:
-        losses, counts = part.head.loss(part.logits, part.head.target(targets, part.batch), part.batch)
+        target = part.head.target(targets, part.batch)
+        losses, counts = part.head.loss(part.logits, target, part.batch)
         own = seat[part.examples]
-        total, count = total.index_add(0, own, losses), count.index_add(0, own, counts)
+        total = total.index_add(0, own, losses)
+        count = count.index_add(0, own, counts)
     examples = zeros.index_add(0, seat, torch.ones(len(seat), device=seat.device))
-    return total / whole(count).clamp(min=1) + zeros.index_add(0, seat, output.penalty) / whole(
-        examples
-    ).clamp(min=1)
+    penalty = zeros.index_add(0, seat, output.penalty)
+    return total / whole(count).clamp(min=1) + penalty / whole(examples).clamp(min=1)
 
 
 def fit(
@@ -57,12 +69,15 @@ def fit(
 ) -> None:
     """Train every run to its end and leave its best numbers in its seat.
 
-    precision: a context for forward and loss (autocast, for an unfrozen encoder); report: called after every
-    step of a run;
-    ended: called when a run has ended, with its best numbers in its seat; the run that it gives takes the
-    seat over;
-    saved: go on from there, with the runs that sat there then; ranks: the processes that share each step's
-    batch. A run that diverged before it was ever scored ends without best numbers.
+    A run that diverged before it was ever scored ends without best numbers.
+
+    precision: a context for forward pass and loss (autocast, for an unfrozen encoder).
+    report: called after every step of a run.
+    ended: called when a run has ended, with its best numbers in its seat. The run that it returns takes the
+    seat over.
+    saved: a checkpoint to go on from; the runs are those that had the seats when it was written.
+    offer: called after every step of the loop.
+    ranks: the processes that share each step's batch.
     """
     loop = Loop(model, runs, ranks)
     if saved is not None:
@@ -85,31 +100,40 @@ class Loop:
     """The runs in the seats of one model, and the optimiser that they share."""
 
     def __init__(self, model: Model, runs: Sequence[TrainingRun], ranks: Ranks) -> None:
-        self.model, self.seats, self.parameters, self.ranks = model, len(model.places), model.tuned(), ranks
+        self.model = model
+        self.seats = len(model.places)
+        self.parameters = model.tuned()
+        self.ranks = ranks
         self.runs = {run.seat: run for run in runs}
         self.optimizer = SeatAdamW(self.parameters, self.seats, model.rate_shares())
         for run in runs:
             self.optimizer.measure(run.seat, run.units)
 
     def step(self, live: Sequence[TrainingRun], precision: Autocast) -> Tensor:
-        """Run one forward pass for all live runs, and one update; return the losses: (A,)."""
-        picked, weight = self.ranks.share([(item, run.seat) for run in live for item in run.next_items()])
-        items, seats = [item for item, _ in picked], [seat for _, seat in picked]
+        """Run one forward pass for all live runs and update their numbers; return the losses, (A,)."""
+        wanted = [(item, run.seat) for run in live for item in run.next_items()]
+        picked, weight = self.ranks.share(wanted)
+        items = [item for item, _ in picked]
+        seats = [seat for _, seat in picked]
+        targets = [target for item in items for target in item.targets]
+
+        def over_all_ranks(count: Tensor) -> Tensor:
+            return self.ranks.sum(weight * count)
+
         batch = pack_items(self.model, items, seats)
         with precision():
             output = self.model(batch)
-            targets = [target for item in items for target in item.targets]
-            losses = weight * seat_losses(
-                output, targets, batch.seat, self.seats, lambda count: self.ranks.sum(weight * count)
-            )
+            losses = weight * seat_losses(output, targets, batch.seat, self.seats, over_all_ranks)
         losses.sum().backward()
         self.ranks.sum_gradients(self.parameters)
-        self.optimizer.step(*_vectors(self.runs.values(), self.seats))
+        now = _seat_settings(self.runs.values(), self.seats)
+        self.optimizer.step(now.rate, now.decay, now.clip, now.head_rate)
         return self.ranks.sum(losses)
 
     def end(self, run: TrainingRun, ended: Callable[[TrainingRun], TrainingRun | None]) -> None:
-        """Put the run's best numbers back, and give its seat to the next."""
-        # also where nobody follows: a diverged run's moments would spoil the numbers put back
+        """Put the run's best numbers back, and give its seat to the next run."""
+        # The moments are cleared even if no run follows: those of a diverged run would spoil the numbers that
+        # are put back.
         self.optimizer.reset(run.seat)
         if run.best_numbers:
             restore(run.best_numbers, self.parameters, run.seat, self.seats)
@@ -119,20 +143,20 @@ class Loop:
             self.optimizer.measure(run.seat, following.units)
 
     def saved(self) -> Saved:
-        """Return all that the next step depends on, but for the jobs themselves."""
+        """Return all that the next step depends on, except the jobs themselves."""
         parameters = {str(i): parameter for i, parameter in enumerate(self.parameters)}
-        return Saved.join(
-            {
-                "parameters": Saved(parameters),
-                "optimizer": Saved(self.optimizer.state()),
-                "random": Saved(_random_state(self.model.device)),
-                **{f"seat {run.seat}": run.saved() for run in self.runs.values()},
-            }
-        )
+        parts = {
+            "parameters": Saved(parameters),
+            "optimizer": Saved(self.optimizer.state()),
+            "random": Saved(_random_state(self.model.device)),
+        }
+        for run in self.runs.values():
+            parts[f"seat {run.seat}"] = run.saved()
+        return Saved.join(parts)
 
     @torch.no_grad()
     def load(self, saved: Saved) -> None:
-        """Go on from where saved() was asked for."""
+        """Go on from what saved() returned."""
         numbers = saved.part("parameters").tensors
         for i, parameter in enumerate(self.parameters):
             parameter.copy_(numbers[str(i)])
@@ -143,9 +167,11 @@ class Loop:
 
 
 def _random_state(device: torch.device) -> dict[str, Tensor]:
-    """Return the state of the generators that dropout draws from."""
+    """Return the states of the generators that dropout draws from."""
     state = {"cpu": torch.get_rng_state()}
-    return {**state, "cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
 
 
 def _set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
@@ -154,46 +180,56 @@ def _set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None
         torch.cuda.set_rng_state(state["cuda"], device)
 
 
-def _vectors(runs: Iterable[TrainingRun], seats: int) -> Iterator[Tensor]:
-    """Return learning rate, weight decay, clip and the head's share of the rate of every seat, on the CPU."""
+def _seat_settings(runs: Iterable[TrainingRun], seats: int) -> SeatSettings:
+    """Return the settings of every seat at this step; those of an empty seat are zero."""
     rows = torch.zeros(4, seats)
     for run in runs:
         training = run.training
-        rows[:, run.seat] = torch.tensor(
-            [run.rate(), training.decay, training.clip or float("inf"), training.head_rate]
-        )
-    return iter(rows)
+        clip = training.clip or float("inf")
+        rows[:, run.seat] = torch.tensor([run.rate(), training.decay, clip, training.head_rate])
+    return SeatSettings(*rows)
 
 
 def _advance(run: TrainingRun, loss: Tensor, parameters: Sequence[Tensor], seats: int) -> None:
-    """Count a step; at an evaluation keep the numbers if none were better, stop if none came for long.
+    """Count a step, and evaluate the run if it is time to.
 
-    A run whose loss or numbers are not finite stops there, with the best that it had.
+    An evaluation keeps the numbers if none were better, and stops a run that has not improved for long. A run
+    whose loss or numbers are not finite stops there, with the best that it had.
     """
     run.step += 1
     run.loss = run.loss + loss
-    if run.step % run.every and run.step < run.total:
+    due = run.step % run.every == 0 or run.step >= run.total
+    if not due:
         return
-    summed, numbers = float(run.loss), snapshot(parameters, run.seat, seats)
-    if not (math.isfinite(summed) and all(bool(torch.isfinite(part).all()) for part in numbers)):
+    summed = float(run.loss)
+    numbers = snapshot(parameters, run.seat, seats)
+    finite = math.isfinite(summed) and all(bool(torch.isfinite(part).all()) for part in numbers)
+    if not finite:
         run.done = True
         return
     score = run.score()
-    since = run.step - (run.history[-1]["step"] if run.history else 0)
-    run.history.append({"step": run.step, "loss": summed / since, "score": score})
+    before = run.history[-1]["step"] if run.history else 0
+    run.history.append({"step": run.step, "loss": summed / (run.step - before), "score": score})
     run.loss = torch.zeros_like(run.loss)
     if run.keeps(score):
-        run.best, run.best_step, run.best_numbers = score, run.step, numbers
+        run.best = score
+        run.best_step = run.step
+        run.best_numbers = numbers
     run.done = run.step >= run.total or run.gives_up()
 
 
 def snapshot(parameters: Sequence[Tensor], seat: int, seats: int) -> list[Tensor]:
-    """Copy one seat's numbers; with one seat, everything."""
-    return [(p.detach() if seats == 1 else p.detach()[seat]).clone() for p in parameters]
+    """Return a copy of one seat's numbers; if there is only one seat, of everything."""
+    return [_of_seat(parameter.detach(), seat, seats).clone() for parameter in parameters]
 
 
 @torch.no_grad()
 def restore(numbers: Sequence[Tensor], parameters: Sequence[Tensor], seat: int, seats: int) -> None:
     """Put a snapshot back."""
-    for p, saved in zip(parameters, numbers, strict=True):
-        (p if seats == 1 else p[seat]).copy_(saved)
+    for parameter, saved in zip(parameters, numbers, strict=True):
+        _of_seat(parameter, seat, seats).copy_(saved)
+
+
+def _of_seat(parameter: Tensor, seat: int, seats: int) -> Tensor:
+    # A single seat owns the whole parameter, and an unfrozen encoder's parameters have no seat axis.
+    return parameter if seats == 1 else parameter[seat]

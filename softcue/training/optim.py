@@ -13,10 +13,11 @@ from softcue.batch import sent
 class SeatAdamW:
     """AdamW (Loshchilov and Hutter, 2019) on parameters whose axis 0 is the seat axis.
 
-    Rate, decay, clip and steps are per seat.
+    Each seat has its own learning rate, decay, clip and number of steps. With one seat any parameter will do,
+    an encoder's own included.
 
-    With one seat any parameter will do, an encoder's own included. shares: of each parameter, what part of
-    the rate it learns at; None: what part each seat says at each step (its head's).
+    shares: for each parameter, the share of the learning rate at which it learns. A share of None is given
+    anew for each seat at each step (the head's).
     """
 
     betas = 0.9, 0.999  # torch's and transformers' defaults, and those of every published recipe here
@@ -28,35 +29,35 @@ class SeatAdamW:
         self.parameters = list(parameters)
         self.shares: list[float | None] = list(shares) or [1.0] * len(self.parameters)
         self.seats = seats
-        # per seat, so that a seat reused for the next job starts afresh
+        # Steps are counted by seat, so that a seat that the next job takes starts from zero.
         self.steps = torch.zeros(seats, device=self.parameters[0].device)
         self.first = [torch.zeros_like(p) for p in self.parameters]
         self.second = [torch.zeros_like(p) for p in self.parameters]
-        # by parameter's number: (A, ..) what part of the rate each of its numbers learns at
+        # by number of the parameter: (A, ..) at what share of the learning rate each of its numbers learns
         self.units: dict[int, Tensor] = {}
-        # by parameter's number: where a sparse gradient is laid out, zeros between steps
+        # by number of the parameter: memory for the dense form of a sparse gradient, all zero between steps
         self.dense: dict[int, Tensor] = {}
 
     @torch.no_grad()
     def step(self, rate: Tensor, decay: Tensor, clip: Tensor, head: Tensor | None = None) -> Tensor:
-        """Update once with (A,) rate, decay, clip and head share, which are on the CPU.
+        """Update all numbers once, clear the gradients and return their norm for each seat: (A,).
 
-        A rate of 0 leaves a seat's numbers alone; a clip of inf does not clip.
+        The norm is that before clipping. rate, decay, clip and head are (A,), on the CPU. A rate of 0 leaves
+        a seat's numbers alone, and a clip of inf does not clip.
 
-        head: the share of parameters that have none of their own, or None: 1. Returns the gradient norm of
-        each seat before clipping, (A,), and clears the gradients.
-        (A,), (A,), (A,), (A,) -> (A,) norms of the gradients.
+        head: the share of the learning rate for parameters that have no share of their own; None is 1.
+        (A,), (A,), (A,), (A,) -> (A,).
         """
-        told = torch.stack([rate, decay, clip, torch.ones_like(rate) if head is None else head])
+        settings = torch.stack([rate, decay, clip, torch.ones_like(rate) if head is None else head])
         grads = [self._gradient(i, p) for i, p in enumerate(self.parameters)]
         norm = self._norm(grads)
-        there = sent(told, norm.device)
-        shrink = (there[2] / (norm + 1e-6)).clamp(max=1.0)
-        self.steps += there[0] > 0
+        on_device = sent(settings, norm.device)
+        shrink = (on_device[2] / (norm + 1e-6)).clamp(max=1.0)
+        self.steps += on_device[0] > 0
         if self.seats == 1:
-            self._one(grads, float(told[0]), float(told[1]), float(told[3]), shrink)
+            self._one(grads, float(settings[0]), float(settings[1]), float(settings[3]), shrink)
         else:
-            self._many(grads, there[0], there[1], there[3], shrink)
+            self._many(grads, on_device[0], on_device[1], on_device[3], shrink)
         for i, p in enumerate(self.parameters):
             if p.grad is not None and p.grad.is_sparse:
                 self.dense[i].index_fill_(0, p.grad._indices()[0], 0.0)
@@ -64,7 +65,10 @@ class SeatAdamW:
         return norm
 
     def measure(self, seat: int, units: Sequence[Tensor | None]) -> None:
-        """Let a seat's numbers learn at a part of the rate: one for each parameter, None for all of it."""
+        """Let a seat's numbers learn at a share of the learning rate.
+
+        units: the share for each parameter; None is all of it.
+        """
         for i, unit in enumerate(units):
             if unit is not None and i not in self.units:
                 self.units[i] = torch.ones_like(self.parameters[i])
@@ -73,10 +77,10 @@ class SeatAdamW:
             kept[seat] = 1.0 if own is None else own
 
     def _gradient(self, number: int, parameter: nn.Parameter) -> Tensor:
-        """Return a parameter's gradient.
+        """Return a parameter's gradient, dense and zero where there is none.
 
-        That of a few rows is built in memory that is kept: fresh zeros for a whole vocabulary cost more than
-        a layer.
+        A sparse gradient is of a few rows of the word vectors. It is laid out in memory that is kept from
+        step to step: a vocabulary's worth of fresh zeros costs more than a layer.
         """
         grad = parameter.grad
         if grad is None:
@@ -88,32 +92,30 @@ class SeatAdamW:
         return self.dense[number].index_add_(0, grad._indices()[0], grad._values())
 
     def _norm(self, grads: Sequence[Tensor]) -> Tensor:
-        """Return the norm of all a seat's gradients together: (A,)."""
+        """Return the norm of all gradients of each seat together: (A,)."""
         if self.seats == 1:
             return torch.nn.utils.get_total_norm(grads).float().view(1)
-        return torch.stack([g.reshape(self.seats, -1).float().square().sum(1) for g in grads]).sum(0).sqrt()
+        squares = [grad.reshape(self.seats, -1).float().square().sum(1) for grad in grads]
+        return torch.stack(squares).sum(0).sqrt()
 
     def _one(self, grads: list[Tensor], rate: float, decay: float, head: float, shrink: Tensor) -> None:
-        """Update by torch's fused kernel, which takes one rate.
+        """Update the numbers of the only seat with torch's fused kernel, which takes one learning rate.
 
-        An encoder's 23 million numbers take a tenth of the time of the steps one by one.
+        It updates an encoder's 23 million numbers in a tenth of the time that `_many` would take.
         """
         if rate == 0:
             return
         shares = [head if share is None else share for share in self.shares]
         earlier = {i: self.parameters[i].clone() for i in self.units}
-        for share in dict.fromkeys(shares):  # a head with the whole rate goes with the rest in one call
+        for share in dict.fromkeys(shares):  # parameters of equal share are updated in one call
             own = [i for i, other in enumerate(shares) if other == share]
-            parameters, gradients, first, second = (
-                [of[i] for i in own] for of in (self.parameters, grads, self.first, self.second)
-            )
-            # one for each: the kernel counts them on
+            # The kernel adds 1 to the number of steps, and wants a tensor of its own for each parameter.
             before = list((self.steps - 1).repeat(len(own)).unbind())
             adamw(
-                parameters,
-                gradients,
-                first,
-                second,
+                [self.parameters[i] for i in own],
+                [grads[i] for i in own],
+                [self.first[i] for i in own],
+                [self.second[i] for i in own],
                 [],
                 before,
                 fused=True,
@@ -132,6 +134,7 @@ class SeatAdamW:
     def _many(
         self, grads: Sequence[Tensor], rate: Tensor, decay: Tensor, head: Tensor, shrink: Tensor
     ) -> None:
+        """Update the numbers of several seats, each with its own learning rate."""
         age = self.steps.clamp(min=1)
         beta1, beta2 = self.betas
         for i, (p, g, m, v, share) in enumerate(
@@ -147,42 +150,38 @@ class SeatAdamW:
 
     @torch.no_grad()
     def reset(self, seat: int) -> None:
-        """Forget a seat's past, for the next job that takes it."""
+        """Clear a seat's steps and moments, for the next job that takes it."""
         self.steps[seat] = 0
         for state in (*self.first, *self.second):
             (state if self.seats == 1 else state[seat]).zero_()
 
     def state(self) -> dict[str, Tensor]:
-        """Return the optimiser's own tensors by name.
+        """Return the optimiser's own tensors, by name.
 
         With the parameters they are all that the next step depends on.
         """
-        moments = {"first": self.first, "second": self.second}
-        return {
-            "steps": self.steps,
-            **{
-                f"{name}.{i}": tensor for name, tensors in moments.items() for i, tensor in enumerate(tensors)
-            },
-        }
+        tensors = {"steps": self.steps}
+        tensors |= {f"first.{i}": tensor for i, tensor in enumerate(self.first)}
+        tensors |= {f"second.{i}": tensor for i, tensor in enumerate(self.second)}
+        return tensors
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from where state() was asked for."""
+        """Go on from what state() returned."""
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
 
 
 def _wide(x: Tensor, like: Tensor) -> Tensor:
-    """Add axes so that it goes with `like`; a single seat goes with anything: (A,) -> (A, 1, ..)."""
+    """Add axes so that `x` broadcasts against `like`: (A,) -> (A, 1, ..)."""
     return x.view(-1, *[1] * (like.dim() - 1))
 
 
 def rate_factor(schedule: str, step: int, total: int, warmup: int, per_epoch: int) -> float:
     """Return what the peak learning rate is multiplied by at `step` (from 0) of `total`.
 
-    Warm-up is linear.
-
-    linear: to zero at the end; exponential: 0.95 an epoch (P-tuning v2's and SPT's NER); constant.
+    Warm-up is linear. After it a linear schedule falls to zero at the end. An exponential one is multiplied
+    by 0.95 after each epoch (P-tuning v2's and SPT's NER). A constant one stays as it is.
     """
     if step < warmup:
         return (step + 1) / (warmup + 1)

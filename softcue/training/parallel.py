@@ -1,5 +1,6 @@
-"""The processes that torchrun has started: they share the batch of each step, and rank 0
-decides and speaks for all.
+"""The processes that torchrun has started.
+
+They share the batch of each step, and rank 0 decides and speaks for all.
 """
 
 import os
@@ -13,15 +14,15 @@ from torch import Tensor, distributed, nn
 
 from softcue.errors import RequestError, SoftcueError
 
-# torchrun's own; other launchers set RANK and WORLD_SIZE too, and mean something else by them
+# torchrun alone sets this variable. Other launchers set RANK and WORLD_SIZE too, with another meaning.
 LAUNCHED = "TORCHELASTIC_RUN_ID"
-# seconds in which rank 0 tells of a mistake that all ranks made, before another tells of its own
+# Seconds that the other ranks wait before they raise a mistake, so that rank 0 is the first to print it.
 GRACE = 10.0
 Value = TypeVar("Value")
 
 
 class Ranks:
-    """One process among those that train one model together; a process by itself communicates with nobody."""
+    """One process among those that train one model together; a single process communicates with nobody."""
 
     def __init__(self, rank: int = 0, count: int = 1) -> None:
         self.rank, self.count = rank, count
@@ -29,13 +30,15 @@ class Ranks:
     def share(self, batch: Sequence[Value]) -> tuple[list[Value], float]:
         """Return this rank's part of a batch, and what its losses and counts are multiplied by.
 
-        A rank that would have nothing repeats the first at weight 0: a forward wants at least one, and
-        everyone takes part in the sums.
+        A rank that would get nothing takes the batch's first element at weight 0: a forward pass needs at
+        least one, and every rank takes part in the sums.
         """
-        return list(batch[self.rank :: self.count] or batch[:1]), float(self.rank < len(batch))
+        part = batch[self.rank :: self.count] or batch[:1]
+        weight = 1.0 if self.rank < len(batch) else 0.0
+        return list(part), weight
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Sum over all ranks, with the same bits on each; without a backward pass.
+        """Return the sum over all ranks: the same bits on each, and without a backward pass.
 
         (..) -> (..).
         """
@@ -46,39 +49,43 @@ class Ranks:
         return tensor
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Sum gradients over all ranks, in place.
+        """Sum the gradients over all ranks, in place.
 
-        Sparse ones become dense, since the ranks' rows differ.
+        Sparse gradients become dense, since each rank has its own rows.
         """
         if self.count == 1:
             return
         waiting = []
         for p in parameters:
             grad = torch.zeros_like(p) if p.grad is None else p.grad
-            p.grad = (grad.to_dense() if grad.is_sparse else grad).contiguous()
+            dense = grad.to_dense() if grad.is_sparse else grad
+            p.grad = dense.contiguous()
             waiting.append(distributed.all_reduce(p.grad, async_op=True))
         for work in waiting:
             work.wait()
 
     def told(self, score: Callable[[], float], device: torch.device) -> Callable[[], float]:
-        """Return on every rank the score that rank 0 computes.
+        """Return a function that gives every rank the score that rank 0 computes.
 
-        Best step and early stopping follow from it.
+        The best step and early stopping follow from the score, so that the ranks have to agree on it.
         """
+        if self.count == 1:
+            return score
 
         def same() -> float:
-            value = torch.tensor(score() if self.rank == 0 else 0.0, dtype=torch.float64, device=device)
+            own = score() if self.rank == 0 else 0.0
+            value = torch.tensor(own, dtype=torch.float64, device=device)
             distributed.broadcast(value, 0)
             return float(value)
 
-        return score if self.count == 1 else same
+        return same
 
 
 ALONE = Ranks()
 
 
 def processes() -> int:
-    """Count the processes that torchrun has started; 1 without it."""
+    """Return how many processes torchrun has started, or 1 without it."""
     return int(os.environ.get("WORLD_SIZE", 1)) if LAUNCHED in os.environ else 1
 
 
@@ -88,19 +95,24 @@ def leads() -> bool:
 
 
 def refuse_ranks(what: str, instead: str) -> None:
-    """Refuse several processes of torchrun for what one trains. Raises RequestError."""
+    """Raise RequestError if torchrun has started several processes for what only one can train.
+
+    what: the beginning of a sentence, such as "adapters train".
+    instead: what to do, for the message.
+    """
     if processes() > 1:
         raise RequestError(f"torchrun started {processes()} processes, and {what} in one only; {instead}")
 
 
 def own_device(device: str) -> str:
-    """Return the device of this rank: of "cuda" the GPU with its local number.
+    """Return the device of this rank: for "cuda", the GPU with the rank's local number.
 
-    Raises RequestError where there is not one GPU for each.
+    Raises RequestError if there are fewer GPUs than processes on this machine.
     """
     if processes() == 1 or not device.startswith("cuda"):
         return device
-    here, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    gpus = torch.cuda.device_count()
     if device != "cuda" or here > gpus:
         raise RequestError(
             f"torchrun started {here} processes here, device {device!r} came and torch sees {gpus} GPUs; "
@@ -112,7 +124,10 @@ def own_device(device: str) -> str:
 
 @contextmanager
 def join_ranks(device: torch.device) -> Iterator[Ranks]:
-    """Join torchrun's processes, by gloo or, on GPUs, nccl; ALONE without torchrun."""
+    """Join the processes that torchrun started, by nccl on GPUs and gloo elsewhere.
+
+    Without torchrun there is nobody to join, and what is yielded is ALONE.
+    """
     if processes() == 1:
         yield ALONE
         return
@@ -127,9 +142,10 @@ def join_ranks(device: torch.device) -> Iterator[Ranks]:
 
 @contextmanager
 def one_voice() -> Iterator[None]:
-    """Let rank 0 print, and the others be silent.
+    """Let rank 0 alone print.
 
-    They are late with a mistake: torchrun ends them when rank 0 has said the same.
+    The other ranks are silent, and raise a mistake late: by then rank 0 has printed the same one, and
+    torchrun has ended them.
     """
     if leads():
         yield

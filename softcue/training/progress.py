@@ -1,4 +1,4 @@
-"""How training goes, on standard error: a bar on a terminal, now and then a line elsewhere."""
+"""The progress of training, on standard error: a bar on a terminal, a line now and then elsewhere."""
 
 import sys
 import time
@@ -18,13 +18,12 @@ PAUSE = 60  # seconds between lines
 
 @contextmanager
 def training_progress(quiet: bool = False) -> Iterator[Report]:
-    """Give what train() calls after every step."""
+    """Yield the function that train() calls after every step."""
     if quiet:
         yield lambda prepared, run: None
     elif sys.stderr.isatty():
-        name, best = (
-            TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[best]}")
-        )
+        name = TextColumn("{task.description}", markup=False)
+        best = TextColumn("{task.fields[best]}", markup=False)
         columns = name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), best
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             yield bars(progress)
@@ -33,12 +32,15 @@ def training_progress(quiet: bool = False) -> Iterator[Report]:
 
 
 def tell(line: str) -> None:
-    """Print a line for the log of a run that nobody watches; at once, for it may be killed."""
+    """Print a line for the log of a run that nobody watches.
+
+    It is written at once, for the run may be killed.
+    """
     print(one_line(line), file=sys.stderr, flush=True)
 
 
 def bars(progress: Progress) -> Report:
-    """Draw a bar for each run."""
+    """Return a report that draws a bar for each run."""
     drawn: dict[tuple[str, str, int, int], TaskID] = {}
 
     def report(prepared: Prepared, run: TrainingRun) -> None:
@@ -53,7 +55,10 @@ def bars(progress: Progress) -> Report:
 
 
 def progress_lines(say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Report:
-    """Return what says, at most every PAUSE seconds, how the run goes that made a step just then."""
+    """Return a report that says how a run goes, at most once in PAUSE seconds.
+
+    It is the run that has just made a step.
+    """
     due = now_and_then(clock)
 
     def report(prepared: Prepared, run: TrainingRun) -> None:
@@ -66,14 +71,17 @@ def progress_lines(say: Callable[[str], None], clock: Callable[[], float] = time
 
 
 def now_and_then(clock: Callable[[], float]) -> Callable[[], bool]:
-    """Return what says whether a line is due: PAUSE seconds after this, and after each that was."""
-    told = clock()
+    """Return a function that says whether a line is due.
+
+    The first line is due PAUSE seconds after this call, and each other one PAUSE seconds after the last.
+    """
+    last = clock()
 
     def due() -> bool:
-        nonlocal told
-        if clock() - told < PAUSE:
+        nonlocal last
+        if clock() - last < PAUSE:
             return False
-        told = clock()
+        last = clock()
         return True
 
     return due

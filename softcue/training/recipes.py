@@ -9,13 +9,13 @@ from typing import Any
 
 from softcue.errors import SettingsError
 
-# what a recipe says that `softcue train` has a flag for
+# the fields of a recipe that `softcue train` has a flag for
 FLAGS = ("method", "backbone", "seed", "pooling", "limit")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one published run used, and where that is written."""
+    """The settings of one published run, and where they are written."""
 
     name: str
     method: str
@@ -23,51 +23,46 @@ class Recipe:
     backbone: str  # a Hugging Face id
     source: str  # repository and commit
     grade: str  # as in docs/methods
-    template: str  # how the task's fields become texts; the task does it
+    template: str  # how the task's fields become texts, in words; the task's own template does it
     limit: int  # longest example in tokens
     seed: int
     settings: Mapping[str, Any]  # fields of the method's config
     training: Mapping[str, Any]  # fields of Training
     pooling: str | None = None  # None: the task reads every word
-    note: str = ""  # where the published run did something else
+    note: str = ""  # how the published run differed
 
 
 def recipe_names() -> list[str]:
     """Return the names of all recipes."""
-    return sorted(
-        file.name.removesuffix(".toml")
-        for file in files("softcue").joinpath("recipes").iterdir()
-        if file.name.endswith(".toml")
-    )
+    names = [file.name for file in files("softcue").joinpath("recipes").iterdir()]
+    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
 
 def load_recipe(name: str) -> Recipe:
-    """Load a recipe by name; SettingsError with the close ones for an unknown name."""
+    """Read a recipe by its name.
+
+    Raises RequestError for an unknown name, with the names that are close to it.
+    """
     names = recipe_names()
     if name not in names:
-        close = [
-            known for known in names if set(name.split("-")) <= set(known.split("-"))
-        ] or get_close_matches(name, names, 5, 0.5)
-        told = (
-            f"close to it: {', '.join(close)}"
-            if close
-            else f"expected METHOD-TASK-BACKBONE, as in {names[0]}"
-        )
+        asked = set(name.split("-"))
+        close = [known for known in names if asked <= set(known.split("-"))]
+        close = close or get_close_matches(name, names, 5, 0.5)
+        hint = f"expected METHOD-TASK-BACKBONE, as in {names[0]}"
+        if close:
+            hint = f"close to it: {', '.join(close)}"
         raise SettingsError(
-            f"there is no recipe {name!r}; {told} (all {len(names)} stand in docs/recipes.md)"
+            f"there is no recipe {name!r}; {hint} (all {len(names)} stand in docs/recipes.md)"
         )
-    return Recipe(
-        name=name,
-        **tomllib.loads(files("softcue").joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8")),
-    )
+    text = files("softcue").joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8")
+    return Recipe(name=name, **tomllib.loads(text))
 
 
 def train_arguments(recipe: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what api.train is to be called with: what the user gave, over the recipe.
+    """Return what api.train is to be called with: the recipe, with the user's arguments on top.
 
-    None is not given.
-
-    Raises RequestError where there is neither a recipe nor data, and for a method that is not the recipe's.
+    given: the user's arguments; one that is None was not given. Raises RequestError if there is neither a
+    recipe nor data, and for a method that is not the recipe's.
     """
     named = {name: value for name, value in given.items() if value is not None and name != "settings"}
     settings = given.get("settings") or {}
@@ -83,5 +78,5 @@ def train_arguments(recipe: str | None, given: Mapping[str, Any]) -> dict[str, A
             f"recipe {recipe} is for {found.method}; --method {named['method']} came: leave it out, or the "
             "recipe"
         )
-    own = {"data": found.task, **{name: getattr(found, name) for name in FLAGS}}
-    return {**own, **named, "settings": {**found.settings, **found.training, **settings}}
+    published = {"data": found.task, **{name: getattr(found, name) for name in FLAGS}}
+    return {**published, **named, "settings": {**found.settings, **found.training, **settings}}

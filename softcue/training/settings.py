@@ -16,37 +16,41 @@ SMALL = 1_000  # training rows below which a preset's table `small` applies
 
 @dataclass(frozen=True)
 class Training(Options):
-    """How one job is trained: the command line's flags, a recipe's table and the adapter's record."""
+    """How one job is trained.
+
+    The same dataclass is the command line's flags, a recipe's table and the adapter's record.
+    """
 
     epochs: int = setting(10, least=1, below=100_001)
     batch: int = setting(32, least=1, below=100_001)  # examples (questions, for choice) in a step
     rate: float = setting(3e-3, least=1e-12, below=1e3)  # peak learning rate
-    # the head's, as a part of `rate`: vectors in hidden space want more than a matrix
+    # the head's share of `rate`: vectors in hidden space want a higher learning rate than the head's matrix
     head_rate: float = setting(1.0, least=0)
     warmup: float = setting(0.06, least=0, below=1)  # share of all steps in which the rate rises
     decay: float = setting(0.0, least=0)  # AdamW's weight decay
     clip: float = setting(1.0, least=0)  # gradient norm per job; 0 does not clip
     schedule: Literal["linear", "exponential", "constant"] = "linear"  # exponential: 0.95 an epoch
-    # evaluations without a better one before the job stops; 0 never stops
+    # the job stops after so many evaluations without a better one; 0 never stops
     patience: int = setting(8, least=0)
-    # the step that is kept: the latest at most so many standard errors below the best score
+    # kept is the latest step whose score is at most so many standard errors below the best
     tolerance: float = setting(0.0, least=0)
-    # batches of texts of similar length: about a seventh more texts a second, and a less random order
+    # texts of similar length in a batch: about a seventh more texts a second, in a less random order
     group_by_length: bool = False
-    # PASTA's and STP's vectors are measured in the size of the rows that they are added to; false: as
-    # published
+    # true: PASTA's and STP's vectors are measured in the size of the rows that they are added to
+    # false: their numbers are as published
     units: bool = True
     backbone_dropout: bool = True  # the frozen backbone's own dropout while training, as published
     head_dropout: float = setting(0.1, least=0, below=1)  # before the head's linear map, as published
 
     @property
     def shape(self) -> Any:
-        """What jobs that train in one loop have in common; in all else each seat has its own."""
+        """What jobs that train in one loop have in common; all other settings each seat has for itself."""
         return self.backbone_dropout, self.head_dropout
 
 
 TRAINING = frozenset(f.name for f in fields(Training))  # the names of its settings
-_BUDGET = frozenset(("examples", "fewest_epochs", "most_epochs"))  # from which a preset makes the epochs
+# the entries of a preset from which its number of epochs is computed
+_BUDGET = frozenset(("examples", "fewest_epochs", "most_epochs"))
 
 
 @cache
@@ -55,15 +59,19 @@ def _presets() -> dict[str, dict[str, Any]]:
 
 
 def preset(method: str, kind: str, rows: int, overrides: Mapping[str, Any]) -> Training:
-    """Return the settings for a method, a kind of data and a number of rows, with the user's own on top.
+    """Return the settings for a method and data of a kind and size, with the user's own on top.
 
-    Tables of presets.toml from general to special: default, default.small, METHOD, METHOD.KIND,
-    METHOD.KIND.small.
+    kind: of the data. rows: how many training rows there are. The tables of presets.toml are, from the most
+    general to the most special: default, default.small, METHOD, METHOD.KIND, METHOD.KIND.small.
     """
-    general, of_kind = _presets()["default"], _presets().get(method, {}).get(kind, {})
-    of_all, own = (general["small"], of_kind.get("small", {})) if rows < SMALL else ({}, {})
-    table = {**general, **of_all, **_table(method, kind), **own}
-    epochs = min(table["most_epochs"], max(table["fewest_epochs"], round(table["examples"] / max(1, rows))))
+    general = _presets()["default"]
+    of_kind = _presets().get(method, {}).get(kind, {})
+    if rows < SMALL:
+        table = {**general, **general["small"], **_table(method, kind), **of_kind.get("small", {})}
+    else:
+        table = {**general, **_table(method, kind)}
+    epochs = round(table["examples"] / max(1, rows))
+    epochs = min(table["most_epochs"], max(table["fewest_epochs"], epochs))
     wrong = sorted(set(overrides) - TRAINING)
     if wrong:
         raise SettingsError(
@@ -76,33 +84,28 @@ def preset(method: str, kind: str, rows: int, overrides: Mapping[str, Any]) -> T
 def preset_config(method: str, kind: str) -> dict[str, Any]:
     """Return what the tables METHOD and METHOD.KIND say of the method's own config.
 
-    Nothing of it hangs on the number of rows.
+    It does not depend on the number of rows.
     """
     return {name: value for name, value in _table(method, kind).items() if name not in TRAINING | _BUDGET}
 
 
 def _table(method: str, kind: str) -> dict[str, Any]:
-    own = _presets().get(method, {})
-    return {
-        name: value
-        for level in (own, own.get(kind, {}))
-        for name, value in level.items()
-        if not isinstance(value, dict)
-    }
+    of_method = _presets().get(method, {})
+    table = {**of_method, **of_method.get(kind, {})}
+    return {name: value for name, value in table.items() if not isinstance(value, dict)}
 
 
 def own_settings(methods: Mapping[str, type[Cue] | None], given: Iterable[str]) -> dict[str, set[str]]:
-    """Return the names of each method's own settings; full fine-tuning (None) has none.
+    """Return the names of each method's own settings.
 
-    SettingsError for one that neither they nor training have.
+    methods: None stands for full fine-tuning, which has no settings. Raises RequestError for a setting that
+    neither the methods nor training have.
     """
-    own = {
-        name: set() if method is None else {f.name for f in fields(method.Config)}
-        for name, method in methods.items()
-    }
+    own = {name: _own_names(method) for name, method in methods.items()}
     wrong = sorted(set(given) - TRAINING.union(*own.values()))
     if wrong:
-        known, training = ", ".join(sorted(set().union(*own.values()))) or "none", ", ".join(sorted(TRAINING))
+        known = ", ".join(sorted(set().union(*own.values()))) or "none"
+        training = ", ".join(sorted(TRAINING))
         raise SettingsError(
             f"none of {', '.join(own)} has a setting {', '.join(wrong)}; their own are {known}, and "
             f"training has {training}"
@@ -113,16 +116,23 @@ def own_settings(methods: Mapping[str, type[Cue] | None], given: Iterable[str]) 
 def split_settings(
     method: type[Cue] | None, given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split settings into those of the method's config and those of Training.
+    """Return the settings of the method's config, and those of Training.
 
-    SettingsError names what belongs to neither.
+    Raises RequestError that names what belongs to neither.
     """
-    own = {f.name for f in fields(method.Config)} if method is not None else set()
+    own = _own_names(method)
     wrong = sorted(set(given) - own - TRAINING)
     if wrong:
         name = method.method if method is not None else "full fine-tuning"
-        its, training = ", ".join(sorted(own)) or "none", ", ".join(sorted(TRAINING))
+        its = ", ".join(sorted(own)) or "none"
+        training = ", ".join(sorted(TRAINING))
         raise SettingsError(
             f"{name} has no setting {', '.join(wrong)}; its own are {its}, and training has {training}"
         )
-    return {k: v for k, v in given.items() if k in own}, {k: v for k, v in given.items() if k not in own}
+    of_method = {name: value for name, value in given.items() if name in own}
+    of_training = {name: value for name, value in given.items() if name not in own}
+    return of_method, of_training
+
+
+def _own_names(method: type[Cue] | None) -> set[str]:
+    return set() if method is None else {f.name for f in fields(method.Config)}

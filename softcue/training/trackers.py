@@ -1,5 +1,6 @@
-"""Trackers: where the course of a training run is logged - JSON lines always, and the services
-that people already use.
+"""Trackers: where the course of a training run is logged.
+
+There are JSON lines in a file, and the services that people already use.
 """
 
 import importlib
@@ -15,27 +16,31 @@ from softcue.training.jobs import Report
 from softcue.training.run import TrainingRun
 
 PROJECT = "softcue"  # what our runs are filed under
-BEGINNING = b'{"event": "start", '  # of every log.jsonl of ours
+BEGINNING = b'{"event": "start", '  # every log.jsonl of ours begins with it
 
 
 class Tracker(Protocol):
-    """What takes a run's log; anything with these three functions will do."""
+    """What takes a run's log: anything with these three functions."""
 
     def start(self, config: Mapping[str, Any]) -> None:
-        """Log all that determines the run, flat, before the first step."""
+        """Take all that determines the run, as one flat mapping; called before the first step."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Log loss, score and learning rate after an evaluation."""
+        """Take loss, score and learning rate; called after an evaluation."""
 
     def finish(self, scores: Mapping[str, Any]) -> None:
-        """Log the scores of the best step after the last one."""
+        """Take the scores of the best step; called after the last one."""
 
 
 class JsonLines:
-    """One JSON object a line in log.jsonl, whole after every line; a resumed run goes on in the same file."""
+    """A file log.jsonl with one JSON object in each line.
+
+    The file is whole after every line, and a resumed run goes on in the same file.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.path, self.began = folder / "log.jsonl", time.monotonic()
+        self.path = folder / "log.jsonl"
+        self.began = time.monotonic()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab+") as file:
@@ -46,7 +51,7 @@ class JsonLines:
                         f"{self.path} is not a log that softcue wrote; give another folder for the log, or "
                         "move it away"
                     )
-                file.truncate(data.rfind(b"\n") + 1)  # a line that a full disk cut short
+                file.truncate(data.rfind(b"\n") + 1)  # removes a last line that a full disk cut short
             if not data:  # opening it has shown that it can be written; a run that is refused leaves none
                 self.path.unlink()
         except OSError as error:
@@ -67,13 +72,11 @@ class JsonLines:
         self._write({"event": "finish", "scores": dict(scores)})
 
     def _write(self, entry: Mapping[str, Any]) -> None:
-        line = (
-            json.dumps({**entry, "seconds": round(time.monotonic() - self.began, 3)}, ensure_ascii=False)
-            + "\n"
-        )
+        seconds = round(time.monotonic() - self.began, 3)
+        line = json.dumps({**entry, "seconds": seconds}, ensure_ascii=False)
         try:
             with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(line)
+                file.write(line + "\n")
         except OSError as error:
             raise WriteError(f"cannot write {self.path}: {error.strerror}") from error
 
@@ -84,20 +87,21 @@ class TensorBoard:
     def __init__(self, folder: Path | None) -> None:
         if folder is None:
             raise RequestError("tensorboard writes files; say where with --log FOLDER")
-        self.folder, self.module = folder, _module("tensorboard", "torch.utils.tensorboard")
+        self.folder = folder
+        self.module = _module("tensorboard", "torch.utils.tensorboard")
 
     def start(self, config: Mapping[str, Any]) -> None:
-        """Log the settings as text."""
+        """Write the settings as text."""
         self.writer = self.module.SummaryWriter(str(self.folder))
         self.writer.add_text("config", "\n".join(f"    {key}: {value}" for key, value in config.items()))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Log a scalar each."""
+        """Write a scalar for each value."""
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
 
     def finish(self, scores: Mapping[str, Any]) -> None:
-        """Log scalars final/.., without a step."""
+        """Write scalars named final/.., without a step."""
         for name, value in numbers(scores).items():
             self.writer.add_scalar(f"final/{name}", value)
         self.writer.close()
@@ -107,20 +111,19 @@ class Wandb:
     """Weights & Biases; account, mode and server as its own environment variables say."""
 
     def __init__(self, folder: Path | None) -> None:
-        self.folder, self.module = folder, _module("wandb", "wandb")
+        self.folder = None if folder is None else str(folder)
+        self.module = _module("wandb", "wandb")
 
     def start(self, config: Mapping[str, Any]) -> None:
         """Begin a run of the project softcue."""
-        self.run = self.module.init(
-            project=PROJECT, config=dict(config), dir=None if self.folder is None else str(self.folder)
-        )
+        self.run = self.module.init(project=PROJECT, config=dict(config), dir=self.folder)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Log a row of the history."""
+        """Write a row of the run's history."""
         self.run.log(dict(values), step=step)
 
     def finish(self, scores: Mapping[str, Any]) -> None:
-        """Log the summary."""
+        """Write the run's summary."""
         self.run.summary.update({f"final/{name}": value for name, value in numbers(scores).items()})
         self.run.finish()
 
@@ -134,16 +137,16 @@ class Mlflow:
         self.module = _module("mlflow", "mlflow")
 
     def start(self, config: Mapping[str, Any]) -> None:
-        """Begin a run with the settings as parameters."""
+        """Begin a run with the settings as its parameters."""
         self.module.start_run(run_name=PROJECT)
         self.module.log_params({key: str(value)[: self.LONGEST] for key, value in config.items()})
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Log a metric each."""
+        """Write a metric for each value."""
         self.module.log_metrics(dict(values), step=step)
 
     def finish(self, scores: Mapping[str, Any]) -> None:
-        """Log metrics final_.. ."""
+        """Write metrics named final_.. ."""
         self.module.log_metrics({f"final_{name}": value for name, value in numbers(scores).items()})
         self.module.end_run()
 
@@ -159,11 +162,11 @@ class Trackio:
         self.module.init(project=PROJECT, config=dict(config))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Log a row of the history."""
+        """Write a row of the run's history."""
         self.module.log(dict(values), step=step)
 
     def finish(self, scores: Mapping[str, Any]) -> None:
-        """Log a last row final/.. ."""
+        """Write a last row, with names final/.. ."""
         self.module.log({f"final/{name}": value for name, value in numbers(scores).items()})
         self.module.finish()
 
@@ -177,15 +180,17 @@ SERVICES: Mapping[str, Callable[[Path | None], Tracker]] = {
 
 
 def open_trackers(folder: Path | None, names: Sequence[str]) -> list[Tracker]:
-    """Open JSON lines where there is a folder, and the services named.
+    """Open JSON lines if there is a folder, and the services with these names.
 
-    Raises RequestError for one that is unknown or not installed.
+    Raises RequestError for a service that is unknown or not installed.
     """
     wrong = [name for name in names if name not in SERVICES]
     if wrong:
         raise RequestError(f"there is no tracker {', '.join(wrong)}; expected one of {', '.join(SERVICES)}")
-    services = [SERVICES[name](folder) for name in dict.fromkeys(names)]
-    return [*([] if folder is None else [JsonLines(folder)]), *services]
+    trackers = [SERVICES[name](folder) for name in dict.fromkeys(names)]
+    if folder is not None:
+        trackers.insert(0, JsonLines(folder))
+    return trackers
 
 
 def following(trackers: Sequence[Tracker], report: Report) -> Report:

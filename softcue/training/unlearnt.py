@@ -1,4 +1,4 @@
-"""Says of a run that it learns nothing: its loss stays where one answer for all texts would put it."""
+"""A warning for a run that learns nothing: its loss is no lower than that of one answer for all texts."""
 
 from collections.abc import Callable
 
@@ -7,17 +7,15 @@ from softcue.training.jobs import Report
 from softcue.training.run import TrainingRun
 
 EARLY = 0.1  # share of all steps after which a run that learns has begun to
-FEWEST = 5  # steps of that tenth from which something can be said
-NEAR = 0.98  # of the loss of one answer for all texts: what lies above counts as no better
+FEWEST = 5  # steps that this share must have, or too little can be said
+NEAR = 0.98  # a loss above this share of the loss of one answer for all texts counts as no better
 
 
 def noticing(say: Callable[[str], None], report: Report) -> Report:
-    """Return a report for one run that notices when nothing is learnt, and calls `report` as well.
+    """Return a report for one run that warns if the run learns nothing, and calls `report` as well.
 
-    It looks after a tenth of the steps, and at the end.
-
-    One answer for all texts (the frequencies of the labels, the mean score) has a loss that no text has to be
-    read for.
+    It looks twice: after a tenth of the steps, and after the last one. The loss is compared with that of one
+    answer for all texts (the frequencies of the labels, the mean score), which is known without reading any.
     """
     begun: list[float] = []  # the loss summed over the steps up to `start`
 
@@ -27,10 +25,15 @@ def noticing(say: Callable[[str], None], report: Report) -> Report:
         start = min(max(run.warmup, early // 2), early - 1)
         if run.step == start and not run.history:
             begun.append(float(run.loss))
-        # neither: it was resumed in between
-        if not (run.step == early or run.done) or not (run.history or begun):
+        due = run.step == early or run.done
+        if not due:
             return
-        loss = run.history[-1]["loss"] if run.history else (float(run.loss) - begun[0]) / (early - start)
+        if run.history:
+            loss = run.history[-1]["loss"]
+        elif begun:
+            loss = (float(run.loss) - begun[0]) / (early - start)
+        else:  # the run was resumed after `start`, and has not been evaluated since
+            return
         blind = prepared.head.blind_loss([item.targets for item in prepared.items])
         if loss >= NEAR * blind:
             say(_told(run, loss, blind))
