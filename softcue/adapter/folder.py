@@ -1,6 +1,4 @@
-"""An adapter's folder: what in it softcue wrote, so that writing over it takes nothing that is
-anybody else's.
-"""
+"""An adapter's folder: which of its files softcue wrote, so that no other file is overwritten."""
 
 import os
 from collections.abc import Iterator
@@ -16,7 +14,7 @@ SHOWN_FILES = 5  # names in a message
 
 
 def check_place(folder: str | Path) -> Path:
-    """Refuse, before any work, a folder that Adapter.save and Checkpoint.save would refuse after.
+    """Refuse, before any work, a folder that Adapter.save and Checkpoint.save would refuse later.
 
     Raises RequestError.
     """
@@ -24,12 +22,15 @@ def check_place(folder: str | Path) -> Path:
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Refuse a folder that holds anything but an adapter or a fine-tuned checkpoint of softcue's."""
+    """Raise RequestError if a folder holds anything that is not of an adapter that softcue wrote.
+
+    A fine-tuned checkpoint that softcue wrote is an adapter, too.
+    """
     others = foreign(folder)
     if others:
-        named = ", ".join(others[:SHOWN_FILES]) + (
-            f" and {len(others) - SHOWN_FILES} more" if len(others) > SHOWN_FILES else ""
-        )
+        named = ", ".join(others[:SHOWN_FILES])
+        if len(others) > SHOWN_FILES:
+            named += f" and {len(others) - SHOWN_FILES} more"
         raise WriteError(
             f"{folder} is a folder that holds something else than an adapter of softcue's ({named!r}); give "
             "another, or move that away"
@@ -37,16 +38,16 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def foreign(folder: Path) -> list[str]:
-    """Return what a folder holds that softcue did not write, by relative path.
+    """Return the relative paths of what a folder holds that softcue did not write.
 
-    Where the header is not softcue's, that is all of it.
+    If the header is not softcue's, that is everything in the folder.
     """
     own = _own(folder)
     return sorted(name for name in _entries(folder, "", own) if name not in own)
 
 
 def _own(folder: Path) -> set[str]:
-    """Return what softcue writes where there is such a header; folders end in a slash."""
+    """Return the files and folders that softcue writes beside such a header; folders end in a slash."""
     try:
         header = parse_json(read_bytes(folder / HEADER, AdapterError, CONFIG_LIMIT))
     except (AdapterError, ValueError):
@@ -55,18 +56,17 @@ def _own(folder: Path) -> set[str]:
         return set()
     if header.get("tuned") != "full":
         return {HEADER, TENSORS}
-    encoder = {os.path.normpath(os.path.join(OWN_ENCODER, name)) for name in SAVED}
-    return {HEADER, TENSORS, *encoder, *(f"{os.path.dirname(name)}/" for name in encoder)}
+    files = {os.path.normpath(os.path.join(OWN_ENCODER, name)) for name in SAVED}
+    folders = {f"{os.path.dirname(file)}/" for file in files}
+    return {HEADER, TENSORS} | files | folders
 
 
 def _entries(folder: Path, above: str, own: set[str]) -> Iterator[str]:
-    """Yield the paths of what is in a folder.
-
-    Of folders in it, only those that are softcue's own are looked into.
-    """
+    """Yield the paths of what is in a folder, and in those folders in it that are softcue's own."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            name = above + entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "")
+            is_folder = entry.is_dir(follow_symlinks=False)
+            name = above + entry.name + ("/" if is_folder else "")
             yield name
-            if name in own and name.endswith("/"):
+            if is_folder and name in own:
                 yield from _entries(Path(entry.path), name, own)

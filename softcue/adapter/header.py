@@ -1,5 +1,6 @@
-"""adapter_config.json: everything of an adapter but its tensors, written in a fixed order and
-checked field by field.
+"""adapter_config.json: everything of an adapter but its tensors.
+
+It is written in a fixed order and checked field by field.
 """
 
 import json
@@ -20,17 +21,18 @@ FORMAT = 1
 CONFIG_LIMIT = 4 * 2**20  # bytes of the file
 LABEL_LIMIT = 100_000
 LAYER_LIMIT = 2**10
-SIZE_LIMIT = 2**16  # of every other whole number that sizes something
+SIZE_LIMIT = 2**16  # of every other whole number that is a size
 TOKEN_LIMIT = 2**20
 TUNED = ("cue", "full")
-# backbone of a fine-tuned checkpoint: a folder of its own, or transformers takes our header for PEFT's
+# The backbone of a fine-tuned checkpoint. The checkpoint has a folder of its own: if it lay beside our
+# header, transformers would take the header for PEFT's.
 OWN_ENCODER = "./encoder"
 NUMBERS = ("score", "choice")  # kinds whose head gives one number, so that they have no labels
-# PEFT's names
+# what PEFT calls our kinds
 TASK_TYPES = {"classify": "SEQ_CLS", "score": "SEQ_CLS", "choice": "SEQ_CLS", "tag": "TOKEN_CLS"}
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # names are printed on terminals and read as paths
 FRAME = ("format_version", "library_name", "library_version", "tensors_sha256")
-# what PEFT's own files always have
+# the fields that PEFT's own files always have
 PEFT = ("peft_type", "base_model_name_or_path", "revision", "task_type", "inference_mode")
 
 
@@ -40,8 +42,8 @@ def header_bytes(adapter: Any, tensors_sha256: str) -> bytes:
     The same adapter always gives the same bytes.
     """
     values = {name: encode(getattr(adapter, name), name) for name in header_names(type(adapter))}
-    frame = (FORMAT, "softcue", __version__, tensors_sha256)
-    header = {**dict(zip(FRAME, frame, strict=True)), **_peft(values), **values}
+    frame = dict(zip(FRAME, (FORMAT, "softcue", __version__, tensors_sha256), strict=True))
+    header = {**frame, **_peft(values), **values}
     try:
         data = (json.dumps(header, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
     except UnicodeError:
@@ -54,7 +56,7 @@ def header_bytes(adapter: Any, tensors_sha256: str) -> bytes:
 
 
 def parse_header(cls: type, data: bytes) -> tuple[dict[str, Any], str]:
-    """Parse a header to (fields of the dataclass `cls`, digest of the tensors).
+    """Return the fields of the dataclass `cls`, and the digest of the tensors.
 
     Raises AdapterError that names the first field that is wrong.
     """
@@ -82,19 +84,22 @@ def parse_header(cls: type, data: bytes) -> tuple[dict[str, Any], str]:
 
 
 def header_names(cls: type) -> list[str]:
-    """Return the fields that the file holds: all but tensors, and what `cls` marks as not kept."""
+    """Return the names of the fields that the file holds: all that `cls` does not mark as not kept."""
     return [f.name for f in fields(cls) if f.metadata.get("kept", True)]
 
 
 def check_values(values: dict[str, Any]) -> None:
-    """Refuse what types cannot rule out, all of it together. Raises AdapterError."""
+    """Refuse what types cannot rule out.
+
+    Raises one AdapterError that names everything that is wrong.
+    """
     wrong = [problem for holds, problem in (*_rules(values), *_rules_of_names(values)) if not holds]
     if wrong:
         raise AdapterError("; ".join(wrong))
 
 
 def _rules(values: dict[str, Any]) -> Iterator[tuple[bool, str]]:
-    """Yield what must hold of sizes, kinds and labels, each with what to say if it does not."""
+    """Yield whether each rule about sizes, kinds and labels holds, with the message if it does not."""
     dims, labels, kind, pooling = values["dims"], values["labels"], values["kind"], values["pooling"]
     tuned, limit, centre, spread = values["tuned"], values["limit"], values["centre"], values["spread"]
     backbone = values["backbone"]
@@ -123,7 +128,7 @@ def _rules(values: dict[str, Any]) -> Iterator[tuple[bool, str]]:
 
 
 def _rules_of_names(values: dict[str, Any]) -> Iterator[tuple[bool, str]]:
-    """Yield what must hold of names, which are printed on terminals and read as paths."""
+    """Yield the same for names, which are printed on terminals and read as paths."""
     for name in ("backbone", "fingerprint", "task", "words", "measured"):
         text = values[name]
         yield not CONTROL.search(text), f"{name} is {text[:60]!r}; expected no control characters"
@@ -137,7 +142,7 @@ def is_ours(header: Any) -> bool:
 
 
 def _check_frame(header: Any) -> None:
-    """Refuse another program or format, before any other difference."""
+    """Refuse the header of another program or format, before any other difference is named."""
     if not is_ours(header):
         kind = header.get("peft_type") if isinstance(header, dict) else None
         other = f" (PEFT's, of type {kind[:40]!r}?)" if isinstance(kind, str) else ""
@@ -167,5 +172,7 @@ def _config(method: str, value: Any) -> Any:
 
 
 def _peft(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that PEFT's own files have."""
     task_type = TASK_TYPES.get(values["kind"], "FEATURE_EXTRACTION")
-    return dict(zip(PEFT, (values["method"].upper(), values["backbone"], None, task_type, True), strict=True))
+    held = (values["method"].upper(), values["backbone"], None, task_type, True)
+    return dict(zip(PEFT, held, strict=True))

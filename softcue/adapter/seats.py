@@ -1,6 +1,4 @@
-"""In and out of seats: a trained seat's numbers as tensors of their own, and an adapter's
-numbers into a free seat.
-"""
+"""In and out of seats: a seat's numbers are lifted into tensors, an adapter's copied into a seat."""
 
 from collections.abc import Mapping
 
@@ -14,23 +12,23 @@ from softcue.protocol import Cue
 
 
 def lift(cue: Cue, cue_seat: int, head: Head, head_seat: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Copy one seat's numbers: (cue, head), float32 on the CPU.
+    """Return copies of one seat's numbers of a cue and of a head, float32 on the CPU.
 
-    Of a head, the rows of the seat's own classes.
+    Of the head they are the rows of the seat's own classes.
     """
     classes = int(head.classes[head_seat])
-    own = {name: tensor[head_seat, :classes] for name, tensor in head.state_dict().items()}
-    return {n: _copy(t[cue_seat]) for n, t in cue.state_dict().items()}, {n: _copy(t) for n, t in own.items()}
+    of_cue = {name: _copy(tensor[cue_seat]) for name, tensor in cue.state_dict().items()}
+    of_head = {name: _copy(tensor[head_seat, :classes]) for name, tensor in head.state_dict().items()}
+    return of_cue, of_head
 
 
 @torch.no_grad()
 def seat_in(cue: Cue, cue_seat: int, head: Head, head_seat: int, adapter: Adapter) -> None:
     """Copy an adapter's numbers and per-seat settings into a seat of a cue and of a head.
 
-    Other seats are left alone.
-
-    A head with more classes takes the adapter's rows first and leaves the others masked. Raises AdapterError,
-    with both seats untouched, where the method, kind, pooling or shapes differ.
+    Other seats do not change. If the head has more classes than the adapter, the adapter's rows come first,
+    and the others stay masked. Raises AdapterError, with both seats untouched, if the method, kind, pooling
+    or shapes differ.
     """
     came = (adapter.method, adapter.kind, adapter.pooling)
     expected = (cue.method, head.kind, head.pooling)

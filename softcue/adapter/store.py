@@ -1,5 +1,6 @@
-"""Adapter: one task's numbers and all that is needed to use them again, saved as a folder and
-checked on load.
+"""Adapter: one task's numbers, and all that is needed to use them again.
+
+It is saved as a folder, and checked when it is loaded.
 """
 
 import contextlib
@@ -23,19 +24,19 @@ from softcue.files import open_regular, read_bytes, reading, write_folder
 from softcue.heads import Head
 from softcue.protocol import Dims
 
-# in the safetensors file's metadata, so that files of two adapters are not mixed up
 SCORES_ROOM = 4_096  # bytes of the header that training fills in at its end
+# An entry in the safetensors file's metadata. It shows when files of two adapters were mixed up.
 HEADER_HASH = "adapter_config_sha256"
 
 
 def not_kept() -> Any:
-    """Make a field that adapter_config.json does not hold."""
+    """Return a field that adapter_config.json does not hold."""
     return field(metadata={"kept": False})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Adapter:
-    """One task's numbers: a cue's and a head's without their seat axis, float32 on the CPU.
+    """One task's numbers: those of a cue and a head, without the seat axis, float32 on the CPU.
 
     File format: docs/adapter.md.
     """
@@ -64,9 +65,10 @@ class Adapter:
     head: Mapping[str, Tensor] = not_kept()
 
     def save(self, folder: str | Path) -> Path:
-        """Write the adapter's folder, whole or not at all; replaces an older adapter there, and nothing else.
+        """Write the adapter's folder, whole or not at all, and return its path.
 
-        Raises AdapterError where load would refuse it, RequestError where the folder cannot be written.
+        An older adapter there is replaced; nothing else is. Raises AdapterError if load would refuse the
+        adapter, and RequestError if the folder cannot be written.
         """
         files = self._files(str(folder))
         return write_folder(folder, lambda into: _write(into, files), refuse_foreign)
@@ -76,7 +78,10 @@ class Adapter:
         _write(into, self._files(str(into)))
 
     def check_savable(self) -> None:
-        """Refuse what save would refuse: names, labels, sizes, settings, numbers. Raises AdapterError."""
+        """Refuse what save would refuse of names, labels, sizes, settings and numbers.
+
+        Raises AdapterError.
+        """
         with naming("the adapter could not be saved"):
             self._check()
             room = CONFIG_LIMIT - len(header_bytes(self, "0" * 64))
@@ -85,11 +90,9 @@ class Adapter:
                 raise AdapterError(f"{left}; expected {SCORES_ROOM:,}: shorten the labels")
 
     def _check(self) -> dict[str, Tensor]:
-        """Return the tensors of the file, checked with the header as load would check them."""
-        tensors = {
-            **{f"cue.{n}": t for n, t in self.cue.items()},
-            **{f"head.{n}": t for n, t in self.head.items()},
-        }
+        """Check header and tensors as load would, and return the tensors of the file."""
+        tensors = {f"cue.{name}": tensor for name, tensor in self.cue.items()}
+        tensors |= {f"head.{name}": tensor for name, tensor in self.head.items()}
         values, _ = parse_header(Adapter, header_bytes(self, "0" * 64))
         if values["config"] != self.config:
             raise AdapterError(
@@ -101,8 +104,10 @@ class Adapter:
 
     def _files(self, where: str) -> dict[str, bytes]:
         with naming(f"the adapter cannot be saved in {where}"):
-            header = header_bytes(self, tensors_digest(tensors := self._check()))
-        return {HEADER: header, TENSORS: to_bytes(tensors, {HEADER_HASH: hashlib.sha256(header).hexdigest()})}
+            tensors = self._check()
+            header = header_bytes(self, tensors_digest(tensors))
+        metadata = {HEADER_HASH: hashlib.sha256(header).hexdigest()}
+        return {HEADER: header, TENSORS: to_bytes(tensors, metadata)}
 
     @staticmethod
     def load(folder: str | Path) -> "Adapter":
@@ -122,13 +127,15 @@ class Adapter:
             raise AdapterError(f"{folder}: {error}") from error
 
     def check(self, name: str, backbone: str, fingerprint: str, dims: Dims) -> None:
-        """Refuse a backbone that the adapter was not trained on; the AdapterError names the first difference.
+        """Refuse a backbone that the adapter was not trained on.
 
-        name: of the adapter, for the message; backbone: name of what came, with its fingerprint and sizes.
+        name: of the adapter, for the message. backbone, fingerprint, dims: name, fingerprint and sizes of the
+        backbone. Raises AdapterError that names the first difference.
         """
         if fingerprint == self.fingerprint and dims == self.dims:
             return
-        own, other = f"adapter {name!r} was trained for {self.backbone}", f"this is {backbone}"
+        own = f"adapter {name!r} was trained for {self.backbone}"
+        other = f"this is {backbone}"
         remedy = "load the backbone that it was trained for"
         if (self.dims.layers, self.dims.hidden) != (dims.layers, dims.hidden):
             sizes = f"({self.dims.layers} layers, width {self.dims.hidden})"
@@ -144,11 +151,12 @@ class Adapter:
 
 
 def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Return the tensors that a cue and a head with these settings have, built without memory.
+    """Return the shapes of the tensors that a cue and a head with these settings have.
 
-    Raises AdapterError.
+    Both are built without memory. Raises AdapterError if they cannot be built.
     """
-    dims, classes = values["dims"], len(values["labels"]) or 1
+    dims = values["dims"]
+    classes = len(values["labels"]) or 1
     try:
         with torch.device("meta"):
             cue = Cue.registry[values["method"]](dims, values["config"], 1)
@@ -157,12 +165,9 @@ def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         raise AdapterError(
             f"config: no {values['method']} can be built from it: {first_line(error)}"
         ) from error
-    parts = (("cue", cue), ("head", head))
-    return {
-        f"{part}.{name}": tuple(t.shape[1:])
-        for part, module in parts
-        for name, t in module.state_dict().items()
-    }
+    shapes = {f"cue.{name}": tuple(tensor.shape[1:]) for name, tensor in cue.state_dict().items()}
+    shapes |= {f"head.{name}": tuple(tensor.shape[1:]) for name, tensor in head.state_dict().items()}
+    return shapes
 
 
 def _read(place: Path) -> Adapter:
@@ -188,13 +193,14 @@ def _part(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check_room(values: Mapping[str, Any], file: Path) -> None:
-    """Refuse a cue that the file has no bytes for, before it is built."""
+    """Refuse a cue that the file has not enough bytes for, before it is built, even without memory."""
     try:
-        needed = Cue.registry[values["method"]].count(values["dims"], values["config"]) * WIDTH
+        numbers = Cue.registry[values["method"]].count(values["dims"], values["config"])
     except Exception as error:  # as in shapes_of
         raise AdapterError(
             f"config: no {values['method']} can be built from it: {first_line(error)}"
         ) from error
+    needed = numbers * WIDTH
     with open_regular(file, AdapterError) as (_, size):
         if needed > size:
             raise AdapterError(
@@ -204,12 +210,12 @@ def _check_room(values: Mapping[str, Any], file: Path) -> None:
 
 def _write(into: Path, files: Mapping[str, bytes]) -> None:
     for name, data in files.items():
-        (into / name).write_bytes(data)  # write_folder syncs and swaps
+        (into / name).write_bytes(data)  # write_folder sees to it that they reach the disk
 
 
 @contextlib.contextmanager
 def naming(place: str) -> Iterator[None]:
-    """Put the folder or file in front of what is wrong with it, once."""
+    """Put the folder's or file's name in front of an error's message, unless it is there already."""
     try:
         yield
     except AdapterError as error:

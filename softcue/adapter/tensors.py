@@ -1,4 +1,4 @@
-"""adapter_model.safetensors: written in one fixed order, and read only where every byte is accounted for."""
+"""adapter_model.safetensors: written in one fixed order, and read only if every byte is as expected."""
 
 import hashlib
 import json
@@ -19,11 +19,12 @@ from softcue.files import open_regular, parse_json
 HEADER_LIMIT = 2**20  # bytes; an adapter has tens of tensors
 WIDTH = 4  # bytes of a float32
 METADATA = "__metadata__"
+SHOWN_TENSORS = 8  # names in a message
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """Return SHA-256 over names, shapes and values, in the order of names."""
+    """Return a SHA-256 over names, shapes and values, in the order of names."""
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {list(tensor.shape)}\n".encode())
@@ -34,25 +35,22 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     """Return a safetensors file; the same tensors always give the same bytes."""
     header: dict[str, Any] = {METADATA: dict(sorted(metadata.items()))}
-    at = 0
+    values = []
+    start = 0
     for name, tensor in sorted(tensors.items()):
-        header[name] = {
-            "dtype": "F32",
-            "shape": list(tensor.shape),
-            "data_offsets": [at, at + tensor.numel() * WIDTH],
-        }
-        at += tensor.numel() * WIDTH
+        end = start + tensor.numel() * WIDTH
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
+        values.append(_bytes(tensor))
+        start = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the format aligns its data
-    return b"".join(
-        [struct.pack("<Q", len(text)), text, *(_bytes(tensor) for _, tensor in sorted(tensors.items()))]
-    )
+    return b"".join([struct.pack("<Q", len(text)), text, *values])
 
 
 def read_tensors(path: Path, shapes: Shapes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read (tensors, metadata).
+    """Read the tensors and the metadata.
 
-    Nothing is allocated before the header agrees with `shapes` and with the file's size.
+    Memory for the tensors is allocated only after the header agrees with `shapes` and with the file's size.
     """
     with (
         open_regular(path, AdapterError) as (descriptor, size),
@@ -69,10 +67,8 @@ def read_tensors(path: Path, shapes: Shapes) -> tuple[dict[str, Tensor], dict[st
         spans = _spans(header, shapes)
         data = size - 8 - length
         if data != WIDTH * sum(math.prod(shape) for shape in shapes.values()):
-            raise AdapterError(
-                f"holds {data:,} bytes of numbers; its header promises "
-                f"{max([e for _, e in spans.values()], default=0):,}"
-            )
+            promised = max((end for _, end in spans.values()), default=0)
+            raise AdapterError(f"holds {data:,} bytes of numbers; its header promises {promised:,}")
         buffer = bytearray(data)
         if file.readinto(buffer) != data:
             raise AdapterError("ended while it was read; is another program writing it?")
@@ -87,7 +83,7 @@ def read_tensors(path: Path, shapes: Shapes) -> tuple[dict[str, Tensor], dict[st
 
 
 def check_tensors(tensors: Mapping[str, Tensor], shapes: Shapes) -> None:
-    """Refuse tensors in memory that are not what a file of these shapes would hold."""
+    """Refuse tensors in memory that a file of these shapes could not hold."""
     check_same_names(tensors, shapes)
     for name, tensor in tensors.items():
         if tuple(tensor.shape) != shapes[name]:
@@ -110,7 +106,7 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
 
 
 def check_same_names(found: Mapping[str, Any], shapes: Shapes) -> None:
-    """Refuse names that differ, and say the first that is missing or left over."""
+    """Refuse a tensor that is missing or left over; the AdapterError names the first."""
     for name in shapes:
         if name not in found:
             raise AdapterError(f"has no tensor {name}; expected {_names(shapes)}")
@@ -130,7 +126,10 @@ def _parse(text: bytes) -> dict[str, Any]:
 
 
 def _spans(header: Mapping[str, Any], shapes: Shapes) -> dict[str, tuple[int, int]]:
-    """Return where each tensor begins and ends; they must follow each other without gaps or overlaps."""
+    """Return where each tensor begins and ends in the data.
+
+    They must follow each other without gaps or overlaps.
+    """
     check_same_names(header, shapes)
     spans: dict[str, tuple[int, int]] = {}
     for name, entry in header.items():
@@ -161,16 +160,16 @@ def _whole(value: Any) -> bool:
 
 
 def _difference(name: str, came: Any, expected: tuple[int, ...]) -> str:
-    shown = (
-        came
-        if _whole(came) and len(came) <= 8 and all(abs(n) < 2**63 for n in came)
-        else "no shape that it could have"
-    )
+    plausible = _whole(came) and len(came) <= 8 and all(abs(size) < 2**63 for size in came)
+    shown = came if plausible else "no shape that it could have"
     return f"{name} is {shown}; its settings ask for {list(expected)}"
 
 
 def _names(shapes: Shapes) -> str:
-    return ", ".join(list(shapes)[:8]) + (f" and {len(shapes) - 8} more" if len(shapes) > 8 else "")
+    names = ", ".join(list(shapes)[:SHOWN_TENSORS])
+    if len(shapes) > SHOWN_TENSORS:
+        names += f" and {len(shapes) - SHOWN_TENSORS} more"
+    return names
 
 
 def _bytes(tensor: Tensor) -> bytes:

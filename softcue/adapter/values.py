@@ -1,5 +1,6 @@
-"""JSON values and the frozen dataclasses that they stand for; every field must be there, of its
-own type, and no other.
+"""JSON values, and the frozen dataclasses that they stand for.
+
+Every field must be there, of its own type, and no other field.
 """
 
 import math
@@ -24,7 +25,8 @@ LARGEST_STORED = 2**63  # of whole numbers
 def encode(value: Any, where: str, depth: int = DEEPEST) -> Any:
     """Return what JSON holds in place of `value`.
 
-    Dataclasses become objects, tuples lists, and NaN and infinities null.
+    Dataclasses become objects, tuples become lists, and NaN and infinities become null. Raises AdapterError
+    that names `where` for what JSON cannot hold.
     """
     if depth == 0:
         raise AdapterError(f"{where} is nested too deeply; expected at most {DEEPEST} levels")
@@ -46,15 +48,16 @@ def encode(value: Any, where: str, depth: int = DEEPEST) -> Any:
 
 
 def decode_record(cls: type, value: Any, where: str) -> Any:
-    """Return the dataclass `cls` from a JSON object."""
+    """Return a JSON object as the dataclass `cls`."""
     hints = get_type_hints(cls)
-    value = check_fields(value, [f.name for f in fields(cls)], where)
-    found = {f.name: decode(hints[f.name], value[f.name], f"{where}.{f.name}") for f in fields(cls)}
+    names = [f.name for f in fields(cls)]
+    value = check_fields(value, names, where)
+    found = {name: decode(hints[name], value[name], f"{where}.{name}") for name in names}
     return cls(**found)
 
 
 def check_fields(value: Any, expected: list[str], where: str) -> dict[str, Any]:
-    """Return a JSON object that has the expected names and no others."""
+    """Return a JSON object if it has the expected names and no others, or raise AdapterError."""
     if not isinstance(value, dict):
         raise AdapterError(f"{where} is {_show(value)}; expected an object")
     wrong = [f"{name} is missing" for name in expected if name not in value]
@@ -65,9 +68,9 @@ def check_fields(value: Any, expected: list[str], where: str) -> dict[str, Any]:
 
 
 def decode(hint: Any, value: Any, where: str) -> Any:
-    """`value` as the type `hint` has it: lists become the tuples that they stand for.
+    """Return a JSON value as what the type `hint` asks for: lists become tuples, objects dataclasses.
 
-    Raises AdapterError that names `where`.
+    Raises AdapterError that names `where` for a value of another type.
     """
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
@@ -76,10 +79,9 @@ def decode(hint: Any, value: Any, where: str) -> Any:
             return decode(found[0], value, where)
     elif origin is tuple:
         if isinstance(value, list) and (arguments[-1] is Ellipsis or len(arguments) == len(value)):
-            each = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
-            return tuple(
-                decode(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(each, value, strict=True))
-            )
+            hints = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+            pairs = enumerate(zip(hints, value, strict=True))
+            return tuple(decode(h, v, f"{where}[{i}]") for i, (h, v) in pairs)
     elif origin is Literal:
         if any(type(value) is type(a) and value == a for a in arguments):
             return value
@@ -98,14 +100,14 @@ def decode(hint: Any, value: Any, where: str) -> Any:
 
 
 def largest(value: Any) -> int:
-    """Return the largest magnitude among the whole numbers in a config, bools aside."""
+    """Return the largest magnitude among the whole numbers in a config; true and false are none."""
     if isinstance(value, tuple):
         return max(map(largest, value), default=0)
     return abs(value) if type(value) is int else 0
 
 
 def first_line(error: Exception) -> str:
-    """Return an error's first line, however much of a hostile file it quotes."""
+    """Return an error's first line, shortened, however much of a hostile file it quotes."""
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
@@ -125,21 +127,23 @@ def _say(hint: Any) -> str:
         return " or ".join(map(_say, arguments))
     if origin is Literal:
         return " or ".join(map(repr, arguments))
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return f"a list of {_say(arguments[0])}"
     if origin is tuple:
-        return (
-            f"a list of {_say(arguments[0])}" if arguments[-1] is Ellipsis else f"a list of {len(arguments)}"
-        )
+        return f"a list of {len(arguments)}"
     return JSON_TYPES.get(hint, "an object")
 
 
 def _show(value: Any) -> str:
-    """Return a value in a few words, whatever its size."""
+    """Describe a value in a few words, whatever its size."""
     if isinstance(value, int) and abs(value) >= LARGEST_STORED:
         return "a huge number"
-    if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "a list"
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
     if isinstance(value, str):
         return repr(value if len(value) <= 60 else value[:60] + "...")
-    return (
-        repr(value) if value is None or isinstance(value, bool | int | float) else f"a {type(value).__name__}"
-    )
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)
+    return f"a {type(value).__name__}"

@@ -21,7 +21,7 @@ class AptConfig(Options):
     """Partly a reconstruction; grades as in docs/methods/apt.md."""
 
     length: int = setting(16, least=1, below=LONGEST_PREFIX)  # prefix tokens (as in P-tuning v2: unverified)
-    # of keys and values, before the gate, as in P-tuning v2 (inferred)
+    # dropout of keys and values, before the gate, as in P-tuning v2 (inferred)
     dropout: float = per_seat_setting(0.1, least=0, below=1)
     # text positions start at `length`, as in the P-tuning v2 code that it is built on (inferred)
     shift: bool = True
@@ -42,7 +42,7 @@ class AptConfig(Options):
 
 
 class Apt(Cue, method="apt", config=AptConfig):
-    """P-tuning v2 whose [key; value] of prefix token j is times scale[layer] * sigmoid(h W + b)[j].
+    """A prefix whose token j has [key; value] multiplied by scale[layer] * sigmoid(h W + b)[j].
 
     A gate of 0 does not remove a prefix token: its key is zero, and still takes exp(0) in the softmax.
     """

@@ -20,9 +20,9 @@ class GpcConfig(Options):
     """A reconstruction: all defaults but `length` are inferred; grades as in docs/methods/gpc.md."""
 
     length: int = setting(16, least=1, below=LONGEST_PREFIX)  # prompt vectors (unknown)
-    # a sum, its tanh, or z * P + (1 - z) * O with z = sigmoid([P; O] W) (inferred)
+    # the cell's F: the sum itself, its tanh, or z * P + (1 - z) * O with z = sigmoid([P; O] W) (inferred)
     combine: Literal["plain", "tanh", "gate"] = "plain"
-    # remember the last cell's output, or always the first prompt (inferred)
+    # what W_r multiplies: the last cell's output, or always the first prompt (inferred)
     memory: Literal["previous", "initial"] = "previous"
     shared: bool = True  # one cell for all layers ("global": inferred), or one each
     bias: bool = False  # (inferred)
@@ -42,7 +42,8 @@ class GpcConfig(Options):
 class Gpc(Cue, method="gpc", config=GpcConfig):
     """A cell that computes P' = F(P W_r + O W_f) at the prompt's rows between layers.
 
-    P is what entered the layer below, and O is what that layer returned. Text rows pass unchanged.
+    P is what entered the layer below, or always the first prompt, as `memory` says. O is what the layer below
+    returned. Text rows pass unchanged.
     """
 
     def __init__(self, dims: Dims, config: GpcConfig, adapters: int = 1) -> None:

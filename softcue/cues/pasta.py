@@ -25,7 +25,7 @@ class PastaConfig(Options):
 
     # special tokens of an example; None: counted from the task (code: 2 single, 3 pair)
     slots: int | None = setting(None, least=1)
-    # of the added vectors (code; the paper's figure does not show it)
+    # dropout of the added vectors (code; the paper's figure does not show it)
     dropout: float = per_seat_setting(0.1, least=0, below=1)
     # merged: the two of RoBERTa's </s></s> share a vector (inferred)
     separators: Literal["each", "merged"] = "each"

@@ -80,8 +80,7 @@ class Spt(Cue, method="spt", config=SptConfig):
     def likeness(self) -> Tensor:
         """Return how alike the prefix tokens of each seat are: (A,).
 
-        For two tokens it is |cosine| of their keys plus |cosine| of their values. Returned is the mean over
-        layers and pairs of tokens.
+        It is the mean |cosine| over all layers and pairs of tokens, of their keys and of their values.
         """
         table = self.kv.flatten(4)  # (A, L, 2, P, D)
         unit = table / (table.square().sum(-1, keepdim=True) + 1e-8).sqrt()

@@ -24,7 +24,8 @@ VectorTable = tuple[tuple[int, ...], ...]
 # figure, +-0.01)
 CLARK_CLS = (0.06, 0.26, 0.24, 0.15, 0.02, 0.01, 0.01, 0.01, 0.01, 0.02, 0.03, 0.01)
 CLARK_SEP = (0.03, 0.05, 0.07, 0.22, 0.49, 0.55, 0.54, 0.57, 0.57, 0.48, 0.06, 0.07)
-# layers of 12 that prompt [CLS], and separators: the pair that fits all published shares of BERT-base
+# How many layers of 12 prompt [CLS], and how many prompt separators. This pair alone fits all shares of
+# trained parameters that are published for BERT-base.
 BUDGETS = (10, 3)
 DOUBLED_BUDGETS = (12, 6)  # the same for RoBERTa-base
 
@@ -44,9 +45,10 @@ class StpConfig(Options):
     cls_budget: int | None = setting(None, least=0)
     sep_budget: int | None = setting(None, least=0)  # how many prompt separators; None: 3 of 12 (6 of 12)
     sep_shared: bool = False  # one vector for all separators of a layer
-    # of </s></s>: a vector each, one for both, or none for the middle ones
+    # what the two separators of </s></s> get: a vector each, one for both, or none for the middle ones
     separators: Literal["all", "merge", "ends"] = "merge"
-    dropout: float = per_seat_setting(0.0, least=0, below=1)  # of the added vectors (PASTA: 0.1)
+    # dropout of the added vectors (PASTA: 0.1)
+    dropout: float = per_seat_setting(0.0, least=0, below=1)
     place: VectorTable = ()  # filled in from the task: the vector that each layer adds to each slot
 
     def problems(self) -> list[str]:

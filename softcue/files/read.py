@@ -11,13 +11,13 @@ from typing import Any
 
 from softcue.errors import SoftcueError
 
-JSON_LIMIT = 16 * 2**20  # bytes; no JSON that we read is larger
+JSON_LIMIT = 16 * 2**20  # bytes; no JSON file that we read is larger
 
 
 def read_bytes(path: Path, error: type[SoftcueError], limit: int = JSON_LIMIT) -> bytes:
     """Read a regular file's bytes.
 
-    A missing, special, unreadable or larger one is an `error` that names it.
+    Raises an `error` that names the file if it is missing, unreadable, no regular file, or above the limit.
     """
     with open_regular(path, error) as (descriptor, size):
         if size > limit:
@@ -31,7 +31,10 @@ def read_bytes(path: Path, error: type[SoftcueError], limit: int = JSON_LIMIT) -
 
 @contextlib.contextmanager
 def open_regular(path: Path, error: type[SoftcueError]) -> Iterator[tuple[int, int]]:
-    """Open a regular file: (descriptor, bytes); never waits for a pipe and never reads a device."""
+    """Open a regular file, and yield its descriptor and its size in bytes.
+
+    It never waits for a pipe, and never reads a device. Raises an `error` that names the file.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as problem:
@@ -46,7 +49,7 @@ def open_regular(path: Path, error: type[SoftcueError]) -> Iterator[tuple[int, i
 
 
 def read_json(path: Path, error: type[SoftcueError]) -> Any:
-    """Read a JSON file; anything that is not strict JSON is an `error` that names the file."""
+    """Return what a JSON file holds, or raise an `error` that names the file if it is not strict JSON."""
     try:
         return parse_json(read_bytes(path, error))
     except ValueError as problem:
@@ -54,17 +57,15 @@ def read_json(path: Path, error: type[SoftcueError]) -> Any:
 
 
 def parse_json(data: bytes) -> Any:
-    """Parse strict JSON.
+    """Return the value of strict JSON.
 
-    UTF-8, no duplicated keys, no NaN or infinities, no lone surrogates, nested at most as deep as Python
-    allows.
-
-    Raises ValueError that says what is wrong.
+    Strict JSON is UTF-8 text without duplicated keys, NaN, infinities or lone surrogates, and nested at most
+    as deep as Python allows. Raises ValueError that says what is wrong.
     """
     try:
-        value = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite
-        )
+        text = data.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)
+        # A lone surrogate can be written as an escape; it fails when it is encoded.
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise ValueError("is nested too deeply to be ours") from None
@@ -92,5 +93,5 @@ def _finite(text: str) -> float:
 
 
 def reason(error: Exception) -> str:
-    """Return what the system says is wrong, without its number."""
+    """Return what the system says is wrong, without the error's number."""
     return getattr(error, "strerror", None) or str(error)

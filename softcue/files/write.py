@@ -1,4 +1,4 @@
-"""Writing: a file or a folder is whole or absent; what a crash has left is put right."""
+"""Writing: a file or a folder is whole or absent, and what a crash has left is repaired."""
 
 import contextlib
 import fcntl
@@ -16,7 +16,7 @@ Check = Callable[[Path], None]
 
 
 def check_file(path: str | Path) -> Path:
-    """Return what write_file will write, resolved; refuses before any work what it would refuse after.
+    """Return the resolved path that write_file will write, and refuse early what it would refuse.
 
     Raises RequestError.
     """
@@ -26,7 +26,7 @@ def check_file(path: str | Path) -> Path:
             f"{path} is a folder or a device; expected a file, or nothing, to write in its place"
         )
     try:
-        os.stat(os.path.join(path.parent, ""))  # the slash at its end: a file is no folder
+        os.stat(os.path.join(path.parent, ""))  # the slash at its end makes a file an error
     except OSError as error:
         raise WriteError(f"cannot write {path}: its folder: {reason(error)}; make it first") from error
     if not os.access(path.parent, os.W_OK):
@@ -35,11 +35,11 @@ def check_file(path: str | Path) -> Path:
 
 
 def write_file(path: str | Path, data: bytes | Iterable[bytes | memoryview]) -> Path:
-    """Write a file whole or not at all; what was there stays until the new bytes are on disk.
+    """Write a file whole or not at all, and return its resolved path.
 
-    Raises RequestError.
+    data: the file's bytes, or parts of them in order.
 
-    data: all of it, or its parts in order.
+    What was there stays until the new bytes are on disk. Raises RequestError.
     """
     path = check_file(path)
     try:
@@ -54,7 +54,7 @@ def write_file(path: str | Path, data: bytes | Iterable[bytes | memoryview]) -> 
 
 
 def check_folder(folder: str | Path, check: Check) -> Path:
-    """Return what write_folder will replace, resolved; refuses before any work what it would refuse after.
+    """Return the resolved path that write_folder will replace, and refuse early what it would refuse.
 
     Raises RequestError.
     """
@@ -62,13 +62,14 @@ def check_folder(folder: str | Path, check: Check) -> Path:
     try:
         with _locked(folder.parent, shared=True):
             _check_replaced(folder, check)
-        nearest = next(place for place in folder.parents if os.path.exists(place))
+        nearest = next(parent for parent in folder.parents if os.path.exists(parent))
     except OSError as error:
         raise WriteError(f"cannot write {folder}: {reason(error)}") from error
     if not os.access(nearest, os.W_OK | os.X_OK) or not nearest.is_dir():
         what = "cannot be written to" if nearest.is_dir() else "is a file; expected a folder"
         raise WriteError(f"cannot write {folder}: {nearest} {what}")
-    longest = max(len(os.fsencode(name)) for name in (*folder.parts, _sibling(folder, "writing").name))
+    names = (*folder.parts, _sibling(folder, "writing").name)
+    longest = max(len(os.fsencode(name)) for name in names)
     if longest > os.pathconf(nearest, "PC_NAME_MAX"):
         raise WriteError(f"cannot write {folder}: File name too long; give a shorter one")
     return folder
@@ -77,10 +78,10 @@ def check_folder(folder: str | Path, check: Check) -> Path:
 def write_folder(folder: str | Path, fill: Callable[[Path], None], check: Check) -> Path:
     """Let `fill` write a new folder beside `folder`, sync it, and swap the two by rename.
 
-    Raises RequestError.
+    fill: called with the new folder; it must not save or load a sibling of `folder`.
+    check: refuses a folder with something in it that must not be lost.
 
-    check: refuses a folder with something in it that must not be lost. `fill` must not save or load a
-    sibling.
+    Raises RequestError.
     """
     folder = resolve(folder)
     try:
@@ -97,17 +98,19 @@ def write_folder(folder: str | Path, fill: Callable[[Path], None], check: Check)
 def clear_unfinished(folder: Path) -> None:
     """Remove what killed processes had begun to write in a folder.
 
-    Who writes there now is waited for.
+    It waits for a process that writes there now.
     """
     with _locked(folder, shared=False) as held:
-        for left in folder.glob(_sibling(folder / "*", "writing").name) if held else ():
-            _remove(left)
+        if not held:  # without a lock nobody knows whether the writer still lives
+            return
+        for unfinished in folder.glob(_sibling(folder / "*", "writing").name):
+            _remove(unfinished)
 
 
 def recover(folder: str | Path) -> None:
-    """Put right what a crashed write_folder left.
+    """Repair what a crashed write_folder left.
 
-    What was moved aside is brought back, and what was half-written removed.
+    What was moved aside is brought back, and what was half-written is removed.
     """
     folder = resolve(folder)
     try:
@@ -126,7 +129,7 @@ def recover(folder: str | Path) -> None:
 
 @contextlib.contextmanager
 def reading(folder: str | Path) -> Iterator[None]:
-    """Recover a folder, and let no other process swap it while its files are read."""
+    """Recover a folder, and keep other processes from swapping it while its files are read."""
     folder = resolve(folder)
     recover(folder)
     with _locked(folder.parent, shared=True):
@@ -143,7 +146,7 @@ def as_path(name: str, value: Any) -> Path:
 def resolve(path: str | Path) -> Path:
     """Return an absolute path without links, so that a link's target is replaced and not the link.
 
-    Raises RequestError.
+    Raises RequestError for a path that holds a NUL character.
     """
     if "\0" in str(path):
         raise RequestError(f"{str(path)!r} is no path: it holds a NUL character")
@@ -152,11 +155,14 @@ def resolve(path: str | Path) -> Path:
 
 @contextlib.contextmanager
 def _locked(parent: Path, shared: bool) -> Iterator[bool]:
-    """Hold the folder's lock; False where its file system has none. A killed process lets go of it."""
+    """Hold the folder's lock, and yield whether it is held: some file systems have no locks.
+
+    The system releases the lock of a killed process.
+    """
     try:
         descriptor = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        yield False  # the reader or writer itself will say what is wrong with the folder
+        yield False  # whoever reads or writes there will find out what is wrong with the folder
         return
     try:
         try:
@@ -167,7 +173,8 @@ def _locked(parent: Path, shared: bool) -> Iterator[bool]:
         yield held
     finally:
         with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough where a child was forked meanwhile
+            # Closing alone does not release the lock if a child process was forked meanwhile.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 
@@ -176,7 +183,10 @@ def _sibling(path: Path, state: str) -> Path:
 
 
 def _repair(folder: Path) -> None:
-    """Remove or bring back, under the lock, what no living writer owns."""
+    """Bring back what was moved aside, and remove the rest.
+
+    The caller holds the lock, so that no living writer owns what is found here.
+    """
     aside = _sibling(folder, "aside")
     if os.path.lexists(aside) and not os.path.lexists(folder):
         os.replace(aside, folder)
@@ -215,7 +225,7 @@ def _fill_then_swap(new: Path, folder: Path, fill: Callable[[Path], None], check
             for name in names:
                 _sync(Path(place, name))
             _sync(Path(place))
-        _check_replaced(folder, check)  # last of all: filling takes time
+        _check_replaced(folder, check)  # again, for filling takes time in which the folder may have changed
         _swap(new, folder)
     except BaseException:
         _remove(new)
@@ -248,7 +258,7 @@ def _sync(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove what can be removed; the next write tries the rest again."""
+    """Remove a file or a folder; what cannot be removed now is tried again by the next write."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

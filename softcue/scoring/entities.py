@@ -13,25 +13,24 @@ _TO_BIOES = {"L": "E", "U": "S"}
 
 
 def split_tag(tag: str) -> tuple[str, str]:
-    """Return prefix letter and entity type of a tag, read as seqeval reads it.
+    """Return prefix letter and entity type of a tag, as seqeval reads it.
 
-    "I-a-b" is ("I", "a-b"), a bare "B" is ("B", "_").
+    "I-a-b" is ("I", "a-b"), and a bare "B" is ("B", "_").
     """
     return tag[:1], tag[1:].split("-", maxsplit=1)[-1] or "_"
 
 
 def is_tag(tag: str) -> bool:
-    """Say whether `tag` is "O" or a prefix letter of a known scheme, a hyphen and a type."""
+    """Say whether `tag` is "O", or a prefix letter of a known scheme, a hyphen and a type."""
     return tag == "O" or (len(tag) > 2 and tag[1] == "-" and tag[0] in PREFIXES)
 
 
 def starts_entity(before: str, tag: str) -> bool:
     """Say whether an entity starts at `tag` when `before` stands in front of it.
 
-    It is seqeval's default (conlleval) rule.
-
-    Both are tags of the letters O, B, I, E and S. A sequence that its scheme forbids has a reading too: an I
-    or E that follows nothing, or another type, starts an entity.
+    The rule is seqeval's default, that of conlleval. Both are tags of the letters O, B, I, E and S. A
+    sequence that its scheme forbids has a reading too: an I or E that follows nothing, or another type,
+    starts an entity.
     """
     letter, kind = split_tag(tag)
     if letter in "BS":
@@ -45,7 +44,7 @@ def starts_entity(before: str, tag: str) -> bool:
 def spans(tags: Sequence[str]) -> list[EntitySpan]:
     """Return the entities of one sentence, in order.
 
-    They equal seqeval's default mode on every sequence of O, B, I, E and S tags.
+    They are those of seqeval's default mode, for every sequence of O, B, I, E and S tags.
     """
     found: list[EntitySpan] = []
     kind, start, before = "", -1, "O"
@@ -61,18 +60,23 @@ def spans(tags: Sequence[str]) -> list[EntitySpan]:
 
 
 def to_iob2(tags: Sequence[str]) -> tuple[str, ...]:
-    """Return the same entities in IOB2, from any of the four schemes."""
-    out, before = [], "O"
+    """Return the tags of the same entities in IOB2, from any of the four schemes."""
+    converted = []
+    before = "O"
     for tag in tags:
         tag = _TO_BIOES.get(tag[0], tag[0]) + tag[1:]
-        out.append(tag if tag == "O" else ("B-" if starts_entity(before, tag) else "I-") + tag[2:])
+        if tag == "O":
+            converted.append(tag)
+        else:
+            prefix = "B-" if starts_entity(before, tag) else "I-"
+            converted.append(prefix + tag[2:])
         before = tag
-    return tuple(out)
+    return tuple(converted)
 
 
 @dataclass
 class Scheme:
-    """What the tags of one file say about its tagging scheme; fed sentence by sentence."""
+    """What the tags of one file say about its tagging scheme; it is called with sentence by sentence."""
 
     letters: Counter[str] = field(default_factory=Counter)
     orphans: int = 0  # I or a closing tag that continues nothing
@@ -82,10 +86,14 @@ class Scheme:
     first_unclosed: str = ""
 
     def see(self, tags: Sequence[str], where: str) -> None:
-        """Take note of one sentence."""
+        """Count the letters and faults of one sentence.
+
+        where: the place of the sentence, for a message.
+        """
         before = "O"
         for tag in (*tags, "O"):
-            letter, same = tag[0], before[2:] == tag[2:]
+            letter = tag[0]
+            same = before[2:] == tag[2:]
             self.letters[letter] += 1
             if letter in "IEL" and (before[0] in "OESLU" or not same):
                 self.orphans += 1
@@ -99,8 +107,12 @@ class Scheme:
 
     @property
     def name(self) -> str:
-        """IOB1, IOB2, BIOES or BILOU; raises RequestError where the letters belong to no one scheme."""
-        bioes, bilou = self.letters["E"] + self.letters["S"], self.letters["L"] + self.letters["U"]
+        """IOB1, IOB2, BIOES or BILOU.
+
+        Raises RequestError if the letters belong to more than one scheme.
+        """
+        bioes = self.letters["E"] + self.letters["S"]
+        bilou = self.letters["L"] + self.letters["U"]
         if bioes and bilou:
             raise DataError("tags mix BIOES (E-, S-) and BILOU (L-, U-); use one scheme in a file")
         if bioes or bilou:
@@ -109,12 +121,12 @@ class Scheme:
 
     @property
     def faults(self) -> int:
-        """Tags that the scheme forbids, and that conversion repairs."""
+        """How many tags the scheme forbids; conversion repairs them."""
         if self.name == "IOB1":
             return 0
         return self.orphans if self.name == "IOB2" else self.orphans + self.unclosed
 
     @property
     def first_fault(self) -> str:
-        """Where the first of them stands, or one of the first."""
+        """Where one of the first such tags stands."""
         return self.first_orphan or self.first_unclosed

@@ -22,12 +22,12 @@ class Answers:
     predicted: Sequence[Any]
     groups: Sequence[str | None] | None = None  # the question that each row belongs to
     positive: str | None = None  # the label that F1 is measured on
-    # of the positive label, for metrics that pick one row of each group
+    # how sure the model is of the positive label, for metrics that pick one row of each group
     confidence: Sequence[float] | None = None
     extra: Sequence[Mapping[str, Any]] | None = None  # Record.extra
 
     def grouped(self) -> list[list[int]]:
-        """Return the rows of each question; DataError where the metric's data has none."""
+        """Return the rows of each question, or raise RequestError if a row has no question."""
         if self.groups is None or None in self.groups:
             raise DataError(
                 "a metric by question needs the question (group) of every row; use the benchmark's name for "
@@ -40,19 +40,19 @@ class Answers:
 
 
 def accuracy(answers: Answers) -> float:
-    """Return the share of rows answered right."""
+    """Return the share of rows that are answered right."""
     return sum(a == b for a, b in zip(answers.gold, answers.predicted, strict=True)) / len(answers.gold)
 
 
 def macro_f1(answers: Answers) -> float:
-    """Return the mean over labels, gold or predicted, of F1 (CommitmentBank's second score)."""
+    """Return the mean F1 over all labels, gold or predicted (CommitmentBank's second score)."""
     from sklearn.metrics import f1_score
 
     return float(f1_score(answers.gold, answers.predicted, average="macro", zero_division=0))
 
 
 def matthews(answers: Answers) -> float:
-    """Return the Matthews correlation (CoLA); 0 where either side is constant."""
+    """Return the Matthews correlation (CoLA's score), or 0 if either side is constant."""
     if len(set(answers.gold)) < 2 or len(set(answers.predicted)) < 2:
         return 0.0
     from sklearn.metrics import matthews_corrcoef
@@ -61,14 +61,14 @@ def matthews(answers: Answers) -> float:
 
 
 def pearson(answers: Answers) -> float:
-    """Return the Pearson correlation; 0 where either side is constant."""
+    """Return the Pearson correlation, or 0 if either side is constant."""
     from scipy.stats import pearsonr
 
     return _correlation(pearsonr, answers)
 
 
 def spearman(answers: Answers) -> float:
-    """Return the Spearman correlation; 0 where either side is constant."""
+    """Return the Spearman correlation, or 0 if either side is constant."""
     from scipy.stats import spearmanr
 
     return _correlation(spearmanr, answers)
@@ -78,18 +78,18 @@ def _correlation(measure: Callable[..., Any], answers: Answers) -> float:
     if len(set(answers.gold)) < 2 or len(set(answers.predicted)) < 2:
         return 0.0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nearly constant predictions
+        warnings.simplefilter("ignore")  # scipy warns about nearly constant predictions
         value = float(measure(answers.gold, answers.predicted)[0])
     return value if math.isfinite(value) else 0.0
 
 
 def f1(answers: Answers) -> float:
-    """Return the entity micro-F1 (tag), or F1 of the positive label."""
+    """Return micro-F1 over entities, for tags, or else F1 of the positive label."""
     return precision_recall_f1(*_counts(answers))[2]
 
 
 def precision(answers: Answers) -> float:
-    """Return the share of predicted entities, or of rows with the positive label, that are right."""
+    """Return the share of predicted entities, or of rows predicted as positive, that are right."""
     return precision_recall_f1(*_counts(answers))[0]
 
 
@@ -99,23 +99,30 @@ def recall(answers: Answers) -> float:
 
 
 def _counts(answers: Answers) -> tuple[int, int, int]:
-    """Count right, predicted and gold: entities or rows of the positive label."""
+    """Return how many entities, or rows of the positive label, are right, predicted and gold."""
     if answers.kind == "tag":
-        by_type = entity_counts(answers.gold, answers.predicted)
-        return tuple(map(sum, zip(*by_type.values(), strict=True))) if by_type else (0, 0, 0)  # type: ignore[return-value]
+        by_type = entity_counts(answers.gold, answers.predicted).values()
+        right = sum(count for count, _, _ in by_type)
+        found = sum(count for _, count, _ in by_type)
+        wanted = sum(count for _, _, count in by_type)
+        return right, found, wanted
     if answers.positive is None:
         raise DataError(
             "F1 needs to know which label is the positive one; use macro_f1, or a benchmark that names it"
         )
     gold = [label == answers.positive for label in answers.gold]
     predicted = [label == answers.positive for label in answers.predicted]
-    return sum(a and b for a, b in zip(gold, predicted, strict=True)), sum(predicted), sum(gold)
+    right = sum(a and b for a, b in zip(gold, predicted, strict=True))
+    return right, sum(predicted), sum(gold)
 
 
 def entity_counts(
     gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
 ) -> dict[str, tuple[int, int, int]]:
-    """Count right, predicted and gold entities of each type, as seqeval's default mode does."""
+    """Return, for each entity type, how many entities are right, predicted and gold.
+
+    They are counted as in seqeval's default mode.
+    """
     right: Counter[str] = Counter()
     found: Counter[str] = Counter()
     wanted: Counter[str] = Counter()
@@ -131,36 +138,34 @@ def entity_counts(
 
 
 def precision_recall_f1(right: int, found: int, wanted: int) -> tuple[float, float, float]:
-    return (
-        right / found if found else 0.0,
-        right / wanted if wanted else 0.0,
-        2 * right / (found + wanted) if right else 0.0,
-    )
+    """Return precision, recall and F1, each 0 where it would divide by zero."""
+    of_found = right / found if found else 0.0
+    of_wanted = right / wanted if wanted else 0.0
+    of_both = 2 * right / (found + wanted) if right else 0.0
+    return of_found, of_wanted, of_both
 
 
 def group_exact(answers: Answers) -> float:
-    """Return the share of questions with every answer judged right (MultiRC's EM)."""
+    """Return the share of questions whose answers are all judged right (MultiRC's EM)."""
     groups = answers.grouped()
-    return sum(all(answers.gold[row] == answers.predicted[row] for row in rows) for rows in groups) / len(
-        groups
-    )
+    right = sum(all(answers.gold[row] == answers.predicted[row] for row in rows) for rows in groups)
+    return right / len(groups)
 
 
 def record_em(answers: Answers) -> float:
-    """Return the share of queries whose chosen entity is one of the answers, after normalisation (ReCoRD)."""
+    """Return the share of queries whose chosen entity is one of the answers, normalised (ReCoRD)."""
     return _record(answers, lambda chosen, answer: float(_normal(chosen) == _normal(answer)))
 
 
 def record_f1(answers: Answers) -> float:
-    """Return the mean over queries of the best word F1 of the chosen entity with an answer (ReCoRD)."""
+    """Return the mean over queries of the chosen entity's best word F1 with an answer (ReCoRD)."""
     return _record(answers, _word_f1)
 
 
 def _record(answers: Answers, measure: Callable[[str, str], float]) -> float:
-    """Measure the entity of each query that the model is surest of, against the query's answers."""
-    if answers.extra is None or any(
-        "answers" not in extra or "entity" not in extra for extra in answers.extra
-    ):
+    """Measure the entity of each query that the model is surest of against the query's answers."""
+    extra = answers.extra
+    if extra is None or any("answers" not in row or "entity" not in row for row in extra):
         raise DataError(
             "ReCoRD's scores need the entity and the answers of every row; use superglue/record for the data"
         )
@@ -168,20 +173,22 @@ def _record(answers: Answers, measure: Callable[[str, str], float]) -> float:
     total = 0.0
     groups = answers.grouped()
     for rows in groups:
-        chosen = answers.extra[max(rows, key=lambda row: sure[row])]
+        chosen = extra[max(rows, key=lambda row: sure[row])]
         total += max((measure(chosen["entity"], answer) for answer in chosen["answers"]), default=0.0)
     return total / len(groups)
 
 
 def _normal(text: str) -> str:
-    """Normalise as SQuAD does: lower case; no punctuation, articles or extra blanks."""
+    """Normalise a text as SQuAD does: lower case; no punctuation, articles or extra blanks."""
     text = "".join(character for character in text.lower() if character not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
 
 def _word_f1(chosen: str, answer: str) -> float:
-    a, b = _normal(chosen).split(), _normal(answer).split()
-    return precision_recall_f1((Counter(a) & Counter(b)).total(), len(a), len(b))[2]
+    found = _normal(chosen).split()
+    wanted = _normal(answer).split()
+    common = Counter(found) & Counter(wanted)
+    return precision_recall_f1(common.total(), len(found), len(wanted))[2]
 
 
 METRICS: dict[str, Callable[[Answers], float]] = {
@@ -221,9 +228,9 @@ def scores(
     confidence: Sequence[float] | None = None,
     extra: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, float]:
-    """Compute the named metrics of some answers; see Answers for the arguments.
+    """Return the named metrics of some answers; the arguments are those of Answers.
 
-    Raises RequestError where one cannot be had.
+    Raises RequestError if a metric is unknown, or needs what the answers do not have.
     """
     unknown = [name for name in names if name not in METRICS]
     if unknown:

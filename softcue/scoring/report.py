@@ -20,11 +20,13 @@ def report(
     probabilities: Sequence[Sequence[float]] | None = None,
     labels: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Return scores, confusion table, scores of each label and calibration, all of it ready for JSON.
+    """Return scores, confusion table, scores of each label and calibration, ready for JSON.
 
-    probabilities: of each row, in the order of `labels` (choice: of its choices). `labels` orders the tables;
-    gold or predicted labels beyond them come last. Tagging's confusion table counts words by entity type, its
-    scores entities. Beyond MOST_CONFUSED labels there is no confusion table.
+    probabilities: of each row, in the order of `labels`; for choice, in the order of its choices.
+    labels: the order of the tables; gold or predicted labels beyond them come last.
+
+    For tags the confusion table counts words by entity type, and the scores count entities. Beyond
+    MOST_CONFUSED labels there is no confusion table.
     """
     result: dict[str, Any] = {
         "kind": kind,
@@ -41,21 +43,18 @@ def report(
         predicted_words = [_word_type(tag) for tags in predicted for tag in tags]
         order = ["O", *sorted({*gold_words, *predicted_words} - {"O"})]
     else:
-        gold_words, predicted_words = list(map(str, gold)), list(map(str, predicted))
-        found = sorted(
-            {*gold_words, *predicted_words} - set(labels or ()), key=lambda label: (len(label), label)
-        )
-        order = [*(labels or ()), *found]
+        gold_words = list(map(str, gold))
+        predicted_words = list(map(str, predicted))
+        others = {*gold_words, *predicted_words} - set(labels or ())
+        order = [*(labels or ()), *sorted(others, key=lambda label: (len(label), label))]
         pairs = Counter(zip(gold_words, predicted_words, strict=True))
-        wanted, given = Counter(gold_words), Counter(predicted_words)
+        wanted = Counter(gold_words)
+        given = Counter(predicted_words)
         counts = {label: (pairs[label, label], given[label], wanted[label]) for label in order}
     per_label = {}
     for label, (right, given_count, support) in counts.items():
-        values = precision_recall_f1(right, given_count, support)
-        per_label[label] = {
-            **dict(zip(("precision", "recall", "f1"), values, strict=True)),
-            "support": support,
-        }
+        precision, recall, f1 = precision_recall_f1(right, given_count, support)
+        per_label[label] = {"precision": precision, "recall": recall, "f1": f1, "support": support}
     table = Counter(zip(gold_words, predicted_words, strict=True))
     result |= {"labels": order, "per_label": per_label}
     if len(order) <= MOST_CONFUSED:
@@ -74,7 +73,8 @@ def calibration(right: Sequence[bool], confidence: Sequence[float]) -> dict[str,
     """Return the expected calibration error over equal bins of confidence, and the bins."""
     bins: list[list[int]] = [[] for _ in range(BINS)]
     for row, value in enumerate(confidence):
-        bins[min(max(math.ceil(value * BINS) - 1, 0), BINS - 1)].append(row)
+        number = math.ceil(value * BINS) - 1
+        bins[min(max(number, 0), BINS - 1)].append(row)
     table = [
         {
             "confidence": sum(confidence[row] for row in rows) / len(rows),
@@ -92,11 +92,7 @@ def report_table(result: Mapping[str, Any]) -> str:
     """Return a report as text: one line for each label, then the scores."""
     lines = []
     if "per_label" in result:
-        width = (
-            max(len("label"), *(len(one_line(name)) for name in result["per_label"]))
-            if result["per_label"]
-            else len("label")
-        )
+        width = max(len(one_line(name)) for name in ("label", *result["per_label"]))
         lines.append(f"{'label':<{width}}  precision  recall      f1  support")
         for name, row in result["per_label"].items():
             label = one_line(name)
@@ -104,17 +100,12 @@ def report_table(result: Mapping[str, Any]) -> str:
                 f"{label:<{width}}  {row['precision']:9.4f}  {row['recall']:6.4f}  {row['f1']:6.4f}  "
                 f"{row['support']:7,}"
             )
-    values = {
-        **result["scores"],
-        **{
-            name: result[name] for name in ("mean_absolute_error", "root_mean_square_error") if name in result
-        },
-    }
+    values = dict(result["scores"])
+    for name in ("mean_absolute_error", "root_mean_square_error"):
+        if name in result:
+            values[name] = result[name]
     if "calibration" in result:
         values["calibration_error"] = result["calibration"]["ece"]
-    return "\n".join(
-        [
-            *lines,
-            f"{result['rows']:,} rows: " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()),
-        ]
-    )
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+    lines.append(f"{result['rows']:,} rows: {shown}")
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Tasks: the benchmarks by name, and the one door through which train, eval and compare open data."""
+"""Tasks: the benchmarks by name, and the function by which train, eval and compare open data."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -66,16 +66,18 @@ def open_data(
                 "to read it otherwise"
             )
         return load(task, root, seed=seed, limit=limit, splits=splits)
-    named = isinstance(where, str) and name.replace("_", "").replace("-", "").isalnum()
-    if named and root is not None and os.path.isdir(root / name):
-        return read_folder(
-            root / name, Shape(kind, columns or {}), name=name, seed=seed, limit=limit, splits=splits
-        )
+    is_name = isinstance(where, str) and name.replace("_", "").replace("-", "").isalnum()
+    if is_name and root is not None and os.path.isdir(root / name):
+        shape = Shape(kind, columns or {})
+        return read_folder(root / name, shape, name=name, seed=seed, limit=limit, splits=splits)
     return read_data(where, kind=kind, columns=columns, seed=seed, limit=limit, splits=splits)
 
 
 def data_root(given: str | Path | None) -> Path | None:
-    """Give the data root: as given, or from the environment. Raises RequestError where it is no folder."""
+    """Return the data root: the one given, or else the environment's.
+
+    Raises RequestError if it is not a folder.
+    """
     root = os.environ.get(ROOT) if given is None else as_path("the data root", given)
     if root is not None and not os.path.isdir(root):
         named = "" if given else f" (the variable {ROOT} names it)"

@@ -1,4 +1,4 @@
-"""Task: one benchmark entry, as data; where its files are found, how its rows read and how it is scored."""
+"""Task: where a benchmark's files are found, how its rows are read, and how it is scored."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +11,7 @@ from softcue.scoring.metrics import METRICS
 
 @dataclass(frozen=True)
 class Task:
-    """A benchmark entry."""
+    """One benchmark, as data."""
 
     name: str  # "glue/sst2"
     kind: str
@@ -22,7 +22,7 @@ class Task:
     hub: Hub | None = None
     positive: str | None = None  # the label that F1 is measured on
     extra_columns: tuple[str, ...] = ()  # keys of the template's rows that records carry along
-    # of the official splits with labels; fewer is a subset
+    # how many rows the official splits with labels have; data with fewer are a subset
     rows: Mapping[str, int] = field(default_factory=dict)
     # folder -> how the known incomplete copy of that name was made
     subsets: Mapping[str, str] = field(default_factory=dict)
@@ -40,7 +40,10 @@ _TASKS: dict[str, Task] = {}
 
 
 def register(task: Task) -> Task:
-    """Add a task to those that can be named; a name that is taken is refused."""
+    """Add a task to those that can be opened by name, and return it.
+
+    Raises RequestError if another task has the name.
+    """
     if _TASKS.get(task.name, task) != task:
         raise DataError(f"there is a task {task.name!r} already; give the new one another name")
     _TASKS[task.name] = task
@@ -48,7 +51,7 @@ def register(task: Task) -> Task:
 
 
 def forget(name: str) -> None:
-    """Take a task away again."""
+    """Remove a task that was registered."""
     del _TASKS[name]
 
 
@@ -58,20 +61,24 @@ def all_tasks() -> tuple[Task, ...]:
 
 
 def find_task(name: str) -> Task | None:
-    """Return the task of that name; the suite may be left out.
+    """Return the task of that name, or None.
 
-    "sst2" is enough; where two suites have it, the first is meant.
+    The suite may be left out, as in "sst2"; if two suites have such a task, it is the first of them.
     """
     if name in _TASKS:
         return _TASKS[name]
-    return next((task for task in _TASKS.values() if task.name.rpartition("/")[2] == name), None)
+    without_suite = [task for task in _TASKS.values() if task.name.rpartition("/")[2] == name]
+    return without_suite[0] if without_suite else None
 
 
 def present(task: Task, root: Path | None) -> Path | None:
-    """Return the task's folder under the data root, if it is there."""
+    """Return the task's folder under the data root, or None if it is not there."""
     if root is None:
         return None
-    return next((root / folder for folder in task.folders if (root / folder).is_dir()), None)
+    for folder in task.folders:
+        if (root / folder).is_dir():
+            return root / folder
+    return None
 
 
 def load(
@@ -82,9 +89,9 @@ def load(
     limit: Mapping[str, int] | None = None,
     splits: Sequence[str] = SPLITS,
 ) -> Data:
-    """Read a task from its folder under the data root, else from the hub.
+    """Read a task from its folder under the data root, or else from the hub.
 
-    An incomplete copy is named a subset.
+    The data of an incomplete copy say that they are a subset. Raises RequestError.
     """
     shape = Shape(kind=task.kind, extra_columns=task.extra_columns, template=task.template)
     folder = present(task, root)
@@ -102,12 +109,10 @@ def load(
 
 
 def inputs_of(name: str, raw: RawRow) -> RawRow:
-    """Turn a request in a benchmark's published fields into its text, pair or choices.
+    """Turn a request in a benchmark's published fields into our own: text, pair or choices.
 
-    The benchmark's template makes them.
-
-    A name without a task, or fields that are ours already, leave the request as it is. Raises RequestError
-    where it reads as neither.
+    A request is returned as it is if there is no task of that name, or if it has our own fields already.
+    Raises RequestError for one that has neither.
     """
     task = _TASKS.get(name)
     if task is None:
@@ -142,52 +147,50 @@ def _subset(task: Task, data: Data, known: str | None) -> str | None:
     ]
     if not short:
         return None
-    return f"subset of {task.name} ({', '.join(short)})" + (f": {known}" if known else "")
+    note = f"subset of {task.name} ({', '.join(short)})"
+    return f"{note}: {known}" if known else note
 
 
 def single(field_name: str = "text") -> RowTemplate:
-    """Make a template: one text, in the published field or in ours."""
+    """Return the template of one text, in the published field or in ours."""
 
     def template(raw: RawRow) -> list[RawRow]:
-        return [{"text": raw["text"] if "text" in raw else raw[field_name], "label": raw.get("label")}]
+        text = raw["text"] if "text" in raw else raw[field_name]
+        return [{"text": text, "label": raw.get("label")}]
 
     return template
 
 
 def pair(first: str, second: str) -> RowTemplate:
-    """Make a template: two texts, in the published fields or in ours; true and false as words."""
+    """Return the template of two texts, in the published fields or in ours.
+
+    The labels true and false are words in lower case.
+    """
 
     def template(raw: RawRow) -> list[RawRow]:
-        ours = "text_pair" in raw
-        return [
-            {
-                "text": raw["text" if ours else first],
-                "text_pair": raw["text_pair" if ours else second],
-                "label": truth(raw.get("label")),
-            }
-        ]
+        names = ("text", "text_pair") if "text_pair" in raw else (first, second)
+        text, text_pair = (raw[name] for name in names)
+        return [{"text": text, "text_pair": text_pair, "label": truth(raw.get("label"))}]
 
     return template
 
 
 def tagged(tokens: str = "tokens", tags: str = "tags", names: Sequence[str] = ()) -> RowTemplate:
-    """Make a template: tagged words, in the published fields or in ours.
+    """Return the template of tagged words, in the published fields or in ours.
 
-    `names`: where the hub has numbers for tags.
+    names: of the tags, if the hub's tags are numbers.
     """
 
     def template(raw: RawRow) -> list[RawRow]:
         given = raw["tags"] if "tags" in raw else raw[tags]
-        return [
-            {
-                "tokens": raw[tokens],
-                "tags": [names[tag] if isinstance(tag, int) and names else tag for tag in given],
-            }
-        ]
+        named = [names[tag] if isinstance(tag, int) and names else tag for tag in given]
+        return [{"tokens": raw[tokens], "tags": named}]
 
     return template
 
 
 def truth(label: object) -> object:
-    """Return True and False, as the hub names them, in the spelling of our folders."""
-    return label.lower() if label in ("True", "False") and isinstance(label, str) else label
+    """Return the hub's "True" and "False" in the spelling of our folders, and other labels as they are."""
+    if isinstance(label, str) and label in ("True", "False"):
+        return label.lower()
+    return label

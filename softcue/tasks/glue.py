@@ -1,5 +1,6 @@
-"""GLUE (Wang et al., 2019): single sentences and pairs with the official metrics; hidden test
-labels are left out.
+"""GLUE (Wang et al., 2019): single sentences and pairs, with the official metrics.
+
+The test splits, whose labels are hidden, are left out.
 """
 
 from softcue.readers import Hub
@@ -71,7 +72,7 @@ GLUE = (
         rows={"train": 392_702, "dev": 9_815},
     ),
     Task(
-        name="glue/mnli_mm",  # the same train, the mismatched dev
+        name="glue/mnli_mm",  # MNLI's training rows with the mismatched dev split
         kind="classify",
         metrics=("accuracy",),
         template=pair("premise", "hypothesis"),

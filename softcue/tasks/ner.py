@@ -8,7 +8,7 @@ from softcue.tasks.base import Task, tagged
 _METRICS = ("f1", "precision", "recall")
 _SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 
-# numbers of the hub's copy, whose files name no tags
+# The tags that the numbers in the hub's copy stand for, in order; its files do not name them.
 _ONTONOTES = (
     "O B-CARDINAL B-DATE I-DATE B-PERSON I-PERSON B-NORP B-GPE I-GPE B-LAW I-LAW B-ORG I-ORG "
     "B-PERCENT I-PERCENT B-ORDINAL B-MONEY "
@@ -19,13 +19,14 @@ _ONTONOTES = (
 
 
 def _conll04(raw: RawRow) -> Sequence[RawRow]:
-    """Read tags, or the hub's entities: word spans, the end exclusive."""
+    """Return the row's tags, or those of the hub's entities: word spans, the end exclusive."""
     if "tags" in raw:
         return [{"tokens": raw["tokens"], "tags": raw["tags"]}]
     tags = ["O"] * len(raw["tokens"])
     for entity in raw["entities"]:
         for at in range(entity["start"], entity["end"]):
-            tags[at] = ("B-" if at == entity["start"] else "I-") + entity["type"]
+            prefix = "B-" if at == entity["start"] else "I-"
+            tags[at] = prefix + entity["type"]
     return [{"tokens": raw["tokens"], "tags": tags}]
 
 

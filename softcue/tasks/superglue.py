@@ -1,5 +1,6 @@
-"""SuperGLUE (Wang et al., 2019) with the input templates of P-tuning v2's code; hidden test
-labels are left out.
+"""SuperGLUE (Wang et al., 2019), with the input templates of P-tuning v2's code.
+
+The test splits, whose labels are hidden, are left out.
 """
 
 import re
@@ -16,7 +17,7 @@ def _hub(config: str) -> Hub:
 
 
 def _copa(raw: RawRow) -> Sequence[RawRow]:
-    """Yield premise and "because" or "so", paired with each choice."""
+    """Pair the premise and "because" or "so" with each choice."""
     joiner = {"cause": "because", "effect": "so"}[raw["question"]]
     premise = raw["text"] if "text" in raw else raw["premise"]
     choices = raw["choices"] if "choices" in raw else [raw["choice1"], raw["choice2"]]
@@ -25,18 +26,17 @@ def _copa(raw: RawRow) -> Sequence[RawRow]:
 
 
 def _multirc(raw: RawRow) -> Sequence[RawRow]:
-    """Yield paragraph, and question with answer; a question's answers are a group."""
+    """Pair the paragraph with question and answer; the answers of a question are a group."""
     if "text_pair" in raw:
-        return [
-            {**{name: raw[name] for name in ("text", "text_pair", "group")}, "label": truth(raw.get("label"))}
-        ]
+        row = {name: raw[name] for name in ("text", "text_pair", "group")}
+        return [{**row, "label": truth(raw.get("label"))}]
     group = f"{raw['idx']['paragraph']}-{raw['idx']['question']}"
     answer = f"{raw['question']} {raw['answer']}"
     return [{"text": raw["paragraph"], "text_pair": answer, "label": truth(raw["label"]), "group": group}]
 
 
 def _record(raw: RawRow) -> Sequence[RawRow]:
-    """Yield passage, and query with one entity in its gap; a query's entities are a group."""
+    """Pair the passage with the query and one entity in its gap; the entities of a query are a group."""
     text = raw["passage"].replace("@highlight\n", "- ")
     idx = raw["idx"]
     return [
@@ -53,14 +53,15 @@ def _record(raw: RawRow) -> Sequence[RawRow]:
 
 
 def _word_span(text: str, index: int) -> tuple[int, int]:
-    """Return the characters of the index-th word of a text, words being what blanks separate."""
-    return [match.span() for match in re.finditer(r"\S+", text)][index]
+    """Return the span in characters of the index-th word of a text; blanks separate words."""
+    words = list(re.finditer(r"\S+", text))
+    return words[index].span()
 
 
 def _wic_spans(raw: RawRow) -> list[tuple[int, int]]:
-    """Return where the word stands in its two sentences.
+    """Return where the word stands in its two sentences, in characters.
 
-    The hub has characters, our folder word numbers.
+    The hub has characters, our folder the number of the word.
     """
     if "index1" in raw:
         return [_word_span(raw["sentence1"], raw["index1"]), _word_span(raw["sentence2"], raw["index2"])]
@@ -68,7 +69,7 @@ def _wic_spans(raw: RawRow) -> list[tuple[int, int]]:
 
 
 def _wic(raw: RawRow) -> Sequence[RawRow]:
-    """Fill template 1: both sentences, each after the word and a colon."""
+    """Apply template 1: both sentences, each after the word and a colon."""
     head = f"{raw['word']}: "
     first, second = [(start + len(head), end + len(head)) for start, end in _wic_spans(raw)]
     row = {
@@ -80,7 +81,7 @@ def _wic(raw: RawRow) -> Sequence[RawRow]:
 
 
 def _wic_question(raw: RawRow) -> Sequence[RawRow]:
-    """Fill template 0, of the published RoBERTa runs: one text that asks."""
+    """Apply template 0, that of the published RoBERTa runs: one text that asks a question."""
     one, two = raw["sentence1"], raw["sentence2"]
     text = f"{one} {two} Does {raw['word']} have the same meaning in both sentences?"
     first, (start, end) = _wic_spans(raw)
@@ -91,9 +92,9 @@ def _wic_question(raw: RawRow) -> Sequence[RawRow]:
 
 
 def _wsc(raw: RawRow) -> Sequence[RawRow]:
-    """Yield the pronoun, a colon and the text, paired with the noun phrase.
+    """Pair the pronoun, a colon and the text with the noun phrase.
 
-    Spans are characters of the first text.
+    The spans of noun phrase and pronoun are characters of the first text.
     """
     target = raw.get("target", raw)
     text = raw["raw_text"] if "raw_text" in raw else raw["text"]
@@ -103,7 +104,8 @@ def _wsc(raw: RawRow) -> Sequence[RawRow]:
     for words, index in ((noun, target["span1_index"]), (pronoun, target["span2_index"])):
         start, end = _word_span(text, index)
         found = text.lower().find(words.lower(), start)  # a quotation mark may stand before the word
-        start, end = (found, found + len(words)) if start <= found < end else (start, end)
+        if start <= found < end:
+            start, end = found, found + len(words)
         spans.append((start + len(head), end + len(head)))
     return [
         {

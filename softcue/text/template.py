@@ -1,6 +1,4 @@
-"""Template: where a tokenizer puts its own special tokens around one text or two, and what is
-cut when they are too long.
-"""
+"""Template: where a tokenizer puts its special tokens around one text or two, and what is cut."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ Offset = tuple[int, int]  # characters [first, one past the last) of a Python st
 
 @dataclass(frozen=True)
 class Piece:
-    """One element of a template: special tokens, or the place of a text."""
+    """One element of a template: some special tokens, or the place of a text."""
 
     segment: int
     token: tuple[int, ...] = ()  # special tokens; none where a text goes
@@ -30,28 +28,27 @@ class Template:
 
     @property
     def size(self) -> int:
-        """How many special tokens it inserts."""
+        """How many special tokens the template inserts."""
         return sum(len(piece.token) for piece in self.pieces)
 
     @property
     def lead(self) -> int:
-        """How many of them stand in front of the first text."""
+        """How many special tokens stand in front of the first text."""
         texts = [piece.text for piece in self.pieces]
         return sum(len(piece.token) for piece in self.pieces[: texts.index(0)])
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Roles of its special tokens: the one in front is "cls", all others "sep"."""
+        """Roles of the special tokens: the one in front is "cls", all others are "sep"."""
         return ("cls", *["sep"] * (self.size - 1))
 
     def keep(self, limit: int, lengths: Sequence[int]) -> tuple[int, ...]:
-        """Return how many tokens of each text stay in a limit.
+        """Return how many tokens of each text are kept within a limit.
 
-        One text loses its end; of two the longer loses first.
-
-        The rule is that of the `tokenizers` library (`longest_first`): when both must be cut each gets half,
-        and an odd token goes to the longer, at a tie to the second. Raises RequestError for a limit that the
-        template exceeds.
+        A single text loses its end. Of two texts the longer is cut first. The rule is that of the
+        `tokenizers` library (`longest_first`): if both must be cut, each gets half, and an odd token goes to
+        the longer, or to the second if they are equal. Raises RequestError for a limit below the template's
+        own size.
         """
         room = limit - self.size
         if room < 0:
@@ -64,13 +61,14 @@ class Template:
         first, second = lengths
         if first + second <= room:
             return first, second
-        short = min(first, second, room // 2)
-        return (room - short, short) if first > second else (short, room - short)
+        shorter = min(first, second, room // 2)
+        longer = room - shorter
+        return (longer, shorter) if first > second else (shorter, longer)
 
     def fill(self, texts: Sequence[tuple[list[int], list[Offset]]]) -> tuple[Example, tuple[Offset, ...]]:
-        """Return the example with the ids of its texts in their places, and the spans of all its tokens.
+        """Lay texts out as an example, and return it with the spans of all its tokens.
 
-        Special tokens have the span (0, 0).
+        texts: token ids and spans of each. The span of a special token is (0, 0).
         """
         token: list[int] = []
         offset: list[Offset] = []
@@ -79,7 +77,8 @@ class Template:
         for piece in self.pieces:
             ids: Sequence[int]
             if piece.text is None:
-                ids, spans = piece.token, [(0, 0)] * len(piece.token)
+                ids = piece.token
+                spans = [(0, 0)] * len(ids)
                 special += range(len(token), len(token) + len(ids))
             else:
                 ids, spans = texts[piece.text]
@@ -90,18 +89,19 @@ class Template:
 
 
 def read_templates(processor: JsonObject | None) -> tuple[Template | None, Template | None]:
-    """Return the templates for one text and for two of a tokenizer.json's `post_processor`.
+    """Read the templates for one text and for two from a tokenizer.json's `post_processor`.
 
-    None where there is none: it inserts no special tokens, or leaves a text out. Raises BackboneError for one
-    that does not begin with a special token, since slot 0 must be [CLS], and for one that names a token it
-    does not define.
+    A template that inserts no special tokens, or leaves a text out, counts as None. Raises BackboneError for
+    one that does not begin with a special token, since slot 0 must be [CLS], and for one that names a token
+    that it does not define.
     """
     if processor is None:
         return None, None
     kind = processor["type"]
     if kind == "Sequence":
         found = [read_templates(step) for step in processor["processors"]]
-        return next((pair for pair in found if pair != (None, None)), (None, None))
+        sound = [templates for templates in found if templates != (None, None)]
+        return sound[0] if sound else (None, None)
     reader = _READERS.get(kind)
     if reader is None:
         return None, None
@@ -127,13 +127,15 @@ def _template_processing(processor: JsonObject) -> tuple[list[Piece], list[Piece
 
 
 def _bert_processing(processor: JsonObject) -> tuple[list[Piece], list[Piece]]:
-    cls, sep = (processor["cls"][1],), (processor["sep"][1],)
+    cls = (processor["cls"][1],)
+    sep = (processor["sep"][1],)
     single = [Piece(0, cls), Piece(0, text=0), Piece(0, sep)]
     return single, [*single, Piece(1, text=1), Piece(1, sep)]
 
 
 def _roberta_processing(processor: JsonObject) -> tuple[list[Piece], list[Piece]]:
-    cls, sep = (processor["cls"][1],), (processor["sep"][1],)
+    cls = (processor["cls"][1],)
+    sep = (processor["sep"][1],)
     single = [Piece(0, cls), Piece(0, text=0), Piece(0, sep)]
     return single, [*single, Piece(0, sep), Piece(0, text=1), Piece(0, sep)]
 
@@ -146,14 +148,13 @@ _READERS: dict[str, Callable[[JsonObject], tuple[list[Piece], list[Piece]]]] = {
 
 
 def _checked(pieces: Sequence[Piece], texts: tuple[int, ...]) -> Template | None:
-    """Return the template, or None unless it holds each of the texts once, in order, and a special token."""
+    """Return the template, or None unless it holds each text once, in order, and a special token."""
     held = tuple(piece.text for piece in pieces if piece.text is not None)
     if held != texts or not any(piece.token for piece in pieces):
         return None
     if not pieces[0].token:
         raise BackboneError(
             "the tokenizer's template puts no special token in front of the text; softcue needs an "
-            "encoder's tokenizer, "
-            "whose first token is [CLS] or its like"
+            "encoder's tokenizer, whose first token is [CLS] or its like"
         )
     return Template(tuple(pieces))

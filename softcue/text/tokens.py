@@ -1,6 +1,4 @@
-"""Text: a tokenizer's folder -> texts, pairs and words as token ids that know their special
-tokens, cut by one rule.
-"""
+"""Text: a tokenizer that turns texts, pairs and words into token ids with known special tokens."""
 
 import hashlib
 import json
@@ -21,7 +19,7 @@ from softcue.text.vocabulary import REBUILD, from_vocabulary
 from softcue.text.words import end_of_word, marks_apart
 
 REMEMBERED = 2**16  # words whose units are remembered
-CHUNK = 4096  # texts tokenised at once: the library's own record of a token is some hundred bytes
+CHUNK = 4096  # texts that are tokenised at once: the library takes some hundred bytes for each token
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Encoded:
     """One example, and how its tokens relate to the text that they were made from."""
 
     example: Example
-    # of each token in its own text or word, (0, 0) for special tokens; may take in the space before
+    # span of each token in its own text or word, (0, 0) for special tokens; it may include the space before
     offset: tuple[Offset, ...]
     dropped: int  # tokens lost to truncation
     dropped_words: int  # words of which no token is left
@@ -50,26 +48,25 @@ class Text:
         tokenizer.no_truncation()
         stored = tokenizer.to_str()
         self.limit = limit
-        # of the canonical JSON, however it was stored
+        # The digest is of the library's own JSON, so that it does not depend on how the file was written.
         self.digest = hashlib.sha256(stored.encode()).hexdigest()
         single, self._pair = read_templates(_settings(tokenizer)["post_processor"])
         if single is None:
             raise BackboneError(
                 "the tokenizer has no template that inserts special tokens (post_processor in "
-                "tokenizer.json); "
-                f"softcue reads its slots from there: save it again with one ({REBUILD})"
+                f"tokenizer.json); softcue reads its slots from there: save it again with one ({REBUILD})"
             )
         self._single = single
-        # the template is laid out here, and ByteLevel's would bend the offsets
+        # The template is laid out here; ByteLevel's post-processor would change the offsets, too.
         tokenizer.post_processor = None
         self._tokenizer = tokenizer
-        self._units: dict[str, tuple[str, ...]] = {}  # of words seen lately: a text repeats them
+        self._units: dict[str, tuple[str, ...]] = {}  # of words seen lately, for texts repeat their words
 
     @classmethod
     def load(cls, folder: Path | str, limit: int = 512) -> "Text":
         """Load the tokenizer of `folder`: its tokenizer.json, or a BERT vocab.txt.
 
-        BackboneError if neither is there and sound.
+        Raises BackboneError if neither is there, and for one that is damaged.
         """
         folder = Path(folder)
         path = folder / "tokenizer.json"
@@ -82,13 +79,13 @@ class Text:
         try:
             tokenizer = Tokenizer.from_file(str(path)) if path.suffix == ".json" else from_vocabulary(path)
             text = cls(tokenizer, limit)
-            # a tokenizer without its unknown token fails only when it needs it
+            # A tokenizer that lacks its unknown token fails only at a text that needs it, such as this one.
             text._tokenizer.encode("a \ue000")
         except BackboneError as error:
             raise BackboneError(f"'{path}': {error}") from None
         except (KeyboardInterrupt, SystemExit, MemoryError):
             raise
-        except BaseException as error:  # a panic inside the library is no Exception
+        except BaseException as error:  # a panic inside the library is not an Exception
             raise BackboneError(
                 f"'{path}' is not a sound tokenizer ({error}); fetch it again, or rebuild it: {REBUILD}"
             ) from None
@@ -96,7 +93,7 @@ class Text:
 
     @property
     def highest(self) -> int:
-        """The largest token id that it may give, in its template or for a text."""
+        """The largest token id that it may return, in its template or for a text."""
         pairs = () if self._pair is None else self._pair.pieces
         special = [token for piece in (*self._single.pieces, *pairs) for token in piece.token]
         return max([*special, *self._tokenizer.get_vocab(with_added_tokens=True).values()], default=0)
@@ -104,20 +101,19 @@ class Text:
     def slots(self, pair: bool) -> tuple[str, ...]:
         """Return the roles of the special tokens that the template inserts, in reading order.
 
-        They are ("cls", "sep") or ("cls", "sep", "sep").
+        With BERT they are ("cls", "sep") for a text, and ("cls", "sep", "sep") for a pair.
         """
         return self._template(pair).slots
 
     def encode(self, text: str, pair: str | None = None, limit: int | None = None) -> Encoded:
-        """Turn one text, or a pair, into token ids; the same as encode_many of one."""
+        """Return one text, or a pair, as token ids; the same as encode_many with one."""
         return self.encode_many([(text, pair)], limit)[0]
 
     def encode_many(self, texts: Sequence[tuple[str, str | None]], limit: int | None = None) -> list[Encoded]:
-        """Turn texts, or pairs, into token ids.
+        """Return texts, or pairs, as token ids.
 
-        Of a pair that exceeds the limit the longer text is cut first.
-
-        Raises RequestError for what is not a valid string, and for a limit that the template alone exceeds.
+        Of a pair that exceeds the limit the longer text is cut first. Raises RequestError for what is not a
+        valid string, and for a limit that the template alone exceeds.
         """
         limit = self.limit if limit is None else limit
         encoded: list[Encoded] = []
@@ -127,9 +123,8 @@ class Text:
             try:
                 encodings = iter(self._tokenizer.encode_batch(flat, add_special_tokens=False))
             except TypeError:
-                raise _refusal(
-                    "text", ((at + i, text) for i, pair in enumerate(chunk) for text in _given(pair))
-                ) from None
+                numbered = ((at + i, text) for i, pair in enumerate(chunk) for text in _given(pair))
+                raise _refusal("text", numbered) from None
             for _, second in chunk:
                 if second is None:
                     encoded.append(_lay(self._template(False), limit, next(encodings)))
@@ -138,11 +133,9 @@ class Text:
         return encoded
 
     def encode_words(self, words: Sequence[str], limit: int | None = None) -> Encoded:
-        """Turn a text that comes as words into token ids.
+        """Return a text that comes as words; `example.word` is the first token of each word that is kept.
 
-        `example.word` names the first token of every word that is not cut off.
-
-        A word that the tokenizer makes nothing of becomes its unknown token, so that labels stay with their
+        A word for which the tokenizer has no token becomes its unknown token, so that labels stay with their
         words.
         """
         limit = self.limit if limit is None else limit
@@ -161,7 +154,8 @@ class Text:
         template = self._template(False)
         (kept,) = template.keep(limit, [len(ids)])
         example, offset = template.fill([(ids[:kept], spans[:kept])])
-        before, after = template.lead, template.size - template.lead
+        before = template.lead
+        after = template.size - template.lead
         word_of = word_of[:kept]
         firsts = tuple(i + before for i, word in enumerate(word_of) if not i or word != word_of[i - 1])
         return Encoded(
@@ -173,10 +167,10 @@ class Text:
         )
 
     def split_words(self, text: str) -> list[Offset]:
-        """Return where the units of a text stand: spans in order, none empty, none with white space.
+        """Return the spans of the units of a text, in order; none is empty, and none has white space.
 
         A unit ends where the tokenizer's own pre-tokenizer ends a word, and before and after each punctuation
-        mark, whatever the family: tags are learnt and answered for the same units, whoever split the text.
+        mark, whatever the family. So tags are learnt and answered for the same units, whoever split the text.
         """
         tokenizer = self._tokenizer
         try:
@@ -188,13 +182,15 @@ class Text:
         if tokenizer.pre_tokenizer is not None:
             tokenizer.pre_tokenizer.pre_tokenize(splits)
         spans: list[Offset] = []
-        done = 0  # one character can become several words (a fraction sign, normalised): the first has it
+        # Normalisation can turn one character, such as a fraction sign, into several words. The first of them
+        # takes the character, and the others are left out.
+        done = 0
         for _, (first, end), _ in splits.get_splits(offset_referential="original", offset_type="char"):
             first = max(first, done)
             for match in re.finditer(r"\S+", text[first:end]):
                 spans += marks_apart(text, first + match.start(), first + match.end())
             done = max(done, end)
-        stops = [*(first for first, _ in spans[1:]), len(text)]
+        stops = [*(first for first, _ in spans[1:]), len(text)]  # where the next unit begins
         return [
             (first, end_of_word(text, end, stop)) for (first, end), stop in zip(spans, stops, strict=False)
         ]
@@ -202,12 +198,13 @@ class Text:
     def units(self, word: str) -> tuple[str, ...]:
         """Return the units of one word of a text that came as words.
 
-        A word that the tokenizer makes nothing of is one.
+        A word for which the tokenizer has no token is one unit.
         """
         if word not in self._units:
             if len(self._units) >= REMEMBERED:
                 self._units.clear()
-            self._units[word] = tuple(word[first:end] for first, end in self.split_words(word)) or (word,)
+            units = tuple(word[first:end] for first, end in self.split_words(word))
+            self._units[word] = units or (word,)
         return self._units[word]
 
     def _template(self, pair: bool) -> Template:
@@ -222,11 +219,10 @@ class Text:
 
     @cached_property
     def _for_words(self) -> Tokenizer:
-        """The tokenizer for words that come one by one.
+        """The tokenizer for texts that come as words.
 
-        Byte-level BPE tells words apart by the space in front of them, so each word needs one; others serve
-        as
-        they are.
+        Byte-level BPE tells words apart by the space in front of them, so that each word needs one. All other
+        tokenizers are used as they are.
         """
         before = _settings(self._tokenizer)["pre_tokenizer"] or {"type": None}
         steps = before.get("pretokenizers", [before])
@@ -236,7 +232,8 @@ class Text:
         own = spaced.pre_tokenizer
         if isinstance(own, pre_tokenizers.ByteLevel):
             spaced.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=own.use_regex)
-        else:  # it would put the space before every piece that an earlier step has cut
+        else:
+            # After another step, ByteLevel would put the space before every piece that the step has cut.
             first = [] if spaced.normalizer is None else [spaced.normalizer]
             spaced.normalizer = normalizers.Sequence([*first, normalizers.Prepend(" ")])
         return spaced
@@ -254,7 +251,7 @@ class Text:
 
 
 def _settings(tokenizer: Tokenizer) -> JsonObject:
-    """Return what tokenizer.json says but for the vocabulary, which is slow to parse."""
+    """Return what tokenizer.json says, without the vocabulary, which is slow to parse."""
     shell = Tokenizer(models.BPE())
     if tokenizer.pre_tokenizer is not None:
         shell.pre_tokenizer = tokenizer.pre_tokenizer
@@ -270,14 +267,20 @@ def _given(pair: tuple[str, str | None]) -> tuple[str, ...]:
 
 def _lay(template: Template, limit: int, *encodings: Encoding) -> Encoded:
     kept = template.keep(limit, [len(encoding) for encoding in encodings])
-    example, offset = template.fill(
-        [(e.ids[:n], e.offsets[:n]) for e, n in zip(encodings, kept, strict=True)]
-    )
-    return Encoded(example, offset, dropped=sum(map(len, encodings)) - sum(kept), dropped_words=0)
+    texts = [
+        (encoding.ids[:count], encoding.offsets[:count])
+        for encoding, count in zip(encodings, kept, strict=True)
+    ]
+    example, offset = template.fill(texts)
+    dropped = sum(map(len, encodings)) - sum(kept)
+    return Encoded(example, offset, dropped, dropped_words=0)
 
 
 def _refusal(kind: str, numbered: Iterable[tuple[int, object]]) -> RequestError:
-    """Return which of the strings the library could not take; it says only that one is wrong."""
+    """Return the error for the first text that the library cannot take.
+
+    The library itself says only that one of them is wrong.
+    """
     for at, text in numbered:
         if not isinstance(text, str):
             return RequestError(f"{kind} {at} is {text!r} ({type(text).__name__}); expected a string")
@@ -285,7 +288,6 @@ def _refusal(kind: str, numbered: Iterable[tuple[int, object]]) -> RequestError:
         if half is not None:
             return RequestError(
                 f"{kind} {at} holds half a character (U+{ord(text[half]):04X} at {half}); expected valid "
-                "Unicode: "
-                "read the data as UTF-8, or replace that character"
+                "Unicode: read the data as UTF-8, or replace that character"
             )
     return RequestError(f"the {kind}s given are no sequence of strings")

@@ -8,8 +8,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from softcue.errors import BackboneError
 from softcue.text.template import JsonObject
 
-# vocab.txt says nothing of the rules around it: these tokenizers are the ones for which BERT's are known to
-# be right
+# A vocab.txt does not say by which rules texts are split. For these tokenizers BERT's rules are known to be
+# right.
 BERT_LIKE = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer")
 BERT_SPECIAL = {
     "pad_token": "[PAD]",
@@ -25,9 +25,9 @@ REBUILD = (
 
 
 def from_vocabulary(path: Path) -> Tokenizer:
-    """Build BERT's tokenizer from its vocab.txt, with the settings of tokenizer_config.json.
+    """Build BERT's tokenizer from its vocab.txt, with the settings of tokenizer_config.json if it is there.
 
-    That file may be absent.
+    Raises BackboneError for a vocabulary that BERT's rules do not fit.
     """
     settings_path = path.with_name("tokenizer_config.json")
     try:
@@ -45,9 +45,8 @@ def from_vocabulary(path: Path) -> Tokenizer:
         vocabulary = {line.rstrip("\n"): at for at, line in enumerate(lines)}
     named = {role: settings.get(role) or usual for role, usual in BERT_SPECIAL.items()}
     special = {role: token["content"] if isinstance(token, dict) else token for role, token in named.items()}
-    missing = [
-        special[role] for role in ("unk_token", "cls_token", "sep_token") if special[role] not in vocabulary
-    ]
+    needed = [special[role] for role in ("unk_token", "cls_token", "sep_token")]
+    missing = [token for token in needed if token not in vocabulary]
     if missing:
         raise BackboneError(
             f"the vocabulary lacks the special tokens {missing}; expected BERT's, one token per line"
@@ -68,11 +67,6 @@ def from_vocabulary(path: Path) -> Tokenizer:
         special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])],
     )
     tokenizer.decoder = decoders.WordPiece(prefix="##")
-    tokenizer.add_special_tokens(
-        [
-            AddedToken(token, normalized=False, special=True)
-            for token in special.values()
-            if token in vocabulary
-        ]
-    )
+    known = [token for token in special.values() if token in vocabulary]
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in known])
     return tokenizer

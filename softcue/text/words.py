@@ -1,4 +1,4 @@
-"""Words of a raw text: marks that stand apart, and characters that belong together."""
+"""Words of a raw text: which marks stand apart, and which characters belong together."""
 
 import re
 from collections.abc import Iterator
@@ -7,12 +7,12 @@ from unicodedata import category
 
 from softcue.text.template import Offset
 
-# Hangul's vowels and finals, half-width katakana's marks: no "M" in Unicode
+# Hangul's vowels and finals, and the marks of half-width katakana. Unicode's category of marks lacks them.
 MERGING = re.compile("[\u1160-\u11ff\uff9e\uff9f]")
 
 
 def marks_apart(text: str, first: int, end: int) -> Iterator[Offset]:
-    """Cut a stretch without white space before and after each punctuation mark."""
+    """Cut a stretch without white space before and after each punctuation mark, and yield the spans."""
     for at in range(first, end):
         if text[at] in punctuation or category(text[at]).startswith("P"):
             if first < at:
@@ -24,9 +24,9 @@ def marks_apart(text: str, first: int, end: int) -> Iterator[Offset]:
 
 
 def end_of_word(text: str, end: int, stop: int) -> int:
-    """Return the end of a word with the marks that normalisation has merged into its last letter.
+    """Return the end of a word, with the marks that belong to its last letter.
 
-    They are left out of the word's span.
+    Normalisation merges such marks into the letter, so that the word's span leaves them out.
     """
     while end < stop and (category(text[end]).startswith("M") or MERGING.match(text[end])):
         end += 1
