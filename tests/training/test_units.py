@@ -61,6 +61,12 @@ def test_loras_preset_falls_with_layers_and_width_and_a_given_rate_does_not() ->
     assert share(Dims(2, 32, 2, 32, 64, True)) == 1.0
 
 
+def test_stps_preset_falls_to_a_third_on_an_encoder_of_base_size() -> None:
+    share = Cue.registry["stp"].rate_share
+    assert share(Dims(6, 384, 12, 384, 1536, True)) == 1.0
+    assert share(Dims(12, 768, 12, 768, 3072, True)) == pytest.approx(0.3536, abs=1e-4)
+
+
 def test_the_rate_that_a_run_had_is_what_its_adapter_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Cue.registry["lora"], "rate_share", classmethod(lambda cls, dims: 0.5))
     usual = prepare(Job(tiny_data(), "lora"), tiny_base())
