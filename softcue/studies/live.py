@@ -1,5 +1,6 @@
-"""A sweep as it goes: best so far, rung, time left - a live table on a terminal, now and then a
-line elsewhere.
+"""The progress of a sweep: a live table on a terminal, a line now and then elsewhere.
+
+Both show the best runs so far, the rung, and the time left.
 """
 
 import sys
@@ -17,27 +18,33 @@ from softcue.training.job import Prepared
 from softcue.training.progress import now_and_then, tell
 from softcue.training.run import TrainingRun
 
-SHOWN_POINTS = 5  # best points
+SHOWN_POINTS = 5  # of each data set, the best
 
 
 class Board(SearchObserver):
-    """Holds what the live table shows."""
+    """What the live table shows."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.clock, self.began = clock, clock()
-        self.number, self.count, self.trials = 0, 0, 0
+        self.clock = clock
+        self.began = clock()
+        self.number = 0  # of this rung
+        self.count = 0  # of rungs
+        self.trials = 0  # of this rung
         self.outcomes: list[Outcome] = []  # of this rung
-        self.live: dict[int, float] = {}  # share of each run that trains now
+        self.live: dict[int, float] = {}  # how much is done of each run that trains now
         self.metric: dict[str, str] = {}
 
     def rung(self, number: int, count: int, groups: Sequence[Group], terms: Terms) -> None:
-        """Begin a new rung; the table shows its runs alone, for scores of rungs do not compare."""
-        self.number, self.count, self.trials = number, count, sum(map(len, groups))
-        self.outcomes, self.live = [], {}
+        """Begin a rung; the table shows its runs only, for scores of different rungs do not compare."""
+        self.number = number
+        self.count = count
+        self.trials = sum(map(len, groups))
+        self.outcomes = []
+        self.live = {}
         self.metric = {name: data.metric for name, data in terms.data.items()}
 
     def step(self, prepared: Prepared, run: TrainingRun) -> None:
-        """Note that a run went on."""
+        """Note that a run has made a step."""
         self.live[id(run)] = 1.0 if run.done else run.step / run.total
 
     def result(self, result: Result) -> None:
@@ -47,15 +54,17 @@ class Board(SearchObserver):
 
     @property
     def share(self) -> float:
-        """How much of the sweep is done; rungs take about the same time."""
+        """How much of the sweep is done, from 0 to 1; rungs take about the same time."""
         if not self.trials:
             return 0.0
         done = (len(self.outcomes) + sum(self.live.values())) / self.trials
         return (self.number - 1 + min(1.0, done)) / self.count
 
     def seconds_left(self) -> float | None:
-        """Estimate the seconds left at the speed so far; None before anything is done."""
-        return None if not self.share else (self.clock() - self.began) * (1 - self.share) / self.share
+        """Estimate the seconds left from the speed so far, or return None before anything is done."""
+        if not self.share:
+            return None
+        return (self.clock() - self.began) * (1 - self.share) / self.share
 
     def title(self) -> str:
         """Return the line above the table."""
@@ -64,19 +73,14 @@ class Board(SearchObserver):
         return f"rung {self.number} of {self.count}: {len(self.outcomes)} of {self.trials} runs{rest}"
 
     def best(self) -> Iterator[tuple[str, str, str, str]]:
-        """Return data set, point, seed and score of each data set's best runs, the best first."""
+        """Yield data set, point, seed and score of each data set's best runs, the best first."""
         scored = [outcome for outcome in self.outcomes if outcome.score is not None]
         for name in self.metric:
-            own = sorted(
-                (o for o in scored if o.trial.data == name), key=lambda outcome: -(outcome.score or 0.0)
-            )
+            own = [outcome for outcome in scored if outcome.trial.data == name]
+            own.sort(key=lambda outcome: -(outcome.score or 0.0))
             for outcome in own[:SHOWN_POINTS]:
-                yield (
-                    name,
-                    str(outcome.trial.point),
-                    str(outcome.trial.seed),
-                    f"{self.metric[name]} {outcome.score:.4f}",
-                )
+                trial = outcome.trial
+                yield name, str(trial.point), str(trial.seed), f"{self.metric[name]} {outcome.score:.4f}"
 
     def __rich__(self) -> Table:
         table = Table("data", "point", "seed", "score", title=self.title(), title_justify="left")
@@ -86,14 +90,15 @@ class Board(SearchObserver):
 
 
 class Lines(Board):
-    """Tells a line now and then: for the logs of sweeps that nobody watches."""
+    """A board that says a line now and then, for the logs of sweeps that nobody watches."""
 
     def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(clock)
-        self.say, self.due = say, now_and_then(clock)
+        self.say = say
+        self.due = now_and_then(clock)
 
     def step(self, prepared: Prepared, run: TrainingRun) -> None:
-        """Note that a run went on."""
+        """Note that a run has made a step."""
         super().step(prepared, run)
         self.tell()
 
@@ -103,7 +108,7 @@ class Lines(Board):
         self.tell()
 
     def tell(self) -> None:
-        """Say how it goes, unless that was said just now."""
+        """Say how the sweep goes, unless the last line is recent."""
         if not self.due():
             return
         first: dict[str, str] = {}
@@ -114,7 +119,7 @@ class Lines(Board):
 
 @contextmanager
 def sweep_board(quiet: bool = False) -> Iterator[SearchObserver]:
-    """Show on standard error how sweep() goes."""
+    """Yield the observer that shows a sweep's progress on standard error."""
     if quiet:
         yield SearchObserver()
         return
@@ -133,5 +138,8 @@ def sweep_board(quiet: bool = False) -> Iterator[SearchObserver]:
 
 def _time(seconds: float) -> str:
     whole = round(seconds)
-    hours, minutes = whole // 3600, whole % 3600 // 60
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{whole} s"
+    hours = whole // 3600
+    minutes = whole % 3600 // 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min" if minutes else f"{whole} s"

@@ -27,11 +27,13 @@ from softcue.studies.trials import (
 from softcue.training.conditions import digest_of
 from softcue.training.job import choose_pooling, method_class
 
+KEPT = ("score", "step", "rate", "epochs", "rows")  # fields of an Outcome that a group's file holds
+
 
 class Memory:
-    """Trains through `runner` what the folder does not hold.
+    """A runner that trains through another one what a folder does not hold yet.
 
-    A group's file is named by all that determines its scores.
+    The name of a group's file is a hash over all that determines the group's scores.
     """
 
     def __init__(
@@ -44,7 +46,10 @@ class Memory:
                 f"--out {folder.parent} cannot be written to ({error.strerror}); expected a new folder or a "
                 "sweep's"
             ) from error
-        self.folder, self.terms, self.runner, self.say = folder, terms, runner, say
+        self.folder = folder
+        self.terms = terms
+        self.runner = runner
+        self.say = say
         self.digests = {name: digest_of(data) for name, data in terms.data.items()}
         self.common = {
             "softcue": __version__,
@@ -56,7 +61,7 @@ class Memory:
         }
 
     def __call__(self, groups: Sequence[Group]) -> Iterator[tuple[int, Result]]:
-        """Yield what is found at once, then what has to be trained, as a Runner gives them."""
+        """Yield what is found, then what had to be trained, as every Runner does."""
         names = [self.name(group) for group in groups]
         absent = []
         for number, (group, name) in enumerate(zip(groups, names, strict=True)):
@@ -66,9 +71,10 @@ class Memory:
                 self.check_places(name, group)
             else:
                 yield number, found
-        for at, result in self.runner([groups[number] for number in absent]):
-            self.write(names[absent[at]], result)
-            yield absent[at], result
+        for place, result in self.runner([groups[number] for number in absent]):
+            number = absent[place]
+            self.write(names[number], result)
+            yield number, result
 
     def name(self, group: Group) -> str:
         """Return a hash over everything that determines the group's scores."""
@@ -76,7 +82,7 @@ class Memory:
         return hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()[:32]
 
     def check_places(self, name: str, group: Group) -> None:
-        """Refuse, before a group is trained, folders of its adapters that saving would refuse after."""
+        """Refuse, before a group is trained, folders of its adapters that saving would refuse later."""
         for number in range(len({trial.data for trial in group})):
             check_place(self.folder / f"{name}-{number}")
 
@@ -91,18 +97,17 @@ class Memory:
         }
 
     def write(self, name: str, result: Result) -> None:
-        """Write adapters first: a file of outcomes says that all is there."""
+        """Write a group's adapters, then its file of outcomes: that file says that all is there."""
         for number, adapter in enumerate(result.adapters.values()):
             adapter.save(self.folder / f"{name}-{number}")
-        outcomes = [
-            {"score": o.score, "step": o.step, "rate": o.rate, "epochs": o.epochs, "rows": o.rows}
-            for o in result.outcomes
-        ]
+        outcomes = []
+        for outcome in result.outcomes:
+            outcomes.append({name: getattr(outcome, name) for name in KEPT})
         kept = {"outcomes": outcomes, "adapters": list(result.adapters), "seconds": result.seconds}
         write_file(self.folder / f"{name}.json", json.dumps(kept, indent=1).encode())
 
     def read(self, name: str, group: Group) -> Result | None:
-        """Read a finished group; None where there is none, or a damaged one, which is said."""
+        """Return a finished group, or None if it is not there or damaged; damage is said, too."""
         file = self.folder / f"{name}.json"
         if not file.exists():
             return None

@@ -1,4 +1,4 @@
-"""A sweep's plot: score over learning rate, a line for each method with its other settings."""
+"""A sweep's plot: score over learning rate, with a line for each method and its other settings."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from softcue.studies.space import told
 
 
 def plot(result: Mapping[str, Any], file: Path, say: Callable[[str], None]) -> None:
-    """Write the plot as PNG; without matplotlib say how to have it."""
+    """Write the plot as PNG, or say how to install matplotlib if it is missing."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -34,18 +34,21 @@ def plot(result: Mapping[str, Any], file: Path, say: Callable[[str], None]) -> N
 
 
 def rate_lines(result: Mapping[str, Any], data: str) -> dict[str, list[tuple[float, float]]]:
-    """Return a data set's lines: label -> (rate, mean score over seeds), by rate.
+    """Return what is drawn for a data set: for each label, pairs of rate and mean score over seeds.
 
-    A rung's points are lines of their own.
+    The pairs are in the order of the rates. Each rung has lines of its own.
     """
     scores: dict[str, dict[float, list[float]]] = {}
     for run in result["runs"]:
-        if run["data"] == data and run["selection"] is not None:
-            others = [f"{name}={told(value)}" for name, value in run["settings"].items() if name != "rate"]
-            rung = [f"({run['epochs']} epochs of {run['rows']:,} rows)"] if result["rungs"] > 1 else []
-            label = " ".join([run["method"], *others, *rung])
-            scores.setdefault(label, {}).setdefault(run["rate"], []).append(run["selection"])
-    return {
-        label: sorted((rate, sum(of) / len(of)) for rate, of in by_rate.items())
-        for label, by_rate in scores.items()
-    }
+        if run["data"] != data or run["selection"] is None:
+            continue
+        words = [run["method"]]
+        words += [f"{name}={told(value)}" for name, value in run["settings"].items() if name != "rate"]
+        if result["rungs"] > 1:
+            words.append(f"({run['epochs']} epochs of {run['rows']:,} rows)")
+        by_rate = scores.setdefault(" ".join(words), {})
+        by_rate.setdefault(run["rate"], []).append(run["selection"])
+    lines = {}
+    for label, by_rate in scores.items():
+        lines[label] = sorted((rate, sum(of_rate) / len(of_rate)) for rate, of_rate in by_rate.items())
+    return lines

@@ -1,5 +1,6 @@
-"""Ray: groups of packed jobs as tasks of a cluster; a task whose worker is lost runs again,
-with the same numbers.
+"""Ray: groups of packed jobs as tasks of a cluster.
+
+A task whose worker is lost runs again, and ends with the same numbers.
 """
 
 import logging
@@ -20,16 +21,14 @@ from softcue.studies.search import Runner
 from softcue.studies.trials import Group, Result, Terms, device_of, run_group
 from softcue.training.job import method_class
 
-LOCAL_CLUSTER = (
-    "local"  # instead of an address: a cluster of this machine alone, for as long as the sweep takes
-)
+LOCAL_CLUSTER = "local"  # instead of an address: a cluster of this machine alone, while the sweep lasts
 RETRIES = 8  # of a group whose worker was lost
 PATIENCE = 10.0  # seconds between two looks at whether the cluster still lives
 
 
 @dataclass(frozen=True)
 class Opening:
-    """How a worker comes to the driver's base."""
+    """What a worker needs to open the same base as the driver."""
 
     name: str
     precision: str
@@ -41,9 +40,9 @@ class Opening:
 
 @contextmanager
 def on_ray(address: str, terms: Terms, base: Base, methods: Sequence[str]) -> Iterator[tuple[Runner, int]]:
-    """Give a runner whose groups are Ray tasks, and how many of them run at the same time.
+    """Yield a runner whose groups are Ray tasks, and how many of them run at the same time.
 
-    Raises RequestError where Ray is not installed, no cluster answers, or none of its machines has room for a
+    Raises RequestError if Ray is not installed, no cluster answers, or none of its machines has room for a
     task.
     """
     try:
@@ -88,7 +87,7 @@ def on_ray(address: str, terms: Terms, base: Base, methods: Sequence[str]) -> It
 
 
 def work(group: Group, terms: Terms, opening: Opening) -> Result:
-    """Open the base once in a worker, and train a group."""
+    """Open the base, once in each worker, and train a group."""
     torch.set_num_threads(opening.threads)
     for plugin in opening.plugins:
         load_plugin(plugin)
@@ -108,9 +107,8 @@ def _base(name: str, precision: str, device: str) -> Base:
 
 def _opening(base: Base, methods: Sequence[str]) -> Opening:
     modules = [sys.modules[method_class(method).__module__] for method in methods]
-    plugins = tuple(
-        dict.fromkeys(str(module.__file__) for module in modules if module.__name__.startswith(PREFIX))
-    )
+    files = [str(module.__file__) for module in modules if module.__name__.startswith(PREFIX)]
+    plugins = tuple(dict.fromkeys(files))
     precision = str(next(base.backbone.encoder.parameters()).dtype).removeprefix("torch.")
     return Opening(
         base.backbone.name, precision, device_of(base), base.fingerprint, torch.get_num_threads(), plugins
@@ -118,16 +116,18 @@ def _opening(base: Base, methods: Sequence[str]) -> Opening:
 
 
 def _room(nodes: Sequence[dict[str, float]], opening: Opening) -> tuple[int, dict[str, Any]]:
-    """Return how many tasks the machines have room for, and what each task asks for."""
-    wanted = {"GPU": 1.0} if opening.device == "cuda" else {"CPU": float(opening.threads)}
-    width = sum(min(int(node.get(what, 0) // much) for what, much in wanted.items()) for node in nodes)
+    """Return how many tasks the machines have room for, and the resources that each task asks for."""
+    if opening.device == "cuda":
+        what, count, needs = "GPU", 1, {"num_gpus": 1}
+    else:
+        what, count, needs = "CPU", opening.threads, {"num_cpus": opening.threads}
+    width = sum(int(node.get(what, 0) // count) for node in nodes)
     if width < 1:
-        (what, much), *_ = wanted.items()
         raise RequestError(
-            f"no machine of the cluster has {much:g} {what}, as a task needs; start larger ones, or fewer "
+            f"no machine of the cluster has {count} {what}, as a task needs; start larger ones, or fewer "
             "threads (OMP_NUM_THREADS)"
         )
-    return width, {"num_gpus": 1} if opening.device == "cuda" else {"num_cpus": opening.threads}
+    return width, needs
 
 
 def _get(ray: Any, done: Any) -> Result:

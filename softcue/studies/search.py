@@ -1,6 +1,4 @@
-"""Search: all points trained in full, or successive halving over them in rungs, under a budget
-of examples or of time.
-"""
+"""Search: all points trained in full, or successive halving over them in rungs, under a budget."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -24,12 +22,12 @@ from softcue.studies.trials import (
 )
 
 CUT = 3  # a third of the points goes on to the next rung
-SELECTED = 1_000  # selection rows of a halving's trials at most: a score's deviation is then 1.5 points
-STEPS = 20  # of a trial at least: below, not even warm-up ends
+SELECTED = 1_000  # selection rows of a halving's trials, at most: a score's deviation is then 1.5 points
+STEPS = 20  # of a trial, at least: with fewer, not even warm-up ends
 TASTE = 8  # steps of the runs that measure speed, for a budget of time
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
-# trains groups; gives number and result as they are finished
+# a function that trains groups, and yields the number and the result of each when it is finished
 Runner = Callable[[Sequence[Group]], Iterator[tuple[int, Result]]]
 
 
@@ -37,7 +35,7 @@ Runner = Callable[[Sequence[Group]], Iterator[tuple[int, Result]]]
 class Budget:
     """What all trials of a halving may take together: training examples, or seconds.
 
-    Neither: until the last rung trains in full.
+    With neither, the last rung trains in full.
     """
 
     examples: int | None = None
@@ -45,7 +43,10 @@ class Budget:
 
 
 def read_budget(text: str) -> Budget:
-    """Parse "10m", "90s", "1.5h" or a number of examples. Raises RequestError."""
+    """Read a budget from "10m", "90s", "1.5h" or a number of examples.
+
+    Raises RequestError for anything else.
+    """
     found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*([smh])", text.strip())
     if found and float(found[1]) > 0:
         return Budget(seconds=float(found[1]) * UNITS[found[2]])
@@ -91,52 +92,46 @@ def halve(
     watch: SearchObserver,
     width: int = 1,
 ) -> list[list[Result]]:
-    """Run successive halving (Jamieson and Talwalkar, 2016).
+    """Search by successive halving (Jamieson and Talwalkar, 2016), and return the results by rung.
 
-    The best third of each rung goes on, on each data set by itself.
+    The best third of each rung goes on, on each data set by itself. A rung trains its points from the
+    beginning, with a whole schedule of its own. So what is compared is what such a training would give, and
+    rungs and groups can be trained anywhere and in any order.
 
-    A rung trains its points from the beginning with a whole schedule of its own, so that what is compared is
-    what such a training would give, and so that rungs and groups can be done anywhere and in any order.
-    Returns the results by rung.
-    width: groups that the runner trains at the same time. A budget too small for a rung's shortest trials is
-    exceeded.
+    width: groups that the runner trains at the same time.
+
+    A budget that is too small for a rung's shortest trials is exceeded. Raises RequestError if a point
+    settles the number of epochs.
     """
-    fixed = sorted({name for point in points for name in point.settings if name in ("epochs",)})
-    if fixed:
+    if any("epochs" in point.settings for point in points):
         raise RequestError(
-            f"halving decides on {', '.join(fixed)} by its rungs and budget; leave it out, or sweep without "
-            "halving"
+            "halving decides on epochs by its rungs and budget; leave it out, or sweep without halving"
         )
     sizes = rung_sizes(len(points))
     left = {name: list(points) for name in terms.data}
-    done = [] if budget.seconds is None else [_taste(points, terms, device, runner, watch)]
-    spent = [result for results in done for result in results]
+    spent = [] if budget.seconds is None else _taste(points, terms, device, runner)
     rungs: list[list[Result]] = []
     for number in range(len(sizes)):
         runs = sum(map(len, left.values())) * len(seeds)
         each = _share(budget, number, sizes, runs, spent, width)
-        trials = [
-            _cut_to(Trial(point, name, seed), each, CUT ** (len(sizes) - 1 - number), terms)
-            for name, own in left.items()
-            for point in own
-            for seed in seeds
-        ]
+        part = CUT ** (len(sizes) - 1 - number)
+        full = [Trial(point, name, seed) for name, own in left.items() for point in own for seed in seeds]
+        trials = [_cut_to(trial, each, part, terms) for trial in full]
         results = _train(trials, number + 1, len(sizes), terms, device, runner, watch)
         rungs.append(results)
         spent += results
         outcomes = [outcome for result in results for outcome in result.outcomes]
         if number + 1 < len(sizes):
-            left = {
-                name: ranked([o for o in outcomes if o.trial.data == name])[: sizes[number + 1]]
-                for name in left
-            }
+            for name in left:
+                best = ranked([outcome for outcome in outcomes if outcome.trial.data == name])
+                left[name] = best[: sizes[number + 1]]
     return rungs
 
 
 def rung_sizes(points: int) -> list[int]:
-    """Return the points of each rung: 27 -> [27, 9, 3].
+    """Return how many points each rung has: 27 -> [27, 9, 3].
 
-    The last has at most three, so that the winner is chosen among full trainings.
+    The last rung has at most three, so that the winner is chosen among full trainings.
     """
     sizes = [points]
     while sizes[-1] > CUT:
@@ -168,38 +163,45 @@ def _train(
 def _share(
     budget: Budget, number: int, sizes: Sequence[int], runs: int, spent: Sequence[Result], width: int
 ) -> float | None:
-    """Return the examples for each run of a rung; None: no budget says."""
-    rungs_left = len(sizes) - number
+    """Return how many examples each run of a rung may take, or None without a budget.
+
+    runs: how many the rung has. spent: the results so far, those of _taste first.
+    """
     if budget.examples is not None:
         return budget.examples / len(sizes) / runs
     if budget.seconds is None:
         return None
-    # the taste is cold: once there is better, it is left out
+    # The first steps are slower than later ones, so that _taste's speed counts only while there is no other.
     measured = spent[-1:] if number == 0 else spent[1:]
     speed = width * sum(result.examples for result in measured) / sum(result.seconds for result in measured)
     seconds = max(0.0, budget.seconds - sum(result.seconds for result in spent) / width)
+    rungs_left = len(sizes) - number
     return speed * seconds / rungs_left / runs
 
 
 def _cut_to(trial: Trial, examples: float | None, part: int, terms: Terms) -> Trial:
-    """Return the trial with as many epochs, or rows, as examples allow.
+    """Return the trial with as many epochs, or rows, as the examples allow.
 
-    None: a `part`-th of a full training; never more than a full one.
+    examples: None is a `part`-th of a full training. It is never more than a full training, and at least
+    STEPS steps, or a full training that is shorter.
     """
     rows = len(select(terms.data[trial.data], trial.seed, from_train=True).train)
     training = trial_training(trial, terms)
     full = training.epochs * rows
-    wanted = max(min(full, full / part if examples is None else examples), min(full, STEPS * training.batch))
+    least = min(full, STEPS * training.batch)
+    allowed = full / part if examples is None else examples
+    wanted = max(min(full, allowed), least)
     if wanted < rows:
         return Trial(trial.point, trial.data, trial.seed, 1, round(wanted), SELECTED)
     return Trial(trial.point, trial.data, trial.seed, max(1, int(wanted / rows)), None, SELECTED)
 
 
-def _taste(
-    points: Sequence[Point], terms: Terms, device: str, runner: Runner, watch: SearchObserver
-) -> list[Result]:
-    """Train a few steps of the first group, to learn how fast they are."""
+def _taste(points: Sequence[Point], terms: Terms, device: str, runner: Runner) -> list[Result]:
+    """Train the first group for a few steps, to learn how fast they are."""
     name = next(iter(terms.data))
-    trials = [Trial(point, name, 0) for point in points]
-    short = [Trial(t.point, t.data, t.seed, 1, TASTE * trial_training(t, terms).batch, STEPS) for t in trials]
-    return [result for _, result in runner(group_trials(short, terms, device)[:1])]
+    trials = []
+    for point in points:
+        rows = TASTE * trial_training(Trial(point, name, 0), terms).batch
+        trials.append(Trial(point, name, 0, epochs=1, rows=rows, select=STEPS))
+    first = group_trials(trials, terms, device)[:1]
+    return [result for _, result in runner(first)]

@@ -1,6 +1,4 @@
-"""A sweep's results: every run, and every point with the mean and the deviation over seeds, as
-JSON and CSV.
-"""
+"""A sweep's results, as JSON and CSV: every run, and every point with mean and deviation over seeds."""
 
 import csv
 import io
@@ -22,7 +20,7 @@ RUN = ("data", "method", "rung", "seed", "epochs", "rows", "rate", "selection", 
 
 @dataclass(frozen=True)
 class Winner:
-    """The best point on a data set, and its adapter with the scores on the rows that chose nothing."""
+    """The best point on a data set, and its adapter, scored on rows that took no part in the choice."""
 
     data: str
     point: Point
@@ -81,29 +79,28 @@ def sweep_result(
 
 def sweep_csv(result: Mapping[str, Any]) -> str:
     """Return one line for each run, with a column for each setting that any point has."""
-    settings = list(
-        dict.fromkeys(name for run in result["runs"] for name in run["settings"] if name not in RUN)
-    )
+    names = dict.fromkeys(name for run in result["runs"] for name in run["settings"])
+    settings = [name for name in names if name not in RUN]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*RUN, *settings])
     for run in result["runs"]:
-        writer.writerow(
-            [*(run[name] for name in RUN), *(_cell(run["settings"].get(name)) for name in settings)]
-        )
+        own = [_cell(run["settings"].get(name)) for name in settings]
+        writer.writerow([*(run[name] for name in RUN), *own])
     return text.getvalue()
 
 
 def file_name(data: str) -> str:
-    """Return a data set's name as a folder's: "glue/sst2" -> "glue-sst2"."""
+    """Turn a data set's name into a folder's: "glue/sst2" -> "glue-sst2"."""
     return re.sub(r"[^\w.-]+", "-", data).strip("-.") or "data"
 
 
 def _of_data(winner: Winner, runs: Sequence[tuple[int, Outcome]], terms: Terms) -> dict[str, Any]:
     data = terms.data[winner.data]
     own = [(number, outcome) for number, outcome in runs if outcome.trial.data == data.name]
+    # Each point is shown with the last rung that it reached. Points stand in the order in which that rung
+    # trained them, which decides between equal scores.
     last: dict[str, list[tuple[int, Outcome]]] = {}
-    # of each point the last rung that it came to, in the order of that rung: it decides between equals
     for number, outcome in own:
         key = outcome.trial.point.key
         if key in last and last[key][0][0] < number:
@@ -149,9 +146,9 @@ def _point(held: Sequence[tuple[int, Outcome]]) -> dict[str, Any]:
 
 
 def _together(runs: Sequence[tuple[int, Outcome]], rungs: int, sets: int) -> list[dict[str, Any]]:
-    """Return points that all data sets have trained in the last rung, by their mean over all.
+    """Return the points that the last rung trained on every data set, by their mean over all of them.
 
-    Of one data set there is nothing to say.
+    With a single data set there are none.
     """
     points: dict[str, list[Outcome]] = {}
     for number, outcome in runs:
@@ -167,7 +164,7 @@ def _together(runs: Sequence[tuple[int, Outcome]], rungs: int, sets: int) -> lis
 
 
 def _run(number: int, outcome: Outcome) -> dict[str, Any]:
-    trial, measured = outcome.trial, asdict(outcome)
+    trial = outcome.trial
     return {
         "data": trial.data,
         "method": trial.point.method,
@@ -175,7 +172,10 @@ def _run(number: int, outcome: Outcome) -> dict[str, Any]:
         "rung": number,
         "seed": trial.seed,
         "selection": outcome.score,
-        **{name: measured[name] for name in ("step", "rate", "epochs", "rows")},
+        "step": outcome.step,
+        "rate": outcome.rate,
+        "epochs": outcome.epochs,
+        "rows": outcome.rows,
     }
 
 

@@ -1,6 +1,4 @@
-"""Trials: what a search trains - a point, on a data set, with a seed - and how many of them
-share one packed loop.
-"""
+"""Trials: a point, trained on a data set with a seed, and how many of them share one packed loop."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,11 +19,12 @@ from softcue.training.jobs import Report, train_jobs
 from softcue.training.run import TrainingRun
 from softcue.training.settings import Training, preset
 
-# jobs in one loop; on a CPU more gain nothing, and a killed sweep loses a group
+# jobs in one loop, at most: on a CPU more save no time, and a sweep that is killed loses the group it trains
 SEATS_BY_DEVICE = {"cpu": 16, "cuda": 128}
-# tokens in one step of a group, about: what backward keeps has to fit
+# tokens in one step of a group, about: what the backward pass needs has to fit into memory
 STEP_ROWS = {"cpu": 8_192, "cuda": 65_536}
-LETTERS = 4  # of English text in a token, about
+LETTERS = 4  # in a token of English text, about
+MEASURED_ROWS = 200  # training rows from which the length of an example is estimated
 
 
 @dataclass(frozen=True)
@@ -41,24 +40,27 @@ class Trial:
 
     @property
     def training(self) -> dict[str, Any]:
-        """Training settings over the preset's."""
-        return {**self.point.training, **({} if self.epochs is None else {"epochs": self.epochs})}
+        """The training settings that differ from the preset's."""
+        if self.epochs is None:
+            return dict(self.point.training)
+        return {**self.point.training, "epochs": self.epochs}
 
 
-# trained in one go, so that dropout masks and thus scores never depend on what else is to be done
+# Trials that are trained together. A group is trained as a whole or not at all, so that its dropout masks,
+# and with them its scores, do not depend on what else is to be done.
 Group = tuple[Trial, ...]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial came to."""
+    """The result of one trial."""
 
     trial: Trial
     score: float | None  # on its selection rows; None: training diverged
-    step: int  # at which it was reached
+    step: int  # at which that score was reached
     rate: float
     epochs: int
-    rows: int  # that it trained on
+    rows: int  # training rows
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Result:
 
     @property
     def examples(self) -> int:
-        """Training examples that its trials planned to see."""
+        """How many training examples the trials were to see, those of every epoch counted."""
         return sum(outcome.rows * outcome.epochs for outcome in self.outcomes)
 
 
@@ -85,20 +87,20 @@ class Terms:
 
 
 class SearchObserver:
-    """Told how a search goes; this one does nothing with it."""
+    """What a search calls as it goes on; this observer does nothing."""
 
     def rung(self, number: int, count: int, groups: Sequence[Group], terms: Terms) -> None:
         """Note that rung `number` (from 1) of `count` begins."""
 
     def step(self, prepared: Prepared, run: TrainingRun) -> None:
-        """Note that a run went on by a step."""
+        """Note that a run has made a step."""
 
     def result(self, result: Result) -> None:
         """Note that a group is finished."""
 
 
 def run_group(group: Group, terms: Terms, base: Base, report: Report = lambda prepared, run: None) -> Result:
-    """Train a group's trials packed."""
+    """Train the trials of a group in one packed loop."""
     began = time.monotonic()
     jobs = [make_job(trial, terms) for trial in group]
     found: dict[int, Adapter] = {}
@@ -112,9 +114,9 @@ def run_group(group: Group, terms: Terms, base: Base, report: Report = lambda pr
     for name in dict.fromkeys(trial.data for trial in group):
         winner = ranked([outcome for outcome in outcomes if outcome.trial.data == name])[0].key
         own = [
-            a
-            for a, trial in zip(adapters, group, strict=True)
-            if a is not None and (trial.data, trial.point.key) == (name, winner)
+            adapter
+            for adapter, trial in zip(adapters, group, strict=True)
+            if adapter is not None and trial.data == name and trial.point.key == winner
         ]
         if own:
             best[name] = max(own, key=lambda adapter: adapter.scores["selection"])
@@ -131,10 +133,11 @@ def _outcome(trial: Trial, job: Job, adapter: Adapter | None) -> Outcome:
 
 
 def make_job(trial: Trial, terms: Terms) -> Job:
-    """Return a trial as train_jobs takes it: a tenth of train selects, and nothing is reported."""
+    """Return the job of a trial: a tenth of train selects, and nothing is reported."""
     data = terms.data[trial.data]
     whole = select(data, trial.seed, from_train=True)
-    train, chosen = draw(whole.train, trial.rows, trial.seed), draw(whole.select, trial.select, trial.seed)
+    train = draw(whole.train, trial.rows, trial.seed)
+    chosen = draw(whole.select, trial.select, trial.seed)
     rows = Selection(train, chosen, [], f"selected on a tenth of train (seed {trial.seed})")
     return Job(
         data,
@@ -149,7 +152,7 @@ def make_job(trial: Trial, terms: Terms) -> Job:
 
 
 def draw(records: list[Record], count: int | None, seed: int) -> list[Record]:
-    """Draw at most so many of the records by the seed, and leave them in their order."""
+    """Draw at most `count` of the records by the seed, and return them in their own order."""
     if count is None or count >= len(records):
         return records
     order = torch.randperm(len(records), generator=torch.Generator().manual_seed(seed)).tolist()
@@ -159,7 +162,7 @@ def draw(records: list[Record], count: int | None, seed: int) -> list[Record]:
 def ranked(outcomes: Sequence[Outcome]) -> list[Point]:
     """Return the points of one data set's outcomes, the best mean over seeds first.
 
-    Of equals the earlier comes first; those that diverged are last.
+    Of equals the earlier comes first. Points that diverged come last.
     """
     points = {outcome.trial.point.key: outcome.trial.point for outcome in outcomes}
     scores: dict[str, list[float | None]] = {key: [] for key in points}
@@ -169,40 +172,38 @@ def ranked(outcomes: Sequence[Outcome]) -> list[Point]:
 
 
 def mean(scores: Sequence[float | None]) -> float:
-    """Return the mean; minus infinity if one diverged."""
+    """Return the mean of the scores, or minus infinity if a run diverged."""
     numbers = [float("-inf") if score is None else score for score in scores]
     return sum(numbers) / len(numbers)
 
 
 def device_of(base: Base) -> str:
-    """Return where the encoder is: cpu or cuda."""
+    """Return the type of the encoder's device: cpu or cuda."""
     return next(base.backbone.encoder.parameters()).device.type
 
 
 def group_trials(trials: Sequence[Trial], terms: Terms, device: str) -> list[Group]:
-    """Group trials that can share a loop, as many as the device is good for.
+    """Put trials that can share a loop into groups, each as large as the device allows.
 
-    All seeds of a point on a data set stay together.
+    All seeds of a point on a data set stay in one group.
     """
-    seats, rows_at_most = SEATS_BY_DEVICE[device], STEP_ROWS[device]
-    units: dict[tuple[str, str], list[Trial]] = {}
+    seats = SEATS_BY_DEVICE[device]
+    rows_at_most = STEP_ROWS[device]
+    by_point: dict[tuple[str, str], list[Trial]] = {}
     for trial in trials:
-        units.setdefault((trial.point.key, trial.data), []).append(trial)
+        by_point.setdefault((trial.point.key, trial.data), []).append(trial)
     groups: dict[Any, list[list[Trial]]] = {}
-    for unit in units.values():
-        training, rows = trial_training(unit[0], terms), sum(step_rows(trial, terms) for trial in unit)
-        method = method_class(unit[0].point.method)
-        shape = method.shape(settled_config(unit[0], terms)), training.shape
-        open_groups = groups.setdefault((method.method, shape), [[]])
-        last = open_groups[-1]
-        full = (
-            len(last) + len(unit) > seats
-            or sum(step_rows(trial, terms) for trial in last) + rows > rows_at_most
-        )
-        if last and full:
-            open_groups.append(list(unit))
+    for own in by_point.values():
+        method = method_class(own[0].point.method)
+        shape = method.shape(settled_config(own[0], terms))
+        of_shape = groups.setdefault((method.method, shape, trial_training(own[0], terms).shape), [[]])
+        last = of_shape[-1]
+        together = [*last, *own]
+        fits = len(together) <= seats and sum(step_rows(trial, terms) for trial in together) <= rows_at_most
+        if fits or not last:
+            last += own
         else:
-            last += unit
+            of_shape.append(list(own))
     return [tuple(group) for of_shape in groups.values() for group in of_shape]
 
 
@@ -213,17 +214,19 @@ def trial_training(trial: Trial, terms: Terms) -> Training:
 
 
 def settled_config(trial: Trial, terms: Terms) -> Any:
-    """Return a trial's config of its method."""
+    """Return the config of a trial's method."""
     return make_config(method_class(trial.point.method), terms.data[trial.data].kind, trial.point.own)
 
 
 def step_rows(trial: Trial, terms: Terms) -> int:
-    """Estimate the tokens in a step of a trial."""
+    """Estimate the number of tokens in a step of a trial."""
     data = terms.data[trial.data]
-    longs = [sum(map(len, _texts(record))) / LETTERS for record in data.splits["train"][:200]]
-    return round(trial_training(trial, terms).batch * min(terms.limit, sum(longs) / len(longs)))
+    tokens = [sum(map(len, _texts(record))) / LETTERS for record in data.splits["train"][:MEASURED_ROWS]]
+    example = min(terms.limit, sum(tokens) / len(tokens))
+    return round(trial_training(trial, terms).batch * example)
 
 
 def _texts(record: Record) -> Iterator[str]:
     yield from (text for text in (record.text, record.pair, *record.choices) if text)
-    yield from (f"{word}__" for word in record.tokens)  # a word is a token or more, however short
+    # A word is at least one token, however short: two letters more keep its estimate near one.
+    yield from (f"{word}__" for word in record.tokens)
