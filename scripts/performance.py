@@ -67,7 +67,7 @@ TAIL = """## What makes it fast
   and in the cache, and keeps one number for each row and head; nothing is gathered, padded or stored in
   between.
 - `softcue/kernels/norm.cpp`: dropout, residual and norm are one pass, and dropout's factors are drawn again
-  on the way back.
+  in the backward pass.
 - `softcue/kernels/gelu.cpp`: GELU and its slope come from one exponential.
 - `softcue/kernels/matmul.cpp`: in float32 a frozen weight is laid out as it is multiplied, panel by panel in
   the cache, or once where few rows ask; GELU, sums and the slope's product are of the same pass.
@@ -79,9 +79,9 @@ Where those were not built, and for DeBERTa, whose logits add more than a number
 - `softcue/attention/layout.py`: rows lie end to end, and attention takes them in buckets of similar length
   instead of padding them to the longest; the buckets come in few sizes, so that new batches need few new
   kernels.
-- `softcue/attention/buckets.py`: the way back of every gather is a gather too, where torch would add into
-  zeros.
-- `softcue/attention/attend.py`, `_Mix`: attention's backward is written by hand; without a way back
+- `softcue/attention/buckets.py`: the backward pass of every gather is a gather too, where torch would add
+  into zeros.
+- `softcue/attention/products.py`: attention's backward is written by hand; without a backward pass
   `Sight.glance` is shorter still.
 
 And everywhere:

@@ -79,16 +79,20 @@ class Model(nn.Module):
 
         The longest example of a seat comes first.
         """
-        # of one seat, the order of attention's buckets
-        turn = sorted(range(len(examples)), key=lambda i: -len(examples[i].token))
-        served = {seat: self.mixture.cue_of(seat) for seat in set(seats)}
-        cues = [served[seats[i]] for i in turn]
-        asked = [i if group is None else group[i] for i in turn]
-        reserve, shift = [cue.reserve for cue in cues], [cue.shift for cue in cues]
+        # attention's buckets take the longest examples first: no example has to move again
+        by_length = sorted(range(len(examples)), key=lambda i: -len(examples[i].token))
+        cue_of = {seat: self.mixture.cue_of(seat) for seat in set(seats)}
+        cues = [cue_of[seats[i]] for i in by_length]
+        numbers = list(range(len(examples))) if group is None else group
         batch = pack(
-            [examples[i] for i in turn], [seats[i] for i in turn], reserve, shift, asked, self.device
+            [examples[i] for i in by_length],
+            [seats[i] for i in by_length],
+            [cue.reserve for cue in cues],
+            [cue.shift for cue in cues],
+            [numbers[i] for i in by_length],
+            self.device,
         )
-        return replace(batch, order=tuple(turn[i] for i in batch.order))
+        return replace(batch, order=tuple(by_length[i] for i in batch.order))
 
     @property
     def device(self) -> torch.device:

@@ -70,7 +70,7 @@ def to_batch(x: Tensor, layout: Layout) -> Tensor:
 
 
 class Collect(torch.autograd.Function):
-    """Each bucket's (b, H, t, K) to rows (N, H * K); on the way back padding gets zeros."""
+    """Each bucket's (b, H, t, K) to rows (N, H * K); in the backward pass padding gets zeros."""
 
     @staticmethod
     def forward(ctx, layout: Layout, *mixed: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]

@@ -1,4 +1,4 @@
-"""Attention of ragged rows by attention.cpp, and its way back: nothing is padded, or kept but
+"""Attention of ragged rows by attention.cpp, and its backward pass: nothing is padded, or kept but
 one number for each row and head.
 """
 

@@ -1,4 +1,4 @@
-"""Frozen parts of a layer, each one step of autograd with the way back written out.
+"""Frozen parts of a layer, each one step of autograd with the backward pass written out.
 
 Left to itself autograd adds up each residual's gradients in a pass of its own, and every operator costs a
 node; written out, the sums ride on the products and the rows are rounded up once. The parts are as

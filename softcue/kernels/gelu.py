@@ -1,4 +1,4 @@
-"""GELU by gelu.cpp, which finds the slope for the way back on the way there."""
+"""GELU by gelu.cpp, which finds the slope for the backward pass in the forward pass."""
 
 import torch
 from torch import Tensor

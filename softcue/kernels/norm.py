@@ -1,4 +1,4 @@
-"""norm(residual + dropout(x)) with its way back, in one pass by norm.cpp where that can do it."""
+"""norm(residual + dropout(x)) with its backward pass, in one pass by norm.cpp where that can do it."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from softcue.kernels.dropout import dropout_mask
 
 
 class Found(NamedTuple):
-    """What the way back asks for."""
+    """What the backward pass asks for."""
 
     seed: int | None  # from which norm.cpp draws dropout's factors again; None: torch did it
     total: Tensor  # (M, D) the norm's input

@@ -1,4 +1,4 @@
-"""y + scale x A B with thin A and B of each seat by thin.cpp, and its way back."""
+"""y + scale x A B with thin A and B of each seat by thin.cpp, and its backward pass."""
 
 from functools import lru_cache
 
