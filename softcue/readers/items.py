@@ -90,32 +90,48 @@ def continued(tag: str) -> str:
 def _tagged(record: Record, text: Text, limit: int, number: Mapping[str, int]) -> Item:
     """Make the units of a record's words into one item of windows that overlap.
 
-    Each unit is learnt and answered in the window that shows most around it.
-
-    Words that were given are answered by their first unit; a raw text's words are its units.
+    Each unit is learnt and answered in the window that shows most around it. Words that were given are
+    answered by their first unit; a raw text's words are its units.
     """
     given = record.text is None
     words = [text.units(word) if given else (word,) for word in record.tokens]
     units = [unit for word in words for unit in word]
-    tags = [IGNORED] * len(units)
-    if record.tags:
-        named = [
-            continued(tag) if i else tag
-            for word, tag in zip(words, record.tags, strict=True)
-            for i in range(len(word))
-        ]
-        tags = [number.get(tag, IGNORED) for tag in named]
-    asked = [0, *accumulate(len(word) for word in words)][:-1]  # the first unit of each word
-    first = text.encode_words(units, limit)
-    if not first.dropped_words:
-        return Item((first,), (tags,), tuple(asked) if len(asked) < len(units) else None)
-    windows = [(0, first), *_windows(units, text, limit, first)]
+    targets = _unit_targets(words, record.tags, number)
+    firsts = [0, *accumulate(len(word) for word in words)][:-1]  # the number of each word's first unit
+    whole = text.encode_words(units, limit)
+    if whole.dropped_words:
+        return _in_windows(units, targets, firsts, [(0, whole), *_windows(units, text, limit, whole)])
+    return Item((whole,), (targets,), tuple(firsts) if len(firsts) < len(units) else None)
+
+
+def _unit_targets(
+    words: Sequence[Sequence[str]], tags: Sequence[str], number: Mapping[str, int]
+) -> list[int]:
+    """Return the number of each unit's tag; the later units of a word continue it."""
+    if not tags:
+        return [IGNORED for word in words for _ in word]
+    targets = []
+    for word, tag in zip(words, tags, strict=True):
+        named = [tag] + [continued(tag)] * (len(word) - 1)
+        targets += [number.get(name, IGNORED) for name in named]
+    return targets
+
+
+def _in_windows(
+    units: Sequence[str],
+    targets: Sequence[int],
+    firsts: Sequence[int],
+    windows: Sequence[tuple[int, Encoded]],
+) -> Item:
+    """Return the item of windows, which have the numbers of their first units."""
     spans = [(start, start + len(encoded.example.word)) for start, encoded in windows]
-    owner = _owners(spans, len(tags))
-    targets = [[tags[i] if owner[i] == w else IGNORED for i in range(*span)] for w, span in enumerate(spans)]
-    offsets = [0, *accumulate(b - a for a, b in spans)]
-    answering = tuple(offsets[owner[unit]] + unit - spans[owner[unit]][0] for unit in asked)
-    return Item(tuple(encoded for _, encoded in windows), tuple(targets), answering)
+    owner = _owners(spans, len(units))
+    learnt = []
+    for window, span in enumerate(spans):
+        learnt.append([targets[i] if owner[i] == window else IGNORED for i in range(*span)])
+    offsets = [0, *accumulate(end - start for start, end in spans)]  # of each window, all end to end
+    answering = tuple(offsets[owner[unit]] + unit - spans[owner[unit]][0] for unit in firsts)
+    return Item(tuple(encoded for _, encoded in windows), tuple(learnt), answering)
 
 
 def _owners(spans: Sequence[tuple[int, int]], count: int) -> list[int]:

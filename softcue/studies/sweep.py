@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from softcue.studies.memory import Memory
 from softcue.studies.plot import plot
 from softcue.studies.ray import on_ray
 from softcue.studies.results import check_results
-from softcue.studies.search import Budget, halve, here, read_budget, search
+from softcue.studies.search import Budget, Runner, halve, here, read_budget, search
 from softcue.studies.space import (
     MOST_POINTS,
     Point,
@@ -102,9 +102,7 @@ def sweep(
         for warning in one.warnings:
             say(f"warning: {one.name}: {warning}")
     folder = as_path("out", out)
-    best = {
-        one.name: folder / BEST if len(opened) == 1 else folder / BEST / file_name(one.name) for one in opened
-    }
+    best = _best_folders(folder, opened)
     check_results(folder, SWEEP_FILES, SWEEP_KEYS)
     for winner_folder in best.values():
         check_place(winner_folder)
@@ -112,12 +110,7 @@ def sweep(
     # a later group's data are refused now too
     groups_of([make_job(Trial(points[0], one.name, 0), terms) for one in opened], base)
     began, watch, place = time.monotonic(), watch or SearchObserver(), device_of(base)
-    with (
-        nullcontext((here(terms, base, watch), 1)) if ray is None else on_ray(ray, terms, base, methods) as (
-            runner,
-            width,
-        )
-    ):
+    with _runner(ray, terms, base, methods, watch) as (runner, width):
         kept = Memory(folder / GROUPS, terms, base, runner, say)
         if halving:
             rungs = halve(points, range(seeds), terms, allowance, place, kept, watch, width)
@@ -134,6 +127,22 @@ def sweep(
     write_file(lines, sweep_csv(result).encode())
     plot(result, picture, say)
     return found
+
+
+def _runner(
+    ray: str | None, terms: Terms, base: Base, methods: Sequence[str], watch: SearchObserver
+) -> AbstractContextManager[tuple[Runner, int]]:
+    """Return what trains groups, here or as Ray tasks, and how many of them it trains at the same time."""
+    if ray is None:
+        return nullcontext((here(terms, base, watch), 1))
+    return on_ray(ray, terms, base, methods)
+
+
+def _best_folders(folder: Path, opened: Sequence[Data]) -> dict[str, Path]:
+    """Return where each data set's best adapter is saved: one alone has no folder of its own name."""
+    if len(opened) == 1:
+        return {opened[0].name: folder / BEST}
+    return {one.name: folder / BEST / file_name(one.name) for one in opened}
 
 
 def _check(
