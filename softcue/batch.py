@@ -98,8 +98,7 @@ class Batch:
         if self.special.shape[1] > most and bool((self.special[:, most:] >= 0).any()):
             raise BatchError(
                 f"an example has {self.special.shape[1]} special tokens; its {method} adapter was trained "
-                f"for {most}: "
-                "give it as many texts as in training (one or a pair)"
+                f"for {most}: give it as many texts as in training (one or a pair)"
             )
 
     def take(self, rows: Tensor) -> Tensor:

@@ -175,8 +175,7 @@ def read_kinds(config: EncoderConfig, layers: int) -> list[str]:
     ):
         raise BackboneError(
             f"config.json says layer_types = {kinds!r}; expected {GLOBAL_ATTENTION} or {LOCAL_ATTENTION} "
-            f"for each of {layers} "
-            "layers"
+            f"for each of {layers} layers"
         )
     return kinds
 
@@ -189,8 +188,7 @@ def read_theta(config: EncoderConfig, kind: str) -> float:
     if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
         raise BackboneError(
             f"config.json says rope_parameters = {given!r}; softcue knows rope_type 'default' for "
-            f"{GLOBAL_ATTENTION} "
-            f"and {LOCAL_ATTENTION}"
+            f"{GLOBAL_ATTENTION} and {LOCAL_ATTENTION}"
         )
     old, base = (
         ("global_rope_theta", 160_000.0) if kind == GLOBAL_ATTENTION else ("local_rope_theta", 10_000.0)

@@ -130,8 +130,7 @@ def grid_points(
     if asked > MOST_POINTS:
         raise SettingsError(
             f"the grid has {asked:,} points; expected at most {MOST_POINTS:,}: draw some (--random N), or "
-            "list "
-            "fewer values"
+            "list fewer values"
         )
     points = []
     for method in methods:
