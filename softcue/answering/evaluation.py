@@ -1,13 +1,14 @@
 """Running a model over items, in batches by a budget of rows, and turning logits into answers and scores."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from softcue.batch import Batch
+from softcue.files import JsonRecord
 from softcue.model import Model
 from softcue.readers.items import Item, Reading
 from softcue.readers.records import Data, Record
@@ -17,7 +18,7 @@ ROW_BUDGET = 4096  # budget of rows in one forward
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(JsonRecord):
     """How an adapter did on one split of a data set."""
 
     scores: Mapping[str, float]  # the data set's metrics
@@ -30,9 +31,11 @@ class Evaluation:
     raw_text: Mapping[str, float] | None = None  # entity scores of a tagger that is given texts, not tokens
 
     def to_json(self) -> dict[str, Any]:
-        """Return it ready for JSON; raw_text is left out where it was not measured."""
-        values = {**asdict(self), "warnings": list(self.warnings)}
-        return values if self.raw_text is not None else {k: v for k, v in values.items() if k != "raw_text"}
+        """Return its fields ready for JSON; raw_text is left out where it was not measured."""
+        values = super().to_json()
+        if self.raw_text is None:
+            del values["raw_text"]
+        return values
 
 
 def batches(items: Sequence[Item], budget: int) -> Iterator[list[int]]:
@@ -62,24 +65,26 @@ def run(model: Model, items: Sequence[Item], seats: Sequence[int], budget: int =
     if any(modes):  # walking all modules takes as long as a layer does for one short text
         model.eval()
     cut = pieces(items, budget)
-    parts_of: list[dict[int, Tensor]] = [{} for _ in items]
+    answers: list[Tensor] = [torch.empty(0)] * len(cut)
     for numbers in batches([piece for _, piece in cut], budget):
-        owners = [cut[i][0] for i in numbers]
-        batch = pack_items(model, [cut[i][1] for i in numbers], [seats[owner] for owner in owners])
+        batch = pack_items(model, [cut[i][1] for i in numbers], [seats[cut[i][0]] for i in numbers])
         for part in model(batch).parts:
             for local, answer in part.head.answers(part.logits, part.batch):
-                parts_of[owners[local]][numbers[local]] = answer
+                answers[numbers[local]] = answer
     if any(modes):
         model.train(modes[0])
         model.encoder.train(modes[1])
-    return [joined_answer(parts, item) for parts, item in zip(parts_of, items, strict=True)]
+    parts: list[list[Tensor]] = [[] for _ in items]
+    for (owner, _), answer in zip(cut, answers, strict=True):
+        parts[owner].append(answer)
+    return [joined_answer(own, item) for own, item in zip(parts, items, strict=True)]
 
 
 def pieces(items: Sequence[Item], budget: int) -> list[tuple[int, Item]]:
     """Return items with their numbers, and the windows of a tagged text beyond the budget one by one."""
     cut: list[tuple[int, Item]] = []
     for number, item in enumerate(items):
-        if item.rows > budget and item.answering is not None:
+        if item.answering is not None and item.rows > budget:
             cut += [
                 (number, Item((one,), (target,)))
                 for one, target in zip(item.encoded, item.targets, strict=True)
@@ -89,13 +94,12 @@ def pieces(items: Sequence[Item], budget: int) -> list[tuple[int, Item]]:
     return cut
 
 
-def joined_answer(parts: Mapping[int, Tensor], item: Item) -> Tensor:
-    """Return an item's answer from those of its pieces, which are numbered in their order.
+def joined_answer(parts: Sequence[Tensor], item: Item) -> Tensor:
+    """Return an item's answer from those of its pieces, in their order.
 
     Tagging: (units, C) for each piece -> (words, C). Other items have one piece, whose answer it is.
     """
-    answers = [parts[number] for number in sorted(parts)]
-    answer = answers[0] if len(answers) == 1 else torch.cat(answers)
+    answer = parts[0] if len(parts) == 1 else torch.cat(list(parts))
     return answer if item.answering is None else answer[list(item.answering)]
 
 

@@ -4,6 +4,7 @@ from softcue.files.read import open_regular as open_regular
 from softcue.files.read import parse_json as parse_json
 from softcue.files.read import read_bytes as read_bytes
 from softcue.files.read import read_json as read_json
+from softcue.files.record import JsonRecord as JsonRecord
 from softcue.files.write import as_path as as_path
 from softcue.files.write import check_file as check_file
 from softcue.files.write import check_folder as check_folder

@@ -15,7 +15,7 @@ from torch import Tensor
 from softcue.adapter.header import TOKEN_LIMIT
 from softcue.answering.evaluation import judge
 from softcue.base import Base, open_base
-from softcue.files import as_path, write_file
+from softcue.files import JsonRecord, as_path, write_file
 from softcue.options import check_list, check_whole
 from softcue.readers import Data, Record
 from softcue.readers.items import Reading
@@ -39,8 +39,8 @@ COMPARE_KEYS = "encoder_parameters", "table", "cells"  # of the JSON file, by wh
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Methods on one data set under equal budgets: the table, and what it was made of."""
+class Comparison(JsonRecord):
+    """Methods on one data set under equal budgets, as compare.json has them: the table and its cells."""
 
     data: str
     kind: str
@@ -57,11 +57,6 @@ class Comparison:
     seeds: int
     table: tuple[Mapping[str, Any], ...]  # a row for each method, as row_summary gives it
     cells: tuple[Cell, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what compare.json holds."""
-        values = asdict(self)
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def compare(

@@ -4,13 +4,14 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
 from softcue import __version__
 from softcue.adapter import Adapter
 from softcue.base import Base
+from softcue.files import JsonRecord
 from softcue.studies.space import Point, told
 from softcue.studies.trials import Outcome, Result, Terms
 
@@ -28,8 +29,8 @@ class Winner:
 
 
 @dataclass(frozen=True)
-class SweepResult:
-    """All that a sweep found."""
+class SweepResult(JsonRecord):
+    """All that a sweep found, as sweep.json has it."""
 
     softcue: str  # version
     backbone: str
@@ -41,11 +42,6 @@ class SweepResult:
     halving: bool
     budget: str | None
     seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what sweep.json holds."""
-        values = asdict(self)
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def sweep_result(
