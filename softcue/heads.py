@@ -108,7 +108,7 @@ class Head(nn.Module):
         return [target for targets in questions for target in targets if target != IGNORED]
 
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
-        """Yield the number of each question and its answer on the host.
+        """Return the number of each question and its answer on the host.
 
         (C,) probabilities, unless the head says otherwise.
         (B, C) -> numbers with (C,).
@@ -139,7 +139,7 @@ class ScoreHead(Head, kind="score"):
         )
 
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
-        """Yield standardised scores, () each.
+        """Return standardised scores, () each.
 
         (B,) -> numbers with ().
         """
@@ -167,7 +167,7 @@ class ChoiceHead(Head, kind="choice"):
         return sum(math.log(len(targets)) for targets in questions) / len(questions)
 
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
-        """Yield (choices,) probabilities, in the order in which the choices were asked.
+        """Return probabilities of the choices, in the order in which they were asked.
 
         (B,) -> numbers with (choices,).
         """
@@ -176,7 +176,7 @@ class ChoiceHead(Head, kind="choice"):
 
 
 def _questions(batch: Batch) -> dict[int, list[int]]:
-    """Yield the examples of each question, in the order of the request."""
+    """Return the examples of each question, in the order of the request."""
     questions: dict[int, list[int]] = {}
     for i in sorted(range(len(batch)), key=lambda i: batch.order[i]):
         questions.setdefault(batch.groups[i], []).append(i)
@@ -229,7 +229,7 @@ class TokenHead(Head, kind="tag"):
         return zeros.index_add(0, owner, losses), zeros.index_add(0, owner, counts)
 
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
-        """Yield (words, C) probabilities; of several windows of one text, one after the other.
+        """Return probabilities of the words' tags; of several windows of one text, one after the other.
 
         (W, C) -> numbers with (words, C).
         """

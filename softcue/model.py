@@ -131,7 +131,7 @@ class Model(nn.Module):
         return head
 
     def _shares(self, batch: Batch) -> list[tuple[int, Tensor, Batch]]:
-        """Yield for each head present its number, its examples, and its part of the batch."""
+        """Return for each head present its number, its examples, and its part of the batch."""
         shares = []
         places = [self.places[seat] for seat in batch.seats]
         for number in sorted({place.head for place in places}):

@@ -83,28 +83,29 @@ class Adapter:
         Raises AdapterError.
         """
         with naming("the adapter could not be saved"):
-            self._check()
-            room = CONFIG_LIMIT - len(header_bytes(self, "0" * 64))
+            _, header = self._check()
+            room = CONFIG_LIMIT - len(header)
             if room < SCORES_ROOM:
                 left = f"the header has {max(room, 0):,} bytes left for scores"
                 raise AdapterError(f"{left}; expected {SCORES_ROOM:,}: shorten the labels")
 
-    def _check(self) -> dict[str, Tensor]:
-        """Check header and tensors as load would, and return the tensors of the file."""
+    def _check(self) -> tuple[dict[str, Tensor], bytes]:
+        """Check header and tensors as load would, and return the file's tensors and a header of its size."""
         tensors = {f"cue.{name}": tensor for name, tensor in self.cue.items()}
         tensors |= {f"head.{name}": tensor for name, tensor in self.head.items()}
-        values, _ = parse_header(Adapter, header_bytes(self, "0" * 64))
+        header = header_bytes(self, "0" * 64)  # the tensors' digest is not known yet
+        values, _ = parse_header(Adapter, header)
         if values["config"] != self.config:
             raise AdapterError(
                 f"config is {self.config!r}; expected a {type(values['config']).__name__} that a file can "
                 "hold"
             )
         check_tensors(tensors, shapes_of(values))
-        return tensors
+        return tensors, header
 
     def _files(self, where: str) -> dict[str, bytes]:
         with naming(f"the adapter cannot be saved in {where}"):
-            tensors = self._check()
+            tensors, _ = self._check()
             header = header_bytes(self, tensors_digest(tensors))
         metadata = {HEADER_HASH: hashlib.sha256(header).hexdigest()}
         return {HEADER: header, TENSORS: to_bytes(tensors, metadata)}

@@ -135,7 +135,7 @@ class Sight:
     watch: AttentionObserver | None
 
     def look(self, query: Tensor, key: Tensor, value: Tensor, front: Front, kernel: str) -> Tensor:
-        """Attend within one bucket: (b, H, t, K) queries, keys and values -> (b, H, t, K).
+        """Attend within one bucket.
 
         (b, H, t, K), (b, H, t, K), (b, H, t, K) -> (b, H, t, K).
         """
@@ -216,7 +216,7 @@ class Sight:
         return chance
 
     def text_mask(self, query: Tensor, key: Tensor) -> Tensor | None:
-        """Return what the family adds to the logits between rows, (b|1, H|1, t, t) float32, or None.
+        """Return what the family adds to the logits between rows, or None.
 
         (b, H, t, K), (b, H, t, K) -> (b|1, H|1, t, t) float32.
         """
@@ -228,7 +228,7 @@ class Sight:
         return self.prefix is not None and not self.prefix.plain
 
     def front_mask(self, logits: Tensor) -> Tensor | None:
-        """Return what to add to (b, H, t, P) logits towards the prefix, or None: (b, H|1, t|1, P) float32.
+        """Return what to add to the logits towards the prefix, or None.
 
         (b, H, t, P) -> (b, H|1, t|1, P) float32.
         """

@@ -48,10 +48,7 @@ class Reorder(torch.autograd.Function):
 
 
 def to_buckets(x: Tensor, layout: Layout) -> Tensor:
-    """Bring (B, ..) from the batch's order to the buckets'.
-
-    (B, ..) -> (B, ..).
-    """
+    """Bring examples from the batch's order to the buckets': (B, ..) -> (B, ..)."""
     if layout.places.example is None:
         return x
     moved: Tensor = Reorder.apply(x, layout.places.example, layout.places.home)
@@ -59,10 +56,7 @@ def to_buckets(x: Tensor, layout: Layout) -> Tensor:
 
 
 def to_batch(x: Tensor, layout: Layout) -> Tensor:
-    """Bring (B, ..) from the buckets' order to the batch's.
-
-    (B, ..) -> (B, ..).
-    """
+    """Bring examples from the buckets' order to the batch's: (B, ..) -> (B, ..)."""
     if layout.places.example is None:
         return x
     moved: Tensor = Reorder.apply(x, layout.places.home, layout.places.example)

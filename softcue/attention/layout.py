@@ -142,7 +142,7 @@ class Layout:
         return self.by_bucket([stretch.padded(rows, zeros) for stretch in self.places.stretches])
 
     def collect(self, like: Tensor, width: int, write: Write) -> Tensor:
-        """Return (N, width) from what `write` fills each bucket's places with.
+        """Return rows from what `write` fills each bucket's places with.
 
         (..) -> (N, width), of that tensor's type and device.
         """

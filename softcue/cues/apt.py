@@ -83,10 +83,7 @@ class Apt(Cue, method="apt", config=AptConfig):
         return Prefix(key, value)
 
     def weight(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
-        """Return what each example multiplies its prefix tokens by: (B, P).
-
-        (N, D) -> (B, P).
-        """
+        """Return what each example multiplies its prefix tokens by: (N, D) -> (B, P)."""
         seat = ctx.batch.seat
         weight = self.kv.new_ones(len(ctx.batch), self.kv.shape[3])
         if self.config.token_gate:
@@ -96,10 +93,7 @@ class Apt(Cue, method="apt", config=AptConfig):
         return weight
 
     def logit(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
-        """Return the token gate before its sigmoid: (B, P) float32.
-
-        (N, D) -> (B, P) float32.
-        """
+        """Return the token gate before its sigmoid: (N, D) -> (B, P) float32."""
         seat, config = ctx.batch.seat, self.config
         logit = self.kv.new_zeros(len(ctx.batch), self.kv.shape[3])
         if config.reads != "nothing":

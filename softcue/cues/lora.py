@@ -94,7 +94,7 @@ class Lora(Cue, method="lora", config=LoraConfig):
 
 
 def plus_per_seat(y: Tensor, x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
-    """Return (M, O) + per_seat(x, weight, runs), added in place where there is no backward pass.
+    """Add per_seat(x, weight, runs) to y, in place where there is no backward pass.
 
     (M, O), (M, I), (A, I, O) -> (M, O).
     """

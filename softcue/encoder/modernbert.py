@@ -120,7 +120,7 @@ def angles(position: Tensor, theta: float, width: int) -> tuple[Tensor, Tensor]:
 
 
 def rotate(qkv: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Turn query and key, and leave value as it was: (N, 3, H, K).
+    """Turn query and key, and leave value as it was.
 
     (N, 3, H, K), (N, 1, 1, K), (N, 1, 1, K) -> (N, 3, H, K).
     """

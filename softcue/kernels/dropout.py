@@ -9,7 +9,7 @@ from softcue.batch import may_ask
 
 
 def drop(x: Tensor, rates: Tensor, seat: Tensor, training: bool) -> Tensor:
-    """Apply dropout to (M, ..) where each has the rate of its seat: (A,) rates, (M,) seats.
+    """Apply dropout where each example has the rate of its seat.
 
     (M, ..), (A,), (M,) -> (M, ..).
     """

@@ -53,11 +53,11 @@ def open_data(
             "open_data gives"
         )
     name = str(where)
-    if data_root is not None and not as_path("the data root", data_root).is_dir():
+    root = None if data_root is None else as_path("the data root", data_root)
+    if root is not None and not root.is_dir():
         raise DataError(
             f"the data root {data_root} is not a folder; expected one with a folder for each data set"
         )
-    root = None if data_root is None else as_path("the data root", data_root)
     task = find_task(name) if isinstance(where, str) else None
     if task is not None:
         if kind not in (None, task.kind) or columns:
