@@ -1,0 +1,1 @@
+"""Studies: long computations whose results are kept in the repository."""

@@ -1,0 +1,72 @@
+"""The study: its plan, its draws, and cells that are written one by one and not run twice."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from softcue.files import write_file
+from softcue.protocol import Dims
+from softcue.readers import Record
+from studies.methods import __main__ as command
+from studies.methods.cell import classes_of, draw
+from studies.methods.plan import ARMS, CORE, METHODS, SEEDS, PlannedCell, planned_cells, random_layers
+
+
+def test_the_core_is_in_the_plan_once_with_every_seed() -> None:
+    names = [cell.name for cell in planned_cells()]
+    assert len(names) == len(set(names))
+    core = {
+        PlannedCell("minilm", data, arm, seed).name
+        for data in CORE
+        for arm in METHODS
+        for seed in range(SEEDS)
+    }
+    assert core <= set(names)
+    assert {cell.arm for cell in planned_cells()} == set(ARMS)
+
+
+def test_a_draw_has_as_many_examples_of_each_class_as_there_are() -> None:
+    records = [Record(text=str(i), label=f"label {i % 3 and 1}") for i in range(90)]
+    few = draw(records, 16, seed=0)
+    assert Counter(record.label for record in few) == {"label 0": 16, "label 1": 16}
+    assert few == draw(records, 16, seed=0)
+    assert few != draw(records, 16, seed=1)
+    assert len(draw(records, 200, seed=0)) == 90
+
+
+def test_a_tagged_text_counts_for_the_types_of_its_entities() -> None:
+    record = Record(tokens=("Ann", "in", "Rome"), tags=("B-PER", "O", "B-LOC"))
+    assert classes_of(record) == {"PER", "LOC"}
+    assert classes_of(Record(tokens=("in",), tags=("O",))) == {"O"}
+
+
+def test_random_layers_are_as_many_as_asked_for() -> None:
+    dims = Dims(layers=6, hidden=8, heads=2, embed=8, ff=16, pooler=False)
+    drawn = random_layers(dims, (5, 2), seed=0)
+    assert [len(set(layers)) for layers in drawn.values()] == [5, 2]
+    assert drawn != random_layers(dims, (5, 2), seed=1)
+
+
+def test_a_cell_that_is_there_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+
+    def run(cell: PlannedCell, *rest: Any) -> dict[str, Any]:
+        ran.append(cell.name)
+        return {"metrics": ["accuracy"], "scores": {"accuracy": 0.5}, "seconds": {"wall": 1.0}}
+
+    monkeypatch.setattr(command, "run_planned", run)
+    monkeypatch.setattr(command, "open_base", lambda *rest, **more: None)
+    wanted = ["minilm/glue-sst2/2000-rows/pasta-0", "minilm/glue-sst2/2000-rows/pasta-1"]
+    arguments = ["--data-root", str(tmp_path), "--out", str(tmp_path), "--only", ",".join(wanted)]
+    (tmp_path / wanted[0]).parent.mkdir(parents=True)
+    write_file(tmp_path / f"{wanted[0]}.json", b"{}")
+    command.main(arguments)
+    assert ran == wanted[1:]
+    assert json.loads((tmp_path / f"{wanted[1]}.json").read_text())["scores"] == {"accuracy": 0.5}
+    command.main([*arguments, "--anew"])
+    assert ran == [wanted[1], *wanted]
+    command.main([*arguments, "--anew", "--minutes", "-1"])
+    assert len(ran) == 3
