@@ -11,8 +11,11 @@ from softcue.files import write_file
 from softcue.protocol import Dims
 from softcue.readers import Record
 from studies.methods import __main__ as command
+from studies.methods.__main__ import RESULTS
 from studies.methods.cell import classes_of, draw
+from studies.methods.page import PAGE, page
 from studies.methods.plan import ARMS, CORE, METHODS, SEEDS, PlannedCell, planned_cells, random_layers
+from studies.methods.summary import difference, read_study
 
 
 def test_the_core_is_in_the_plan_once_with_every_seed() -> None:
@@ -70,3 +73,31 @@ def test_a_cell_that_is_there_is_not_run_again(tmp_path: Path, monkeypatch: pyte
     assert ran == [wanted[1], *wanted]
     command.main([*arguments, "--anew", "--minutes", "-1"])
     assert len(ran) == 3
+
+
+def test_the_page_says_what_the_files_say() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(read_study(RESULTS)), "run python -m studies.methods.page"
+
+
+def test_a_difference_counts_only_seeds_that_both_have() -> None:
+    def cells_of(*scores: float) -> dict[int, dict[str, Any]]:
+        return {
+            seed: {"metrics": ["accuracy"], "scores": {"accuracy": score}}
+            for seed, score in enumerate(scores)
+        }
+
+    cells = {
+        ("minilm", "one", "2000-rows", "spt"): cells_of(0.8, 0.9, 0.1),
+        ("minilm", "one", "2000-rows", "ptuning"): cells_of(0.7, 0.7),
+        ("minilm", "two", "2000-rows", "spt"): cells_of(0.5),
+        ("minilm", "two", "2000-rows", "ptuning"): cells_of(0.6),
+    }
+    sets = ["one", "two", "three"]
+    found = difference(cells, "minilm", sets, "2000-rows", "spt", "ptuning")
+    assert found.by_set == pytest.approx({"one": 0.15, "two": -0.1})
+    assert found.mean == pytest.approx(0.025)
+    assert found.half_width == pytest.approx(12.706 * 0.125, abs=1e-3)  # t of one degree of freedom
+    assert found.verdict == "not told apart"
+    one = difference(cells, "minilm", ["one"], "2000-rows", "spt", "ptuning")
+    assert one.verdict == "too few sets"
+    assert difference(cells, "minilm", ["three"], "2000-rows", "spt", "ptuning").by_set == {}

@@ -1,5 +1,5 @@
-"""Write docs/results.md from what `softcue compare` left in benchmarks/results/quality: python
-scripts/results.py
+"""Write docs/equal-budgets.md from what `softcue compare` left in benchmarks/results/quality: python
+scripts/equal_budgets.py
 """
 
 import json
@@ -10,12 +10,12 @@ from softcue.studies.compare_table import compare_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 QUALITY = ROOT / "benchmarks" / "results" / "quality"
-HEAD = """# Results
+HEAD = """# Equal budgets
 
 PASTA, SPT and APT with their defaults against the linear probe, on real text, over the one frozen MiniLM
 encoder. Each table is what the command above it wrote as `compare.json`, kept in
-`benchmarks/results/quality`; `python scripts/results.py` writes this page from those files. The data sets are
-benchmarks under `$SOFTCUE_DATA`.
+`benchmarks/results/quality`; `python scripts/equal_budgets.py` writes this page from those files.
+The data sets are benchmarks under `$SOFTCUE_DATA`.
 """
 
 
@@ -61,4 +61,4 @@ ROWS = {"sst2": 8000, "conll04": 922, "stsb": 5749}
 
 if __name__ == "__main__":
     sections = [section(QUALITY / f"{name}.json") for name in ROWS]
-    write_file(ROOT / "docs" / "results.md", "\n".join([HEAD, *sections]).encode())
+    write_file(ROOT / "docs" / "equal-budgets.md", "\n".join([HEAD, *sections]).encode())

@@ -1,0 +1,169 @@
+"""Writes docs/results.md and its plots from the cells of the study: python -m studies.methods.page"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from softcue.files import write_file
+from studies.methods.__main__ import RESULTS
+from studies.methods.claims import CLAIMS
+from studies.methods.plan import (
+    BASE,
+    BASE_METHODS,
+    CORE,
+    FEW,
+    METHODS,
+    MINILM,
+    MPNET,
+    ROWS,
+    SHOTS,
+    planned_cells,
+)
+from studies.methods.plots import draw_plots, every_method
+from studies.methods.summary import Cells, Difference, Score, cost_of, difference, read_study, score_of
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE, PLOTS = ROOT / "docs" / "results.md", ROOT / "docs" / "plots"
+WHOLE = f"{ROWS}-rows"
+GRADES = {"stp": "reconstruction", "gpc": "reconstruction", "apt": "partly a reconstruction"}
+HEAD = """# Results
+
+What each method is worth on real text, with the settings that `softcue train` takes without flags.
+A **cell** is one adapter: a method, a data set, a seed.
+Each cell is a file in `studies/methods/results`, and this page is written from those files.
+{there} of {planned} planned cells are there{missing}.
+
+```text
+python -m studies.methods --data-root DATA --mpnet FOLDER     # every cell that is missing
+python -m studies.methods --data-root DATA --anew --only minilm/glue-sst2/2000-rows/pasta-0     # one again
+python -m studies.methods.page                                # this page
+```
+
+At most {rows:,} training rows, the same for all seeds.
+dev selects the step and test is reported where a set has both; otherwise a tenth of train selects, and dev or
+test is reported. Rows that are reported chose nothing.
+A score is the mean of the set's first metric; after ± stands the sample deviation over seeds.
+A number in brackets says how many seeds there are where there are not three.
+Bold is the best of a column, full fine-tuning left out.
+Three sets under equal budgets, of an earlier commit, are on [a page of their own](equal-budgets.md).
+"""
+
+
+def main() -> None:
+    """Write the page and its plots."""
+    cells = read_study(RESULTS)
+    write_file(PAGE, page(cells).encode())
+    draw_plots(cells, PLOTS)
+
+
+def page(cells: Cells) -> str:
+    """Return the whole page."""
+    wanted = {(c.encoder, c.data, c.budget, c.arm, c.seed) for c in planned_cells()}
+    there = {(*key, seed) for key, seeds in cells.items() for seed in seeds} & wanted
+    missing = "" if there == wanted else "; a blank is a cell that is not measured yet"
+    head = HEAD.format(there=len(there), planned=len(wanted), missing=missing, rows=ROWS)
+    parts = [
+        head,
+        "## MiniLM, 6 layers",
+        score_table(cells, MINILM, CORE, WHOLE, METHODS),
+        "## all-mpnet-base-v2, 12 layers",
+        score_table(cells, MPNET, BASE, WHOLE, BASE_METHODS),
+        "## What it costs",
+        cost_table(cells),
+        "## The papers' claims",
+        claims_table(cells),
+        "## A few examples",
+        "Examples are drawn for each seed until every class has as many, or has no more. "
+        "There is no dev split: a tenth of them selects.",
+    ]
+    for shots in SHOTS:
+        parts += [f"### {shots} a class", score_table(cells, MINILM, FEW, f"{shots}-a-class", METHODS)]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def score_table(cells: Cells, encoder: str, sets: Sequence[str], budget: str, arms: Sequence[str]) -> str:
+    """Return a row for each method and a column for each data set."""
+    scores = {(arm, data): score_of(cells, encoder, data, budget, arm) for arm in arms for data in sets}
+    arms = [arm for arm in arms if any(scores[arm, data] is not None for data in sets)]
+    if not arms:
+        return "Not measured yet."
+    best = {
+        data: max(
+            (score.mean for arm in arms if arm != "full" and (score := scores[arm, data]) is not None),
+            default=None,
+        )
+        for data in sets
+    }
+    metrics = {
+        data: cell["metrics"][0] for (_, data, _, _), seeds in cells.items() for cell in seeds.values()
+    }
+    heads = [f"{data.split('/')[-1]} ({metrics[data]})" if data in metrics else data for data in sets]
+    lines = [f"| method | {' | '.join(heads)} |", "|---" * (len(sets) + 1) + "|"]
+    for arm in arms:
+        told = [score_cell(scores[arm, data], best[data]) for data in sets]
+        lines.append(f"| {method_cell(arm)} | {' | '.join(told)} |")
+    return "\n".join(lines)
+
+
+def score_cell(score: Score | None, best: float | None) -> str:
+    """Return a score as text."""
+    if score is None:
+        return ""
+    mean = f"{score.mean:.3f}"
+    told = f"**{mean}**" if score.mean == best else mean
+    deviation = "" if score.deviation is None else f" ± {score.deviation:.3f}"
+    return told + deviation + ("" if score.seeds == 3 else f" ({score.seeds})")
+
+
+def method_cell(arm: str) -> str:
+    """Return a method's name, labelled where it is a reconstruction."""
+    return f"{arm} ({GRADES[arm]})" if arm in GRADES else arm
+
+
+def cost_table(cells: Cells) -> str:
+    """Return trained numbers, kilobytes and seconds of each method on the first encoder."""
+    lines = [
+        "MiniLM, medians over the cells of the first table. Trained numbers leave the head out; kilobytes "
+        "are of cue and head in float32. Seconds are of one processor core, from records to scores, on a "
+        "machine that does other work: quote ratios.",
+        "",
+        "| method | trained numbers | kilobytes | seconds |",
+        "|---|---|---|---|",
+    ]
+    for arm in METHODS[1:]:
+        if (cost := cost_of(cells, MINILM, CORE, WHOLE, arm)) is None:
+            continue
+        numbers = f"{cost.trained:,.0f} | {cost.kilobytes:,.0f} | {cost.seconds:,.0f}"
+        lines.append(f"| {method_cell(arm)} | {numbers} |")
+    if every_method(cells):
+        lines += ["", "![score over cost](plots/results-cost.png)"]
+    return "\n".join(lines)
+
+
+def claims_table(cells: Cells) -> str:
+    """Return a row for each claim: the difference between two arms, with its interval."""
+    lines = [
+        "The difference is the first arm's score less the second's: a mean over sets of the mean over the "
+        "seeds that both have (MiniLM, the first table's sets). "
+        "The interval is of 95 %, by Student's t over the sets.",
+        "",
+        "| paper | it says | compared | sets | difference | first is |",
+        "|---|---|---|---|---|---|",
+    ]
+    for claim in CLAIMS:
+        found = difference(cells, MINILM, CORE, WHOLE, claim.arm, claim.other)
+        lines.append(
+            f"| {claim.paper} | {claim.said} | {claim.arm} - {claim.other} | {' | '.join(told(found))} |"
+        )
+    return "\n".join(lines)
+
+
+def told(found: Difference) -> tuple[str, str, str]:
+    """Return the number of sets, the difference and the verdict as text."""
+    if not found.by_set:
+        return "0", "", "not measured yet"
+    interval = f" ± {found.half_width:.3f}" if len(found.by_set) > 1 else ""
+    return str(len(found.by_set)), f"{found.mean:+.3f}{interval}", found.verdict
+
+
+if __name__ == "__main__":
+    main()
