@@ -27,6 +27,7 @@ LEVELS = (
     ("training",),
     ("studies",),
     ("api",),
+    ("inspection",),
     ("cli",),
 )
 MODULES_BESIDE = 14  # modules beside the folders, at most
