@@ -69,8 +69,6 @@ class Context:
     batch: Batch  # the part of the batch that this cue serves
     memory: Any = None  # what a cue carries from layer to layer
     losses: list[Tensor] = field(default_factory=list)  # (B,) penalties that a cue adds to the task loss
-    # told what a cue decides while it runs: a name, a layer, and the values; None: nobody looks
-    show: Callable[[str, int, Tensor], None] | None = None
 
 
 class Cue(nn.Module):

@@ -27,7 +27,6 @@ LEVELS = (
     ("training",),
     ("studies",),
     ("api",),
-    ("inspection",),
     ("cli",),
 )
 MODULES_BESIDE = 14  # modules beside the folders, at most

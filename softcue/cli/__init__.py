@@ -25,7 +25,6 @@ from softcue.cli.flags import (
     columns_of,
     load_plugins,
 )
-from softcue.cli.inspect import inspect_command
 from softcue.cli.sweep import SweepCommand, sweep_command
 from softcue.cli.train import train_command
 from softcue.errors import SoftcueError, visible
@@ -80,13 +79,11 @@ def main() -> None:
 
 TRAIN = "softcue train data/trec --method pasta --backbone minilm --out adapters/trec"
 COMPARE = "softcue compare data/trec --methods pasta,stp,spt --seeds 3 --out comparison"
-INSPECT = "softcue inspect attention adapters/trec data/trec --out looks"
 SWEEP = "softcue sweep data/trec --method apt --grid lr=1e-3,5e-3 --out sweep"
 
 app.command("train", epilog=f"Example: {TRAIN}")(train_command)
 app.command("compare", epilog=f"Example: {COMPARE}")(compare_command)
 app.command("sweep", cls=SweepCommand, epilog=f"Example: {SWEEP}")(sweep_command)
-app.command("inspect", epilog=f"Example: {INSPECT}")(inspect_command)
 
 
 @app.command("eval", epilog="Example: softcue eval adapters/trec data/trec --split test")

@@ -88,13 +88,8 @@ class Apt(Cue, method="apt", config=AptConfig):
         weight = self.kv.new_ones(len(ctx.batch), self.kv.shape[3])
         if self.config.token_gate:
             weight = torch.sigmoid(self.logit(layer, hidden, ctx))
-            if ctx.show is not None:
-                ctx.show("token gate", layer, weight)
         if self.config.layer_gate:
-            scale = self.scale[:, layer].index_select(0, seat)[:, None]
-            weight = weight * scale
-            if ctx.show is not None:
-                ctx.show("layer scale", layer, scale)
+            weight = weight * self.scale[:, layer].index_select(0, seat)[:, None]
         return weight
 
     def logit(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:

@@ -101,12 +101,7 @@ class Gpc(Cue, method="gpc", config=GpcConfig):
         config, seat, runs = self.config, ctx.batch.seat, ctx.batch.runs
         cell = 0 if config.shared else layer - 1
         remembered = per_seat(ctx.memory, self.remember[:, cell], runs)
-        taken = per_seat(left, self.forget[:, cell], runs)
-        if ctx.show is not None:
-            ctx.show("remembered", layer, remembered)
-            ctx.show("taken", layer, taken)
-            ctx.show("left", layer, left)
-        mixed = remembered + taken
+        mixed = remembered + per_seat(left, self.forget[:, cell], runs)
         if config.bias:
             mixed = mixed + self.bias[seat, cell, None].to(mixed.dtype)
         if config.combine == "tanh":

@@ -3,7 +3,6 @@
 A loss keeps the prefix tokens apart. Zhang et al., 2024.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -66,18 +65,7 @@ class Spt(Cue, method="spt", config=SptConfig):
         if layer == 0 and self.training and not alone:
             ctx.losses.append(self.diversity[seat] * self.likeness().index_select(0, seat))
         key, value = copies(of_layer(self.kv, layer, ctx), ctx.batch, hidden.dtype).unbind(1)
-        gate = partial(self.gate, seat)
-        key = drop(key, self.key_dropout, seat, self.training)
-        show = ctx.show
-        if show is None:
-            return Prefix(key, value, gate)
-
-        def shown(logit: Tensor, example: Tensor) -> Tensor:
-            added = gate(logit, example)
-            show("prefix gate", layer, _over_rows(added.exp(), example, ctx.batch.lengths))
-            return added
-
-        return Prefix(key, value, shown)
+        return Prefix(drop(key, self.key_dropout, seat, self.training), value, partial(self.gate, seat))
 
     def gate(self, seat: Tensor, logit: Tensor, example: Tensor) -> Tensor:
         """Return log sigmoid(drop(tau * logit)) in float32: (b, H, t, P) -> (b, H, t, P).
@@ -99,17 +87,3 @@ class Spt(Cue, method="spt", config=SptConfig):
         pairs = (unit @ unit.mT).abs().triu(1).sum((1, 2, 3, 4))
         layers, length = self.kv.shape[1], self.kv.shape[3]
         return pairs / (layers * length * (length - 1))
-
-
-def _over_rows(gate: Tensor, example: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Return each example's mean over heads and its own rows, padding left out.
-
-    gate: of whole examples, or of single rows one after another (t = 1).
-    (b, H, t, P), (b,) -> (examples, P), in the batch's order.
-    """
-    length = torch.tensor(lengths, device=gate.device)  # (B,)
-    real = torch.arange(gate.shape[2], device=gate.device) < length[example][:, None]  # (b, t)
-    summed = (gate.mean(1) * real[:, :, None]).sum(1)  # (b, P)
-    total = summed.new_zeros(len(lengths), summed.shape[1]).index_add(0, example, summed)
-    present = example.unique()
-    return total[present] / length[present, None]
