@@ -47,7 +47,8 @@ class GatesView(JsonRecord):
             opened = (gates > OPEN).float().mean()
             told.append(
                 f"{own.shown.title}: gates are the widest in layer {high} ({mean[high]:.3f}), the narrowest "
-                f"in layer {low} ({mean[low]:.3f}); {opened:.0%} are above {OPEN}; texts differ by {spread:.4f}"
+                f"in layer {low} ({mean[low]:.3f}); {opened:.0%} are above {OPEN}; between texts they vary "
+                f"by {spread:.4f}"
             )
         return told
 
