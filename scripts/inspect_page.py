@@ -66,8 +66,7 @@ gates tell which layers a task opens its prefix to.
 
 With the presets nearly all gates end wide open, and differ little between texts: what is left of APT is then
 P-tuning v2 with a scale for each layer. The tagger closes a few of its tokens in one late layer. The scales
-do differ: the classifier's grow with depth, and the tagger's stay below 1. A lower rate would leave the gates
-nearer to where they begin, at a half.""",
+do differ: the classifier's rise in the last two layers, and the tagger's stay below 1.""",
     ),
     Section(
         "selection",
@@ -77,7 +76,7 @@ nearer to where they begin, at a half.""",
 tokens, a mean of their keys and of their values. SPT's loss is meant to keep prefix tokens apart.
 
 The gates differ more between layers than between the tokens of a layer: SPT selects layers here, and the
-last one is closed the most. The tokens are the more alike the deeper the layer. Where |cos| is near 1 a
+last one is closed the most. Tokens of deeper layers are more alike. Where |cos| is near 1 a
 shorter prefix, or a greater `diversity`, is worth a try.""",
     ),
     Section(
@@ -88,9 +87,9 @@ shorter prefix, or a greater `diversity`, is worth a try.""",
 the share of the first; and how far the matrices lie from where they began, zero and the identity.
 
 The matrices hardly move, and yet a good part of what enters a layer is remembered: W_r moved in few
-directions, and the prompt lies in them. In front of layer 1 nearly nothing is remembered, because the
-learnt prompt itself is short beside what a layer returns. A share near zero everywhere would mean that GPC
-is prompt tuning.""",
+directions, and the prompt has a large part in them. In front of layer 1 nearly nothing is remembered, because the
+learnt prompt itself is short beside what a layer returns. With a share near zero everywhere, and W_f near the
+identity, GPC would be prompt tuning.""",
     ),
     Section(
         "plan",
@@ -99,8 +98,8 @@ is prompt tuning.""",
         """Which layers prompt which special token, beside the attention of the bare encoder. It is measured
 on the first rows of `train`, as a measured plan is made from them; framed numbers are prompted.
 
-Separators get so little attention in MiniLM that the order of its layers hangs on hundredths: with [CLS]
-the plan follows a clear curve, with [SEP] it does not. Attention on all separators of a text is added before
+Separators get so little attention in MiniLM that the order of its layers hangs on thousandths: with [CLS]
+the plan follows a clear curve, with [SEP] hardly. Attention on all separators of a text is added before
 layers are ranked.""",
     ),
 )
