@@ -12,7 +12,7 @@ from typing import Any
 import softcue
 from scripts.presets_evidence import ROOT
 from softcue.files import write_file
-from softcue.inspection.drawing import draw
+from softcue.inspection.drawing import draw_view
 
 HELPDESK = "softcue/data/helpdesk"
 HEAD = """# Inspecting an adapter
@@ -87,9 +87,9 @@ shorter prefix, or a greater `diversity`, is worth a try.""",
 the share of the first; and how far the matrices lie from where they began, zero and the identity.
 
 The matrices hardly move, and yet a good part of what enters a layer is remembered: W_r moved in few
-directions, and the prompt has a large part in them. In front of layer 1 nearly nothing is remembered, because the
-learnt prompt itself is short beside what a layer returns. With a share near zero everywhere, and W_f near the
-identity, GPC would be prompt tuning.""",
+directions, and the prompt has a large part in them. In front of layer 1 nearly nothing is remembered, because
+the learnt prompt itself is short beside what a layer returns. With a share near zero everywhere, and W_f near
+the identity, GPC would be prompt tuning.""",
     ),
     Section(
         "plan",
@@ -121,7 +121,7 @@ def main() -> None:
         pairs = [(folder / f"{task}-{method}", ROOT / HELPDESK / task) for task, method in section.trained]
         how: dict[str, Any] = {"beside": pairs[1:]} if pairs[1:] else {}
         found = getattr(softcue, f"inspect_{section.view}")(*pairs[0], backbone=base, **how)
-        write_file(ROOT / "docs" / "plots" / f"inspect-{section.view}.png", draw(found))
+        write_file(ROOT / "docs" / "plots" / f"inspect-{section.view}.png", draw_view(found))
         parts.append(told(section, found.lines()))
         print("\n".join(found.lines()), flush=True)
     write_file(ROOT / "docs" / "inspect.md", "\n".join(parts).encode())

@@ -116,7 +116,7 @@ def _inspect(view: str, pairs: list[tuple[str, str]], out: Path, how: dict[str, 
     from softcue import inspection
     from softcue.cli.lines import print_json, print_line
     from softcue.files import write_file
-    from softcue.inspection.drawing import draw, need_plots
+    from softcue.inspection.drawing import draw_view, need_plots
     from softcue.studies.results import check_results
 
     names = f"{view}.json", f"{view}.png"
@@ -125,7 +125,7 @@ def _inspect(view: str, pairs: list[tuple[str, str]], out: Path, how: dict[str, 
     (adapter, data), beside = pairs[0], pairs[1:]
     look = getattr(inspection, f"inspect_{view}")
     found = look(adapter, data, **how, **({"beside": beside} if beside else {}))
-    values, picture = {"softcue": "inspect", "view": view, **found.to_json()}, draw(found)
+    values, picture = {"softcue": "inspect", "view": view, **found.to_json()}, draw_view(found)
     make_folder(out)
     write_file(out / names[0], (json.dumps(values, indent=1) + "\n").encode())
     write_file(out / names[1], picture)

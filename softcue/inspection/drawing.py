@@ -30,7 +30,7 @@ def need_plots() -> Any:
     return Figure
 
 
-def draw(view: View) -> bytes:
+def draw_view(view: View) -> bytes:
     """Return the view's picture as PNG. Raises RequestError where matplotlib is missing."""
     figure = need_plots()(layout="constrained")
     if isinstance(view, AttentionView):

@@ -29,7 +29,7 @@ from softcue.readers.items import Item, make_items
 ROWS = 256  # rows of a data set that are looked at, unless more are asked for
 MOST_ROWS = 2**31
 WHERE = ("test", "dev")  # the split that is looked at: the first of these that is there
-SEED = 0  # of the draw where a split has more rows
+DRAW_SEED = 0  # of the draw where a split has more rows
 
 Row = tuple[float, ...]
 Grid = tuple[Row, ...]  # numbers by layer and one more axis
@@ -153,7 +153,7 @@ def open_subject(
     split = next(one for one in (WHERE if split is None else (split,)) if one in opened.splits)
     records = opened.splits[split]
     if len(records) > rows:
-        chosen = sorted(random.Random(SEED).sample(range(len(records)), rows)) if draw else range(rows)
+        chosen = sorted(random.Random(DRAW_SEED).sample(range(len(records)), rows)) if draw else range(rows)
         records = [records[i] for i in chosen]
     items = make_items(records, base.text, reading_of(own))
     grade = Cue.registry[own.method].grade

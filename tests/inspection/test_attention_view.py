@@ -12,7 +12,7 @@ from softcue.answering.predict import reading_of
 from softcue.encoder.attention_mass import attention_mass
 from softcue.errors import RequestError
 from softcue.inspection.attention import AttentionTable, attention_view, inspect_attention
-from softcue.inspection.subject import SEED, Subject, slot_names
+from softcue.inspection.subject import DRAW_SEED, Subject, slot_names
 from softcue.readers.items import make_items
 from tests.answering.test_predict import random_adapter
 from tests.contract.cases import METHODS
@@ -142,7 +142,7 @@ def test_rows_are_a_draw_and_the_split_is_test_or_else_dev() -> None:
     view = inspect_attention(adapter, data, backbone=tiny_base(), rows=5)
     assert (view.shown.split, view.shown.texts) == ("test", 5)
     subject = opened("pasta", rows=5)
-    chosen = sorted(random.Random(SEED).sample(range(24), 5))
+    chosen = sorted(random.Random(DRAW_SEED).sample(range(24), 5))
     records = [data.splits["test"][i] for i in chosen]
     items = make_items(records, tiny_base().text, reading_of(subject.adapter))
     assert [one.token for one in subject.examples] == [item.examples[0].token for item in items]
