@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from softcue.adapter import OWN_ENCODER, Adapter
+from softcue.adapter import Adapter
 from softcue.adapter.header import TOKEN_LIMIT
 from softcue.answering.evaluation import Evaluation, decide, gold, judge, run
-from softcue.answering.predict import Predictor, check_requests, reading_of, score_raw_text
+from softcue.answering.opening import open_for, open_predictor, refuse_reading
+from softcue.answering.predict import check_requests, reading_of, score_raw_text
 from softcue.base import Base, open_base
-from softcue.errors import BackboneError, RequestError
+from softcue.errors import RequestError
 from softcue.options import check_whole
 from softcue.readers import Data, Problems
 from softcue.readers.items import Reading, make_items
@@ -69,7 +70,7 @@ def train(
         refuse_ranks(f"method {method} trains", "give method full, or run it without torchrun")
     own, training = split_settings(None if method == FULL else method_class(method), settings or {})
     if isinstance(data, Data):
-        _refuse_reading(kind=kind, columns=columns, root=root, rows=rows)
+        refuse_reading(kind=kind, columns=columns, root=root, rows=rows)
     else:
         cap = None if rows is None else {"train": rows}
         data = open_data(data, kind=kind, columns=columns, data_root=data_root(root), seed=seed, limit=cap)
@@ -124,25 +125,7 @@ def evaluate(
     """
     predictor, name = open_predictor(adapter, backbone, precision, device)
     loaded, text = predictor.adapters[name], predictor.base.text
-    if isinstance(data, Data):
-        _refuse_reading(columns=columns, root=root)
-    else:
-        data = open_data(
-            data,
-            kind=loaded.kind,
-            columns=columns,
-            data_root=data_root(root),
-            seed=loaded.seed,
-            splits=(split,),
-        )
-    if data.kind != loaded.kind:
-        raise RequestError(f"{data.name} is of kind {data.kind}; the adapter answers {loaded.kind}")
-    if split not in data.splits:
-        raise RequestError(f"{data.name} has no {split} split; it has {', '.join(data.splits) or 'none'}")
-    if data.pair != loaded.pair and loaded.kind in ("classify", "score"):
-        raise RequestError(
-            f"{data.name} has {_texts(data.pair)}; the adapter was trained on {_texts(loaded.pair)}"
-        )
+    data = open_for(loaded, data, (split,), columns, root)
     records, reading = data.splits[split], reading_of(loaded)
     items = make_items(records, text, reading)
     answers = run(predictor.model, items, [0] * len(items))
@@ -202,51 +185,6 @@ def questions(texts: Sequence[str], file: Path | None) -> list[dict[str, Any]]:
     return rows
 
 
-def open_predictor(
-    adapter: str | Path | Adapter, backbone: str | Base | None, precision: str, device: str
-) -> tuple[Predictor, str]:
-    """Return a predictor of one adapter, and the adapter's name in it."""
-    loaded = adapter if isinstance(adapter, Adapter) else Adapter.load(adapter)
-    folder = None if isinstance(adapter, Adapter) else Path(adapter)
-    base = (
-        backbone if isinstance(backbone, Base) else _open_named(backbone, loaded, folder, precision, device)
-    )
-    name = loaded.task if folder is None else str(folder)
-    return Predictor(base, {name: loaded}), name
-
-
-def backbone_of(adapter: Adapter, folder: Path | None) -> str:
-    """Return what to load for an adapter: the backbone that it names, or a checkpoint's own."""
-    if adapter.backbone != OWN_ENCODER:
-        return adapter.backbone
-    if folder is None:
-        raise RequestError("the adapter belongs to a fine-tuned checkpoint; give the checkpoint's folder")
-    return str(folder / OWN_ENCODER)
-
-
-def _open_named(
-    backbone: str | None, adapter: Adapter, folder: Path | None, precision: str, device: str
-) -> Base:
-    try:
-        return open_base(backbone or backbone_of(adapter, folder), precision, device)
-    except BackboneError as error:
-        if backbone is not None:
-            raise
-        raise BackboneError(
-            f"{error}. The adapter names that backbone; say with backbone (--backbone) where it is now"
-        ) from error
-
-
-def _refuse_reading(**given: Any) -> None:
-    """Refuse what says how to read data where the data are read already."""
-    useless = [name for name, value in given.items() if value is not None]
-    if useless:
-        raise RequestError(
-            f"{', '.join(useless)} came with data that are read already; give them to open_data, or a path "
-            "here"
-        )
-
-
 def _unknown_labels(truth: Sequence[Any], reading: Reading) -> Iterator[str]:
     """Yield a warning of labels that the adapter was not trained on."""
     if not reading.labels:
@@ -260,7 +198,3 @@ def _unknown_labels(truth: Sequence[Any], reading: Reading) -> Iterator[str]:
             f"{sum(foreign.values()):,} rows have labels that the adapter does not know ({names}); they "
             "are counted as wrong"
         )
-
-
-def _texts(pair: bool) -> str:
-    return "pairs of texts" if pair else "single texts"

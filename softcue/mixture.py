@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from softcue.batch import Batch, may_ask, sent
+from softcue.batch import may_ask, sent
 from softcue.protocol import Context, Cue, Prefix
 
 
@@ -44,19 +44,20 @@ class Mixture(Cue):
         """Return each cue present with its part of the batch; found once per forward pass."""
         if ctx.memory is None:
             ctx.memory = [
-                self._member(number, ctx.batch)
+                self._member(number, ctx)
                 for number in sorted({self.table[seat][0] for seat in ctx.batch.seats})
             ]
         members: list[Member] = ctx.memory
         return members
 
-    def _member(self, number: int, batch: Batch) -> Member:
+    def _member(self, number: int, ctx: Context) -> Member:
+        batch = ctx.batch
         examples = [i for i, seat in enumerate(batch.seats) if self.table[seat][0] == number]
         seats = [self.table[batch.seats[i]][1] for i in examples]
         whole = len(examples) == len(batch) and tuple(seats) == batch.seats
         cue = self.cue_of(batch.seats[examples[0]])
         part = batch if whole else batch.part(examples, seats)
-        return Member(cue, sent(torch.tensor(examples), batch.device), Context(part))
+        return Member(cue, sent(torch.tensor(examples), batch.device), Context(part, watch=ctx.watch))
 
     def rate_shares(self) -> dict[str, float]:
         """Return each cue's shares, under the names that its parameters have here."""

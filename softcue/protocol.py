@@ -62,6 +62,10 @@ class Prefix(NamedTuple):
         return self.rescore is None and self.length is None
 
 
+# sees what a cue computed: its name, the layer, and the values
+CueObserver = Callable[[str, int, Tensor], None]
+
+
 @dataclass
 class Context:
     """Lives for one forward."""
@@ -69,6 +73,7 @@ class Context:
     batch: Batch  # the part of the batch that this cue serves
     memory: Any = None  # what a cue carries from layer to layer
     losses: list[Tensor] = field(default_factory=list)  # (B,) penalties that a cue adds to the task loss
+    watch: CueObserver | None = None  # a method tells it what can be inspected, at no cost where it is None
 
 
 class Cue(nn.Module):
@@ -81,6 +86,7 @@ class Cue(nn.Module):
     registry: ClassVar[dict[str, type["Cue"]]] = {}
     method: ClassVar[str]
     Config: ClassVar[type]
+    grade: ClassVar[str] = ""  # what stands beside its name wherever it is no faithful copy
     reserve: int = 0  # rows that each example sets aside for the cue's own vectors
     shift: int = 0  # how far text positions move to make room
 

@@ -26,6 +26,7 @@ LEVELS = (
     ("answering", "plugins"),
     ("training",),
     ("studies",),
+    ("inspection",),
     ("api",),
     ("cli",),
 )

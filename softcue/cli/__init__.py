@@ -25,6 +25,7 @@ from softcue.cli.flags import (
     columns_of,
     load_plugins,
 )
+from softcue.cli.inspect import inspect_app
 from softcue.cli.sweep import SweepCommand, sweep_command
 from softcue.cli.train import train_command
 from softcue.errors import SoftcueError, visible
@@ -84,6 +85,8 @@ SWEEP = "softcue sweep data/trec --method apt --grid lr=1e-3,5e-3 --out sweep"
 app.command("train", epilog=f"Example: {TRAIN}")(train_command)
 app.command("compare", epilog=f"Example: {COMPARE}")(compare_command)
 app.command("sweep", cls=SweepCommand, epilog=f"Example: {SWEEP}")(sweep_command)
+
+app.add_typer(inspect_app, name="inspect")
 
 
 @app.command("eval", epilog="Example: softcue eval adapters/trec data/trec --split test")

@@ -48,6 +48,7 @@ class Apt(Cue, method="apt", config=AptConfig):
     """
 
     dropout: Tensor
+    grade = "partly a reconstruction"
 
     def __init__(self, dims: Dims, config: AptConfig, adapters: int = 1) -> None:
         super().__init__(dims, config, adapters)
@@ -88,8 +89,13 @@ class Apt(Cue, method="apt", config=AptConfig):
         weight = self.kv.new_ones(len(ctx.batch), self.kv.shape[3])
         if self.config.token_gate:
             weight = torch.sigmoid(self.logit(layer, hidden, ctx))
+            if ctx.watch is not None:
+                ctx.watch("token_gate", layer, weight)  # (B, P)
         if self.config.layer_gate:
-            weight = weight * self.scale[:, layer].index_select(0, seat)[:, None]
+            scale = self.scale[:, layer].index_select(0, seat)
+            if ctx.watch is not None:
+                ctx.watch("layer_scale", layer, scale)  # (B,)
+            weight = weight * scale[:, None]
         return weight
 
     def logit(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:

@@ -46,6 +46,8 @@ class Gpc(Cue, method="gpc", config=GpcConfig):
     returned. Text rows pass unchanged.
     """
 
+    grade = "reconstruction"
+
     def __init__(self, dims: Dims, config: GpcConfig, adapters: int = 1) -> None:
         super().__init__(dims, config, adapters)
         self.reserve = self.shift = config.length
@@ -101,7 +103,13 @@ class Gpc(Cue, method="gpc", config=GpcConfig):
         config, seat, runs = self.config, ctx.batch.seat, ctx.batch.runs
         cell = 0 if config.shared else layer - 1
         remembered = per_seat(ctx.memory, self.remember[:, cell], runs)
-        mixed = remembered + per_seat(left, self.forget[:, cell], runs)
+        renewed = per_seat(left, self.forget[:, cell], runs)
+        if ctx.watch is not None:
+            ctx.watch("remembered", layer, remembered)  # (B, P, D)
+            ctx.watch("renewed", layer, renewed)  # (B, P, D)
+            if config.init == "identity":
+                ctx.watch("moved", layer, self.moved(int(seat[0]), cell))
+        mixed = remembered + renewed
         if config.bias:
             mixed = mixed + self.bias[seat, cell, None].to(mixed.dtype)
         if config.combine == "tanh":
@@ -114,6 +122,16 @@ class Gpc(Cue, method="gpc", config=GpcConfig):
             normed = unit * self.norm_weight[seat, cell, None] + self.norm_bias[seat, cell, None]
             mixed = normed.to(mixed.dtype)
         return mixed
+
+    def moved(self, seat: int, cell: int) -> Tensor:
+        """Return how far W_r lies from zero and W_f from the identity, where both began: (2,).
+
+        In Frobenius norms of the identity, sqrt(D).
+        """
+        remember, forget = self.remember[seat, cell].float(), self.forget[seat, cell].float()
+        start = torch.eye(len(forget), device=forget.device)
+        distance = torch.stack([remember.norm(), (forget - start).norm()])
+        return distance / len(forget) ** 0.5
 
 
 def number_of_cells(dims: Dims, config: GpcConfig) -> int:

@@ -3,6 +3,7 @@
 A loss keeps the prefix tokens apart. Zhang et al., 2024.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -65,7 +66,11 @@ class Spt(Cue, method="spt", config=SptConfig):
         if layer == 0 and self.training and not alone:
             ctx.losses.append(self.diversity[seat] * self.likeness().index_select(0, seat))
         key, value = copies(of_layer(self.kv, layer, ctx), ctx.batch, hidden.dtype).unbind(1)
-        return Prefix(drop(key, self.key_dropout, seat, self.training), value, partial(self.gate, seat))
+        gate: Callable[[Tensor, Tensor], Tensor] = partial(self.gate, seat)
+        if ctx.watch is not None:
+            ctx.watch("prefix_cosine", layer, self.cosines(self.kv[seat[0], layer].float()))  # (2, P, P)
+            gate = partial(_told, gate, partial(ctx.watch, "selection_gate", layer))
+        return Prefix(drop(key, self.key_dropout, seat, self.training), value, gate)
 
     def gate(self, seat: Tensor, logit: Tensor, example: Tensor) -> Tensor:
         """Return log sigmoid(drop(tau * logit)) in float32: (b, H, t, P) -> (b, H, t, P).
@@ -82,8 +87,25 @@ class Spt(Cue, method="spt", config=SptConfig):
 
         It is the mean |cosine| over all layers and pairs of tokens, of their keys and of their values.
         """
-        table = self.kv.flatten(4)  # (A, L, 2, P, D)
-        unit = table / (table.square().sum(-1, keepdim=True) + 1e-8).sqrt()
-        pairs = (unit @ unit.mT).abs().triu(1).sum((1, 2, 3, 4))
+        pairs = self.cosines(self.kv).triu(1).sum((1, 2, 3, 4))
         layers, length = self.kv.shape[1], self.kv.shape[3]
         return pairs / (layers * length * (length - 1))
+
+    @staticmethod
+    def cosines(kv: Tensor) -> Tensor:
+        """Return |cosine| of each two prefix tokens: (.., P, H, K) -> (.., P, P)."""
+        table = kv.flatten(-2)  # (.., P, D)
+        unit = table / (table.square().sum(-1, keepdim=True) + 1e-8).sqrt()
+        return (unit @ unit.mT).abs()
+
+
+def _told(
+    gate: Callable[[Tensor, Tensor], Tensor],
+    watch: Callable[[Tensor], None],
+    logit: Tensor,
+    example: Tensor,
+) -> Tensor:
+    """Return a gate's logarithm, and tell the gate itself: (b, H, t, P), padding's rows included."""
+    added = gate(logit, example)
+    watch(added.exp())
+    return added

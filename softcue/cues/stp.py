@@ -73,6 +73,7 @@ class Stp(Cue, method="stp", config=StpConfig):
 
     dropout: Tensor
     place: Tensor
+    grade = "reconstruction"
 
     def __init__(self, dims: Dims, config: StpConfig, adapters: int = 1) -> None:
         super().__init__(dims, config, adapters)
@@ -165,6 +166,8 @@ class Stp(Cue, method="stp", config=StpConfig):
             prompted = [any(max(plan[i]) >= 0 for plan in plans) for i in range(self.place.shape[1])]
             row, delta = self.vectors(hidden, ctx.batch)
             ctx.memory = prompted, row, delta
+        if ctx.watch is not None:
+            ctx.watch("plan", layer, self.place[ctx.batch.seat[0], layer])  # (S,)
         prompted, row, delta = ctx.memory
         if not prompted[layer]:
             return hidden

@@ -16,7 +16,7 @@ from softcue.encoder.linear import Linear
 from softcue.encoder.spec import Spec
 from softcue.errors import BatchError, RequestError
 from softcue.kernels.dropout import dropout
-from softcue.protocol import Context, Cue, Dims
+from softcue.protocol import Context, Cue, CueObserver, Dims
 
 
 class Embed(nn.Module):
@@ -97,7 +97,12 @@ class Encoder(nn.Module):
         return None
 
     def forward(
-        self, batch: Batch, cue: Cue, watch: AttentionObserver | None = None, reads: Reads = "all"
+        self,
+        batch: Batch,
+        cue: Cue,
+        watch: AttentionObserver | None = None,
+        reads: Reads = "all",
+        watch_cue: CueObserver | None = None,
     ) -> tuple[Tensor, Context]:
         """Return hidden states after the last layer, (N, D), and the cue's context.
 
@@ -106,7 +111,7 @@ class Encoder(nn.Module):
         positions.
         """
         self.check(batch)
-        ctx = Context(batch)
+        ctx = Context(batch, watch=watch_cue)
         word = cue.on_words(self.embed.word(batch.token), ctx)
         hidden = self.embed.finish(word, batch, edits(cue, 0, ctx))
         layout = Layout(batch, watch)

@@ -8,6 +8,8 @@ from typing import Any
 from softcue.files import write_file
 from softcue.studies.space import told
 
+DOTS = 120  # per inch of a picture
+
 
 def plot(result: Mapping[str, Any], file: Path, say: Callable[[str], None]) -> None:
     """Write the plot as PNG, or say how to install matplotlib if it is missing."""
@@ -28,9 +30,14 @@ def plot(result: Mapping[str, Any], file: Path, say: Callable[[str], None]) -> N
         axes.set_title(own["data"])
         if axes.lines:
             axes.legend(fontsize="small")
+    write_file(file, as_png(figure))
+
+
+def as_png(figure: Any) -> bytes:
+    """Return the PNG file of a matplotlib figure."""
     held = io.BytesIO()
-    figure.savefig(held, format="png", dpi=120)
-    write_file(file, held.getvalue())
+    figure.savefig(held, format="png", dpi=DOTS)
+    return held.getvalue()
 
 
 def rate_lines(result: Mapping[str, Any], data: str) -> dict[str, list[tuple[float, float]]]:

@@ -1,0 +1,147 @@
+"""softcue inspect: what an adapter does inside its encoder, as JSON and as a picture."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from softcue.cli.flags import (
+    DeviceFlag,
+    JsonFlag,
+    LabelColumn,
+    PairColumn,
+    PluginsFlag,
+    PrecisionFlag,
+    RootFlag,
+    TagsColumn,
+    TextColumn,
+    TokensColumn,
+    columns_of,
+    load_plugins,
+)
+from softcue.errors import RequestError
+
+inspect_app = typer.Typer(
+    help="Show what an adapter does inside its encoder: DIR/VIEW.json and DIR/VIEW.png.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+# view -> what it shows, and an example
+VIEWS = {
+    "attention": (
+        "Attention on special tokens by layer and head, before and after tuning; any method.",
+        "softcue inspect attention adapters/trec data/trec --out views",
+    ),
+    "gates": (
+        "APT's (partly a reconstruction) token gates and layer scales; several adapters beside each other.",
+        "softcue inspect gates adapters/trec data/trec adapters/ner data/ner --out views",
+    ),
+    "selection": (
+        "SPT's gates by layer and prefix token, and how alike its prefix tokens are.",
+        "softcue inspect selection adapters/trec data/trec --out views",
+    ),
+    "cell": (
+        "What GPC's (reconstruction) cell remembers and takes, and how far its matrices moved.",
+        "softcue inspect cell adapters/trec data/trec --out views",
+    ),
+    "plan": (
+        "Which layers STP (reconstruction) prompts, beside the attention that it is chosen by.",
+        "softcue inspect plan adapters/trec data/trec --out views",
+    ),
+}
+SEVERAL = "gates"  # the view that sets adapters beside each other
+
+
+def _register(view: str) -> None:
+    """Make the command of one view."""
+    about, example = VIEWS[view]
+    pair = "ADAPTER DATA" + (" [ADAPTER DATA].." if view == SEVERAL else "")
+
+    @inspect_app.command(view, help=about, epilog=f"Example: {example}")
+    def command(
+        given: Annotated[
+            list[str], typer.Argument(metavar=pair, help="The adapter's folder, and data as for train.")
+        ],
+        out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the JSON and the picture.")],
+        split: Annotated[
+            str | None,
+            typer.Option(help="train, dev or test; default: test, or else dev (plan: train)."),
+        ] = None,
+        rows: Annotated[int, typer.Option(help="Look at so many rows at most.")] = 256,
+        text: TextColumn = None,
+        text_pair: PairColumn = None,
+        label: LabelColumn = None,
+        tokens: TokensColumn = None,
+        tags: TagsColumn = None,
+        backbone: Annotated[str | None, typer.Option(help="Default: the one that the adapter names.")] = None,
+        data_root: RootFlag = None,
+        plugin: PluginsFlag = None,
+        precision: PrecisionFlag = "auto",
+        device: DeviceFlag = "cpu",
+        as_json: JsonFlag = False,
+    ) -> None:
+        load_plugins(plugin)
+        columns = columns_of(text=text, text_pair=text_pair, label=label, tokens=tokens, tags=tags)
+        how: dict[str, Any] = {
+            "split": split,
+            "rows": rows,
+            "columns": columns or None,
+            "backbone": backbone,
+            "root": data_root,
+            "precision": precision,
+            "device": device,
+        }
+        _inspect(view, pairs_of(view, given), out, how, as_json)
+
+
+for _view in VIEWS:
+    _register(_view)
+
+
+def pairs_of(view: str, given: Sequence[str]) -> list[tuple[str, str]]:
+    """Return adapters with their data. Raises RequestError where words are missing or too many."""
+    if len(given) % 2 or (len(given) > 2 and view != SEVERAL):
+        raise RequestError(
+            f"inspect {view} came with {len(given)} words; expected an adapter and its data"
+            + (", or several such pairs" if view == SEVERAL else "")
+        )
+    return list(zip(given[::2], given[1::2], strict=True))
+
+
+def _inspect(view: str, pairs: list[tuple[str, str]], out: Path, how: dict[str, Any], as_json: bool) -> None:
+    """Look, write both files, and print what one learns."""
+    from softcue import inspection
+    from softcue.cli.lines import print_json, print_line
+    from softcue.files import write_file
+    from softcue.inspection.drawing import draw_view, need_plots
+    from softcue.studies.results import check_results
+
+    names = f"{view}.json", f"{view}.png"
+    need_plots()
+    check_results(out, names, ("view", "softcue"))
+    (adapter, data), beside = pairs[0], pairs[1:]
+    look = getattr(inspection, f"inspect_{view}")
+    found = look(adapter, data, **how, **({"beside": beside} if beside else {}))
+    values, picture = {"softcue": "inspect", "view": view, **found.to_json()}, draw_view(found)
+    make_folder(out)
+    write_file(out / names[0], (json.dumps(values, indent=1) + "\n").encode())
+    write_file(out / names[1], picture)
+    if as_json:
+        print_json(values)
+        return
+    for line in found.lines():
+        print_line(line)
+    print_line(f"saved {out / names[0]} and {names[1]}")
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder that files are written to. Raises WriteError."""
+    from softcue.errors import WriteError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"cannot make {folder}: {error.strerror}; give another folder") from error

@@ -1,0 +1,139 @@
+"""Attention on special tokens by layer and head, before and after tuning."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Unpack
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from softcue.adapter import Adapter
+from softcue.attention.layout import Bucket, Layout
+from softcue.batch import Batch
+from softcue.files import JsonRecord
+from softcue.inspection.subject import Grid, HowOpened, Row, Shown, Subject, grid, open_subject
+from softcue.protocol import Cue, Silent
+from softcue.readers import Data
+
+MOSTLY = 0.5  # of a head's attention: above it the head looks mostly at special tokens
+
+
+@dataclass(frozen=True)
+class AttentionTable(JsonRecord):
+    """Mean attention probabilities over query rows of the text, and over examples."""
+
+    slots: tuple[Grid, ...]  # S times (L, H): on each special token, over the examples that have it
+    special: Grid  # (L, H): on all special tokens of an example
+    prompt: Grid  # (L, H): on what the adapter puts in front: prefix tokens, and rows of a prompt
+    mostly: Row  # (L,): the share of heads with more than half of their attention on special tokens
+
+
+@dataclass(frozen=True)
+class AttentionView(JsonRecord):
+    """Attention on special tokens in the bare encoder, and with the adapter."""
+
+    shown: Shown
+    slots: tuple[str, ...]
+    before: AttentionTable
+    after: AttentionTable
+
+    def lines(self) -> list[str]:
+        """Return what one learns from it."""
+        shares = [_mean(table.mostly) for table in (self.before, self.after)]
+        mass = [_mean(tuple(map(_mean, table.special))) for table in (self.before, self.after)]
+        prompt = _mean(tuple(map(_mean, self.after.prompt)))
+        return [
+            f"attention on special tokens: {mass[0]:.3f} before, {mass[1]:.3f} with {self.shown.title}",
+            f"heads that look mostly there: {shares[0]:.1%} before, {shares[1]:.1%} after; on prompts and "
+            f"prefixes: {prompt:.3f} after",
+        ]
+
+
+def inspect_attention(
+    adapter: str | Path | Adapter, data: str | Path | Data, **how: Unpack[HowOpened]
+) -> AttentionView:
+    """Measure attention on special tokens by layer and head, without and with an adapter of any method.
+
+    Raises SoftcueError.
+    """
+    return attention_view(open_subject(adapter, data, **how))
+
+
+def attention_view(subject: Subject) -> AttentionView:
+    """Measure what `inspect_attention` returns."""
+    before = measured(subject, subject.bare_batches(), Silent())
+    after = measured(subject, subject.batches(), subject.model.mixture)
+    return AttentionView(subject.shown, subject.slots, before, after)
+
+
+def measured(subject: Subject, given: Iterable[Batch], cue: Cue) -> AttentionTable:
+    """Measure attention under one cue; Silent() is the bare encoder."""
+    dims, slots = subject.encoder.dims, len(subject.slots)
+    on_slots = torch.zeros(dims.layers, dims.heads, slots)
+    special, prompt = torch.zeros(dims.layers, dims.heads), torch.zeros(dims.layers, dims.heads)
+    having, texts = torch.zeros(slots), 0
+    for batch in given:
+        parts = _of_batch(subject, batch, cue)
+        on_slots += parts[..., :slots]
+        special += parts[..., :slots].sum(-1)
+        prompt += parts[..., slots]
+        having += _present(batch, slots).sum(0).cpu()
+        texts += len(batch)
+    special /= texts
+    return AttentionTable(
+        slots=tuple(grid(on_slots[..., slot] / having[slot].clamp(min=1)) for slot in range(slots)),
+        special=grid(special),
+        prompt=grid(prompt / texts),
+        mostly=tuple((special > MOSTLY).float().mean(1).tolist()),
+    )
+
+
+@torch.inference_mode()
+def _of_batch(subject: Subject, batch: Batch, cue: Cue) -> Tensor:
+    """Sum over a batch's examples: (L, H, S + 1), attention on each special token and on prompts."""
+    slots = len(subject.slots)
+    present = _present(batch, slots)  # (B, S)
+    column = _column(batch, F.pad(batch.special[:, :slots], (0, slots), value=-1)[:, :slots])
+    there, reserved = batch.reserved >= 0, _column(batch, batch.reserved)  # (B, R)
+    layers: list[Tensor] = []
+    current: list[Tensor] = []
+
+    def watch(chance: Tensor, bucket: Bucket) -> None:
+        """Add up a bucket's attention, of text rows alone: (b, H, t, P + t)."""
+        real = batch.is_text[bucket.row]  # (b, t)
+        real = (real if bucket.pad is None else real & ~bucket.pad).float()
+        mass = torch.einsum("bhtc,bt->bhc", chance, real / real.sum(1, keepdim=True))  # (b, H, P + t)
+        front = chance.shape[-1] - chance.shape[-2]
+        on_slots = _at(mass, front + column[bucket.example], present[bucket.example])
+        on_rows = _at(mass, front + reserved[bucket.example], there[bucket.example])
+        on_prompt = mass[..., :front].sum(-1) + on_rows.sum(-1)
+        current.append(torch.cat([on_slots, on_prompt[..., None]], -1).sum(0))
+        if len(current) == buckets:
+            layers.append(torch.stack(current).sum(0))
+            current.clear()
+
+    buckets = len(Layout(batch).buckets)
+    subject.encoder(batch, cue, watch)
+    return torch.stack(layers).cpu()
+
+
+def _present(batch: Batch, slots: int) -> Tensor:
+    """Say which special tokens each example has: (B, S)."""
+    return F.pad(batch.special[:, :slots], (0, slots), value=-1)[:, :slots] >= 0
+
+
+def _column(batch: Batch, row: Tensor) -> Tensor:
+    """Return the rows' places within their examples: (B, S) -> (B, S), anything for a row of -1."""
+    return batch.index[row.clamp(min=0)]
+
+
+def _at(mass: Tensor, column: Tensor, there: Tensor) -> Tensor:
+    """Read columns, 0 where an example has none: (b, H, P + t), (b, S), (b, S) -> (b, H, S)."""
+    taken = mass.gather(2, column[:, None].expand(-1, mass.shape[1], -1).clamp(max=mass.shape[2] - 1))
+    return taken * there[:, None]
+
+
+def _mean(row: Row) -> float:
+    return sum(row) / len(row)
