@@ -10,6 +10,7 @@ import torch
 
 from softcue import api
 from softcue.answering.evaluation import run
+from softcue.answering.predict import Predictor
 from softcue.readers.items import Reading, make_items
 from softcue.readers.parse import MOST_WORDS
 from softcue.readers.records import Record
@@ -57,7 +58,7 @@ def test_a_long_text_is_answered_in_pieces_as_it_is_at_once() -> None:
     words = ["alice", "bob", "owl", "rome"] * 40
     reading = Reading("tag", adapter.labels, 16)
     items = make_items([Record(tokens=tuple(words)), Record(tokens=("bob",))], tiny_base().text, reading)
-    model = api.Predictor(tiny_base(), {"own": adapter}).model
+    model = Predictor(tiny_base(), {"own": adapter}).model
     whole, short = run(model, items, [0, 0], budget=10_000)
     pieces, again = run(model, items, [0, 0], budget=40)
     assert whole.shape[0] == len(words)
