@@ -4,6 +4,7 @@ from benchmarks import (
     fresh,
     inference,
     kernels,
+    linear,
     memory,
     mixed,
     packed_sweep,
@@ -24,6 +25,7 @@ for benchmark in (
     roofline,
     shares,
     kernels,
+    linear,
     memory,
     precision,
 ):

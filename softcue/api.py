@@ -20,13 +20,14 @@ from softcue.readers.stream import json_rows
 from softcue.scoring.report import report as score_report
 from softcue.studies.auto import choose_rate
 from softcue.tasks import data_root, open_data
+from softcue.training.baseline import say_of_linear
 from softcue.training.checkpoint import Checkpoints, flat_values
 from softcue.training.conditions import identity
 from softcue.training.full import METHOD as FULL
 from softcue.training.full import Checkpoint, train_full
 from softcue.training.job import DEFAULT_LIMIT, Job, method_class
 from softcue.training.jobs import Report, train_jobs
-from softcue.training.parallel import own_device, refuse_ranks
+from softcue.training.parallel import leads, own_device, refuse_ranks
 from softcue.training.settings import split_settings
 from softcue.training.trackers import Tracker, following
 from softcue.training.unlearnt import noticing
@@ -51,7 +52,7 @@ def train(
     device: str = "cpu",
     auto: float | None = None,
     report: Report = lambda prepared, run: None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] | None = None,
     checkpoints: Checkpoints | None = None,
     trackers: Sequence[Tracker] = (),
 ) -> Adapter | Checkpoint:
@@ -61,7 +62,8 @@ def train(
 
     settings: fields of the method's config and of Training; rows: cap on training rows (a seeded draw);
     limit: tokens per example; auto: minutes for a search of the learning rate first; report: called after
-    every step; say: told what is odd about the data; checkpoints: where a killed run goes on; trackers: what
+    every step; say: told what is odd about the data, and where a linear head does as well (None: that is not
+    even computed); checkpoints: where a killed run goes on; trackers: what
     its course is logged to (docs/training.md). Raises SoftcueError.
     """
     seed = check_whole("seed", seed, 0, SEEDS - 1)
@@ -74,8 +76,9 @@ def train(
     else:
         cap = None if rows is None else {"train": rows}
         data = open_data(data, kind=kind, columns=columns, data_root=data_root(root), seed=seed, limit=cap)
+    tell = say or (lambda line: None)
     for warning in data.warnings:
-        say(f"warning: {warning}")
+        tell(f"warning: {warning}")
     base = backbone if isinstance(backbone, Base) else open_base(backbone, precision, own_device(device))
     job = Job(data, method, own, training, seed, pooling, limit)
     if auto is not None:
@@ -84,7 +87,7 @@ def train(
                 "auto came with checkpoints; a search by the clock may end otherwise when it is repeated: "
                 "give its rate instead"
             )
-        job = choose_rate(job, base, auto, report, say)
+        job = choose_rate(job, base, auto, report, tell)
     config = (
         {
             "data": data.name,
@@ -96,7 +99,7 @@ def train(
     )
     for tracker in trackers:
         tracker.start(config)
-    follow = noticing(say, following(trackers, report))
+    follow = noticing(tell, following(trackers, report))
     trained = (
         train_full(job, base, follow, checkpoints)
         if method == FULL
@@ -104,6 +107,8 @@ def train(
     )
     for tracker in trackers:
         tracker.finish(trained.scores)
+    if say is not None and leads():
+        say_of_linear(job, base, trained.scores["selection"], say)
     return trained
 
 

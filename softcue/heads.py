@@ -69,7 +69,18 @@ class Head(nn.Module):
 
     def forward(self, hidden: Tensor, batch: Batch, pooled: Tensor | None) -> Tensor:
         """Return logits in float32: (N, D) -> (B, C); (W, C) for tags, (B,) for scores and choices."""
-        feature = pool(hidden, batch, self.pooling, pooled)
+        return self.logits(self.feature(hidden, batch, pooled), batch)
+
+    def feature(self, hidden: Tensor, batch: Batch, pooled: Tensor | None) -> Tensor:
+        """Return the vectors that the linear map reads, one per example: (N, D) -> (B, D) float32."""
+        return pool(hidden, batch, self.pooling, pooled)
+
+    def rows(self, batch: Batch) -> Sequence[int]:
+        """Return how many vectors of feature() each example has."""
+        return [1] * len(batch)
+
+    def logits(self, feature: Tensor, batch: Batch) -> Tensor:
+        """Return the logits of what feature() returned: (B, D) -> (B, C)."""
         return self.linear(feature, batch.seat, batch.runs)
 
     def linear(self, feature: Tensor, seat: Tensor, runs: Any) -> Tensor:
@@ -123,9 +134,9 @@ class ClassHead(Head, kind="classify"):
 class ScoreHead(Head, kind="score"):
     """A number per text or pair; target: standardised scores."""
 
-    def forward(self, hidden: Tensor, batch: Batch, pooled: Tensor | None) -> Tensor:
-        """Return standardised scores: (N, D) -> (B,)."""
-        return super().forward(hidden, batch, pooled).squeeze(-1)
+    def logits(self, feature: Tensor, batch: Batch) -> Tensor:
+        """Return standardised scores: (B, D) -> (B,)."""
+        return super().logits(feature, batch).squeeze(-1)
 
     def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the squared error of each example, and its count: (B,), (B,) -> (B,), (B,)."""
@@ -149,9 +160,9 @@ class ScoreHead(Head, kind="score"):
 class ChoiceHead(Head, kind="choice"):
     """A logit per choice, compared within its question; target: 1 for the right choice, 0 for the others."""
 
-    def forward(self, hidden: Tensor, batch: Batch, pooled: Tensor | None) -> Tensor:
-        """Return each choice's logit: (N, D) -> (B,)."""
-        return super().forward(hidden, batch, pooled).squeeze(-1)
+    def logits(self, feature: Tensor, batch: Batch) -> Tensor:
+        """Return each choice's logit: (B, D) -> (B,)."""
+        return super().logits(feature, batch).squeeze(-1)
 
     def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return cross-entropy over the choices of each question: (B,), (B,) -> (B,), (B,).
@@ -195,11 +206,17 @@ class TokenHead(Head, kind="tag"):
 
     reads: Reads = "words"
 
-    def forward(self, hidden: Tensor, batch: Batch, pooled: Tensor | None) -> Tensor:
-        """Return logits of every word: (N, D) -> (W, C)."""
-        return self.linear(
-            hidden.index_select(0, batch.word).float(), batch.seat[self.owner(batch)], batch.word_runs
-        )
+    def feature(self, hidden: Tensor, batch: Batch, pooled: Tensor | None) -> Tensor:
+        """Return the row of every word's first token: (N, D) -> (W, D) float32."""
+        return hidden.index_select(0, batch.word).float()
+
+    def rows(self, batch: Batch) -> Sequence[int]:
+        """Return the number of words of each example."""
+        return batch.words
+
+    def logits(self, feature: Tensor, batch: Batch) -> Tensor:
+        """Return logits of every word: (W, D) -> (W, C)."""
+        return self.linear(feature, batch.seat[self.owner(batch)], batch.word_runs)
 
     @staticmethod
     def labels(questions: Sequence[Sequence[Any]]) -> list[int]:

@@ -12,7 +12,7 @@ from softcue.encoder.affine import edits
 from softcue.encoder.core import Encoder
 from softcue.heads import Head
 from softcue.mixture import Mixture
-from softcue.protocol import Cue
+from softcue.protocol import Context, Cue
 
 
 class Assignment(NamedTuple):
@@ -112,17 +112,27 @@ class Model(nn.Module):
         """Answer a batch of any mix of seats in one forward pass."""
         shares = self._shares(batch)
         heads = [self.head(number) for number, _, _ in shares]
+        hidden, pooled, ctx = self._encoded(batch, heads)
+        parts = []
+        for number, examples, part in shares:
+            own = None if pooled is None else pooled[examples]
+            parts.append(HeadOutput(self.head(number), part, examples, self.head(number)(hidden, part, own)))
+        return Output(tuple(parts), self.mixture.penalty(ctx))
+
+    def feature(self, batch: Batch) -> Tensor:
+        """Return what the map of the only head reads of a batch: (M, D) float32."""
+        hidden, pooled, _ = self._encoded(batch, [self.head(0)])
+        return self.head(0).feature(hidden, batch, pooled)
+
+    def _encoded(self, batch: Batch, heads: Sequence[Head]) -> tuple[Tensor, Tensor | None, Context]:
+        """Return hidden states (N, D) and, where a head reads it, what the pooler makes of [CLS] (B, D)."""
         reads = {head.reads for head in heads}
         hidden, ctx = self.encoder(batch, self.mixture, reads=reads.pop() if len(reads) == 1 else "all")
         pooled = None
         if any(head.pooling == "pooler" and head.reads == "first" for head in heads):
             first = hidden.index_select(0, batch.special[:, 0])
             pooled = self.encoder.pool(first, edits(self.mixture, len(self.encoder.layers) - 1, ctx))
-        parts = []
-        for number, examples, part in shares:
-            own = None if pooled is None else pooled[examples]
-            parts.append(HeadOutput(self.head(number), part, examples, self.head(number)(hidden, part, own)))
-        return Output(tuple(parts), self.mixture.penalty(ctx))
+        return hidden, pooled, ctx
 
     def head(self, number: int) -> Head:
         """Return the head that assignments name by `number`."""

@@ -87,6 +87,8 @@ class Cue(nn.Module):
     method: ClassVar[str]
     Config: ClassVar[type]
     grade: ClassVar[str] = ""  # what stands beside its name wherever it is no faithful copy
+    # whether every output of the encoder stays as it is: the head is fitted to outputs computed once
+    frozen_outputs: ClassVar[bool] = False
     reserve: int = 0  # rows that each example sets aside for the cue's own vectors
     shift: int = 0  # how far text positions move to make room
 

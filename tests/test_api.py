@@ -25,7 +25,7 @@ KINDS = ("classify", "score", "choice", "tag")
 
 
 def quick(data: Any, **changes: Any) -> Any:
-    return api.train(data, **{"backbone": tiny_base(), "method": "probe", "settings": QUICK, **changes})
+    return api.train(data, **{"backbone": tiny_base(), "method": "bitfit", "settings": QUICK, **changes})
 
 
 def row(record: Record) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def test_what_is_odd_about_the_data_is_said(tmp_path: Path) -> None:
     data = tiny_data()
     data.splits["test"][0] = replace(data.splits["test"][0], label="tree")
     said: list[str] = []
-    quick(written(data, tmp_path), say=said.append)
+    quick(written(data, tmp_path), method="probe", settings={}, say=said.append)
     assert said == [
         "warning: test: 1 rows have labels that train lacks (tree); they are kept and counted as wrong"
     ]
@@ -151,7 +151,7 @@ def test_labels_that_the_adapter_does_not_know_are_said_by_evaluate(kind: str) -
         if kind == "classify"
         else replace(record, tags=("B-TREE",) * len(record.tokens))
     )
-    adapter = random_adapter(tiny_base(), "probe", kind)
+    adapter = random_adapter(tiny_base(), "bitfit", kind)
     (warning,) = api.evaluate(adapter, data, backbone=tiny_base()).warnings
     assert warning == (
         "1 rows have labels that the adapter does not know "
@@ -160,7 +160,7 @@ def test_labels_that_the_adapter_does_not_know_are_said_by_evaluate(kind: str) -
 
 
 def test_data_of_another_kind_or_form_than_the_adapters_are_refused() -> None:
-    adapter = random_adapter(tiny_base(), "probe")
+    adapter = random_adapter(tiny_base(), "bitfit")
     with pytest.raises(RequestError, match="tiny-tag is of kind tag; the adapter answers classify"):
         api.evaluate(adapter, tiny_data("tag"), backbone=tiny_base())
     with pytest.raises(RequestError, match="has pairs of texts; the adapter was trained on single texts"):
@@ -215,7 +215,7 @@ def test_an_adapter_brings_its_backbone_by_name_until_it_moves(tmp_path: Path) -
     place = tmp_path / "encoder"
     place.symlink_to(base_folder())
     adapter: Any = api.train(
-        tiny_data(), backbone=str(place), method="probe", settings=QUICK, precision="float32"
+        tiny_data(), backbone=str(place), method="bitfit", settings=QUICK, precision="float32"
     )
     request = {"text": "the apple"}
     answer = api.predict(adapter, [request], precision="float32")

@@ -34,7 +34,7 @@ def small(**changes: Any) -> Callable[[Path], Any]:
 
 
 def probe() -> Adapter:
-    return train_jobs([Job(tiny_data(), "probe", training={"epochs": 1})], tiny_base())[0]
+    return train_jobs([Job(tiny_data(), "bitfit", training={"epochs": 1})], tiny_base())[0]
 
 
 REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {

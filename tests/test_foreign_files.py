@@ -24,8 +24,8 @@ from tests.tiny_base import base_folder, tiny_base, tiny_data
 from tests.training.kill_cases import contents
 
 QUICK = ("--backbone", "backbone", "--precision", "float32", "--set", "epochs=1")
-COMPARE = ("compare", "data/classify", "--methods", "probe", "--seeds", "1", *QUICK)
-SWEEP = ("sweep", "data/classify", "--method", "probe", "--grid", "rate=1e-3,1e-2", *QUICK)
+COMPARE = ("compare", "data/classify", "--methods", "bitfit", "--seeds", "1", *QUICK)
+SWEEP = ("sweep", "data/classify", "--method", "bitfit", "--grid", "rate=1e-3,1e-2", *QUICK)
 
 
 @pytest.fixture(name="never")
@@ -116,21 +116,21 @@ def test_a_sweep_of_two_data_sets_checks_the_folder_of_each_winner(tmp_path: Pat
     sets = [tiny_data(), tiny_data("tag")]
     theirs = others_folder(tmp_path / "best" / sets[1].name)
     with pytest.raises(RequestError, match=r"thesis\.txt"):
-        quick(tmp_path, data=sets, methods=["probe"], grid={"rate": [1e-2]})
+        quick(tmp_path, data=sets, methods=["bitfit"], grid={"rate": [1e-2]})
     assert (theirs / "thesis.txt").read_text() == "precious"
 
 
 def test_a_sweep_whose_memory_was_tampered_with_refuses_before_it_trains_a_group_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quick(tmp_path, methods=["probe"], grid={"rate": [1e-2]})
+    quick(tmp_path, methods=["bitfit"], grid={"rate": [1e-2]})
     (file,) = (tmp_path / "groups").glob("*.json")
     file.unlink()
     (tmp_path / "groups" / f"{file.stem}-0" / "thesis.txt").write_text("precious")
     monkeypatch.setattr(loop, "Loop", lambda *rest, **more: pytest.fail("training began"))
     before = contents(tmp_path)
     with pytest.raises(RequestError, match=r"thesis\.txt"):
-        quick(tmp_path, methods=["probe"], grid={"rate": [1e-2]})
+        quick(tmp_path, methods=["bitfit"], grid={"rate": [1e-2]})
     assert contents(tmp_path) == before
 
 
@@ -169,7 +169,7 @@ def test_results_are_ours_where_the_json_has_all_keys_and_is_a_file(tmp_path: Pa
 
 def few(epochs: int = 2) -> Job:
     return Job(
-        tiny_data("classify", train=8, dev=4, test=4), "probe", training={"epochs": epochs, "batch": 4}
+        tiny_data("classify", train=8, dev=4, test=4), "bitfit", training={"epochs": epochs, "batch": 4}
     )
 
 

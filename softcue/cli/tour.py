@@ -24,9 +24,9 @@ from softcue.training.progress import training_progress
 SEED = 0
 # what is written at the end, and what it holds
 TABLE, QUICKSTART_KEYS = "quickstart.json", ("rows", "answers", "seconds")
-# the whole encoder learns faster and costs more, and this one is small; the others take 10 epochs at their
-# own rate
-SETTINGS = {"full": {"epochs": 4, "rate": 2e-4}}
+# the whole encoder learns faster and costs more, and this one is small; a probe is fitted; the others take 10
+# epochs at their own rate
+SETTINGS: dict[str, dict[str, Any]] = {"full": {"epochs": 4, "rate": 2e-4}, "probe": {}}
 
 
 @dataclass(frozen=True)

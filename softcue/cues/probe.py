@@ -17,6 +17,8 @@ class ProbeConfig(Options):
 class Probe(Cue, method="probe", config=ProbeConfig):
     """A cue that has no numbers of its own."""
 
+    frozen_outputs = True
+
     @classmethod
     def count(cls, dims: Dims, config: ProbeConfig) -> int:
         """Return 0."""

@@ -16,6 +16,7 @@ class Selection:
     select: list[Record]  # choose the best step, the settings, the method
     report: list[Record]  # scored once, at the end
     measured: str  # how, in words; travels in the adapter
+    aside: bool = False  # whether the rows that select were set aside from train
 
 
 def select(data: Data, seed: int, from_train: bool = False) -> Selection:
@@ -42,10 +43,15 @@ def select(data: Data, seed: int, from_train: bool = False) -> Selection:
     train, tenth = cut(train, seed, data.name)
     if held is not None:
         return Selection(
-            train, tenth, data.splits[held], f"selected on a tenth of train (seed {seed}), reported on {held}"
+            train,
+            tenth,
+            data.splits[held],
+            f"selected on a tenth of train (seed {seed}), reported on {held}",
+            aside=True,
         )
     train, other = cut(train, seed, data.name)
-    return Selection(train, tenth, other, f"selected on a tenth of train (seed {seed}), reported on another")
+    measured = f"selected on a tenth of train (seed {seed}), reported on another"
+    return Selection(train, tenth, other, measured, aside=True)
 
 
 def cut(records: list[Record], seed: int, name: str) -> tuple[list[Record], list[Record]]:

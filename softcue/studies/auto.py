@@ -10,9 +10,10 @@ from softcue.studies.search import Budget, halve, here
 from softcue.studies.space import Point, usual_rates
 from softcue.studies.trials import Outcome, SearchObserver, Terms, device_of, mean, ranked
 from softcue.training.full import METHOD as FULL
-from softcue.training.job import Job, Prepared
+from softcue.training.job import Job, Prepared, method_class
 from softcue.training.jobs import Report
 from softcue.training.run import TrainingRun
+from softcue.training.settings import steps_settings
 
 MOST_MINUTES = 100_000  # some seventy days
 
@@ -32,6 +33,8 @@ def choose_rate(job: Job, base: Base, minutes: float, report: Report, say: Calla
         raise RequestError(
             "full fine-tuning has no short search: a run of it does not share the encoder; set rate yourself"
         )
+    if not steps_settings(method_class(job.method)):
+        raise RequestError(f"{job.method} is fitted and has no rate to search; leave auto (--auto) out")
     if "rate" in job.training:
         raise RequestError(
             f"a rate of {job.training['rate']:g} came, which is what auto is to find; leave one of them out"

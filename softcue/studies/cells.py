@@ -66,7 +66,9 @@ def check_cells(found: Mapping[str, Cell], planned: Mapping[str, Mapping[str, An
 
     Of cells that are not wanted now only what all cells share counts.
     """
-    common = flat_conditions(next(iter(planned.values())))
+    common: dict[str, Any] = {}
+    for one in planned.values():
+        common |= flat_conditions(one)
     shared = {
         key: value
         for key, value in common.items()
@@ -75,7 +77,10 @@ def check_cells(found: Mapping[str, Cell], planned: Mapping[str, Mapping[str, An
     wrong: dict[str, str] = {}
     for name, cell in found.items():
         theirs = flat_conditions(cell.made_with)
-        ours = {**dict.fromkeys(theirs), **flat_conditions(planned[name])} if name in planned else shared
+        if name in planned:
+            ours = {**dict.fromkeys(theirs), **flat_conditions(planned[name])}
+        else:  # a method that is fitted has no training settings
+            ours = {key: value for key, value in shared.items() if key in theirs}
         for key, value in ours.items():
             if theirs.get(key) != value:
                 wrong.setdefault(

@@ -30,7 +30,7 @@ from softcue.training.conditions import conditions
 from softcue.training.full import METHOD as FULL
 from softcue.training.job import DEFAULT_LIMIT, Job, method_class, read_as
 from softcue.training.jobs import Report
-from softcue.training.settings import TRAINING, own_settings, preset
+from softcue.training.settings import own_settings, preset, steps_settings
 
 MAJORITY, PROBE = "majority", "probe"  # the rows that every table has
 COMPARE_NAME = "compare"  # of the files with the table
@@ -133,15 +133,18 @@ def share_out(
 
     SettingsError for what no method takes.
     """
-    own = own_settings(
-        {method: None if method == FULL else method_class(method) for method in methods}, settings
-    )
+    classes = {method: None if method == FULL else method_class(method) for method in methods}
+    own = own_settings(classes, settings)
     shares = {}
     for method in methods:
         mine = {name: value for name, value in settings.items() if name in own[method]}
         shares[method] = (
             mine,
-            {name: value for name, value in settings.items() if name not in mine and name in TRAINING},
+            {
+                name: value
+                for name, value in settings.items()
+                if name not in mine and name in steps_settings(classes[method])
+            },
         )
     return shares
 
@@ -159,15 +162,22 @@ def plan(
     Every method sees as many examples in batches of the same size, and none stops early.
     """
     own, training = share
-    usual = preset("default", data.kind, len(data.splits.get("train", ())), {})
-    budget = {"epochs": usual.epochs, "batch": usual.batch, "patience": 0, **training}
+    in_steps = method == FULL or steps_settings(method_class(method))
+    budget = {**usual_budget(data), **training} if in_steps else {}
     return Job(data, method, own, budget, seed, pooling, limit, from_train=True)
+
+
+def usual_budget(data: Data) -> dict[str, Any]:
+    """Return what a method that trains in steps may take where nobody says otherwise."""
+    usual = preset("default", data.kind, len(data.splits.get("train", ())), {})
+    return {"epochs": usual.epochs, "batch": usual.batch, "patience": 0}
 
 
 def compare_result(data: Data, base: Base, jobs: Sequence[Job], cells: Sequence[Cell]) -> Comparison:
     """Return the table and what has to be said of it."""
     seeds, methods = sorted({job.seed for job in jobs}), list(dict.fromkeys(job.method for job in jobs))
-    whole, first = encoder_size(base), jobs[0]
+    whole = encoder_size(base)
+    budget = next((job.training for job in jobs if job.training), usual_budget(data))
     selection = select(data, 0, from_train=True)
     rows = [TableRow(MAJORITY, [majority(data, seed, base.text) for seed in seeds])]
     for method in methods:
@@ -202,9 +212,9 @@ def compare_result(data: Data, base: Base, jobs: Sequence[Job], cells: Sequence[
         },
         backbone=base.backbone.name,
         encoder_parameters=whole,
-        epochs=first.training["epochs"],
-        batch=first.training["batch"],
-        patience=first.training["patience"],
+        epochs=budget["epochs"],
+        batch=budget["batch"],
+        patience=budget["patience"],
         seeds=len(seeds),
         table=tuple(row_summary(row, data.metrics) for row in rows),
         cells=tuple(cells),

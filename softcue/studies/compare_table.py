@@ -102,6 +102,6 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         f"{result['encoder_parameters']:,}. "
         "KB are of cue and head in float32. Seconds are of one run, from records to scores.",
         "majority answers without reading: the commonest label, the mean score, or no entity. probe is "
-        "the head alone.",
+        "the head alone, fitted to the encoder's outputs without steps.",
         *result["warnings"],
     ]

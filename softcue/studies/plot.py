@@ -47,7 +47,7 @@ def rate_lines(result: Mapping[str, Any], data: str) -> dict[str, list[tuple[flo
     """
     scores: dict[str, dict[float, list[float]]] = {}
     for run in result["runs"]:
-        if run["data"] != data or run["selection"] is None:
+        if run["data"] != data or run["selection"] is None or run["rate"] is None:
             continue
         words = [run["method"]]
         words += [f"{name}={told(value)}" for name, value in run["settings"].items() if name != "rate"]

@@ -12,7 +12,7 @@ from typing import Any
 from softcue.errors import SettingsError
 from softcue.options import check_whole, is_finite
 from softcue.training.job import make_config, method_class
-from softcue.training.settings import TRAINING, own_settings, preset
+from softcue.training.settings import TRAINING, own_settings, preset, steps_settings
 
 FACTORS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the preset's rate, where nobody says what to try
 MOST_POINTS = 10_000  # points of a sweep
@@ -179,7 +179,9 @@ def random_points(
 
 
 def usual_rates(method: str, kind: str, rows: int) -> list[float]:
-    """Return rates around the method's preset."""
+    """Return rates around the method's preset; none where it is fitted."""
+    if not steps_settings(method_class(method)):
+        return []
     usual = preset(method, kind, rows, {}).rate
     return [_rounded(usual * factor) for factor in FACTORS]
 
@@ -213,7 +215,7 @@ def _taken(methods: Sequence[str], names: Sequence[str]) -> dict[str, set[str]]:
     SettingsError for a name that none has.
     """
     return {
-        method: own | TRAINING
+        method: own | steps_settings(method_class(method))
         for method, own in own_settings({name: method_class(name) for name in methods}, names).items()
     }
 

@@ -192,7 +192,8 @@ def _points(
     rates = {
         method: usual_rates(method, first.kind, len(first.splits.get("train", ()))) for method in methods
     }
-    return [point for method in methods for point in grid_points([method], {"rate": rates[method]}, settings)]
+    grids = {method: {"rate": own} if own else {} for method, own in rates.items()}
+    return [point for method in methods for point in grid_points([method], grids[method], settings)]
 
 
 def _terms(opened: Sequence[Data], pooling: str | None, limit: int) -> Terms:

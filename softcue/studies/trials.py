@@ -41,7 +41,7 @@ class Trial:
     @property
     def training(self) -> dict[str, Any]:
         """The training settings that differ from the preset's."""
-        if self.epochs is None:
+        if self.epochs is None or method_class(self.point.method).frozen_outputs:
             return dict(self.point.training)
         return {**self.point.training, "epochs": self.epochs}
 
@@ -58,7 +58,7 @@ class Outcome:
     trial: Trial
     score: float | None  # on its selection rows; None: training diverged
     step: int  # at which that score was reached
-    rate: float
+    rate: float | None  # None: the method is fitted
     epochs: int
     rows: int  # training rows
 
@@ -129,7 +129,7 @@ def _outcome(trial: Trial, job: Job, adapter: Adapter | None) -> Outcome:
     if adapter is None:
         return Outcome(trial, None, 0, training.rate, training.epochs, rows)
     score, step = adapter.scores["selection"], adapter.scores["selection_step"]
-    return Outcome(trial, score, step, adapter.training["rate"], training.epochs, rows)
+    return Outcome(trial, score, step, adapter.training.get("rate"), training.epochs, rows)
 
 
 def make_job(trial: Trial, terms: Terms) -> Job:

@@ -59,7 +59,9 @@ def _conditions(job: Job, base: Base, digest: str) -> dict[str, Any]:
         "pooling": choose_pooling(job.pooling, base),
         "limit": job.limit,
         "config": {} if method is None else asdict(make_config(method, job.data.kind, job.settings)),
-        "training": asdict(preset(job.method, job.data.kind, rows, job.training)),
+        "training": {}
+        if method is not None and method.frozen_outputs
+        else asdict(preset(job.method, job.data.kind, rows, job.training)),
         "plugin": None if method is None else source_digest(method),
     }
     # Reading it back from JSON turns tuples into lists, as they are in a file.

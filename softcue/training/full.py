@@ -18,10 +18,12 @@ from softcue.encoder.load import save_checkpoint
 from softcue.errors import RequestError
 from softcue.files import write_folder
 from softcue.model import Model
+from softcue.readers.splits import select
 from softcue.training.checkpoint import Checkpoints, Saved
 from softcue.training.conditions import identity
+from softcue.training.finished import finished_adapter, untrained
 from softcue.training.job import Job, prepare, seeded
-from softcue.training.jobs import Report, diverged, finished_adapter, make_run, untrained
+from softcue.training.jobs import Report, diverged, make_run
 from softcue.training.loop import fit
 from softcue.training.parallel import join_ranks, leads, refuse_ranks
 from softcue.training.settings import preset
@@ -76,8 +78,11 @@ def train_full(
     low = next(frozen.parameters()).dtype == torch.bfloat16
     encoder = copy.deepcopy(frozen).float().requires_grad_(True)
     own = Base(replace(base.backbone, encoder=encoder), base.text)
-    prepared = prepare(replace(job, method=HEAD_ONLY), own)
-    prepared = replace(prepared, training=preset(METHOD, job.data.kind, len(prepared.items), job.training))
+    # The encoder learns, so that its outputs are no frozen ones.
+    selection = job.selection or select(job.data, job.seed, job.from_train)
+    prepared = prepare(replace(job, method=HEAD_ONLY, selection=selection), own)
+    training = preset(METHOD, job.data.kind, len(prepared.items), job.training)
+    prepared = replace(prepared, training=training, fitted=False)
     # An adapter that cannot be saved is better refused now than after the last step.
     replace(untrained(prepared, own), tuned=METHOD, backbone=OWN_ENCODER).check_savable()
     model = Model.single(encoder, prepared.cue, prepared.head)

@@ -22,7 +22,7 @@ from softcue.readers.items import Item, Reading, ReadItems, continued, rememberi
 from softcue.readers.records import Data, Record
 from softcue.readers.splits import Selection, select
 from softcue.text.tokens import Text
-from softcue.training.settings import Training, preset, preset_config
+from softcue.training.settings import SMALL, TRAINING, Training, preset, preset_config, steps_settings
 
 DEFAULT_LIMIT = 128  # tokens, as in the published recipes
 MEASURED = 256  # training examples on which attention is measured
@@ -57,6 +57,7 @@ class Prepared:
     units: Mapping[str, Tensor]  # what Cue.units returned: by name of the cue's parameter
     head: Head
     read: ReadItems  # records to items
+    fitted: bool = False  # the head is fitted to outputs of the encoder that stay as they are
 
     @property
     def shape(self) -> Any:
@@ -109,7 +110,7 @@ def prepare(job: Job, base: Base, read: ReadItems | None = None) -> Prepared:
     method = method_class(job.method)
     encoder = base.backbone.encoder
     slots = base.text.slots(job.data.pair or job.data.kind == "choice")
-    selection = job.selection or select(job.data, job.seed, job.from_train)
+    selection = job.selection or select(job.data, job.seed, job.from_train or sets_aside(job, method))
     pooling = choose_pooling(job.pooling, base)
     reading = read_as(job.data, selection.train, min(job.limit, encoder.spec.positions), base.text)
     training = preset(job.method, job.data.kind, len(selection.train), job.training)
@@ -135,7 +136,23 @@ def prepare(job: Job, base: Base, read: ReadItems | None = None) -> Prepared:
         check_room(room, len(slots))
         reading = replace(reading, limit=room)
         items = read(selection.train, reading)
-    return Prepared(job, selection, reading, training, items, cue, units, head, read)
+    return Prepared(
+        job, selection, reading, training, items, cue, units, head, read, fitted=method.frozen_outputs
+    )
+
+
+def sets_aside(job: Job, method: type[Cue]) -> bool:
+    """Say whether a tenth of train selects where dev could: a large dev split would cost most of a fit."""
+    return method.frozen_outputs and len(job.data.splits.get("train", ())) >= SMALL
+
+
+def refuse_steps(job: Job) -> None:
+    """Raise SettingsError for settings of training that the job's method does not read."""
+    wrong = sorted(set(job.training) & TRAINING - steps_settings(method_class(job.method)))
+    if wrong:
+        raise SettingsError(
+            f"{job.method} is fitted, not trained in steps; {', '.join(wrong)} came, expected no such setting"
+        )
 
 
 @torch.no_grad()

@@ -2,20 +2,22 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from softcue.adapter import Adapter, check_place, lift
+from softcue.adapter import Adapter, check_place
 from softcue.answering.evaluation import evaluate_seat
-from softcue.answering.seating import Seating, lift_seat
+from softcue.answering.seating import Seating
 from softcue.base import Base
 from softcue.errors import DivergedError, RequestError
 from softcue.model import Model
 from softcue.readers.items import remembering
 from softcue.training.checkpoint import Checkpoints, Saved
 from softcue.training.conditions import identity
-from softcue.training.job import Job, Prepared, prepare, seeded
+from softcue.training.finished import finished_adapter, untrained
+from softcue.training.job import Job, Prepared, prepare, refuse_steps, seeded
+from softcue.training.linear import fit_adapter
 from softcue.training.loop import Autocast, OfferCheckpoint, fit
 from softcue.training.parallel import refuse_ranks
 from softcue.training.run import TrainingRun
@@ -107,6 +109,9 @@ def train_jobs(
                 state = {**made.state, "group": at, "finished": list(adapters)}
                 checkpoints.write(Saved(made.tensors, state))
 
+        if next(iter(group.values())).fitted:
+            fit_group({n: one for n, one in group.items() if n not in adapters}, base, report, note, offer)
+            continue
         here = saved if saved is not None and at == saved.state["group"] else None
         train_group(group, base, report, seats, note, here, offer)
     lost = [prepared for group in groups for number, prepared in group.items() if number not in adapters]
@@ -141,11 +146,21 @@ def groups_of(jobs: Sequence[Job], base: Base) -> list[dict[int, Prepared]]:
     read = remembering(base.text)
     groups: dict[Any, dict[int, Prepared]] = {}
     for number, job in enumerate(jobs):
+        refuse_steps(job)
         prepared = prepare(job, base, read)
         # An adapter that cannot be saved is better refused now than after the last step.
         untrained(prepared, base).check_savable()
         groups.setdefault(prepared.shape, {})[number] = prepared
     return list(groups.values())
+
+
+def fit_group(
+    group: Mapping[int, Prepared], base: Base, report: Report, finished: Finished, offer: OfferCheckpoint
+) -> None:
+    """Fit the heads of jobs whose encoder's outputs stay as they are, one after the other."""
+    for number, prepared in group.items():
+        finished(number, fit_adapter(prepared, base, report))
+        offer(lambda: Saved({}, {}))
 
 
 def train_group(
@@ -224,50 +239,6 @@ def make_run(model: Model, seat: int, prepared: Prepared, precision: Autocast = 
     units = {id(cue.get_parameter(name)): unit for name, unit in prepared.units.items()}
     own = [units.get(id(parameter)) for parameter in model.tuned()]
     return TrainingRun(seat, prepared.items, prepared.training, score, prepared.job.seed, len(records), own)
-
-
-def finished_adapter(model: Model, run: TrainingRun, prepared: Prepared, base: Base) -> Adapter:
-    """Return a trained seat as an adapter, scored on the rows to report, if there are any."""
-    reading = prepared.reading
-    records = prepared.selection.report
-    items = prepared.read(records, reading)
-    scores: dict[str, Any] = {}
-    if items:
-        scores |= evaluate_seat(model, run.seat, items, records, reading, prepared.job.data)
-    scores["selection"] = run.best
-    scores["selection_step"] = run.best_step
-    scores["truncated"] = sum(item.dropped > 0 for item in items)
-    cue, head = lift_seat(model, run.seat)
-    return replace(untrained(prepared, base), scores=scores, cue=cue, head=head)
-
-
-def untrained(prepared: Prepared, base: Base) -> Adapter:
-    """Return the adapter before training: with its initial numbers, and without scores."""
-    job = prepared.job
-    reading = prepared.reading
-    cue, head = lift(prepared.cue, 0, prepared.head, 0)
-    return Adapter(
-        method=job.method,
-        config=prepared.cue.config,
-        dims=base.backbone.encoder.dims,
-        backbone=base.backbone.name,
-        fingerprint=base.fingerprint,
-        kind=reading.kind,
-        labels=reading.labels,
-        pooling=prepared.head.pooling,
-        pair=job.data.pair,
-        limit=reading.limit,
-        centre=reading.centre,
-        spread=reading.spread,
-        task=job.data.name,
-        subset=job.data.subset,
-        scores={},
-        measured=prepared.selection.measured,
-        seed=job.seed,
-        training=asdict(prepared.training),
-        cue=cue,
-        head=head,
-    )
 
 
 def _place(checkpoints: Checkpoints, number: int) -> Path:

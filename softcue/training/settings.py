@@ -95,6 +95,14 @@ def _table(method: str, kind: str) -> dict[str, Any]:
     return {name: value for name, value in table.items() if not isinstance(value, dict)}
 
 
+def steps_settings(method: type[Cue] | None) -> frozenset[str]:
+    """Return the settings of Training that a method's training reads; a head that is fitted takes no steps.
+
+    method: None stands for full fine-tuning.
+    """
+    return frozenset() if method is not None and method.frozen_outputs else TRAINING
+
+
 def own_settings(methods: Mapping[str, type[Cue] | None], given: Iterable[str]) -> dict[str, set[str]]:
     """Return the names of each method's own settings.
 
@@ -102,10 +110,11 @@ def own_settings(methods: Mapping[str, type[Cue] | None], given: Iterable[str]) 
     neither the methods nor training have.
     """
     own = {name: _own_names(method) for name, method in methods.items()}
-    wrong = sorted(set(given) - TRAINING.union(*own.values()))
+    steps = frozenset[str]().union(*map(steps_settings, methods.values()))
+    wrong = sorted(set(given) - steps.union(*own.values()))
     if wrong:
         known = ", ".join(sorted(set().union(*own.values()))) or "none"
-        training = ", ".join(sorted(TRAINING))
+        training = ", ".join(sorted(steps)) or "none: it is fitted, not trained in steps"
         raise SettingsError(
             f"none of {', '.join(own)} has a setting {', '.join(wrong)}; their own are {known}, and "
             f"training has {training}"
@@ -120,12 +129,12 @@ def split_settings(
 
     Raises RequestError that names what belongs to neither.
     """
-    own = _own_names(method)
-    wrong = sorted(set(given) - own - TRAINING)
+    own, steps = _own_names(method), steps_settings(method)
+    wrong = sorted(set(given) - own - steps)
     if wrong:
         name = method.method if method is not None else "full fine-tuning"
         its = ", ".join(sorted(own)) or "none"
-        training = ", ".join(sorted(TRAINING))
+        training = ", ".join(sorted(steps)) or "none: it is fitted, not trained in steps"
         raise SettingsError(
             f"{name} has no setting {', '.join(wrong)}; its own are {its}, and training has {training}"
         )

@@ -200,11 +200,9 @@ def following(trackers: Sequence[Tracker], report: Report) -> Report:
         report(prepared, run)
         if run.history and run.history[-1]["step"] == run.step:
             last = run.history[-1]
-            values = {
-                "loss": last["loss"],
-                "score": last["score"],
-                "rate": run.training.rate * run.factor(run.step - 1),
-            }
+            values = {"loss": last["loss"], "score": last["score"]}
+            if not prepared.fitted:
+                values["rate"] = run.training.rate * run.factor(run.step - 1)
             for tracker in trackers:
                 tracker.log(run.step, values)
 

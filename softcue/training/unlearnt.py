@@ -21,6 +21,8 @@ def noticing(say: Callable[[str], None], report: Report) -> Report:
 
     def notice(prepared: Prepared, run: TrainingRun) -> None:
         report(prepared, run)
+        if prepared.fitted:  # a fit is the best that there is: no rate would learn more
+            return
         early = round(EARLY * run.total) if EARLY * run.total >= FEWEST else run.total
         start = min(max(run.warmup, early // 2), early - 1)
         if run.step == start and not run.history:

@@ -123,7 +123,7 @@ def make(number: int) -> Case:
         "--set",
         "epochs=1",
         "--method",
-        "probe",
+        "bitfit",
     ]
     sort = chance.randrange(6)
     if sort == 0:
@@ -149,7 +149,7 @@ def make(number: int) -> Case:
     if sort == 4:
         return Case({name: sound, "recipe.toml": b""}, [*train, *flags(chance)])
     command = chance.choice(("sweep", "compare"))
-    method = ["--method" if command == "sweep" else "--methods", "probe"]
+    method = ["--method" if command == "sweep" else "--methods", "bitfit"]
     small = ["--set", "epochs=1"] if command == "sweep" else ["--epochs", "1", "--seeds", "1"]
     return Case(
         {name: sound},

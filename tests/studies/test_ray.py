@@ -101,7 +101,7 @@ def test_a_sweep_where_all_runs_diverge_is_told_on_ray_as_here(tmp_path: Path, o
     with pytest.raises(RequestError, match="diverged at every point"):
         sweep(
             [DATA],
-            ["probe"],
+            ["bitfit"],
             tmp_path,
             grid={"rate": [900.0]},
             ray="local",

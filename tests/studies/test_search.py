@@ -36,7 +36,7 @@ from tests.tiny_base import tiny_base, tiny_data
 CALM: dict[str, Any] = {"backbone_dropout": False, "head_dropout": 0.0, "patience": 0, "batch": 16}
 DATA = tiny_data("classify", train=200)
 TERMS = Terms({DATA.name: DATA}, limit=32)
-PROBES = grid_points(["probe"], {"rate": [1e-4 * 2**i for i in range(10)]}, CALM)
+PROBES = grid_points(["bitfit"], {"rate": [1e-4 * 2**i for i in range(10)]}, CALM)
 
 
 def pretend(terms: Terms, seconds: float = 1.0) -> tuple[Runner, list[Trial]]:
@@ -124,7 +124,7 @@ def test_epochs_cannot_be_swept_by_halving_which_decides_on_them() -> None:
     runner, _ = pretend(TERMS)
     with pytest.raises(RequestError, match="halving decides on epochs"):
         halve(
-            grid_points(["probe"], {"epochs": [1, 2]}, {}),
+            grid_points(["bitfit"], {"epochs": [1, 2]}, {}),
             [0],
             TERMS,
             Budget(),
@@ -158,7 +158,7 @@ def test_a_packed_trial_gives_what_its_job_gives_alone() -> None:
     result = run_group(trials, TERMS, tiny_base())
     for trial, outcome in zip(trials, result.outcomes, strict=True):
         alone = train_jobs(
-            [Job(DATA, "probe", {}, trial.training, trial.seed, limit=32, from_train=True)], tiny_base()
+            [Job(DATA, "bitfit", {}, trial.training, trial.seed, limit=32, from_train=True)], tiny_base()
         )[0]
         assert outcome.score == alone.scores["selection"]
         assert outcome.step == alone.scores["selection_step"]
@@ -187,9 +187,9 @@ def test_the_adapter_kept_is_the_best_seed_of_the_best_point() -> None:
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_point_that_diverges_takes_nobody_along() -> None:
     points = grid_points(
-        ["probe"], {"rate": [1e-2, 900.0]}, {**CALM, "decay": 1e38, "schedule": "constant", "warmup": 0.0}
+        ["bitfit"], {"rate": [1e-2, 900.0]}, {**CALM, "decay": 1e38, "schedule": "constant", "warmup": 0.0}
     )
-    good = grid_points(["probe"], {"rate": [1e-2]}, CALM)
+    good = grid_points(["bitfit"], {"rate": [1e-2]}, CALM)
     trials = tuple(Trial(point, DATA.name, 0, epochs=3) for point in [*points[1:], *good])
     result = run_group(trials, TERMS, tiny_base())
     lost, kept = result.outcomes
@@ -200,7 +200,7 @@ def test_a_point_that_diverges_takes_nobody_along() -> None:
 
 
 def test_points_rank_by_the_mean_over_seeds_and_a_seed_that_diverged_ranks_last() -> None:
-    good, steady, lost = (Point("probe", {"rate": rate}) for rate in (1.0, 2.0, 3.0))
+    good, steady, lost = (Point("bitfit", {"rate": rate}) for rate in (1.0, 2.0, 3.0))
     scores = {good.key: [0.9, 0.1], steady.key: [0.6, 0.6], lost.key: [1.0, None]}
     points = {point.key: point for point in (lost, good, steady)}
     outcomes = [
@@ -240,7 +240,7 @@ def test_auto_finds_a_rate_that_beats_a_poor_preset_and_says_which() -> None:
     adapter = train(
         DATA,
         backbone=tiny_base(),
-        method="probe",
+        method="bitfit",
         settings={**CALM, "epochs": 4},
         limit=32,
         auto=0.02,

@@ -21,7 +21,7 @@ def jobs() -> list[Job]:
     return [
         Job(few, "pasta", {}, {**shared, "epochs": 6}, 0),
         Job(scores, "pasta", {"dropout": 0.3}, {**shared, "epochs": 3}, 1),
-        Job(few, "probe", {}, {**shared, "epochs": 4}, 2),
+        Job(few, "bitfit", {}, {**shared, "epochs": 4}, 2),
         Job(few, "pasta", {}, {**shared, "epochs": 5, "schedule": "constant"}, 3),
         Job(scores, "pasta", {}, {**shared, "epochs": 8}, 4),
     ]

@@ -254,7 +254,7 @@ def test_places_that_cannot_hold_checkpoints_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    job = Job(tiny_data("classify", train=4, dev=2, test=2), "probe", training={"epochs": 1})
+    job = Job(tiny_data("classify", train=4, dev=2, test=2), "bitfit", training={"epochs": 1})
     with pytest.raises(RequestError, match=r"checkpoints cannot be kept in .*file"):
         train_jobs([job], tiny_base(), checkpoints=Checkpoints(tmp_path / "file"))
     with pytest.raises(RequestError, match="every 0 steps"):

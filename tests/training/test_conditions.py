@@ -22,7 +22,7 @@ ROWS = Selection(
 
 
 def chosen(selection: Selection | None) -> Job:
-    return Job(DATA, "probe", training={"epochs": 2, "batch": 4}, selection=selection)
+    return Job(DATA, "bitfit", training={"epochs": 2, "batch": 4}, selection=selection)
 
 
 def identify(selection: Selection | None) -> dict[str, Any]:

@@ -24,18 +24,18 @@ def test_elsewhere_than_on_a_terminal_a_line_a_minute_tells_how_training_goes() 
         report(prepared, run)
         run_of.append(run)
 
-    train_jobs([job(tiny_data(), epochs=3, seed=7)], tiny_base(), step)
+    train_jobs([job(tiny_data(), epochs=3, seed=7, tolerance=0.0)], tiny_base(), step)
     run = run_of[-1]
     assert run.total == len(run_of) == 12
     at_step_4, at_step_8 = ({entry["step"]: entry["score"] for entry in run.history}[step] for step in (4, 8))
     assert told[:3] == [
-        "probe on tiny-classify, seed 7: step 3 of 12",
-        f"probe on tiny-classify, seed 7: step 6 of 12, best accuracy {at_step_4:.4f} (selection)",
-        f"probe on tiny-classify, seed 7: step 9 of 12, best accuracy {max(at_step_4, at_step_8):.4f} "
+        "bitfit on tiny-classify, seed 7: step 3 of 12",
+        f"bitfit on tiny-classify, seed 7: step 6 of 12, best accuracy {at_step_4:.4f} (selection)",
+        f"bitfit on tiny-classify, seed 7: step 9 of 12, best accuracy {max(at_step_4, at_step_8):.4f} "
         "(selection)",
     ]
     assert told[3:] == [
-        f"probe on tiny-classify, seed 7: step 12 of 12, best accuracy {run.best:.4f} (selection)"
+        f"bitfit on tiny-classify, seed 7: step 12 of 12, best accuracy {run.best:.4f} (selection)"
     ]
 
 
@@ -46,7 +46,7 @@ def test_a_bar_ends_full_also_where_training_stops_early() -> None:
     (task,) = progress.tasks
     assert (
         task.finished
-        and task.description == "probe on tiny-classify, seed 0"
+        and task.description == "bitfit on tiny-classify, seed 0"
         and task.fields["best"].startswith("best 0.")
     )
 

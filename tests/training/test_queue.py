@@ -106,7 +106,7 @@ LOST = (0, 1, 4)  # of mixed()
 def mixed() -> list[Job]:
     """Seven jobs of three shapes, two jobs to a rate."""
     data = tiny_data("classify", train=16, dev=4, test=4)
-    methods = ("pasta", "pasta", "pasta", "probe", "lora", "lora", "probe")
+    methods = ("pasta", "pasta", "pasta", "bitfit", "lora", "lora", "bitfit")
     return [
         job(data, method, seed, calm(method), epochs=3, batch=8, rate=(1 + seed // 2) / 100)
         for seed, method in enumerate(methods)

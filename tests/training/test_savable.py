@@ -71,7 +71,7 @@ TRAINERS: dict[str, Callable[[Data, Path, Any], Any]] = {
     "train": lambda data, out, report: api.train(data, backbone=tiny_base(), method="pasta", report=report),
     "full": lambda data, out, report: api.train(data, backbone=tiny_base(), method="full", report=report),
     "jobs": lambda data, out, report: train_jobs(
-        [Job(tiny_data(), "probe"), Job(data, "pasta")], tiny_base(), report
+        [Job(tiny_data(), "bitfit"), Job(data, "pasta")], tiny_base(), report
     ),
     "compare": lambda data, out, report: compare(
         data, ["pasta"], out, seeds=1, backbone=tiny_base(), report=report
@@ -99,7 +99,7 @@ def test_a_sweep_refuses_the_data_of_a_later_group_before_its_first_step(fault: 
     with pytest.raises(SoftcueError, match=reason):
         sweep(
             [replace(tiny_data(), name="sound"), made()],
-            ["probe"],
+            ["bitfit"],
             tmp_path,
             seeds=9,
             backbone=tiny_base(),
@@ -115,7 +115,7 @@ def test_too_many_labels_are_refused_at_once(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps({"text": "an owl", "label": f"l{i}"}) + "\n" for i in range(140_000)))
     began = time.monotonic()
     with pytest.raises(SoftcueError, match=r"has .* labels; expected at most 100,000"):
-        api.train(file, backbone=tiny_base(), method="probe")
+        api.train(file, backbone=tiny_base(), method="bitfit")
     assert time.monotonic() - began < 20
 
 

@@ -17,7 +17,7 @@ def told_of(**training: object) -> list[str]:
     train(
         tiny_data(),
         backbone=tiny_base(),
-        method="probe",
+        method="bitfit",
         settings={**CALM, "epochs": 15, "batch": 16, **training},
         say=told.append,
     )

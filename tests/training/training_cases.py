@@ -17,11 +17,11 @@ from softcue.training.jobs import train_jobs
 from tests.tiny_base import tiny_base
 
 CALM: dict[str, Any] = {"backbone_dropout": False, "head_dropout": 0.0, "patience": 0}
-RATES = {"probe": 3e-2, "pasta": 2e-2, "lora": 1e-2, "spt": 2e-2}
+RATES = {"pasta": 2e-2, "lora": 1e-2, "spt": 2e-2}
 
 
 def job(
-    data: Data, method: str = "probe", seed: int = 0, settings: dict[str, Any] | None = None, **training: Any
+    data: Data, method: str = "bitfit", seed: int = 0, settings: dict[str, Any] | None = None, **training: Any
 ) -> Job:
     shared = {"epochs": 15, "batch": 16, "rate": RATES.get(method, 1e-2), **CALM, **training}
     return Job(data, method, settings or {}, shared, seed)
