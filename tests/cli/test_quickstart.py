@@ -75,7 +75,8 @@ def test_the_whole_of_it_trains_compares_saves_and_answers_in_a_new_process(
             "test": data.splits["test"][:20],
         }
         data.splits.update(few)
-        return api.train(data, **{**more, "settings": {"epochs": 1}})
+        quick = {"epochs": 1} if more["settings"] else {}  # the probe takes no steps
+        return api.train(data, **{**more, "settings": quick})
 
     monkeypatch.setattr(quickstart, "train", little)
     backbone = str(base_folder())
