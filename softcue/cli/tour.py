@@ -17,8 +17,8 @@ from softcue.base import Base, open_base
 from softcue.cli.show import check_out
 from softcue.files import write_file
 from softcue.readers import Data, read_data
+from softcue.studies.cells import encoder_size, trained_sizes
 from softcue.studies.results import check_results
-from softcue.training.full import Checkpoint
 from softcue.training.progress import training_progress
 
 SEED = 0
@@ -127,17 +127,14 @@ def run_stage(stage: Stage, data: Data, method: str, base: Base) -> tuple[dict[s
             seed=SEED,
             report=report,
         )
-    adapter = trained.adapter if isinstance(trained, Checkpoint) else trained
-    encoder = sum(p.numel() for p in base.backbone.encoder.parameters())
-    cue = encoder if isinstance(trained, Checkpoint) else sum(t.numel() for t in adapter.cue.values())
-    head = sum(t.numel() for t in adapter.head.values())
+    cue, head = trained_sizes(trained, base)
     return {
         "task": stage.task,
         "method": method,
         "metric": stage.metric,
         "score": float(trained.scores[stage.metric]),
         "parameters": cue,
-        "share": cue / encoder,
+        "share": cue / encoder_size(base),
         "kilobytes": (cue + head) * 4 / 1024,
         "seconds": time.monotonic() - began,
     }, trained

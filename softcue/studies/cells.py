@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from softcue.adapter import Adapter
 from softcue.base import Base
 from softcue.errors import RequestError, WriteError
 from softcue.files import read_json
@@ -108,15 +111,20 @@ def run_cell(job: Job, base: Base, made_with: Mapping[str, Any], report: Report)
     began = time.monotonic()
     trained = train_full(job, base, report) if job.method == FULL else train_jobs([job], base, report)[0]
     seconds = time.monotonic() - began
-    adapter = trained.adapter if isinstance(trained, Checkpoint) else trained
-    cue = (
-        encoder_size(base)
-        if isinstance(trained, Checkpoint)
-        else sum(numbers.numel() for numbers in adapter.cue.values())
-    )
-    head = sum(numbers.numel() for numbers in adapter.head.values())
-    scores = {name: float(adapter.scores[name]) for name in job.data.metrics}
+    cue, head = trained_sizes(trained, base)
+    scores = {name: float(trained.scores[name]) for name in job.data.metrics}
     return Cell(job.method, job.seed, scores, cue, head, (cue + head) * 4 / 1024, seconds, made_with)
+
+
+def trained_sizes(trained: Adapter | Checkpoint, base: Base) -> tuple[int, int]:
+    """Count the numbers that were trained: the cue's, or the whole encoder's, and the head's."""
+    if isinstance(trained, Checkpoint):
+        return encoder_size(base), _count(trained.adapter.head)
+    return _count(trained.cue), _count(trained.head)
+
+
+def _count(tensors: Mapping[str, Tensor]) -> int:
+    return sum(numbers.numel() for numbers in tensors.values())
 
 
 def encoder_size(base: Base) -> int:

@@ -14,7 +14,7 @@ from softcue.api import train
 from softcue.base import Base
 from softcue.cues.stp import BUDGETS, layer_budget
 from softcue.readers import Data, Record
-from softcue.studies.cells import encoder_size
+from softcue.studies.cells import encoder_size, trained_sizes
 from softcue.studies.compare import majority
 from softcue.tasks import open_data
 from softcue.training.full import Checkpoint
@@ -102,14 +102,13 @@ def _majority(data: Data, cell: PlannedCell, base: Base) -> dict[str, Any]:
 
 def _trained(cell: PlannedCell, data: Data, own: Mapping[str, Any], base: Base) -> dict[str, Any]:
     trained = train(data, backbone=base, method=ARMS[cell.arm].method, settings=own, seed=cell.seed)
-    whole = isinstance(trained, Checkpoint)
     adapter = trained.adapter if isinstance(trained, Checkpoint) else trained
-    cue = encoder_size(base) if whole else sum(numbers.numel() for numbers in adapter.cue.values())
+    cue, head = trained_sizes(trained, base)
     return {
         "scores": {name: float(adapter.scores[name]) for name in data.metrics},
         "selection": adapter.scores.get("selection"),
         "measured": adapter.measured,
         "parameters": cue,
-        "head": sum(numbers.numel() for numbers in adapter.head.values()),
+        "head": head,
         "training": dict(adapter.training),
     }
