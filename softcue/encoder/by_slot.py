@@ -32,10 +32,17 @@ def mean_by_slot(
     seen = torch.zeros(slots, device=device)
     for at in range(0, len(examples), per_batch):
         batch = pack(examples[at : at + per_batch], device=device)
-        special = batch.special[:, :slots]
-        # no example of this batch may have them all
-        row = F.pad(special, (0, slots - special.shape[1]), value=-1)
+        row = special_rows(batch, slots)
         total += measure(batch, row)
         seen += (row >= 0).sum(0)
     encoder.train(training)
     return total / seen.clamp(min=1)
+
+
+def special_rows(batch: Batch, slots: int) -> Tensor:
+    """Return the row of each special token, -1 where an example has fewer: (B, S).
+
+    It has as many columns as asked for: no example of the batch may have them all.
+    """
+    special = batch.special[:, :slots]
+    return F.pad(special, (0, slots - special.shape[1]), value=-1)

@@ -7,11 +7,11 @@ from typing import Unpack
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from softcue.adapter import Adapter
 from softcue.attention.layout import Bucket, Layout
 from softcue.batch import Batch
+from softcue.encoder.by_slot import special_rows
 from softcue.files import JsonRecord
 from softcue.inspection.subject import Grid, HowOpened, Row, Shown, Subject, grid, open_subject
 from softcue.protocol import Cue, Silent
@@ -75,11 +75,12 @@ def measured(subject: Subject, given: Iterable[Batch], cue: Cue) -> AttentionTab
     special, prompt = torch.zeros(dims.layers, dims.heads), torch.zeros(dims.layers, dims.heads)
     having, texts = torch.zeros(slots), 0
     for batch in given:
-        parts = _of_batch(subject, batch, cue)
+        row = special_rows(batch, slots)
+        parts = _of_batch(subject, batch, row, cue)
         on_slots += parts[..., :slots]
         special += parts[..., :slots].sum(-1)
         prompt += parts[..., slots]
-        having += _present(batch, slots).sum(0).cpu()
+        having += (row >= 0).sum(0).cpu()
         texts += len(batch)
     special /= texts
     return AttentionTable(
@@ -91,11 +92,13 @@ def measured(subject: Subject, given: Iterable[Batch], cue: Cue) -> AttentionTab
 
 
 @torch.inference_mode()
-def _of_batch(subject: Subject, batch: Batch, cue: Cue) -> Tensor:
-    """Sum over a batch's examples: (L, H, S + 1), attention on each special token and on prompts."""
-    slots = len(subject.slots)
-    present = _present(batch, slots)  # (B, S)
-    column = _column(batch, F.pad(batch.special[:, :slots], (0, slots), value=-1)[:, :slots])
+def _of_batch(subject: Subject, batch: Batch, row: Tensor, cue: Cue) -> Tensor:
+    """Sum attention on each special token and on prompts over a batch's examples.
+
+    row: of the special tokens, as special_rows returns them.
+    (B, S) -> (L, H, S + 1).
+    """
+    present, column = row >= 0, _column(batch, row)  # (B, S)
     there, reserved = batch.reserved >= 0, _column(batch, batch.reserved)  # (B, R)
     layers: list[Tensor] = []
     current: list[Tensor] = []
@@ -117,11 +120,6 @@ def _of_batch(subject: Subject, batch: Batch, cue: Cue) -> Tensor:
     buckets = len(Layout(batch).buckets)
     subject.encoder(batch, cue, watch)
     return torch.stack(layers).cpu()
-
-
-def _present(batch: Batch, slots: int) -> Tensor:
-    """Say which special tokens each example has: (B, S)."""
-    return F.pad(batch.special[:, :slots], (0, slots), value=-1)[:, :slots] >= 0
 
 
 def _column(batch: Batch, row: Tensor) -> Tensor:
