@@ -114,7 +114,7 @@ def own_settings(methods: Mapping[str, type[Cue] | None], given: Iterable[str]) 
     wrong = sorted(set(given) - steps.union(*own.values()))
     if wrong:
         known = ", ".join(sorted(set().union(*own.values()))) or "none"
-        training = ", ".join(sorted(steps)) or "none: it is fitted, not trained in steps"
+        training = _told_steps(steps)
         raise SettingsError(
             f"none of {', '.join(own)} has a setting {', '.join(wrong)}; their own are {known}, and "
             f"training has {training}"
@@ -134,7 +134,7 @@ def split_settings(
     if wrong:
         name = method.method if method is not None else "full fine-tuning"
         its = ", ".join(sorted(own)) or "none"
-        training = ", ".join(sorted(steps)) or "none: it is fitted, not trained in steps"
+        training = _told_steps(steps)
         raise SettingsError(
             f"{name} has no setting {', '.join(wrong)}; its own are {its}, and training has {training}"
         )
@@ -145,3 +145,7 @@ def split_settings(
 
 def _own_names(method: type[Cue] | None) -> set[str]:
     return set() if method is None else {f.name for f in fields(method.Config)}
+
+
+def _told_steps(steps: frozenset[str]) -> str:
+    return ", ".join(sorted(steps)) or "none: it is fitted, not trained in steps"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from softcue.cues import Cue
 from softcue.files import write_file
 from studies.methods.__main__ import RESULTS
 from studies.methods.claims import CLAIMS
@@ -24,7 +25,6 @@ from studies.methods.summary import Cells, Difference, Score, cost_of, differenc
 ROOT = Path(__file__).resolve().parents[2]
 PAGE, PLOTS = ROOT / "docs" / "results.md", ROOT / "docs" / "plots"
 WHOLE = f"{ROWS}-rows"
-GRADES = {"stp": "reconstruction", "gpc": "reconstruction", "apt": "partly a reconstruction"}
 HEAD = """# Results
 
 What each method is worth on real text, with the settings that `softcue train` takes without flags.
@@ -116,7 +116,8 @@ def score_cell(score: Score | None, best: float | None) -> str:
 
 def method_cell(arm: str) -> str:
     """Return a method's name, labelled where it is a reconstruction."""
-    return f"{arm} ({GRADES[arm]})" if arm in GRADES else arm
+    grade = Cue.registry[arm].grade if arm in Cue.registry else ""  # majority and full are no cues
+    return f"{arm} ({grade})" if grade else arm
 
 
 def cost_table(cells: Cells) -> str:

@@ -3,6 +3,10 @@
 from pathlib import Path
 from statistics import mean
 
+from matplotlib.figure import Figure
+
+from softcue.files import write_file
+from softcue.studies.plot import as_png
 from studies.methods.plan import CORE, METHODS, MINILM, ROWS
 from studies.methods.summary import Cells, cost_of, score_of
 
@@ -26,22 +30,18 @@ def every_method(cells: Cells) -> list[str]:
 
 def draw_plots(cells: Cells, folder: Path) -> None:
     """Write results-cost.png, of the sets that every method has; nothing where there is none."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    sets, arms = every_method(cells), METHODS[1:]
+    sets = every_method(cells)
     if not sets:
         return
-    figure, axes = pyplot.subplots(1, 3, figsize=(13, 4.2), sharey=True)
+    means = {
+        arm: mean(s.mean for data in sets if (s := score_of(cells, MINILM, data, BUDGET, arm)) is not None)
+        for arm in METHODS[1:]
+    }
+    costs = {arm: cost_of(cells, MINILM, sets, BUDGET, arm) for arm in means}
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    axes = figure.subplots(1, 3, sharey=True)
     for axis, (name, label) in zip(axes, AXES, strict=True):
-        points = []
-        for arm in arms:
-            cost = cost_of(cells, MINILM, sets, BUDGET, arm)
-            scores = [score_of(cells, MINILM, data, BUDGET, arm) for data in sets]
-            assert cost is not None
-            points.append((max(getattr(cost, name), 1.0), mean(s.mean for s in scores if s is not None), arm))
+        points = [(max(getattr(costs[arm], name), 1.0), score, arm) for arm, score in means.items()]
         front = [p for p in points if not any(q[0] <= p[0] and q[1] > p[1] for q in points)]
         for x, y, arm in points:
             axis.plot(x, y, "o", color=ORANGE if (x, y, arm) in front else BLUE)
@@ -51,6 +51,4 @@ def draw_plots(cells: Cells, folder: Path) -> None:
         axis.grid(alpha=0.3)
     axes[0].set_ylabel(f"mean score of {len(sets)} sets")
     figure.suptitle("MiniLM, orange: nothing cheaper is better")
-    figure.tight_layout()
-    figure.savefig(folder / "results-cost.png", dpi=120, metadata={"Software": None})
-    pyplot.close(figure)
+    write_file(folder / "results-cost.png", as_png(figure))
