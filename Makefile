@@ -50,5 +50,5 @@ $(VENV)/.stamp-core: pyproject.toml constraints.txt $(wildcard softcue/kernels/*
 	@touch $@
 
 $(VENV)/.stamp-test: $(VENV)/.stamp-core
-	$(install) -e ".[test,hf,plots,ray]"
+	$(install) -e ".[test,hf,plots,ray,serve]"
 	@touch $@

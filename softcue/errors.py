@@ -29,6 +29,26 @@ class RequestError(SoftcueError):
     """A request, a flag or something that they name that is not as it must be; children say what."""
 
 
+class UnknownAdapterError(RequestError):
+    """An adapter, a version or an alias that is not there."""
+
+
+class BusyError(SoftcueError):
+    """A request that the queue has no room for; `retry_after` says in how many seconds it may have."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DeadlineError(SoftcueError):
+    """A request that was not answered within its time."""
+
+
+class ClosingError(SoftcueError):
+    """A request that came when the server was shutting down."""
+
+
 class DataError(RequestError):
     """Data that cannot be read, or do not say what their kind must say."""
 

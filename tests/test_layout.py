@@ -23,10 +23,10 @@ LEVELS = (
     ("attention", "cues", "heads", "mixture"),
     ("encoder", "readers"),
     ("adapter", "base", "model", "tasks"),
-    ("answering", "plugins"),
+    ("answering", "bank", "plugins"),
     ("training",),
     ("studies",),
-    ("inspection",),
+    ("inspection", "serving"),
     ("api",),
     ("cli",),
 )
@@ -44,6 +44,10 @@ SLOW_TO_IMPORT = (
     "huggingface_hub",
     "datasets",
     "matplotlib",
+    "fastapi",
+    "uvicorn",
+    "pydantic",
+    "prometheus_client",
 )
 
 

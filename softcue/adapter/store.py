@@ -8,8 +8,9 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -70,12 +71,12 @@ class Adapter:
         An older adapter there is replaced; nothing else is. Raises AdapterError if load would refuse the
         adapter, and RequestError if the folder cannot be written.
         """
-        files = self._files(str(folder))
+        files = self.to_files(str(folder))
         return write_folder(folder, lambda into: _write(into, files), refuse_foreign)
 
     def write(self, into: Path) -> None:
         """Write the adapter's two files into the folder that a write_folder is filling."""
-        _write(into, self._files(str(into)))
+        _write(into, self.to_files(str(into)))
 
     def check_savable(self) -> None:
         """Refuse what save would refuse of names, labels, sizes, settings and numbers.
@@ -103,7 +104,11 @@ class Adapter:
         check_tensors(tensors, shapes_of(values))
         return tensors, header
 
-    def _files(self, where: str) -> dict[str, bytes]:
+    def to_files(self, where: str) -> dict[str, bytes]:
+        """Return the bytes of the adapter's two files, by their names.
+
+        where: what they are for, for the message. Raises AdapterError if load would refuse the adapter.
+        """
         with naming(f"the adapter cannot be saved in {where}"):
             tensors, _ = self._check()
             header = header_bytes(self, tensors_digest(tensors))
@@ -126,6 +131,26 @@ class Adapter:
                 return _read(place)
         except (OSError, ValueError, RequestError) as error:
             raise AdapterError(f"{folder}: {error}") from error
+
+    @staticmethod
+    def from_files(files: Mapping[str, bytes], where: str) -> "Adapter":
+        """Return the adapter that `to_files` made into bytes, and check all of it.
+
+        where: whence they came, for the message. Raises AdapterError.
+        """
+        if set(files) != {HEADER, TENSORS}:
+            came = ", ".join(sorted(files)[:5]) or "nothing"
+            raise AdapterError(f"{where}: {came:.200} came; expected {HEADER} and {TENSORS}")
+        try:
+            return _parsed(
+                files[HEADER],
+                BytesIO(files[TENSORS]),
+                len(files[TENSORS]),
+                f"{where}: {HEADER}",
+                f"{where}: {TENSORS}",
+            )
+        except ValueError as error:
+            raise AdapterError(f"{where}: {error}") from error
 
     def check(self, name: str, backbone: str, fingerprint: str, dims: Dims) -> None:
         """Refuse a backbone that the adapter was not trained on.
@@ -173,12 +198,22 @@ def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 def _read(place: Path) -> Adapter:
     data = read_bytes(place / HEADER, AdapterError, CONFIG_LIMIT)
-    with naming(str(place / HEADER)):
+    with (
+        naming(str(place / TENSORS)),
+        open_regular(place / TENSORS, AdapterError) as (descriptor, size),
+        os.fdopen(descriptor, "rb", closefd=False) as file,
+    ):
+        return _parsed(data, file, size, str(place / HEADER), str(place / TENSORS))
+
+
+def _parsed(data: bytes, file: BinaryIO, size: int, header_name: str, tensors_name: str) -> Adapter:
+    """Return the adapter of a header's bytes and of an open file of tensors; the names are for messages."""
+    with naming(header_name):
         values, expected_digest = parse_header(Adapter, data)
-        _check_room(values, place / TENSORS)
+        _check_room(values, size, tensors_name)
         shapes = shapes_of(values)
-    with naming(str(place / TENSORS)):
-        tensors, metadata = read_tensors(place / TENSORS, shapes)
+    with naming(tensors_name):
+        tensors, metadata = read_tensors(file, size, shapes)
         if metadata.get(HEADER_HASH) != hashlib.sha256(data).hexdigest():
             raise AdapterError(
                 f"belongs to another {HEADER} than the one beside it; copy both files of an adapter, and "
@@ -193,7 +228,7 @@ def _part(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _check_room(values: Mapping[str, Any], file: Path) -> None:
+def _check_room(values: Mapping[str, Any], size: int, tensors_name: str) -> None:
     """Refuse a cue that the file has not enough bytes for, before it is built, even without memory."""
     try:
         numbers = Cue.registry[values["method"]].count(values["dims"], values["config"])
@@ -202,11 +237,10 @@ def _check_room(values: Mapping[str, Any], file: Path) -> None:
             f"config: no {values['method']} can be built from it: {first_line(error)}"
         ) from error
     needed = numbers * WIDTH
-    with open_regular(file, AdapterError) as (_, size):
-        if needed > size:
-            raise AdapterError(
-                f"its settings ask for {needed:,} bytes of numbers; {file} holds {size:,} bytes"
-            )
+    if needed > size:
+        raise AdapterError(
+            f"its settings ask for {needed:,} bytes of numbers; {tensors_name} holds {size:,} bytes"
+        )
 
 
 def _write(into: Path, files: Mapping[str, bytes]) -> None:

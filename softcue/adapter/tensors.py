@@ -3,18 +3,16 @@
 import hashlib
 import json
 import math
-import os
 import struct
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy
 import torch
 from torch import Tensor
 
 from softcue.errors import AdapterError
-from softcue.files import open_regular, parse_json
+from softcue.files import parse_json
 
 HEADER_LIMIT = 2**20  # bytes; an adapter has tens of tensors
 WIDTH = 4  # bytes of a float32
@@ -47,31 +45,27 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> byte
     return b"".join([struct.pack("<Q", len(text)), text, *values])
 
 
-def read_tensors(path: Path, shapes: Shapes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the tensors and the metadata.
+def read_tensors(file: BinaryIO, size: int, shapes: Shapes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the tensors and the metadata of a file of `size` bytes.
 
-    Memory for the tensors is allocated only after the header agrees with `shapes` and with the file's size.
+    Memory for the tensors is allocated only after the header agrees with `shapes` and with the size.
     """
-    with (
-        open_regular(path, AdapterError) as (descriptor, size),
-        os.fdopen(descriptor, "rb", closefd=False) as file,
-    ):
-        length = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))[0]
-        if length > min(HEADER_LIMIT, size - 8):
-            raise AdapterError(
-                f"its {size:,} bytes do not begin with a safetensors header; the file is damaged or of "
-                "another format"
-            )
-        header = _parse(file.read(length))
-        metadata = header.pop(METADATA, {})
-        spans = _spans(header, shapes)
-        data = size - 8 - length
-        if data != WIDTH * sum(math.prod(shape) for shape in shapes.values()):
-            promised = max((end for _, end in spans.values()), default=0)
-            raise AdapterError(f"holds {data:,} bytes of numbers; its header promises {promised:,}")
-        buffer = bytearray(data)
-        if file.readinto(buffer) != data:
-            raise AdapterError("ended while it was read; is another program writing it?")
+    length = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))[0]
+    if length > min(HEADER_LIMIT, size - 8):
+        raise AdapterError(
+            f"its {size:,} bytes do not begin with a safetensors header; the file is damaged or of "
+            "another format"
+        )
+    header = _parse(file.read(length))
+    metadata = header.pop(METADATA, {})
+    spans = _spans(header, shapes)
+    data = size - 8 - length
+    if data != WIDTH * sum(math.prod(shape) for shape in shapes.values()):
+        promised = max((end for _, end in spans.values()), default=0)
+        raise AdapterError(f"holds {data:,} bytes of numbers; its header promises {promised:,}")
+    buffer = bytearray(data)
+    if file.readinto(buffer) != data:  # type: ignore[attr-defined]
+        raise AdapterError("ended while it was read; is another program writing it?")
     if not isinstance(metadata, dict):
         raise AdapterError(f"{METADATA} is not an object; the file is damaged")
     flat = torch.from_numpy(numpy.frombuffer(buffer, dtype="<f4").astype(numpy.float32, copy=False))
