@@ -5,7 +5,8 @@ that the script makes.
 from typing import Any
 
 from scripts.check_presets import METHODS
-from scripts.presets_page import ROOT, held_back, page, verdicts
+from scripts.choosing import block, gain
+from scripts.presets_page import ROOT, checked, held_back, page, verdicts
 
 
 def result(name: str, rows: int = 1_800, **scores: float) -> dict[str, Any]:
@@ -73,3 +74,13 @@ def test_what_is_not_measured_yet_is_said_and_left_out_of_the_verdicts() -> None
 
 def test_the_shipped_page_is_up_to_date() -> None:
     assert (ROOT / "docs" / "presets.md").read_text(encoding="utf-8") == page()
+
+
+def test_the_readmes_guide_has_the_scripts_table() -> None:
+    assert block(checked()) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_gain_is_in_points_and_only_of_sets_that_have_both() -> None:
+    without = result("qqp", pasta=0.7)
+    del without["table"]["probe"]
+    assert gain([result("cola", pasta=0.75, probe=0.5), without], "pasta", "probe") == [("cola", 25.0)]
