@@ -2,20 +2,23 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from softcue.files import write_file
 from softcue.protocol import Dims
 from softcue.readers import Record
 from studies.methods import __main__ as command
 from studies.methods.__main__ import RESULTS
-from studies.methods.cell import classes_of, draw
+from studies.methods.cell import classes_of, draw, token_cosine
 from studies.methods.page import PAGE, page
 from studies.methods.plan import ARMS, CORE, METHODS, SEEDS, PlannedCell, planned_cells, random_layers
 from studies.methods.summary import difference, read_study
+from tests.adapter.adapter_cases import make
 
 
 def test_the_core_is_in_the_plan_once_with_every_seed() -> None:
@@ -101,3 +104,12 @@ def test_a_difference_counts_only_seeds_that_both_have() -> None:
     one = difference(cells, "minilm", ["one"], "2000-rows", "spt", "ptuning")
     assert one.verdict == "too few sets"
     assert difference(cells, "minilm", ["three"], "2000-rows", "spt", "ptuning").by_set == {}
+
+
+def test_the_cosine_of_prefix_tokens_is_the_mean_over_pairs() -> None:
+    kv = torch.zeros(1, 2, 3, 1, 2)  # (L, 2, P, H, K)
+    kv[0, :, 0, 0], kv[0, :, 1, 0], kv[0, :, 2, 0] = (
+        torch.tensor(v) for v in ([1.0, 0], [0, 2.0], [0, -3.0])
+    )
+    adapter = replace(make("spt"), cue={"kv": kv})
+    assert token_cosine(adapter) == pytest.approx(1 / 3)

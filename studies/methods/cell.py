@@ -10,8 +10,10 @@ from typing import Any
 import torch
 
 from benchmarks.common import Options, machine
+from softcue.adapter import Adapter
 from softcue.api import train
 from softcue.base import Base
+from softcue.cues.spt import Spt
 from softcue.cues.stp import BUDGETS, layer_budget
 from softcue.readers import Data, Record
 from softcue.studies.cells import encoder_size, trained_sizes
@@ -111,4 +113,12 @@ def _trained(cell: PlannedCell, data: Data, own: Mapping[str, Any], base: Base) 
         "parameters": cue,
         "head": head,
         "training": dict(adapter.training),
+        **({"token_cosine": token_cosine(adapter)} if adapter.method == Spt.method else {}),
     }
+
+
+def token_cosine(adapter: Adapter) -> float:
+    """Return the mean |cosine| of SPT's prefix tokens, over layers, pairs, keys and values."""
+    pairs = Spt.cosines(adapter.cue["kv"]).triu(1)  # (L, 2, P, P)
+    length = pairs.shape[-1]
+    return float(pairs.sum() / (pairs.shape[0] * pairs.shape[1] * length * (length - 1) / 2))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 
 from softcue.cues import Cue
 from softcue.files import write_file
@@ -155,7 +156,26 @@ def claims_table(cells: Cells) -> str:
         lines.append(
             f"| {claim.paper} | {claim.said} | {claim.arm} - {claim.other} | {' | '.join(told(found))} |"
         )
+    lines += ["", cosine_line(cells)]
     return "\n".join(lines)
+
+
+def cosine_line(cells: Cells) -> str:
+    """Say how alike SPT's prefix tokens are, with the selective loss and without it."""
+    found = {}
+    for arm in ("spt", "spt-no-diversity"):
+        own = [
+            cell["token_cosine"]
+            for (encoder, _, budget, name), seeds in cells.items()
+            if (encoder, budget, name) == (MINILM, WHOLE, arm)
+            for cell in seeds.values()
+            if "token_cosine" in cell
+        ]
+        found[arm] = f"{mean(own):.3f} ({len(own)} cells)" if own else "not measured yet"
+    return (
+        "Mean |cosine| of two of SPT's prefix tokens (the paper says that its loss makes it small): with the "
+        f"selective loss {found['spt']}, without it {found['spt-no-diversity']}."
+    )
 
 
 def told(found: Difference) -> tuple[str, str, str]:
