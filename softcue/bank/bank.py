@@ -18,11 +18,21 @@ from softcue.adapter import Adapter
 from softcue.bank.entry import Entry
 from softcue.bank.index import Index
 from softcue.bank.lock import only_writer
-from softcue.bank.lookup import all_versions, look_up, next_entries, spot_of
+from softcue.bank.lookup import all_versions, look_up, next_entries, spot_of, versions_after
 from softcue.bank.record import from_record, record_hash
 from softcue.bank.slabs import Slabs, Spot, sync_folder
+from softcue.bank.upkeep import (
+    BankStats,
+    Compacted,
+    Damage,
+    Verified,
+    drop_strays,
+    evacuate,
+    take_stock,
+    wasteful_slabs,
+)
 from softcue.bank.writing import Fresh, bind, enter, freshen, name_version, put, take_out
-from softcue.errors import AdapterError, RequestError, WriteError
+from softcue.errors import AdapterError, RequestError, UnknownAdapterError, WriteError
 from softcue.files.read import reason
 
 INDEX, LOCK, SLABS = "index.sqlite", "writer.lock", "slabs"
@@ -173,11 +183,13 @@ class Bank:
         """
         entries: list[Entry] = []
         group: list[Fresh] = []
+        held = 0
         for name, adapter in adapters:
             group.append(freshen(name, adapter))
-            if len(group) >= GROUP_RECORDS or sum(len(one.record) for one in group) >= GROUP_BYTES:
+            held += len(group[-1].record)
+            if len(group) >= GROUP_RECORDS or held >= GROUP_BYTES:
                 entries += self._store(group)
-                group = []
+                group, held = [], 0
         return entries + (self._store(group) if group else [])
 
     def _store(self, group: list[Fresh]) -> list[Entry]:
@@ -200,6 +212,61 @@ class Bank:
         """
         with self.changing() as index:
             return take_out(index, asked)
+
+    def stats(self) -> BankStats:
+        """Count what is there and what it takes; this looks at every version."""
+        with self.index.reading() as index:
+            return take_stock(index, self.slabs)
+
+    def compact(self) -> Compacted:
+        """Free the bytes of what was removed: live records of slabs with much dead space move to others.
+
+        A slab is done at a time, and other writers come between; a process killed anywhere loses nothing.
+        """
+        with self.index.reading() as index:
+            wasteful = wasteful_slabs(index, self.slabs)
+        moved, freed, left = 0, 0, []
+        for slab in wasteful:
+            size = self.slabs.size(slab)
+            try:
+                with self.changing() as index:
+                    copied = evacuate(index, self.slabs, slab)
+            except AdapterError as error:
+                left.append(str(error))
+                continue
+            self.slabs.drop(slab)
+            moved += 1
+            freed += size - copied
+        with self.changing() as index:
+            freed += drop_strays(index, self.slabs)
+        return Compacted(moved, freed, tuple(left))
+
+    def verify(self) -> Verified:
+        """Read every record, check its hash and its adapter in full, and name what is damaged."""
+        with self.index.reading() as index:
+            found = index.execute("PRAGMA quick_check(1)").fetchone()[0]
+        damaged = [] if found == "ok" else [Damage(INDEX, found)]
+        checked, after = 0, ("", 0)
+        while True:
+            with self.index.reading() as index:
+                entries = versions_after(index, *after, limit=500)
+            if not entries:
+                return Verified(checked, tuple(damaged))
+            for entry in entries:
+                with contextlib.suppress(UnknownAdapterError):  # removed meanwhile
+                    damaged += self._damage(entry)
+                    checked += 1
+            after = entries[-1].name, entries[-1].version
+
+    def _damage(self, entry: Entry) -> list[Damage]:
+        try:
+            adapter = self.load_checked(entry)
+        except AdapterError as error:
+            return [Damage(entry.full_name, str(error))]
+        told = entry.method, entry.kind, entry.labels
+        if told != (adapter.method, adapter.kind, len(adapter.labels)):
+            return [Damage(entry.full_name, f"the index has {told}, which the adapter is not")]
+        return []
 
     def export(self, asked: str, folder: str | Path) -> Path:
         """Save an adapter as a folder, checked in full, and return its path."""

@@ -33,7 +33,8 @@ def look_up(index: sqlite3.Connection, asked: str) -> Entry:
 def as_entry(row: Sequence[Any]) -> Entry:
     """Return a row of ENTRY as an entry."""
     *values, aliases = row
-    return Entry(*values, tuple(sorted(aliases.split(","))) if aliases else ())
+    values.append(tuple(sorted(aliases.split(","))) if aliases else ())
+    return Entry(*values)
 
 
 def next_entries(index: sqlite3.Connection, after: str, limit: int, search: str) -> list[Entry]:
@@ -47,6 +48,16 @@ def all_versions(index: sqlite3.Connection, name: str) -> list[Entry]:
         f"SELECT {ENTRY} FROM versions AS v WHERE v.name = ? ORDER BY v.version DESC", [name]
     )
     return [as_entry(row) for row in rows.fetchall()] or _unknown(index, name, name, None)
+
+
+def versions_after(index: sqlite3.Connection, name: str, version: int, limit: int) -> list[Entry]:
+    """Return the next versions of all names, in the order of names and versions."""
+    rows = index.execute(
+        f"SELECT {ENTRY} FROM versions AS v WHERE (v.name, v.version) > (?, ?) "
+        "ORDER BY v.name, v.version LIMIT ?",
+        (name, version, limit),
+    )
+    return [as_entry(row) for row in rows.fetchall()]
 
 
 def spot_of(index: sqlite3.Connection, entry: Entry) -> Spot:

@@ -71,8 +71,6 @@ class Slabs:
         new = end == 0
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
         with os.fdopen(descriptor, "wb") as file:
-            if os.fstat(descriptor).st_size < end:
-                raise AdapterError(f"{path} ends before its {end:,} bytes; the file is damaged")
             os.ftruncate(descriptor, end)
             file.seek(end)
             spots = []

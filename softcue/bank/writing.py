@@ -56,11 +56,14 @@ def bind(index: sqlite3.Connection, added: Sequence[Fresh]) -> None:
 
 
 def put(index: sqlite3.Connection, slabs: Slabs, records: Sequence[bytes], but: int = 0) -> list[Spot]:
-    """Append records to the newest slab, or to new ones where it is full or is the slab `but`; synced."""
+    """Append records to the newest slab, or to new ones where it is full, damaged or the slab `but`.
+
+    They are synced.
+    """
     spots: list[Spot] = []
     while len(spots) < len(records):
         row = index.execute("SELECT slab, size FROM slabs ORDER BY slab DESC LIMIT 1").fetchone()
-        if row is None or row[1] >= SLAB_LIMIT or row[0] == but:
+        if row is None or row[0] == but or row[1] >= SLAB_LIMIT or slabs.size(row[0]) < row[1]:
             made = index.execute("INSERT INTO slabs (size) VALUES (0)").lastrowid
             assert made is not None
             row = made, 0
