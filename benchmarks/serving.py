@@ -21,12 +21,12 @@ from statistics import median
 from typing import Any
 
 import numpy
+from softcue.bank.bank import Bank
 
 from benchmarks import ours
 from benchmarks.common import Options, Results, read_options
 from benchmarks.load import Request, Tally, closed_loop, fixed_rate, request
 from softcue.adapter import Adapter, lift
-from softcue.bank.bank import Bank
 from softcue.base import Base
 from softcue.cues import Cue
 from softcue.heads import Head

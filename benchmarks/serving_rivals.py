@@ -1,7 +1,7 @@
 """The servers that people write today, for `benchmarks.serving`: each request by itself.
 
-    python -m benchmarks.serving_rivals transformers --port 8001            # one fine-tuned model
-    python -m benchmarks.serving_rivals peft --port 8002 --adapters 100     # LoRA adapters, switched
+python -m benchmarks.serving_rivals transformers --port 8001            # one fine-tuned model
+python -m benchmarks.serving_rivals peft --port 8002 --adapters 100     # LoRA adapters, switched
 """
 
 import argparse

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -77,6 +77,10 @@ class Adapter:
     def write(self, into: Path) -> None:
         """Write the adapter's two files into the folder that a write_folder is filling."""
         _write(into, self.to_files(str(into)))
+
+    def without_numbers(self) -> "Adapter":
+        """Return the same header without tensors, for who has the numbers in a seat."""
+        return replace(self, cue={}, head={})
 
     def check_savable(self) -> None:
         """Refuse what save would refuse of names, labels, sizes, settings and numbers.
