@@ -138,13 +138,21 @@ class Predictor:
             )
         adapter = self.adapters[name]
         try:
-            raw = {key: value for key, value in request.items() if key not in OURS}
-            # no other key: the texts as they are to be read
-            inputs = inputs_of(adapter.task, raw) if set(raw) - set(REQUEST_INPUTS) else raw
+            inputs = raw_inputs(adapter.task, request)
             return ask(inputs, reading_of(adapter), adapter.pair, self.base.text)
         except RequestError as error:
             where = request.get("where", f"request {number}")
             raise RequestError(f"{where} (adapter '{name}'): {error}") from error
+
+
+def raw_inputs(task: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a request's texts; one in the published fields of the task goes through its template.
+
+    Raises RequestError.
+    """
+    raw = {key: value for key, value in request.items() if key not in OURS}
+    # no other key: the texts as they are to be read
+    return inputs_of(task, raw) if set(raw) - set(REQUEST_INPUTS) else raw
 
 
 def check_requests(requests: Any) -> None:

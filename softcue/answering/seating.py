@@ -3,8 +3,9 @@ answers or trains.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -17,6 +18,11 @@ from softcue.encoder.core import Encoder
 from softcue.heads import Head
 from softcue.model import VACANT, Assignment, Model
 
+HeadSort = tuple[str, str, int]  # kind, pooling, and the room for classes; 0: for as many as come
+SMALLEST = 8  # seats that every slab may have, whatever the memory
+ROOM_STEP = 4  # from one room for classes to the next
+WIDEST = 4  # bytes of a number
+
 
 @dataclass
 class Slab:
@@ -24,6 +30,7 @@ class Slab:
 
     number: int  # of the cue or head in the model
     size: int = 0
+    seat_bytes: int = 0
     free: list[int] = field(default_factory=list)  # seats that nobody has, the next one last
 
     @property
@@ -48,19 +55,21 @@ class Seating:
     """One cue for each method and shape, one head for each kind and pooling, and a seat in both by adapter.
 
     A slab that is full grows to twice its size, so that the thousandth adapter is added in the time of the
-    tenth; nothing else of the others is touched.
+    tenth; nothing else of the others is touched. A forward pass in another thread goes on with the smaller.
     """
 
-    def __init__(self, encoder: Encoder, dropout: float = 0.1, serves: bool = False) -> None:
+    def __init__(
+        self, encoder: Encoder, dropout: float = 0.1, serves: bool = False, memory: int | None = None
+    ) -> None:
         """Begin with no adapters.
 
         dropout: the heads', in training. serves: numbers are held in the encoder's precision, and nothing is
-        trained.
+        trained. memory: bytes of seats, beyond which a slab grows only to SMALLEST; None: no bound.
         """
         self.model = Model(encoder, [], [], [])
-        self.dropout, self.serves = dropout, serves
+        self.dropout, self.serves, self.memory = dropout, serves, memory
         self.cues: dict[Any, Slab] = {}  # by method and shape
-        self.heads: dict[tuple[str, str], Slab] = {}  # by kind and pooling
+        self.heads: dict[HeadSort, Slab] = {}
         self.configs: dict[Assignment, Any] = {}  # of who sits there
         self.vacant: list[int] = []  # seats of the model that were given up
 
@@ -81,14 +90,16 @@ class Seating:
                 if place.cue == slab.number:
                     cue.configure(place.cue_seat, own)
             slab.grow(size)
+            slab.seat_bytes = _bytes(cue) // size
         return slab
 
     def reserve_head(self, kind: str, pooling: str, classes: int, size: int) -> Slab:
         """Give the head of a kind and pooling at least `size` seats, and room for so many classes."""
-        slab = self.heads.setdefault((kind, pooling), Slab(len(self.model.heads)))
+        sort = self._sort(kind, pooling, classes)
+        slab = self.heads.setdefault(sort, Slab(len(self.model.heads)))
         room = self.model.head(slab.number).bias.shape[1] if slab.size else 0
         if slab.size < size or room < classes:
-            size, room = max(slab.size, size), max(room, classes)
+            size, room = max(slab.size, size), max(room, classes, sort[2])
             with torch.random.fork_rng(devices=[]):
                 head = Head.registry[kind](
                     self.model.encoder.dims.hidden, [room] * size, pooling, self.dropout
@@ -98,6 +109,7 @@ class Seating:
                 head.classes[: slab.size] = self.model.head(slab.number).classes
             self._put(self.model.heads, slab.number, head)
             slab.grow(size)
+            slab.seat_bytes = _bytes(head) // size
         return slab
 
     def add(self, adapter: Adapter) -> int:
@@ -113,17 +125,32 @@ class Seating:
     def add_all(self, adapters: Sequence[Adapter]) -> list[int]:
         """Seat many adapters; each slab grows once for all of them."""
         cues = Counter(shape_of(one.method, one.config) for one in adapters)
-        heads = Counter((one.kind, one.pooling) for one in adapters)
-        classes: dict[tuple[str, str], int] = {}  # the most of each head
+        heads = Counter(self._sort_of(one) for one in adapters)
+        classes: dict[HeadSort, int] = {}  # the most of each head
         for one in adapters:
-            classes[one.kind, one.pooling] = max(
-                classes.get((one.kind, one.pooling), 1), len(one.head["bias"])
-            )
+            sort = self._sort_of(one)
+            classes[sort] = max(classes.get(sort, 1), len(one.head["bias"]))
         for one in adapters:
-            shape, sort = shape_of(one.method, one.config), (one.kind, one.pooling)
+            shape, sort = shape_of(one.method, one.config), self._sort_of(one)
             self.reserve_cue(one.method, one.config, self.cues.get(shape, Slab(0)).taken + cues[shape])
-            self.reserve_head(*sort, classes[sort], self.heads.get(sort, Slab(0)).taken + heads[sort])
+            taken = self.heads.get(sort, Slab(0)).taken
+            self.reserve_head(one.kind, one.pooling, classes[sort], taken + heads[sort])
         return [self.add(one) for one in adapters]
+
+    @property
+    def allocated(self) -> int:
+        """Bytes of all seats, taken or not."""
+        return sum(slab.size * slab.seat_bytes for slab in (*self.cues.values(), *self.heads.values()))
+
+    def has_room(self, adapter: Adapter) -> bool:
+        """Say whether an adapter can be added within the memory."""
+        return not any(self._full(adapter))
+
+    def frees_room(self, seat: int, adapter: Adapter) -> bool:
+        """Say whether another adapter could take the seat of a cue or head that it lacks from this seat."""
+        place, (no_cue, no_head) = self.model.places[seat], self._full(adapter)
+        cue, head = self._slabs(adapter)
+        return (no_cue and place.cue == cue.number) or (no_head and place.head == head.number)
 
     def replace(self, seat: int, adapter: Adapter) -> None:
         """Let another adapter answer from this seat; the one before answers until it is there."""
@@ -155,15 +182,12 @@ class Seating:
 
     def _find(self, adapter: Adapter, seat: int | None = None) -> Assignment:
         """Return an assignment that holds the adapter's numbers."""
-        cue = self.cues.get(shape_of(adapter.method, adapter.config), Slab(0))
-        head = self.heads.get((adapter.kind, adapter.pooling), Slab(0))
-        cue = self.reserve_cue(adapter.method, adapter.config, cue.size if cue.free else 2 * cue.size or 1)
-        head = self.reserve_head(
-            adapter.kind,
-            adapter.pooling,
-            len(adapter.head["bias"]),
-            head.size if head.free else 2 * head.size or 1,
-        )
+        cue, head = self._slabs(adapter)
+        classes = len(adapter.head["bias"])
+        size = cue.size if cue.free else self._grown(cue, adapter.cue)
+        cue = self.reserve_cue(adapter.method, adapter.config, max(1, size))
+        size = head.size if head.free else self._grown(head, adapter.head)
+        head = self.reserve_head(adapter.kind, adapter.pooling, classes, max(1, size))
         place = Assignment(cue.number, cue.take(seat), head.number, head.take(seat))
         try:
             seat_in(
@@ -178,6 +202,41 @@ class Seating:
             raise
         self.configs[place] = adapter.config
         return place
+
+    def _slabs(self, adapter: Adapter) -> tuple[Slab, Slab]:
+        """Return the slabs of an adapter's cue and head, empty ones where there are none yet."""
+        cue = self.cues.get(shape_of(adapter.method, adapter.config))
+        return cue or Slab(-1), self.heads.get(self._sort_of(adapter)) or Slab(-1)
+
+    def _full(self, adapter: Adapter) -> tuple[bool, bool]:
+        """Say whether the cue's seats, and the head's, are all taken and memory allows no more."""
+        cue, head = self._slabs(adapter)
+        parts = (cue, adapter.cue), (head, adapter.head)
+        of_cue, of_head = (not slab.free and self._grown(slab, own) <= slab.size for slab, own in parts)
+        return of_cue, of_head
+
+    def _grown(self, slab: Slab, numbers: Mapping[str, Tensor]) -> int:
+        """Return the size that a full slab grows to: twice its own, or what the memory allows."""
+        wanted = 2 * slab.size or 1
+        if self.memory is None:
+            return wanted
+        seat = slab.seat_bytes or sum(tensor.numel() for tensor in numbers.values()) * WIDEST
+        affordable = slab.size + max(0, self.memory - self.allocated) // max(1, seat)
+        return max(min(max(wanted, SMALLEST), affordable), SMALLEST, slab.size)
+
+    def _sort_of(self, adapter: Adapter) -> HeadSort:
+        return self._sort(adapter.kind, adapter.pooling, len(adapter.head["bias"]))
+
+    def _sort(self, kind: str, pooling: str, classes: int) -> HeadSort:
+        """Return what heads that share a slab have in common.
+
+        Of a server's, the room for classes, a power of four: one head of 150 labels would make all others as
+        large.
+        """
+        room = 1
+        while self.serves and room < classes:
+            room *= ROOM_STEP
+        return kind, pooling, room if self.serves else 0
 
     def _free(self, place: Assignment) -> None:
         self.configs.pop(place, None)
@@ -206,6 +265,11 @@ def _copy(small: nn.Module, large: nn.Module) -> None:
         own[name][tuple(slice(length) for length in tensor.shape)].copy_(tensor)
 
 
+def _bytes(module: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in module.state_dict().values())
+
+
+@lru_cache(maxsize=4_096)  # a server asks for it whenever an adapter is seated
 def shape_of(method: str, config: Any) -> tuple[str, Any]:
     """Return what adapters that share a cue have in common."""
     return method, Cue.registry[method].shape(config)

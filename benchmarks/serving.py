@@ -1,0 +1,209 @@
+"""The server under load: 1,000 adapters of five methods, Zipf-distributed, 64 connections, real texts; beside
+the same server with one adapter, a server that runs transformers for each request, and one that switches
+PEFT's adapters.
+
+Each server has a process of its own and is measured in turn; the load comes from this process, on the same
+cores.
+"""
+
+import asyncio
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy
+
+from benchmarks import ours
+from benchmarks.common import Options, Results, read_options
+from benchmarks.load import Request, Tally, closed_loop, fixed_rate, request
+from softcue.adapter import Adapter, lift
+from softcue.bank.bank import Bank
+from softcue.base import Base
+from softcue.cues import Cue
+from softcue.heads import Head
+from softcue.tasks import data_root, open_data
+
+METHODS = ("pasta", "spt", "lora", "ptuning", "apt")
+ADAPTERS, CONNECTIONS, PEFT_ADAPTERS = 1_000, 64, 100
+ZIPF = 1.1  # exponent of the adapters' popularity
+SECONDS = {True: 5.0, False: 20.0}  # of one measurement, by --quick
+START = 120.0  # seconds that a server may take to come up
+
+
+def random_adapter(base: Base, method: str, seed: int, labels: Sequence[str] = ("no", "yes")) -> Adapter:
+    """An adapter with a preset's settings and random numbers: what it answers does not matter here."""
+    import torch
+
+    torch.manual_seed(seed)
+    own, dims = Cue.registry[method], base.backbone.encoder.dims
+    cue, head = own(dims, own.Config(), 1), Head.registry["classify"](dims.hidden, [len(labels)], "mean")
+    of_cue, of_head = lift(cue, 0, head, 0)
+    return Adapter(
+        method=method,
+        config=own.Config(),
+        dims=dims,
+        backbone=base.backbone.name,
+        fingerprint=base.fingerprint,
+        kind="classify",
+        labels=tuple(labels),
+        pooling="mean",
+        pair=False,
+        limit=128,
+        task="",
+        subset=None,
+        scores={},
+        measured="not measured",
+        seed=seed,
+        training={},
+        cue=of_cue,
+        head=of_head,
+    )
+
+
+def fill(path: Path, count: int) -> None:
+    """Write a bank of `count` adapters, a0, a1, ..., of the methods in turn."""
+    base = ours.backbone("minilm", "cpu")
+    bank = Bank.create(path)
+    bank.add_all([(f"a{i}", random_adapter(base, METHODS[i % len(METHODS)], i)) for i in range(count)])
+
+
+def traffic(adapters: int, count: int = 20_000) -> list[Request]:
+    """Requests of real texts, each for an adapter drawn by Zipf's law."""
+    data = open_data("sst2", data_root=data_root(None))
+    texts = [row.text for row in data.splits["dev"]] + [row.text for row in data.splits["train"][:5_000]]
+    random = numpy.random.default_rng(0)
+    share = 1 / numpy.arange(1, adapters + 1) ** ZIPF
+    drawn = random.choice(random.permutation(adapters), count, p=share / share.sum())
+    return [
+        request("/predict", {"inputs": texts[i % len(texts)], "adapter": f"a{one}"})
+        for i, one in enumerate(drawn)
+    ]
+
+
+@contextmanager
+def server(command: Sequence[str]):  # type: ignore[no-untyped-def]
+    """Start a server on a free port, yield its port and process, and end it."""
+    with socket.socket() as spare:
+        spare.bind(("127.0.0.1", 0))
+        port = spare.getsockname()[1]
+    process = subprocess.Popen([*command, "--port", str(port)], stderr=subprocess.DEVNULL)
+    try:
+        _await(port, process)
+        yield port, process
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _await(port: int, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + START
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise SystemExit(f"serving: a server ended with {process.returncode} before it answered")
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/openapi.json", timeout=1).read()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise SystemExit("serving: a server did not come up")
+
+
+def resident(process: subprocess.Popen[bytes]) -> float:
+    """Megabytes that a process holds in memory."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmRSS"))) / 1024
+
+
+def ours_command(bank: Path, *more: str) -> list[str]:
+    """The command that serves a bank."""
+    return [str(Path(sys.executable).parent / "softcue"), "serve", str(bank), "--backbone", "minilm", *more]
+
+
+def measure(options: Options) -> list[dict[str, Any]]:
+    """Serve and load every side, in turn, `options.repeat` times."""
+    with tempfile.TemporaryDirectory() as folder:
+        many, one = Path(folder) / "many", Path(folder) / "one"
+        fill(many, ADAPTERS)
+        fill(one, 1)
+        rival = [sys.executable, "-m", "benchmarks.serving_rivals"]
+        sides = {
+            "softcue, 1,000 adapters": (ours_command(many), ADAPTERS),
+            "softcue, 1 adapter": (ours_command(one), 1),
+            "transformers, each request by itself": ([*rival, "transformers"], 1),
+            "PEFT, switching adapters": ([*rival, "peft", "--adapters", str(PEFT_ADAPTERS)], PEFT_ADAPTERS),
+        }
+        found: dict[str, list[tuple[Tally, float]]] = {name: [] for name in sides}
+        for number in range(options.repeat):
+            for name in list(sides) if number % 2 else reversed(list(sides)):
+                command, adapters = sides[name]
+                found[name].append(_load(command, traffic(adapters), SECONDS[options.quick]))
+    rates = {name: [tally.rate for tally, _ in rounds] for name, rounds in found.items()}
+    ours_rates = rates["softcue, 1,000 adapters"]
+    return [
+        {
+            "side": name,
+            "requests/s": median(rates[name]),
+            "spread": (max(rates[name]) - min(rates[name])) / 2 / median(rates[name]),
+            "softcue's 1,000 x": median(a / b for a, b in zip(ours_rates, rates[name], strict=True)),
+            "p50 ms": 1e3 * median(tally.percentile(50) for tally, _ in rounds),
+            "p99 ms": 1e3 * median(tally.percentile(99) for tally, _ in rounds),
+            "memory MB": median(memory for _, memory in rounds),
+            "not 200": sum(len(v) for t, _ in rounds for s, v in t.seconds.items() if s != 200),
+        }
+        for name, rounds in found.items()
+    ]
+
+
+def _load(command: Sequence[str], requests: Sequence[Request], seconds: float) -> tuple[Tally, float]:
+    with server(command) as (port, process):
+        asyncio.run(closed_loop(port, requests, CONNECTIONS, seconds / 4))  # does not count
+        tally = asyncio.run(closed_loop(port, requests, CONNECTIONS, seconds))
+        return tally, resident(process)
+
+
+def overload(options: Options) -> list[dict[str, Any]]:
+    """Send four times what the server answers, for a while, and see how it is ten seconds later."""
+    with tempfile.TemporaryDirectory() as folder:
+        fill(Path(folder) / "bank", 100)
+        requests, seconds = traffic(100), SECONDS[options.quick] * 3
+        with server(ours_command(Path(folder) / "bank", "--deadline", "2")) as (port, _):
+            asyncio.run(closed_loop(port, requests, CONNECTIONS, 3))
+            usual = asyncio.run(closed_loop(port, requests, CONNECTIONS, seconds / 3))
+            flood = asyncio.run(fixed_rate(port, requests, 4 * usual.rate, seconds))
+            time.sleep(10)
+            after = asyncio.run(closed_loop(port, requests, CONNECTIONS, seconds / 3))
+    return [
+        {
+            "phase": phase,
+            "requests/s": tally.rate,
+            "answered": tally.answered,
+            "429": len(tally.seconds.get(429, [])),
+            "other": sum(len(v) for s, v in tally.seconds.items() if s not in (200, 429)) + tally.lost,
+            "p50 ms": 1e3 * tally.percentile(50),
+            "p99 ms": 1e3 * tally.percentile(99),
+            "429 p99 ms": 1e3 * tally.percentile(99, 429),
+        }
+        for phase, tally in (("usual", usual), ("four times that", flood), ("10 s later", after))
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run it."""
+    options = read_options(__doc__ or "", arguments, devices=("cpu",))
+    results = Results("serving", options)
+    results.add({"side": "softcue, 1,000 adapters"}, partial(measure, options))
+    results.add({"phase": "usual"}, partial(overload, options))
+    results.finish()
+
+
+if __name__ == "__main__":
+    main()
