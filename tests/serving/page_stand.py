@@ -12,7 +12,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import softcue
 
 PAGE = Path(softcue.__file__).parent / "serving" / "page"
-TYPES = {"index.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
+TYPES = {
+    "index.html": "text/html",
+    "page.js": "text/javascript",
+    "page.css": "text/css",
+    "icon.svg": "image/svg+xml",
+}
 HOSTILE = "<img src=x onerror=alert(1)>"
 TOKEN = "a-token-of-sixteen"
 TEXT = "🙂🙂 Ada Lovelace wrote to Charles Babbage in London about the Analytical Engine on Monday."

@@ -45,8 +45,8 @@ const counted = (count, word) => `${count.toLocaleString("en")} ${word}${count =
 
 function percent(share) {
   const hundredths = share * 100;
-  if (hundredths > 0 && hundredths < 0.1) return "< 0.1 %";
-  return `${hundredths.toFixed(1)} %`;
+  if (hundredths > 0 && hundredths < 0.1) return "< 0.1%";
+  return `${hundredths.toFixed(1)}%`;
 }
 
 // ---- the server
@@ -291,6 +291,10 @@ async function answer(body, signal) {
       const [first] = await answer({ ...body, inputs: body.inputs.text }, signal);
       if (first.result) return [{ ...first, note: "Reads one text: answered for the first alone." }];
     }
+    if (error.message.includes("text_pair") && !body.inputs.text_pair) {
+      at("second").open = true;
+      error.message = "This adapter compares two texts. Give it a second text.";
+    }
     return [{ name: body.adapters[0], error }];
   }
 }
@@ -306,15 +310,20 @@ async function ask() {
   try {
     const answers = (await Promise.all(bodies().map((body) => answer(body, mine.signal)))).flat();
     const took = performance.now() - began;
-    const order = [...chosen.keys()];
-    answers.sort((a, b) => order.indexOf(a.name) - order.indexOf(b.name));
-    showAnswers(answers, took);
+    showAnswers(inOrder(answers), took);
   } catch (error) {
     if (error.name === "AbortError" || mine !== asking) return;
     showFailure(error);
   } finally {
     if (mine === asking) waiting(false);
   }
+}
+
+/** Return answers as their adapters were chosen, those with a whole text to show first. */
+function inOrder(answers) {
+  const order = [...chosen.keys()];
+  const place = ({ name, result }) => (result?.kind === "tag" ? 0 : order.length) + order.indexOf(name);
+  return answers.sort((a, b) => place(a) - place(b));
 }
 
 function waiting(isWaiting) {
@@ -349,6 +358,8 @@ function showAnswers(answers, took) {
   at("copy-link").hidden = link.length > LONGEST_LINK;
   if (link.length <= LONGEST_LINK) history.replaceState(null, "", link);
   at("share").hidden = !sent.length;
+  const isBelow = at("answers").getBoundingClientRect().top > innerHeight * 0.7;
+  if (isBelow) at("answers").scrollIntoView();
 }
 
 function showAnswer({ name, result, error, note, inputs }) {
@@ -388,18 +399,14 @@ const showPlain = (result) => [make("pre", {}, JSON.stringify(result, null, 2))]
 const showNumber = (value) =>
   typeof value === "number" ? value.toLocaleString("en", { maximumFractionDigits: 3 }) : "no number";
 
-const named = (name, share) => [
-  make("span", { class: "name" }, name),
-  make("span", { class: "share" }, percent(share)),
-];
-
 /** Return names with bars, the likeliest first, and a button for those beyond the first few. */
 function bars(shares) {
   const sorted = shares.sort((a, b) => b[1] - a[1]);
   const rows = sorted.map(([name, share]) => {
     const fill = make("span", { class: "fill", "aria-hidden": "true" });
     fill.style.width = `${Math.max(0, Math.min(1, share)) * 100}%`;
-    return make("li", {}, fill, ...named(name, share));
+    const track = make("span", { class: "track" }, fill, make("span", { class: "name" }, name));
+    return make("li", {}, track, make("span", { class: "percent" }, percent(share)));
   });
   const shown = make("ol", { class: "bars" }, ...rows.slice(0, FEW));
   if (rows.length <= FEW) return [shown];
@@ -410,6 +417,8 @@ function bars(shares) {
     button.setAttribute("aria-expanded", String(isOpen));
     button.textContent = isOpen ? `Show the first ${FEW}` : all;
     shown.replaceChildren(...rows.slice(0, isOpen ? rows.length : FEW));
+    shown.classList.toggle("all", isOpen);
+    shown.tabIndex = isOpen ? 0 : -1; // what scrolls can be reached by keyboard
   });
   return [shown, button];
 }
@@ -426,9 +435,10 @@ function showEntities({ entities }, inputs) {
     if (start < done) continue; // one inside another has no place of its own
     const words = letters.slice(start, end).join("");
     const name = make("span", { class: "tag" }, kind);
-    marked.append(letters.slice(done, start).join(""), make("mark", { class: colour(kind) }, words, name));
+    marked.append(letters.slice(done, start).join(""), make("mark", { class: colour(kind) }, words, " ", name));
     const tag = make("span", { class: `tag ${colour(kind)}` }, kind);
-    rows.push(make("li", {}, tag, ...named(words, score)));
+    const sure = make("span", { class: "percent" }, percent(score));
+    rows.push(make("li", {}, tag, make("span", { class: "name" }, words), sure));
     done = end;
   }
   marked.append(letters.slice(done).join(""));
