@@ -203,9 +203,12 @@ def test_a_phone_of_360_pixels_scrolls_in_one_direction_alone(
     browser: Any, stand: Stand, scheme: str
 ) -> None:
     visit = Visit(browser, stand, viewport={"width": 360, "height": 740}, color_scheme=scheme)
+    stand.token = TOKEN
     page = visit.open("word" * 60 + TEXT, ("spam", "topic", "ner", "next-step", "hostile"), choices=CHOICES)
+    page.locator("#token").fill(TOKEN)
+    page.keyboard.press("Enter")
     page.locator("#choices").wait_for()
-    visit.ask()
+    page.locator("#send").click()
     visit.card("next-step@3")
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     lefts = page.locator(".card").evaluate_all(

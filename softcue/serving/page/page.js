@@ -149,7 +149,7 @@ function showFound() {
   const isOpen = search.getAttribute("aria-expanded") === "true";
   found.replaceChildren(...list.entries.map(showOption));
   found.hidden = !isOpen || !list.entries.length;
-  const nothing = isOpen && !list.entries.length && list.query;
+  const nothing = isOpen && !list.entries.length && list.query && !list.problem;
   at("search-note").textContent = nothing ? `No adapter here has “${list.query}” in its name.` : "";
   const active = found.children[list.active];
   if (active && !found.hidden) {
@@ -172,7 +172,6 @@ function showOption(entry, index) {
     make("span", { class: "version" }, `version ${entry.version}`),
     make("span", { class: "facts" }, facts.filter(Boolean).join(" · ")),
   );
-  option.addEventListener("mousedown", (event) => event.preventDefault()); // the field keeps the focus
   option.addEventListener("click", () => toggle(entry));
   return option;
 }
@@ -327,7 +326,7 @@ function inOrder(answers) {
 }
 
 function waiting(isWaiting) {
-  at("answers").setAttribute("aria-busy", String(isWaiting));
+  cards.setAttribute("aria-busy", String(isWaiting));
   at("send").textContent = isWaiting ? "Asking…" : "Ask";
   if (!isWaiting) return;
   tell("failure", "");
@@ -535,13 +534,15 @@ async function start() {
 let timer;
 search.addEventListener("input", () => {
   clearTimeout(timer);
-  search.setAttribute("aria-expanded", "true");
+  list.active = -1; // what is listed is of the words before
+  open(true);
   timer = setTimeout(look, PAUSE);
 });
 search.addEventListener("keydown", onKey);
 search.addEventListener("click", () => open(true));
 search.addEventListener("blur", () => open(false));
 at("picker").addEventListener("click", (event) => event.target === at("picker") && search.focus());
+found.addEventListener("mousedown", (event) => event.preventDefault()); // the field keeps the focus
 found.addEventListener("scroll", () => {
   const isLow = found.scrollTop + found.clientHeight > found.scrollHeight - 40;
   if (isLow && list.next && !list.busy) look(true);
