@@ -1,0 +1,145 @@
+"""Stand-ins of the service and of a source of adapters, for what HTTP does with them."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from softcue.adapter import Adapter
+from softcue.answering.predict import Predictor
+from softcue.bank.entry import Entry, check_name, split_name
+from softcue.errors import ClosingError, RequestError, UnknownAdapterError
+from tests.answering.test_predict import random_adapter
+from tests.tiny_base import tiny_base
+
+KINDS = {"spam": "classify", "rate": "score", "pick": "choice", "ner": "tag"}
+
+
+class MemorySource:
+    """Adapters in a dictionary."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, dict[int, tuple[Entry, Adapter]]] = {}
+        self.last: dict[str, int] = {}
+
+    backbone, fingerprint = "tiny", tiny_base().fingerprint
+
+    def find(self, asked: str) -> Entry:
+        name, version = split_name(asked)
+        versions = self.stored.get(name, {})
+        for number in sorted(versions, reverse=True):
+            entry = versions[number][0]
+            if version in (None, number) or version in entry.aliases:
+                return entry
+        raise UnknownAdapterError(f"no adapter {asked!r}")
+
+    def load(self, entry: Entry) -> Adapter:
+        return self.stored[entry.name][entry.version][1]
+
+    def page(self, after: str = "", limit: int = 100, search: str = "") -> list[Entry]:
+        names = [name for name in sorted(self.stored) if name > after and search in name]
+        return [self.find(name) for name in names[:limit]]
+
+    def count(self) -> int:
+        return len(self.stored)
+
+    def add(self, name: str, adapter: Adapter) -> Entry:
+        check_name(name)
+        base = tiny_base()
+        adapter.check(name, "tiny", base.fingerprint, base.backbone.encoder.dims)
+        version = self.last[name] = self.last.get(name, 0) + 1
+        digest = hashlib.sha256(f"{name} {version}".encode()).hexdigest()
+        entry = Entry(
+            name, version, digest, adapter.method, adapter.kind, len(adapter.labels), 1_000, time.time()
+        )
+        self.stored.setdefault(name, {})[version] = (entry, adapter)
+        return entry
+
+    def alias(self, name: str, alias: str, version: int | None) -> Entry:
+        entry = self.find(f"{name}@{alias if version is None else version}")
+        for number, (own, adapter) in self.stored[name].items():
+            aliases = tuple(one for one in own.aliases if one != alias)
+            self.stored[name][number] = replace(own, aliases=aliases), adapter
+        if version is not None:
+            own, adapter = self.stored[name][version]
+            entry = replace(own, aliases=(*own.aliases, alias))
+            self.stored[name][version] = entry, adapter
+        return entry
+
+    def remove(self, asked: str) -> list[Entry]:
+        entry = self.find(asked)
+        if "@" not in asked:
+            return [own for own, _ in self.stored.pop(entry.name).values()]
+        versions = self.stored[entry.name]
+        del versions[entry.version]
+        if not versions:
+            del self.stored[entry.name]
+        return [entry]
+
+
+@dataclass(frozen=True)
+class FakeAnswer:
+    """What the service gives for one request."""
+
+    entry: Entry
+    value: dict[str, Any]
+    tokens: int
+
+
+class FakeService:
+    """A Predictor behind the service's interface; `fault` is raised instead of an answer."""
+
+    def __init__(self, source: MemorySource) -> None:
+        self.source = source
+        self.predictor = Predictor(tiny_base(), {})
+        self.fault: Exception | None = None
+        self.pause = 0.0
+        self.cancelled = 0
+        self.closed = False
+
+    async def answer(self, requests: Sequence[Mapping[str, Any]]) -> list[FakeAnswer]:
+        if self.fault is not None:
+            raise self.fault
+        if self.closed:
+            raise ClosingError("the server is shutting down")
+        try:
+            await asyncio.sleep(self.pause)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return await asyncio.to_thread(self._answers, requests)
+
+    def _answers(self, requests: Sequence[Mapping[str, Any]]) -> list[FakeAnswer]:
+        entries = [self.source.find(request["adapter"]) for request in requests]
+        for entry in entries:
+            if entry.full_name not in self.predictor.adapters:
+                self.predictor.add(entry.full_name, self.source.load(entry))
+        named = [
+            {**request, "adapter": entry.full_name} for request, entry in zip(requests, entries, strict=True)
+        ]
+        return [
+            FakeAnswer(entry, value, 7) for entry, value in zip(entries, self.predictor(named), strict=True)
+        ]
+
+    async def fan_out(self, adapters: Sequence[str], inputs: Mapping[str, Any]) -> list[FakeAnswer]:
+        return await self.answer([{**inputs, "adapter": name} for name in adapters])
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def facts(self) -> dict[str, Any]:
+        return {"queue_rows": 0, "loads_total": len(self.predictor.adapters)}
+
+
+def filled_source() -> MemorySource:
+    """A source with one adapter of each kind, and one that reads pairs."""
+    source, base = MemorySource(), tiny_base()
+    for name, kind in KINDS.items():
+        source.add(name, random_adapter(base, "pasta", kind, seed=len(name)))
+    source.add("pair", random_adapter(base, "stp", pair=True))
+    return source
+
+
+__all__ = ["KINDS", "FakeService", "MemorySource", "RequestError", "filled_source"]
