@@ -11,7 +11,7 @@ import typer
 from softcue.cli.flags import DeviceFlag, PluginsFlag, PrecisionFlag, load_plugins
 from softcue.errors import RequestError, short
 
-UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+MEMORY_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 DRAIN = 5.0  # seconds beyond the deadline that answers may take to be sent when the server stops
 
 
@@ -97,4 +97,4 @@ def bytes_of(size: str) -> int:
     found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)\s*([KMG]?)i?B?", size.strip(), re.IGNORECASE)
     if not found:
         raise RequestError(f"--memory is {short(size)}; expected a number with K, M or G, as in 512M")
-    return int(float(found[1]) * UNITS[found[2].upper()])
+    return int(float(found[1]) * MEMORY_UNITS[found[2].upper()])

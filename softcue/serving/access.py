@@ -11,8 +11,8 @@ from softcue.errors import RequestError
 from softcue.files import read_bytes
 from softcue.serving.faults import Refusal
 
-READ, MANAGE = "read", "manage"  # scopes; who may manage may read
-VARIABLE = {READ: "SOFTCUE_READ_TOKENS", MANAGE: "SOFTCUE_MANAGE_TOKENS"}
+READ_SCOPE, MANAGE_SCOPE = "read", "manage"  # scopes; who may manage may read
+VARIABLE = {READ_SCOPE: "SOFTCUE_READ_TOKENS", MANAGE_SCOPE: "SOFTCUE_MANAGE_TOKENS"}
 SHORTEST, LONGEST_FILE = 16, 2**16  # characters of a token, bytes of a file
 MAKE_ONE = 'python -c "import secrets; print(secrets.token_urlsafe(32))" > token'
 
@@ -54,13 +54,13 @@ class Access:
                 "expected the header Authorization: Bearer TOKEN with a token that this server knows",
                 {"WWW-Authenticate": "Bearer"},
             )
-        if scope == MANAGE and not manages:
+        if scope == MANAGE_SCOPE and not manages:
             raise Refusal(403, "Forbidden", "this token may read; adding and removing takes a manage token")
 
 
 def gather_access(read_file: Path | None, manage_file: Path | None, environment: Mapping[str, str]) -> Access:
     """Return the tokens of files and of the environment, one a line or word. Raises RequestError."""
-    files = {READ: read_file, MANAGE: manage_file}
+    files = {READ_SCOPE: read_file, MANAGE_SCOPE: manage_file}
     tokens = {}
     for scope, file in files.items():
         found = [(VARIABLE[scope], token) for token in environment.get(VARIABLE[scope], "").split()]
@@ -69,7 +69,7 @@ def gather_access(read_file: Path | None, manage_file: Path | None, environment:
         for where, token in found:
             _check_token(where, token)
         tokens[scope] = frozenset(hashlib.sha256(token.encode()).digest() for _, token in found)
-    return Access(tokens[READ], tokens[MANAGE])
+    return Access(tokens[READ_SCOPE], tokens[MANAGE_SCOPE])
 
 
 def check_exposed(host: str, access: Access) -> None:
@@ -77,8 +77,8 @@ def check_exposed(host: str, access: Access) -> None:
     if access.is_open and not is_loopback(host):
         raise RequestError(
             f"--host {host} lets other machines in, and there are no tokens; make one ({MAKE_ONE}) and give "
-            f"--read-token-file and --manage-token-file, or the variables {VARIABLE[READ]} and "
-            f"{VARIABLE[MANAGE]}; or keep to 127.0.0.1"
+            f"--read-token-file and --manage-token-file, or the variables {VARIABLE[READ_SCOPE]} and "
+            f"{VARIABLE[MANAGE_SCOPE]}; or keep to 127.0.0.1"
         )
 
 

@@ -12,13 +12,13 @@ from softcue.serving.faults import json_response
 from softcue.serving.needs import Answered
 from softcue.serving.replies import json_body, ref
 from softcue.serving.shapes import classified, inferred, native, outputs_of, piped, scored
-from softcue.serving.ways import TOLD, Site, Way
+from softcue.serving.ways import LOG_NOTES, Site, Way
 from softcue.serving.wire import (
+    Asked,
     ClassifyBody,
     InferBody,
     PipelineBody,
     PredictBody,
-    Row,
     name_rows,
     parse_body,
     read_inputs,
@@ -103,7 +103,7 @@ async def show_model_ready(site: Site, request: Request) -> Response:
 
 
 async def _ask(
-    site: Site, request: Request, rows: list[Row], adapter: str | list[str] | None
+    site: Site, request: Request, rows: list[Asked], adapter: str | list[str] | None
 ) -> Sequence[Answered]:
     """Return the answers to rows, by the only adapter where none is named."""
     if adapter is None:
@@ -126,11 +126,11 @@ def _only_adapter(site: Site) -> str:
 
 def _count(site: Site, request: Request, answers: Sequence[Answered]) -> None:
     site.metrics.count_answers(answers)
-    request.scope[TOLD]["rows"] = len(answers)
-    request.scope[TOLD]["tokens"] = sum(answer.tokens for answer in answers)
+    request.scope[LOG_NOTES]["rows"] = len(answers)
+    request.scope[LOG_NOTES]["tokens"] = sum(answer.tokens for answer in answers)
 
 
-WAYS = (
+ANSWER_WAYS = (
     Way(
         "POST",
         "/predict",

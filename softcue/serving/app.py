@@ -46,7 +46,7 @@ def make_app(
         lifespan=lifespan,
         exception_handlers={HTTPException: _answer_http},
     )
-    ways = (*answer.WAYS, *manage.WAYS, *pages.WAYS)
+    ways = (*answer.ANSWER_WAYS, *manage.MANAGE_WAYS, *pages.STATE_WAYS)
     info = {"title": app.title, "version": app.version, "description": app.description}
     document = openapi_of(ways, info, schemas())
     app.openapi_schema = document

@@ -10,7 +10,7 @@ from starlette.types import Receive
 from softcue.errors import SoftcueError
 from softcue.serving.faults import Refusal
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 DRAINED = 8  # times the limit that is read and thrown away, so that the client reads why it was refused
 
 
@@ -75,7 +75,7 @@ def too_large(limit: int) -> Refusal:
     )
 
 
-async def unless_gone(receive: Receive, work: Awaitable[T]) -> T:
+async def unless_gone(receive: Receive, work: Awaitable[_T]) -> _T:
     """Await work that is cancelled when the client goes away. Raises GoneError then."""
     own = asyncio.current_task()
     assert own is not None

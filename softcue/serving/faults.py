@@ -19,8 +19,8 @@ from softcue.errors import (
     visible,
 )
 
-LONGEST = 1_000  # characters of a message
-TOLD = 3  # faults of one body that are told
+LONGEST_FAULT = 1_000  # characters of a message
+FAULTS_TOLD = 3  # faults of one body that are told
 
 # the first that an error is an instance of
 STATUS: tuple[tuple[type[SoftcueError], int, str], ...] = (
@@ -54,7 +54,7 @@ def fault_response(error: SoftcueError) -> Response:
         status, error_type = next((status, word) for kind, status, word in STATUS if isinstance(error, kind))
     if isinstance(error, BusyError):
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
-    return json_response({"error": visible(error)[:LONGEST], "error_type": error_type}, status, headers)
+    return json_response({"error": visible(error)[:LONGEST_FAULT], "error_type": error_type}, status, headers)
 
 
 def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -67,10 +67,10 @@ def refused_upload(error: AdapterError) -> RequestError:
     return RequestError(str(error))
 
 
-def told(error: ValidationError) -> RequestError:
+def body_fault(error: ValidationError) -> RequestError:
     """Return the faults of a body in words: where, what is wrong, what came."""
     found = []
-    for fault in error.errors(include_url=False, include_context=False)[:TOLD]:
+    for fault in error.errors(include_url=False, include_context=False)[:FAULTS_TOLD]:
         where = ".".join(str(part) for part in fault["loc"]) or "the body"
         found.append(f"{where}: {fault['msg']}" + (f", not {short(fault['input'])}" if fault["loc"] else ""))
     more = error.error_count() - len(found)

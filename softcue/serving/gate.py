@@ -12,11 +12,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from softcue.serving.faults import json_response
 from softcue.serving.logs import LOGGER, log_fields
 from softcue.serving.metrics import Metrics
-from softcue.serving.ways import TOLD
+from softcue.serving.ways import LOG_NOTES
 
 SANE_ID = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}")
 SHOWN_PATH = 200  # characters of a path in the log
-ELSEWHERE = "other"  # the route of what was found on none
+NO_ROUTE = "other"  # the route of what was found on none
 
 
 class Gate:
@@ -33,7 +33,7 @@ class Gate:
         began = time.perf_counter()
         name = _id_of(scope)
         told: dict[str, Any] = {}
-        scope[TOLD] = told
+        scope[LOG_NOTES] = told
         started = 0
 
         async def sending(message: Message) -> None:
@@ -57,7 +57,7 @@ class Gate:
             self.metrics.under_way.dec()
             status = told.pop("status", started or 500)
             seconds = time.perf_counter() - began
-            route = told.pop("route", ELSEWHERE)
+            route = told.pop("route", NO_ROUTE)
             self.metrics.count_request(scope["method"], route, status, seconds)
             log_fields(
                 logging.INFO,

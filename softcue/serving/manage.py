@@ -7,9 +7,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from softcue.adapter import Adapter
-from softcue.bank.entry import Entry, check_name
+from softcue.bank.entry import ALIAS, Entry, check_name
 from softcue.errors import AdapterError, RequestError, short
-from softcue.serving.access import MANAGE
+from softcue.serving.access import MANAGE_SCOPE
 from softcue.serving.body import body_parts, read_body
 from softcue.serving.faults import json_response, refused_upload
 from softcue.serving.replies import json_body, ref
@@ -81,6 +81,11 @@ async def delete_alias(site: Site, request: Request) -> Response:
 
 async def _alias(site: Site, request: Request, version: int | None) -> Entry:
     name, alias = request.path_params["name"], request.path_params["alias"]
+    check_name(name)
+    if not ALIAS.fullmatch(alias):
+        raise RequestError(
+            f"{short(alias)} is no alias; expected a letter, then letters, digits, '.', '_', '-'"
+        )
     return await asyncio.to_thread(site.source.alias, name, alias, version)
 
 
@@ -115,7 +120,7 @@ _BYTES = {"schema": {"type": "string", "format": "binary"}}
 _TAR = {"application/x-tar": _BYTES, "application/gzip": _BYTES}
 _NAMED = "/v1/adapters/{name}"
 
-WAYS = (
+MANAGE_WAYS = (
     Way(
         "GET",
         "/v1/adapters",
@@ -140,7 +145,7 @@ WAYS = (
         _NAMED,
         put_adapter,
         "Add a version of an adapter: a tar, gzipped or not, with its two files",
-        scope=MANAGE,
+        scope=MANAGE_SCOPE,
         body=_TAR,
         reply=ref("Adapter"),
         status=201,
@@ -150,7 +155,7 @@ WAYS = (
         _NAMED,
         delete_adapter,
         "Remove an adapter, or one version of it",
-        scope=MANAGE,
+        scope=MANAGE_SCOPE,
         reply=ref("Removed"),
     ),
     Way(
@@ -158,7 +163,7 @@ WAYS = (
         _NAMED + "/aliases/{alias}",
         put_alias,
         "Let name@alias stand for a version",
-        scope=MANAGE,
+        scope=MANAGE_SCOPE,
         body=json_body("AliasBody", {"version": 1}),
         reply=ref("Adapter"),
     ),
@@ -167,7 +172,7 @@ WAYS = (
         _NAMED + "/aliases/{alias}",
         delete_alias,
         "Let an alias stand for no version any more",
-        scope=MANAGE,
+        scope=MANAGE_SCOPE,
         reply=ref("Adapter"),
     ),
 )

@@ -139,7 +139,7 @@ def _docs_of(path: str, verb: str, operation: dict[str, Any], document: dict[str
         yield f"<p>{status}: {html.escape(answer['description'])}</p>"
 
 
-WAYS = (
+STATE_WAYS = (
     Way("GET", "/health", show_health, "Say that the process answers", scope=None, reply=ref("Live")),
     Way(
         "GET", "/ping", show_health, "Say that the process answers (SageMaker)", scope=None, reply=ref("Live")

@@ -14,14 +14,14 @@ from starlette.types import Receive, Scope, Send
 
 from softcue.bank.source import Source
 from softcue.errors import SoftcueError
-from softcue.serving.access import READ, Access
+from softcue.serving.access import READ_SCOPE, Access
 from softcue.serving.body import GoneError, Limits
 from softcue.serving.faults import fault_response
 from softcue.serving.logs import LOGGER
 from softcue.serving.metrics import Metrics
 from softcue.serving.needs import Answering
 
-TOLD = "softcue.told"  # key of the ASGI scope: what a handler says to the log
+LOG_NOTES = "softcue.told"  # key of the ASGI scope: what a handler says to the log
 GONE = 499  # what the log says of a request whose client went away
 _PARAMETER = re.compile(r"{(\w+)}")
 
@@ -49,7 +49,7 @@ class Way:
     path: str
     handler: Handler
     about: str
-    scope: str | None = READ  # None: open to everyone
+    scope: str | None = READ_SCOPE  # None: open to everyone
     body: dict[str, Any] | None = None  # of the document: media type -> schema and examples
     reply: dict[str, Any] = field(default_factory=dict)  # the schema of what it answers
     query: tuple[dict[str, Any], ...] = ()
@@ -66,7 +66,7 @@ class Direct:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        told = scope[TOLD] = scope.get(TOLD, {})
+        told = scope[LOG_NOTES] = scope.get(LOG_NOTES, {})
         told["route"] = self.way.path
         try:
             if self.way.scope is not None:

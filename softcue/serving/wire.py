@@ -7,10 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSche
 
 from softcue.errors import RequestError, short
 from softcue.serving.body import Limits
-from softcue.serving.faults import told
+from softcue.serving.faults import body_fault
 
-Row = dict[str, Any]  # one request to the service, without its adapter
-Model = TypeVar("Model", bound="Body")
+Asked = dict[str, Any]  # one request to the service, without its adapter
+_Model = TypeVar("_Model", bound="Body")
 
 OWN_KEYS = ("adapter", "where")  # what the service reads of a row beside its inputs
 _TEXT: dict[str, Any] = {"type": "string", "minLength": 1}
@@ -105,15 +105,15 @@ class AliasBody(Body):
 BODIES: tuple[type[Body], ...] = (PredictBody, PipelineBody, ClassifyBody, InferBody, AliasBody)
 
 
-def parse_body(model: type[Model], data: bytes) -> Model:
+def parse_body(model: type[_Model], data: bytes) -> _Model:
     """Return a body of the model. Raises RequestError that says what is wrong where."""
     try:
         return model.model_validate_json(data)
     except ValidationError as error:
-        raise told(error) from None
+        raise body_fault(error) from None
 
 
-def read_inputs(inputs: Any, limits: Limits) -> tuple[list[Row], bool]:
+def read_inputs(inputs: Any, limits: Limits) -> tuple[list[Asked], bool]:
     """Return the rows of text-embeddings-inference's inputs, and whether they are a batch.
 
     A flat list of two texts is a pair. Raises RequestError.
@@ -136,7 +136,7 @@ def read_inputs(inputs: Any, limits: Limits) -> tuple[list[Row], bool]:
     return [_row(part, f"inputs[{number}]") for number, part in enumerate(inputs)], True
 
 
-def read_plain_inputs(inputs: Any, limits: Limits) -> tuple[list[Row], bool]:
+def read_plain_inputs(inputs: Any, limits: Limits) -> tuple[list[Asked], bool]:
     """Return the rows of Hugging Face's inputs, where a flat list is a batch, and whether they are one."""
     if not isinstance(inputs, list):
         return [_row(inputs, "inputs")], False
@@ -147,7 +147,7 @@ def read_plain_inputs(inputs: Any, limits: Limits) -> tuple[list[Row], bool]:
     ], True
 
 
-def read_texts(texts: str | list[str], limits: Limits) -> list[Row]:
+def read_texts(texts: str | list[str], limits: Limits) -> list[Asked]:
     """Return the rows of a text or of several."""
     if isinstance(texts, str):
         return [{"text": texts}]
@@ -155,7 +155,7 @@ def read_texts(texts: str | list[str], limits: Limits) -> list[Row]:
     return [{"text": text} for text in texts]
 
 
-def read_tensors_of_text(body: InferBody, limits: Limits) -> list[Row]:
+def read_tensors_of_text(body: InferBody, limits: Limits) -> list[Asked]:
     """Return the rows of the Open Inference Protocol's inputs. Raises RequestError."""
     columns: dict[str, list[str]] = {}
     for tensor in body.inputs:
@@ -173,7 +173,7 @@ def read_tensors_of_text(body: InferBody, limits: Limits) -> list[Row]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def name_rows(rows: list[Row], adapter: str | list[str]) -> list[Row]:
+def name_rows(rows: list[Asked], adapter: str | list[str]) -> list[Asked]:
     """Return the rows with the adapter that each is for. Raises RequestError."""
     names = adapter if isinstance(adapter, list) else [adapter] * len(rows)
     if len(names) != len(rows):
@@ -183,7 +183,7 @@ def name_rows(rows: list[Row], adapter: str | list[str]) -> list[Row]:
     return [{**row, "adapter": name} for row, name in zip(rows, names, strict=True)]
 
 
-def _row(part: Any, where: str) -> Row:
+def _row(part: Any, where: str) -> Asked:
     """Return what one input says: a text, a list with one text or two, or an object."""
     if isinstance(part, str):
         return {"text": part}

@@ -3,14 +3,21 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import pytest
+from httpx import Response
+from starlette.testclient import TestClient
+from starlette.types import ASGIApp
 
 from softcue.adapter import Adapter
 from softcue.answering.predict import Predictor
 from softcue.bank.entry import Entry, check_name, split_name
-from softcue.errors import ClosingError, RequestError, UnknownAdapterError
+from softcue.errors import ClosingError, UnknownAdapterError
+from softcue.serving.app import make_app
+from softcue.serving.body import Limits
 from tests.answering.test_predict import random_adapter
 from tests.tiny_base import tiny_base
 
@@ -142,4 +149,37 @@ def filled_source() -> MemorySource:
     return source
 
 
-__all__ = ["KINDS", "FakeService", "MemorySource", "RequestError", "filled_source"]
+@pytest.fixture(name="source")
+def make_source() -> MemorySource:
+    """A source of the test's own."""
+    return filled_source()
+
+
+@pytest.fixture(name="service")
+def make_service(source: MemorySource) -> FakeService:
+    """A service of the test's own."""
+    return FakeService(source)
+
+
+@pytest.fixture(name="client")
+def make_client(service: FakeService, source: MemorySource) -> Iterator[TestClient]:
+    """A client of an open server with small limits."""
+    limits = Limits(payload=200_000, rows=16, upload=300_000, seconds=2.0)
+    with client_of(make_app(service, source, limits=limits)) as client:
+        yield client
+
+
+def client_of(app: ASGIApp) -> TestClient:
+    """A client that is told of our own faults as others are: by a status."""
+    return TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
+
+
+def fault_of(response: Response, status: int) -> str:
+    """The message of a refusal, which must have that status and the shape of all refusals."""
+    assert response.status_code == status, response.text
+    body = response.json()
+    assert sorted(body) == ["error", "error_type"]
+    assert body["error"]
+    assert "Traceback" not in body["error"]
+    assert response.headers["x-request-id"]
+    return str(body["error"])
