@@ -41,7 +41,7 @@ async def list_models(site: Site, request: Request) -> Response:
 async def show_adapter(site: Site, request: Request) -> Response:
     """Say what a name stands for now."""
     return json_response(
-        describe_entry(await asyncio.to_thread(site.source.find, request.path_params["name"]))
+        describe_entry(await asyncio.to_thread(site.source.find, request.path_params["adapter"]))
     )
 
 
@@ -64,7 +64,7 @@ def _add(site: Site, name: str, data: bytes) -> Entry:
 
 async def delete_adapter(site: Site, request: Request) -> Response:
     """Remove an adapter, or one version of it."""
-    removed = await asyncio.to_thread(site.source.remove, request.path_params["name"])
+    removed = await asyncio.to_thread(site.source.remove, request.path_params["adapter"])
     return json_response({"removed": [describe_entry(entry) for entry in removed]})
 
 
@@ -119,6 +119,7 @@ PAGE = (
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
 _TAR = {"application/x-tar": _BYTES, "application/gzip": _BYTES}
 _NAMED = "/v1/adapters/{name}"
+_ASKED = "/v1/adapters/{adapter}"
 
 MANAGE_WAYS = (
     Way(
@@ -139,7 +140,7 @@ MANAGE_WAYS = (
         query=PAGE,
         refusals=(422,),
     ),
-    Way("GET", _NAMED, show_adapter, "Say what a name stands for", reply=ref("Adapter")),
+    Way("GET", _ASKED, show_adapter, "Say what a name stands for", reply=ref("Adapter")),
     Way(
         "PUT",
         _NAMED,
@@ -152,7 +153,7 @@ MANAGE_WAYS = (
     ),
     Way(
         "DELETE",
-        _NAMED,
+        _ASKED,
         delete_adapter,
         "Remove an adapter, or one version of it",
         scope=MANAGE_SCOPE,

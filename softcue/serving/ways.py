@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from softcue.bank.entry import ALIAS, NAME
 from softcue.bank.source import Source
 from softcue.errors import SoftcueError
 from softcue.serving.access import READ_SCOPE, Access
@@ -140,6 +141,16 @@ REASONS = {
     504: "Not answered within the deadline.",
 }
 
+# of paths: what it is, and the pattern of what it can be
+PARAMETERS = {
+    "adapter": (
+        'A name: "spam" (the newest), "spam@3" or "spam@prod".',
+        f"{NAME.pattern}(@([1-9][0-9]{{0,11}}|{ALIAS.pattern}))?",
+    ),
+    "name": ('A name, as in "spam".', NAME.pattern),
+    "alias": ('An alias, as in "prod".', ALIAS.pattern),
+}
+
 
 def _refusal(status: int) -> dict[str, Any]:
     return {
@@ -149,11 +160,11 @@ def _refusal(status: int) -> dict[str, Any]:
 
 
 def _path_parameter(name: str) -> dict[str, Any]:
-    about = 'The alias, as in "prod".' if name == "alias" else 'A name: "spam", "spam@3" or "spam@prod".'
+    about, pattern = PARAMETERS[name]
     return {
         "name": name,
         "in": "path",
         "required": True,
         "description": about,
-        "schema": {"type": "string", "minLength": 1},
+        "schema": {"type": "string", "pattern": f"^{pattern}$"},
     }

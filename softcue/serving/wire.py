@@ -13,7 +13,7 @@ Asked = dict[str, Any]  # one request to the service, without its adapter
 _Model = TypeVar("_Model", bound="Body")
 
 OWN_KEYS = ("adapter", "where")  # what the service reads of a row beside its inputs
-_TEXT: dict[str, Any] = {"type": "string", "minLength": 1}
+_TEXT: dict[str, Any] = {"type": "string", "pattern": "\\S"}
 _TEXTS: dict[str, Any] = {"type": "array", "items": _TEXT, "minItems": 1}
 _OBJECT: dict[str, Any] = {
     "type": "object",
