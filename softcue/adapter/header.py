@@ -8,10 +8,10 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import Any, get_type_hints
+from typing import Any
 
 from softcue import __version__
-from softcue.adapter.values import check_fields, decode, decode_record, encode, first_line, largest
+from softcue.adapter.values import check_fields, decode, decode_record, encode, first_line, hints_of, largest
 from softcue.cues import Cue
 from softcue.errors import AdapterError, SoftcueError
 from softcue.files import parse_json
@@ -67,7 +67,7 @@ def parse_header(cls: type, data: bytes) -> tuple[dict[str, Any], str]:
     _check_frame(header)
     names = header_names(cls)
     check_fields(header, [*FRAME, *PEFT, *names], "the header")
-    hints = get_type_hints(cls)
+    hints = hints_of(cls)
     values = {name: decode(hints[name], header[name], name) for name in names if name != "config"}
     if values["method"] not in Cue.registry:
         known = ", ".join(sorted(Cue.registry))

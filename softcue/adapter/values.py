@@ -6,6 +6,7 @@ Every field must be there, of its own type, and no other field.
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -18,6 +19,7 @@ JSON_TYPES = {
     str: "a string",
     NoneType: "null",
 }
+hints_of = lru_cache(maxsize=256)(get_type_hints)  # a dataclass's, which are slow to find
 DEEPEST = 16  # levels of lists and objects that a field may hold
 LARGEST_STORED = 2**63  # of whole numbers
 
@@ -49,7 +51,7 @@ def encode(value: Any, where: str, depth: int = DEEPEST) -> Any:
 
 def decode_record(cls: type, value: Any, where: str) -> Any:
     """Return a JSON object as the dataclass `cls`."""
-    hints = get_type_hints(cls)
+    hints = hints_of(cls)
     names = [f.name for f in fields(cls)]
     value = check_fields(value, names, where)
     found = {name: decode(hints[name], value[name], f"{where}.{name}") for name in names}

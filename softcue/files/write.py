@@ -95,6 +95,27 @@ def write_folder(folder: str | Path, fill: Callable[[Path], None], check: Check)
     return folder
 
 
+def remove_folder(folder: str | Path, check: Check) -> None:
+    """Remove a folder; whoever reads it meanwhile has it whole.
+
+    check: refuses a folder with something in it that must not be lost.
+
+    Raises RequestError.
+    """
+    folder = resolve(folder)
+    gone = _sibling(folder, "writing")  # what has this name is removed by the next write, if not by us
+    try:
+        with _locked(folder.parent, shared=False) as held:
+            if held:
+                _repair(folder)
+            _check_replaced(folder, check)
+            os.replace(folder, gone)
+            _sync(folder.parent)
+            _remove(gone)
+    except OSError as error:
+        raise WriteError(f"cannot remove {folder}: {reason(error)}") from error
+
+
 def clear_unfinished(folder: Path) -> None:
     """Remove what killed processes had begun to write in a folder.
 

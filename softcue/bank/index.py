@@ -1,0 +1,155 @@
+"""The index of a bank, in SQLite: which names and versions there are, and where their records lie.
+
+Its journal is a rollback journal (TRUNCATE), not a write-ahead log: a log needs memory that all processes
+share, so that it cannot be on the storage of several machines. Readers wait while a commit writes its few
+pages. A journal that a killed writer left is rolled back by whoever comes next.
+"""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+from softcue.errors import AdapterError, RequestError, WriteError
+
+APPLICATION = 0x736F6662  # "sofb": what SQLite's own header says the file is
+FORMAT_OF_INDEX = 1
+COMMIT_PATIENCE = 30.0  # seconds to wait for another process's commit
+SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE backbones (backbone TEXT NOT NULL, fingerprint TEXT NOT NULL, dims TEXT NOT NULL);
+CREATE TABLE names (
+    name TEXT PRIMARY KEY,
+    newest INTEGER, -- NULL where all versions were removed
+    last INTEGER NOT NULL -- the highest number ever given
+) WITHOUT ROWID;
+CREATE INDEX names_there ON names (name) WHERE newest IS NOT NULL;
+CREATE TABLE versions (
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    slab INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    method TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    labels INTEGER NOT NULL,
+    added REAL NOT NULL,
+    PRIMARY KEY (name, version)
+) WITHOUT ROWID;
+CREATE INDEX versions_by_spot ON versions (slab, start, size);
+CREATE TABLE aliases (
+    name TEXT NOT NULL,
+    alias TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    PRIMARY KEY (name, alias)
+) WITHOUT ROWID;
+-- AUTOINCREMENT: a number of a slab that was removed is not given again
+CREATE TABLE slabs (slab INTEGER PRIMARY KEY AUTOINCREMENT, size INTEGER NOT NULL);
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {FORMAT_OF_INDEX};
+COMMIT;
+"""
+
+
+class Index:
+    """Connections to a bank's index, from any thread and after a fork."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._idle: list[sqlite3.Connection] = []
+        self._process = os.getpid()
+
+    def check(self) -> None:
+        """Refuse a file that is no index of this format. Raises AdapterError and RequestError."""
+        with self.reading() as held:
+            found = held.execute("PRAGMA application_id").fetchone()[0]
+            version = held.execute("PRAGMA user_version").fetchone()[0]
+        if found != APPLICATION:
+            raise RequestError(f"{self.file} is no index of a bank of softcue's")
+        if version != FORMAT_OF_INDEX:
+            raise RequestError(
+                f"{self.file} is of format {version}; this softcue reads {FORMAT_OF_INDEX}: use the softcue "
+                "that wrote it"
+            )
+
+    def create(self) -> None:
+        """Write the tables, unless they are there. The caller holds the bank's lock."""
+        with self._changing("rwc") as held:
+            if held.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
+                held.executescript(SCHEMA)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Yield a connection to read from; each statement sees a whole state of the index.
+
+        Raises AdapterError if the index is damaged.
+        """
+        held = self._take()
+        try:
+            yield held
+        except sqlite3.Error as error:
+            held.close()
+            raise self._unread(error) from error
+        except BaseException:
+            self._idle.append(held)
+            raise
+        else:
+            self._idle.append(held)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Yield a connection in a transaction, and commit it; after an error nothing has changed.
+
+        The caller holds the bank's lock. Raises WriteError.
+        """
+        with self._changing("rw") as held:
+            held.execute("BEGIN IMMEDIATE")
+            try:
+                yield held
+                held.execute("COMMIT")
+            except BaseException:
+                if held.in_transaction:
+                    held.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        """Close the connections that nobody uses now."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _take(self) -> sqlite3.Connection:
+        if self._process != os.getpid():  # a connection must not be used in a forked process
+            self._idle, self._process = [], os.getpid()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            pass
+        mode = "rw" if os.access(self.file, os.W_OK) else "ro"  # rw: to roll back what a killed writer left
+        try:
+            held = self._connect(mode)
+            held.execute("PRAGMA query_only = 1")
+            return held
+        except sqlite3.Error as error:
+            raise self._unread(error) from error
+
+    @contextlib.contextmanager
+    def _changing(self, mode: str) -> Iterator[sqlite3.Connection]:
+        try:
+            with contextlib.closing(self._connect(mode)) as held:
+                held.execute("PRAGMA journal_mode = TRUNCATE")
+                held.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it returns
+                yield held
+        except sqlite3.Error as error:
+            raise WriteError(f"{self.file} cannot be written: {error}") from error
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        address = f"file:{quote(str(self.file))}?mode={mode}"
+        return sqlite3.connect(
+            address, uri=True, timeout=COMMIT_PATIENCE, isolation_level=None, check_same_thread=False
+        )
+
+    def _unread(self, error: Exception) -> AdapterError:
+        return AdapterError(f"{self.file}: the bank's index cannot be read: {error}")

@@ -1,0 +1,98 @@
+"""Slabs: files that records are appended to. A byte that the index counts never changes."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from softcue.errors import AdapterError
+from softcue.files.read import reason
+
+SLAB_LIMIT = 256 * 2**20  # bytes after which the next slab is begun
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a record lies."""
+
+    slab: int
+    start: int  # in bytes
+    size: int
+
+
+class Slabs:
+    """The folder of a bank's slabs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def file(self, slab: int) -> Path:
+        """Return the path of a slab."""
+        return self.folder / f"{slab:06}.slab"
+
+    def there(self) -> list[int]:
+        """Return the slabs whose files are there."""
+        names = (name.removesuffix(".slab") for name in os.listdir(self.folder) if name.endswith(".slab"))
+        return sorted(int(name) for name in names if name.isdigit())
+
+    def size(self, slab: int) -> int:
+        """Return the bytes of a slab's file, 0 if it is not there."""
+        try:
+            return self.file(slab).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def read(self, spot: Spot) -> bytes:
+        """Return a record's bytes.
+
+        Raises FileNotFoundError if the slab is gone, AdapterError if it cannot be read or ends too early.
+        """
+        try:
+            descriptor = os.open(self.file(spot.slab), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                data = os.pread(descriptor, spot.size, spot.start)
+            finally:
+                os.close(descriptor)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise AdapterError(f"{self.file(spot.slab)} cannot be read: {reason(error)}") from error
+        if len(data) != spot.size:
+            ends = f"{self.file(spot.slab)} ends {spot.size - len(data):,} bytes too early"
+            raise AdapterError(f"{ends}; the file is damaged")
+        return data
+
+    def append(self, slab: int, end: int, records: Iterable[bytes]) -> list[Spot]:
+        """Write records behind the first `end` bytes of a slab, and return where they lie, synced.
+
+        What is behind them was written by a process that was killed; no index knows it.
+        """
+        path = self.file(slab)
+        new = end == 0
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        with os.fdopen(descriptor, "wb") as file:
+            os.ftruncate(descriptor, end)
+            file.seek(end)
+            spots = []
+            for record in records:
+                file.write(record)
+                spots.append(Spot(slab, end, len(record)))
+                end += len(record)
+            file.flush()
+            os.fsync(descriptor)
+        if new:
+            sync_folder(self.folder)
+        return spots
+
+    def drop(self, slab: int) -> None:
+        """Remove a slab's file; it may be gone already."""
+        self.file(slab).unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """See to it that the names in a folder are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,144 @@
+"""Changes of a bank's index, each inside one transaction of a writer that holds the bank's lock."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from softcue.adapter import Adapter
+from softcue.bank.entry import ALIAS, Entry, check_name, split_name
+from softcue.bank.lookup import all_versions, look_up
+from softcue.bank.record import record_hash, to_record
+from softcue.bank.slabs import SLAB_LIMIT, Slabs, Spot
+from softcue.errors import AdapterError, RequestError, short
+from softcue.protocol import Dims
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """An adapter on its way into a bank."""
+
+    name: str
+    adapter: Adapter
+    record: bytes
+
+
+def freshen(name: str, adapter: Adapter) -> Fresh:
+    """Check name and adapter, and make the record. Raises RequestError and AdapterError."""
+    check_name(name)
+    refuse_checkpoint(name, adapter)
+    return Fresh(name, adapter, to_record(adapter.to_files(name)))
+
+
+def refuse_checkpoint(name: str, adapter: Adapter) -> None:
+    """Refuse a checkpoint that was tuned in full. Raises AdapterError."""
+    if adapter.tuned != "cue":
+        raise AdapterError(
+            f"{name!r} is a checkpoint that was tuned in full, with an encoder of its own; expected an "
+            "adapter of one frozen backbone: serve it alone, or train an adapter"
+        )
+
+
+def bind(index: sqlite3.Connection, added: Sequence[Fresh]) -> None:
+    """Refuse adapters of another backbone than the bank's; the first adapter says which that is.
+
+    Raises AdapterError.
+    """
+    row = index.execute("SELECT backbone, fingerprint, dims FROM backbones").fetchone()
+    if row is None:
+        first = added[0].adapter
+        row = first.backbone, first.fingerprint, json.dumps(asdict(first.dims))
+        index.execute("INSERT INTO backbones VALUES (?, ?, ?)", row)
+    backbone, fingerprint, dims = row[0], row[1], Dims(**json.loads(row[2]))
+    for one in added:
+        one.adapter.check(one.name, f"a bank for {backbone}", fingerprint, dims)
+
+
+def put(index: sqlite3.Connection, slabs: Slabs, records: Sequence[bytes], but: int = 0) -> list[Spot]:
+    """Append records to the newest slab, or to new ones where it is full, damaged or the slab `but`.
+
+    They are synced.
+    """
+    spots: list[Spot] = []
+    while len(spots) < len(records):
+        row = index.execute("SELECT slab, size FROM slabs ORDER BY slab DESC LIMIT 1").fetchone()
+        if row is None or row[0] == but or row[1] >= SLAB_LIMIT or slabs.size(row[0]) < row[1]:
+            made = index.execute("INSERT INTO slabs (size) VALUES (0)").lastrowid
+            assert made is not None
+            row = made, 0
+        slab, end = row
+        room = SLAB_LIMIT - end
+        several: list[bytes] = []
+        for record in records[len(spots) :]:
+            if several and len(record) > room:
+                break
+            several.append(record)
+            room -= len(record)
+        spots += slabs.append(slab, end, several)
+        end = spots[-1].start + spots[-1].size
+        index.execute("UPDATE slabs SET size = ? WHERE slab = ?", (end, slab))
+    return spots
+
+
+def enter(index: sqlite3.Connection, added: Sequence[Fresh], spots: Sequence[Spot]) -> list[Entry]:
+    """Give each record the next version of its name, and return the entries."""
+    now = time.time()
+    entries = []
+    for one, spot in zip(added, spots, strict=True):
+        adapter = one.adapter
+        version = index.execute(
+            "INSERT INTO names VALUES (?, 1, 1) ON CONFLICT (name) DO UPDATE SET last = last + 1, "
+            "newest = last + 1 RETURNING last",
+            [one.name],
+        ).fetchone()[0]
+        entry = Entry(
+            name=one.name,
+            version=version,
+            sha256=record_hash(one.record),
+            method=adapter.method,
+            kind=adapter.kind,
+            labels=len(adapter.labels),
+            size=len(one.record),
+            added=now,
+        )
+        index.execute(
+            "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(entry.name, version, spot.slab, spot.start, spot.size, entry.sha256),
+                *(entry.method, entry.kind, entry.labels, now),
+            ),
+        )
+        entries.append(entry)
+    return entries
+
+
+def name_version(index: sqlite3.Connection, name: str, alias: str, version: int | None) -> Entry:
+    """Let an alias stand for a version, or for none; return the entry that it stood or stands for."""
+    if not isinstance(alias, str) or not ALIAS.fullmatch(alias):
+        raise RequestError(
+            f"{short(alias)} is no alias; expected a letter, then letters, digits, '.', '_' and '-', 32 at "
+            "most"
+        )
+    check_name(name)
+    entry = look_up(index, f"{name}@{alias}" if version is None else f"{name}@{version}")
+    if version is None:
+        index.execute("DELETE FROM aliases WHERE name = ? AND alias = ?", (name, alias))
+    else:
+        index.execute("INSERT OR REPLACE INTO aliases VALUES (?, ?, ?)", (name, alias, version))
+    return look_up(index, entry.full_name)
+
+
+def take_out(index: sqlite3.Connection, asked: str) -> list[Entry]:
+    """Remove a name with all versions, or one version, with their aliases; return what was removed."""
+    name, which = split_name(asked)
+    gone = all_versions(index, name) if which is None else [look_up(index, asked)]
+    for entry in gone:
+        key = (name, entry.version)
+        index.execute("DELETE FROM versions WHERE name = ? AND version = ?", key)
+        index.execute("DELETE FROM aliases WHERE name = ? AND version = ?", key)
+    index.execute(
+        "UPDATE names SET newest = (SELECT max(version) FROM versions WHERE name = ?1) WHERE name = ?1",
+        [name],
+    )
+    return gone
