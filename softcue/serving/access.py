@@ -5,6 +5,7 @@ import hmac
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from softcue.errors import RequestError
@@ -89,6 +90,7 @@ def host_of(header: str) -> str:
     return header.partition(":")[0]
 
 
+@lru_cache(256)
 def is_loopback(host: str) -> bool:
     """Say whether a name or an address means this machine alone."""
     try:

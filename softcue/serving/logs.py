@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from functools import lru_cache
 from typing import Any
 
 LOGGER = logging.getLogger("softcue.serving")
@@ -13,10 +14,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        seconds, rest = divmod(record.created, 1)
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
         line: dict[str, Any] = {
-            "time": f"{stamp}.{int(rest * 1000):03d}Z",
+            "time": f"{_stamp(int(record.created))}.{int(record.created % 1 * 1000):03d}Z",
             "level": record.levelname.lower(),
             "message": record.getMessage(),
             **getattr(record, "fields", {}),
@@ -26,8 +25,16 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
+@lru_cache(2)
+def _stamp(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
 def start_logging() -> None:
     """Let the server's and uvicorn's records go to standard error as JSON."""
+    # what no line shows need not be looked up for each; so Python's documentation advises
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     for name, level in (("softcue.serving", logging.INFO), ("uvicorn", logging.WARNING)):

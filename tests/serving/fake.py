@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from softcue.adapter import Adapter
 from softcue.answering.predict import Predictor
 from softcue.bank.entry import Entry, check_name, split_name
+from softcue.bank.source import Source
 from softcue.errors import ClosingError, UnknownAdapterError
 from softcue.serving.app import make_app
 from softcue.serving.body import Limits
@@ -98,7 +99,7 @@ class FakeAnswer:
 class FakeService:
     """A Predictor behind the service's interface; `fault` is raised instead of an answer."""
 
-    def __init__(self, source: MemorySource) -> None:
+    def __init__(self, source: Source) -> None:
         self.source = source
         self.predictor = Predictor(tiny_base(), {})
         self.fault: Exception | None = None
