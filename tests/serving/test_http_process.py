@@ -116,3 +116,12 @@ def test_many_connections_are_served_at_once(slow: Server) -> None:
         thread.join()
     assert answers == [200] * 32
     assert time.monotonic() - began < 20  # one after the other would be 32 at least
+
+
+def test_headers_without_end_are_cut_off(slow: Server) -> None:
+    with socket.create_connection(address(slow), timeout=10) as wire:
+        wire.sendall(b"GET /health HTTP/1.1\r\nX-Long: ")
+        with pytest.raises(ConnectionError):  # reset, or a broken pipe
+            wire.sendall(b"x" * 64_000_000)
+    with httpx.Client(base_url=slow.url) as client:  # one connection, which is kept
+        assert [client.get("/health").status_code for _ in range(3)] == [200] * 3
