@@ -92,7 +92,7 @@ class AdapterFolders:
         """
         check_limit(limit)
         entries: list[Entry] = []
-        for name in self._names():
+        for name in self.names():
             if name > after and search.lower() in name.lower():
                 try:
                     entries.append(self._look(name))
@@ -104,7 +104,7 @@ class AdapterFolders:
 
     def count(self) -> int:
         """Count the folders that look like adapters."""
-        return len(self._names())
+        return len(self.names())
 
     def add(self, name: str, adapter: Adapter) -> Entry:
         """Save an adapter as a folder, in the place of one of this name; it is on the disk then.
@@ -143,7 +143,8 @@ class AdapterFolders:
         if (self.path / name).is_symlink():
             raise WriteError(f"{self.path / name} is a link; change what it points to")
 
-    def _names(self) -> Sequence[str]:
+    def names(self) -> Sequence[str]:
+        """Return the names of the folders that look like adapters, in order."""
         if self.only is not None:
             return [self.only] if (self.path / self.only / HEADER).is_file() else []
         try:
@@ -154,7 +155,7 @@ class AdapterFolders:
 
     def _binding(self) -> _Bound | None:
         if self._bound is None:
-            for name in self._names():
+            for name in self.names():
                 try:
                     first, _ = self._header(name)
                 except AdapterError:
@@ -221,6 +222,16 @@ class AdapterFolders:
         header = Adapter(**values, cue={}, head={})
         refuse_checkpoint(name, header)
         return header, data
+
+
+def adapter_folders(place: Path) -> list[Path]:
+    """Return an adapter's folder, or those in a folder, in order. Raises RequestError if there are none."""
+    if (place / HEADER).is_file():
+        return [place]
+    found = [place / name for name in AdapterFolders(place).names()]
+    if not found:
+        raise RequestError(f"{place} holds no adapters; expected {HEADER} in it, or in folders in it")
+    return found
 
 
 def _stamp_of(folder: Path) -> Stamp | None:

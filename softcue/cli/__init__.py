@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from softcue.cli.bank import bank_app
 from softcue.cli.compare import compare_command
 from softcue.cli.flags import (
     BackboneFlag,
@@ -90,6 +91,7 @@ app.command("sweep", cls=SweepCommand, epilog=f"Example: {SWEEP}")(sweep_command
 app.command("serve", epilog=f"Example: {SERVE}")(serve_command)
 
 app.add_typer(inspect_app, name="inspect")
+app.add_typer(bank_app, name="bank")
 
 
 @app.command("eval", epilog="Example: softcue eval adapters/trec data/trec --split test")
