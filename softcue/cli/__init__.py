@@ -27,6 +27,7 @@ from softcue.cli.flags import (
     load_plugins,
 )
 from softcue.cli.inspect import inspect_app
+from softcue.cli.serve import serve_command
 from softcue.cli.sweep import SweepCommand, sweep_command
 from softcue.cli.train import train_command
 from softcue.errors import SoftcueError, visible
@@ -81,11 +82,13 @@ def main() -> None:
 
 TRAIN = "softcue train data/trec --method pasta --backbone minilm --out adapters/trec"
 COMPARE = "softcue compare data/trec --methods pasta,stp,spt --seeds 3 --out comparison"
+SERVE = "softcue serve adapters --port 8000"
 SWEEP = "softcue sweep data/trec --method apt --grid lr=1e-3,5e-3 --out sweep"
 
 app.command("train", epilog=f"Example: {TRAIN}")(train_command)
 app.command("compare", epilog=f"Example: {COMPARE}")(compare_command)
 app.command("sweep", cls=SweepCommand, epilog=f"Example: {SWEEP}")(sweep_command)
+app.command("serve", epilog=f"Example: {SERVE}")(serve_command)
 
 app.add_typer(inspect_app, name="inspect")
 app.add_typer(bank_app, name="bank")

@@ -1,0 +1,100 @@
+"""softcue serve: any mix of adapters over one encoder, by HTTP."""
+
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from softcue.cli.flags import DeviceFlag, PluginsFlag, PrecisionFlag, load_plugins
+from softcue.errors import RequestError, short
+
+MEMORY_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+DRAIN = 5.0  # seconds beyond the deadline that answers may take to be sent when the server stops
+
+
+def serve_command(
+    folder: Annotated[Path, typer.Argument(help="A bank, or a folder of adapter folders.")],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than this machine's own take tokens.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
+    memory: Annotated[str, typer.Option(help="For adapters that are kept ready, as in 512M or 2G.")] = "1G",
+    pin: Annotated[
+        list[str] | None, typer.Option(help="An adapter that is always kept ready. May be repeated.")
+    ] = None,
+    read_token_file: Annotated[
+        Path | None, typer.Option(help="File of tokens, one a line, that may ask for answers.")
+    ] = None,
+    manage_token_file: Annotated[
+        Path | None, typer.Option(help="File of tokens that may add and remove adapters, too.")
+    ] = None,
+    deadline: Annotated[float, typer.Option(min=0.01, help="Seconds in which a request is answered.")] = 30.0,
+    batch_rows: Annotated[int, typer.Option(min=1, help="Tokens in one forward pass.")] = 4_096,
+    delay: Annotated[
+        float, typer.Option(min=0, help="Milliseconds that a request may wait for others to join it.")
+    ] = 2.0,
+    queue: Annotated[int, typer.Option(min=1, help="Rows that may wait; beyond it 429.")] = 1_024,
+    backbone: Annotated[str | None, typer.Option(help="Default: the one that the adapters name.")] = None,
+    plugin: PluginsFlag = None,
+    precision: PrecisionFlag = "auto",
+    device: DeviceFlag = "cpu",
+) -> None:
+    """Serve every adapter in FOLDER by HTTP: one encoder, any mix of tasks in one batch."""
+    import os
+
+    need_server()
+    from softcue.bank.opening import open_source
+    from softcue.base import open_base
+    from softcue.cli.lines import print_line
+    from softcue.serving.access import check_exposed, gather_access
+    from softcue.serving.app import make_app
+    from softcue.serving.listen import bind, listen, url_of
+    from softcue.serving.service import Service
+
+    load_plugins(plugin)
+    access = gather_access(read_token_file, manage_token_file, os.environ)
+    check_exposed(host, access)
+    room = bytes_of(memory)
+    source = open_source(folder)
+    name = backbone or source.backbone
+    if not name:
+        raise RequestError(f"{folder} holds no adapter yet that says which encoder to load; give --backbone")
+    bound = bind(host, port)
+    base = open_base(name, precision, device)
+    service = Service(
+        base,
+        source,
+        memory=room,
+        budget=batch_rows,
+        delay=delay / 1000,
+        room=queue,
+        deadline=deadline,
+        pinned=pin or (),
+    )
+
+    def ready() -> None:
+        count = source.count()
+        print_line(f"serving {count:,} adapter{'s'[: count != 1]} of {name} at {url_of(bound)}")
+        sys.stdout.flush()
+
+    listen(make_app(service, source, access), bound, ready, deadline + DRAIN)
+
+
+def need_server() -> None:
+    """Raise RequestError that says how to install what serving needs, where it is missing."""
+    for module in ("fastapi", "uvicorn", "prometheus_client"):
+        if find_spec(module) is None:
+            raise RequestError(
+                f"{module} is not installed, and serving takes it; install it: pip install 'softcue[serve]'"
+            )
+
+
+def bytes_of(size: str) -> int:
+    """Return the bytes of "512M" or "2G". Raises RequestError."""
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)\s*([KMG]?)i?B?", size.strip(), re.IGNORECASE)
+    if not found:
+        raise RequestError(f"--memory is {short(size)}; expected a number with K, M or G, as in 512M")
+    return int(float(found[1]) * MEMORY_UNITS[found[2].upper()])
