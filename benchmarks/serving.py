@@ -21,6 +21,7 @@ from statistics import median
 from typing import Any
 
 import numpy
+import torch
 
 from benchmarks import ours
 from benchmarks.common import Options, Results, read_options
@@ -30,6 +31,7 @@ from softcue.bank.bank import Bank
 from softcue.base import Base
 from softcue.cues import Cue
 from softcue.heads import Head
+from softcue.protocol import Facts
 from softcue.tasks import data_root, open_data
 
 METHODS = ("pasta", "spt", "lora", "ptuning", "apt")
@@ -41,15 +43,15 @@ START = 120.0  # seconds that a server may take to come up
 
 def random_adapter(base: Base, method: str, seed: int, labels: Sequence[str] = ("no", "yes")) -> Adapter:
     """An adapter with a preset's settings and random numbers: what it answers does not matter here."""
-    import torch
-
     torch.manual_seed(seed)
     own, dims = Cue.registry[method], base.backbone.encoder.dims
-    cue, head = own(dims, own.Config(), 1), Head.registry["classify"](dims.hidden, [len(labels)], "mean")
+    facts = Facts(dims, base.text.slots(False), lambda: torch.ones(dims.layers, 2))
+    config = own.settle(own.Config(), facts)
+    cue, head = own(dims, config, 1), Head.registry["classify"](dims.hidden, [len(labels)], "mean")
     of_cue, of_head = lift(cue, 0, head, 0)
     return Adapter(
         method=method,
-        config=own.Config(),
+        config=config,
         dims=dims,
         backbone=base.backbone.name,
         fingerprint=base.fingerprint,
