@@ -51,7 +51,7 @@ def serve_command(
     from softcue.cli.lines import print_line
     from softcue.serving.access import check_exposed, gather_access
     from softcue.serving.app import make_app
-    from softcue.serving.listen import bind, listen, url_of
+    from softcue.serving.listen import bind_to, listen, url_of
     from softcue.serving.service import Service
 
     load_plugins(plugin)
@@ -62,7 +62,7 @@ def serve_command(
     name = backbone or source.backbone
     if not name:
         raise RequestError(f"{folder} holds no adapter yet that says which encoder to load; give --backbone")
-    bound = bind(host, port)
+    bound = bind_to(host, port)
     base = open_base(name, precision, device)
     service = Service(
         base,
