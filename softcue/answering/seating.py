@@ -17,12 +17,15 @@ from softcue.encoder.core import Encoder
 from softcue.heads import Head
 from softcue.model import VACANT, Assignment, Model
 
+STEPS = (1, 4, 16)  # rows of the smallest heads that serve; beyond them the powers of two
 
-@dataclass
+
+@dataclass(eq=False)
 class Slab:
     """The seats of one cue or one head, whose tensors have them on axis 0."""
 
     number: int  # of the cue or head in the model
+    config: Any = None  # of a cue: settings of its shape
     size: int = 0
     free: list[int] = field(default_factory=list)  # seats that nobody has, the next one last
 
@@ -31,9 +34,9 @@ class Slab:
         """How many seats somebody has."""
         return self.size - len(self.free)
 
-    def grow(self, size: int) -> None:
+    def resize(self, size: int) -> None:
         """Count seats up to `size`; the new ones are free."""
-        self.free = [*range(size - 1, self.size - 1, -1), *self.free]
+        self.free = [*range(size - 1, self.size - 1, -1), *(seat for seat in self.free if seat < size)]
         self.size = size
 
     def take(self, seat: int | None) -> int:
@@ -44,11 +47,18 @@ class Slab:
         return seat
 
 
+# Kind and pooling of a head, and the rows of its bucket: heads that serve stand together by their number of
+# classes, or one adapter with 150 labels would make 150 rows of every other. 0 in training.
+Sort = tuple[str, str, int]
+
+
 class Seating:
     """One cue for each method and shape, one head for each kind and pooling, and a seat in both by adapter.
 
     A slab that is full grows to twice its size, so that the thousandth adapter is added in the time of the
-    tenth; nothing else of the others is touched.
+    tenth; nothing else of the others is touched. One thread at a time may seat adapters; a forward may run
+    beside it in another: seats that it reads stay as they are, and a slab that was copied to a larger one
+    takes its place only when it is whole.
     """
 
     def __init__(self, encoder: Encoder, dropout: float = 0.1, serves: bool = False) -> None:
@@ -60,7 +70,7 @@ class Seating:
         self.model = Model(encoder, [], [], [])
         self.dropout, self.serves = dropout, serves
         self.cues: dict[Any, Slab] = {}  # by method and shape
-        self.heads: dict[tuple[str, str], Slab] = {}  # by kind and pooling
+        self.heads: dict[Sort, Slab] = {}
         self.configs: dict[Assignment, Any] = {}  # of who sits there
         self.vacant: list[int] = []  # seats of the model that were given up
 
@@ -69,36 +79,56 @@ class Seating:
 
         Adapters that have seats keep their numbers and settings.
         """
-        slab = self.cues.setdefault(shape_of(method, config), Slab(len(self.model.mixture.cues)))
+        slab = self.cues.setdefault(shape_of(method, config), Slab(len(self.model.mixture.cues), config))
         if slab.size < size:
-            # its first numbers are nobody's, and the caller's generator stays as it is
-            with torch.random.fork_rng(devices=[]):
-                cue = Cue.registry[method](self.model.encoder.dims, config, size)
-            if slab.size:
-                _copy(self.model.mixture.cue(slab.number), cue)
-            self._put(self.model.mixture.cues, slab.number, cue)
-            for place, own in self.configs.items():
-                if place.cue == slab.number:
-                    cue.configure(place.cue_seat, own)
-            slab.grow(size)
+            self._resize_cue(slab, method, size)
         return slab
 
     def reserve_head(self, kind: str, pooling: str, classes: int, size: int) -> Slab:
         """Give the head of a kind and pooling at least `size` seats, and room for so many classes."""
-        slab = self.heads.setdefault((kind, pooling), Slab(len(self.model.heads)))
-        room = self.model.head(slab.number).bias.shape[1] if slab.size else 0
+        slab = self.heads.setdefault(self._sort(kind, pooling, classes), Slab(len(self.model.heads)))
+        room = (
+            self.model.head(slab.number).bias.shape[1] if slab.size else self._sort(kind, pooling, classes)[2]
+        )
         if slab.size < size or room < classes:
-            size, room = max(slab.size, size), max(room, classes)
-            with torch.random.fork_rng(devices=[]):
-                head = Head.registry[kind](
-                    self.model.encoder.dims.hidden, [room] * size, pooling, self.dropout
-                )
-            if slab.size:
-                _copy(self.model.head(slab.number), head)
-                head.classes[: slab.size] = self.model.head(slab.number).classes
-            self._put(self.model.heads, slab.number, head)
-            slab.grow(size)
+            self._resize_head(slab, kind, pooling, max(room, classes), max(slab.size, size))
         return slab
+
+    def _sort(self, kind: str, pooling: str, classes: int) -> Sort:
+        return kind, pooling, bucket_of(classes) if self.serves else 0
+
+    def _resize_cue(self, slab: Slab, method: str, size: int) -> None:
+        # its first numbers are nobody's, and the caller's generator stays as it is
+        with torch.random.fork_rng(devices=[]):
+            cue = Cue.registry[method](self.model.encoder.dims, slab.config, size)
+        if slab.size:
+            _copy(self.model.mixture.cue(slab.number), cue)
+        for place, own in self.configs.items():
+            if place.cue == slab.number:
+                cue.configure(place.cue_seat, own)
+        self._put(self.model.mixture.cues, slab.number, cue)
+        slab.resize(size)
+
+    def _resize_head(self, slab: Slab, kind: str, pooling: str, room: int, size: int) -> None:
+        with torch.random.fork_rng(devices=[]):
+            head = Head.registry[kind](self.model.encoder.dims.hidden, [room] * size, pooling, self.dropout)
+        if slab.size:
+            before, both = self.model.head(slab.number), min(slab.size, size)
+            _copy(before, head)
+            head.classes[:both] = before.classes[:both]
+        self._put(self.model.heads, slab.number, head)
+        slab.resize(size)
+
+    def shrink(self, slab: Slab, size: int) -> None:
+        """Give up the seats of a slab from `size` on, which must be free."""
+        assert all(seat in slab.free for seat in range(size, slab.size))
+        for (method, _), own in self.cues.items():
+            if own is slab:
+                self._resize_cue(slab, method, size)
+        for (kind, pooling, _), own in self.heads.items():
+            if own is slab:
+                room = self.model.head(slab.number).bias.shape[1]
+                self._resize_head(slab, kind, pooling, room, size)
 
     def add(self, adapter: Adapter) -> int:
         """Seat an adapter, and return the number of its seat.
@@ -113,16 +143,15 @@ class Seating:
     def add_all(self, adapters: Sequence[Adapter]) -> list[int]:
         """Seat many adapters; each slab grows once for all of them."""
         cues = Counter(shape_of(one.method, one.config) for one in adapters)
-        heads = Counter((one.kind, one.pooling) for one in adapters)
-        classes: dict[tuple[str, str], int] = {}  # the most of each head
+        heads = Counter(map(self._sort_of, adapters))
+        classes: dict[Sort, int] = {}  # the most of each head
         for one in adapters:
-            classes[one.kind, one.pooling] = max(
-                classes.get((one.kind, one.pooling), 1), len(one.head["bias"])
-            )
+            sort = self._sort_of(one)
+            classes[sort] = max(classes.get(sort, 1), len(one.head["bias"]))
         for one in adapters:
-            shape, sort = shape_of(one.method, one.config), (one.kind, one.pooling)
+            shape, sort = shape_of(one.method, one.config), self._sort_of(one)
             self.reserve_cue(one.method, one.config, self.cues.get(shape, Slab(0)).taken + cues[shape])
-            self.reserve_head(*sort, classes[sort], self.heads.get(sort, Slab(0)).taken + heads[sort])
+            self.reserve_head(*sort[:2], classes[sort], self.heads.get(sort, Slab(0)).taken + heads[sort])
         return [self.add(one) for one in adapters]
 
     def replace(self, seat: int, adapter: Adapter) -> None:
@@ -149,14 +178,23 @@ class Seating:
                 parameter[seat] = 0
         self.model.seat(seat, self._find(adapter, seat))
 
+    def module(self, slab: Slab) -> nn.Module:
+        """Return the cue or the head whose seats these are."""
+        of_cue = any(own is slab for own in self.cues.values())
+        return self.model.mixture.cue(slab.number) if of_cue else self.model.head(slab.number)
+
+    @property
+    def slabs(self) -> list[Slab]:
+        """All slabs."""
+        return [*self.cues.values(), *self.heads.values()]
+
     def lift(self, seat: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Copy a seat's numbers: (cue, head), float32 on the CPU."""
         return lift_seat(self.model, seat)
 
     def _find(self, adapter: Adapter, seat: int | None = None) -> Assignment:
         """Return an assignment that holds the adapter's numbers."""
-        cue = self.cues.get(shape_of(adapter.method, adapter.config), Slab(0))
-        head = self.heads.get((adapter.kind, adapter.pooling), Slab(0))
+        cue, head = self.slabs_of(adapter)
         cue = self.reserve_cue(adapter.method, adapter.config, cue.size if cue.free else 2 * cue.size or 1)
         head = self.reserve_head(
             adapter.kind,
@@ -179,6 +217,16 @@ class Seating:
         self.configs[place] = adapter.config
         return place
 
+    def slabs_of(self, adapter: Adapter) -> tuple[Slab, Slab]:
+        """Return the slabs of an adapter's cue and head; where there is none yet, one of no seats."""
+        return (
+            self.cues.get(shape_of(adapter.method, adapter.config), Slab(0)),
+            self.heads.get(self._sort_of(adapter), Slab(0)),
+        )
+
+    def _sort_of(self, adapter: Adapter) -> Sort:
+        return self._sort(adapter.kind, adapter.pooling, len(adapter.head["bias"]))
+
     def _free(self, place: Assignment) -> None:
         self.configs.pop(place, None)
         for slabs, number, seat in (
@@ -188,22 +236,28 @@ class Seating:
             next(slab for slab in slabs.values() if slab.number == number).free.append(seat)
 
     def _put(self, modules: nn.ModuleList, number: int, module: nn.Module) -> None:
-        """Put a larger cue or head in the place of the smaller."""
+        """Put a larger cue or head in the place of the smaller, ready for a forward that begins now."""
         module.to(self.model.device).train(self.model.training)
+        if self.serves and modules is self.model.mixture.cues:
+            self.model.hold(module)
         if number < len(modules):
             modules[number] = module
         else:
             modules.append(module)
-        if self.serves:
-            self.model.serve()
 
 
 @torch.no_grad()
-def _copy(small: nn.Module, large: nn.Module) -> None:
-    """Copy the numbers of all seats and classes into a module with more of them."""
-    own = large.state_dict()
-    for name, tensor in small.state_dict().items():
-        own[name][tuple(slice(length) for length in tensor.shape)].copy_(tensor)
+def _copy(before: nn.Module, after: nn.Module) -> None:
+    """Copy the numbers of all seats and classes that both modules have."""
+    own = after.state_dict()
+    for name, tensor in before.state_dict().items():
+        both = tuple(slice(min(lengths)) for lengths in zip(tensor.shape, own[name].shape, strict=True))
+        own[name][both].copy_(tensor[both])
+
+
+def bucket_of(classes: int) -> int:
+    """Return the rows of the heads among which a head of so many classes stands when it serves."""
+    return next((step for step in STEPS if classes <= step), 1 << (classes - 1).bit_length())
 
 
 def shape_of(method: str, config: Any) -> tuple[str, Any]:

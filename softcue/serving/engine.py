@@ -1,0 +1,198 @@
+"""Engine: one queue of questions for any seats, and a thread that answers them in batches."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from softcue.answering.evaluation import ROW_BUDGET, run
+from softcue.errors import BusyError, ClosingError, DeadlineError
+from softcue.model import Model
+from softcue.readers.items import Item
+
+LONG = 128  # rows of a question that stands in the lane of the long ones
+RECENT = 32  # batches that say how quick the engine is
+LONGEST_RETRY = 60.0  # seconds
+
+
+@dataclass(eq=False)
+class Asked:
+    """One question in the queue."""
+
+    item: Item
+    seat: int
+    deadline: float  # by time.monotonic
+    rows: int
+    arrived: float
+    future: "Future[Tensor]"
+
+
+class Engine:
+    """Answers questions for any seats of a model; all that wait share its forwards.
+
+    There are two lanes, of short and of long questions, each in the order of arrival. A batch takes from both,
+    the oldest of each first: each lane may fill half of the budget, and what one leaves the other may use.
+    So neither waits for more than what came before it in its own lane.
+    """
+
+    def __init__(
+        self, model: Model, budget: int = ROW_BUDGET, delay: float = 0.002, room: int = 1_024
+    ) -> None:
+        """Start the thread.
+
+        budget: rows in one forward. delay: seconds that a question waits for company. room: questions that
+        are let in before they are answered.
+        """
+        self.model, self.budget, self.delay, self.room = model, budget, delay, room
+        self.answered = self.rows = self.batches = self.adapters = self.refused = self.late = 0
+        self._lanes: tuple[deque[Asked], deque[Asked]] = (deque(), deque())
+        self._waiting = 0  # rows in the lanes
+        self._inside = 0  # questions that were let in
+        self._closing = False
+        self._recent: deque[tuple[float, int]] = deque(maxlen=RECENT)  # seconds and questions of a batch
+        self._changed = threading.Condition()
+        self._worker = threading.Thread(target=self._work, name="softcue-engine", daemon=True)
+        self._worker.start()
+
+    def enter(self, count: int) -> None:
+        """Let `count` questions in, whose answers are then owed; `leave` gives their places back.
+
+        Raises BusyError where there is no room for all of them, and ClosingError after `close`.
+        """
+        with self._changed:
+            if self._closing:
+                raise ClosingError("the server is shutting down; ask another one, or later")
+            if self._inside + count > self.room:
+                self.refused += count
+                raise BusyError(
+                    f"{count:,} questions came while {self._inside:,} of {self.room:,} places are taken; "
+                    "ask again later" + (", in shorter lists" if count > self.room else ""),
+                    self._retry_after(count),
+                )
+            self._inside += count
+
+    def leave(self, count: int) -> None:
+        """Give places back."""
+        with self._changed:
+            self._inside -= count
+            if self._closing:
+                self._changed.notify_all()
+
+    def submit(self, questions: Sequence[tuple[Item, int]], deadline: float) -> "list[Future[Tensor]]":
+        """Put questions (item, seat) that were let in together into the queue.
+
+        deadline: by time.monotonic. A future that is cancelled in time is not computed; one that is too late
+        gives DeadlineError.
+        """
+        now = time.monotonic()
+        asked = [Asked(item, seat, deadline, item.rows, now, Future()) for item, seat in questions]
+        with self._changed:
+            for one in asked:
+                self._lanes[one.rows > LONG].append(one)
+                self._waiting += one.rows
+            self._changed.notify_all()
+        return [one.future for one in asked]
+
+    @property
+    def inside(self) -> int:
+        """How many questions were let in and are not answered yet."""
+        return self._inside
+
+    @property
+    def waiting(self) -> int:
+        """How many questions wait in the lanes."""
+        return sum(map(len, self._lanes))
+
+    def close(self) -> None:
+        """Refuse what comes, and return when all that was let in has left."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._worker.join()
+
+    def refuse(self) -> None:
+        """Refuse what comes, and return at once."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+
+    def _retry_after(self, count: int) -> float:
+        seconds, answered = sum(s for s, _ in self._recent), sum(n for _, n in self._recent)
+        if not answered:
+            return 1.0
+        over = min(self._inside, self._inside + count - self.room)
+        return min(LONGEST_RETRY, max(self.delay, over * seconds / answered))
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or (self._closing and not self._inside))
+                if not self._waiting:
+                    return
+                self._gather()
+                batch = self._take()
+            if batch:
+                self._answer(batch)
+
+    def _gather(self) -> None:
+        """Wait until the budget is full or the oldest question has waited for `delay`."""
+        oldest = min(lane[0].arrived for lane in self._lanes if lane)
+        while self._waiting < self.budget and not self._closing:
+            left = oldest + self.delay - time.monotonic()
+            if left <= 0:
+                break
+            self._changed.wait(left)
+
+    def _take(self) -> list[Asked]:
+        """Take the next batch out of the lanes, without what was cancelled or is too late."""
+        now, batch, late = time.monotonic(), list[Asked](), list[Asked]()
+        used = 0
+        for share in (self.budget // 2, self.budget):  # to each lane its half, then what the other left
+            for lane in self._lanes:
+                own = 0
+                while lane:
+                    first = lane[0]
+                    if first.future.cancelled() or first.deadline < now:
+                        late += [] if first.future.cancelled() else [first]
+                    elif not batch or (used + first.rows <= self.budget and own + first.rows <= share):
+                        if first.future.set_running_or_notify_cancel():
+                            batch.append(first)
+                            used, own = used + first.rows, own + first.rows
+                    else:
+                        break
+                    lane.popleft()
+                    self._waiting -= first.rows
+        self.late += len(late)
+        for one in late:
+            if one.future.set_running_or_notify_cancel():
+                one.future.set_exception(DeadlineError("the request's time was over before its turn came"))
+        return batch
+
+    def _answer(self, batch: Sequence[Asked]) -> None:
+        began = time.monotonic()
+        answers = self._run(batch)
+        with self._changed:
+            self.batches += 1
+            self.answered += len(batch)
+            self.rows += sum(one.rows for one in batch)
+            self.adapters += len({one.seat for one in batch})
+            self._recent.append((time.monotonic() - began, len(batch)))
+        for one, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, Tensor):
+                one.future.set_result(answer)
+            else:
+                one.future.set_exception(answer)
+
+    def _run(self, batch: Sequence[Asked]) -> "Sequence[Tensor | Exception]":
+        """Answer a batch; if that fails, each question by itself, so that one does not fail the others."""
+        try:
+            # twice the budget: prefixes are no rows of the budget, and a batch is not to be cut
+            return run(self.model, [one.item for one in batch], [one.seat for one in batch], 2 * self.budget)
+        except Exception as error:
+            if len(batch) == 1:
+                return [error]
+        return [self._run([one])[0] for one in batch]
