@@ -10,7 +10,8 @@ from softcue.adapter import Adapter
 from softcue.adapter.header import TOKEN_LIMIT
 from softcue.answering.evaluation import Evaluation, decide, gold, judge, run
 from softcue.answering.opening import open_for, open_predictor, refuse_reading
-from softcue.answering.predict import check_requests, reading_of, score_raw_text
+from softcue.answering.predict import check_requests, score_raw_text
+from softcue.answering.served import reading_of
 from softcue.base import Base, open_base
 from softcue.errors import RequestError
 from softcue.options import check_whole

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -78,10 +78,6 @@ class Adapter:
     def write(self, into: Path) -> None:
         """Write the adapter's two files into the folder that a write_folder is filling."""
         _write(into, self.to_files(str(into)))
-
-    def without_numbers(self) -> "Adapter":
-        """Return the same header without tensors, for who has the numbers in a seat."""
-        return replace(self, cue={}, head={})
 
     def check_savable(self) -> None:
         """Refuse what save would refuse of names, labels, sizes, settings and numbers.

@@ -6,19 +6,17 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from softcue.adapter import OWN_ENCODER, Adapter
-from softcue.answering.answers import REQUEST_INPUTS, Question, ask, say
+from softcue.adapter import Adapter
+from softcue.answering.answers import Question, say
 from softcue.answering.evaluation import ROW_BUDGET, run
 from softcue.answering.seating import Seating
+from softcue.answering.served import check_served, question_of
 from softcue.base import Base, open_base
-from softcue.errors import AdapterError, RequestError
-from softcue.readers.items import Reading
+from softcue.errors import RequestError
 from softcue.readers.records import Record
 from softcue.scoring.entities import spans
-from softcue.tasks import inputs_of
 
 AHEAD = 1_024  # requests whose texts are sorted by length together
-OURS = ("adapter", "where")  # keys of a request that say nothing about the text
 
 
 class Predictor:
@@ -66,12 +64,7 @@ class Predictor:
     def _load(self, name: str, adapter: str | Path | Adapter) -> Adapter:
         """Load an adapter that this backbone can serve."""
         loaded = adapter if isinstance(adapter, Adapter) else Adapter.load(adapter)
-        if loaded.backbone == OWN_ENCODER and loaded.fingerprint != self.base.fingerprint:
-            raise AdapterError(
-                f"adapter {name!r} is the head of a fine-tuned checkpoint, which is its own backbone; "
-                f"this is {self.base.backbone.name}: open the folder `encoder` beside it as the backbone"
-            )
-        loaded.check(name, self.base.backbone.name, self.base.fingerprint, self.base.backbone.encoder.dims)
+        check_served(name, loaded, self.base)
         return loaded
 
     def __call__(
@@ -138,21 +131,10 @@ class Predictor:
             )
         adapter = self.adapters[name]
         try:
-            inputs = raw_inputs(adapter.task, request)
-            return ask(inputs, reading_of(adapter), adapter.pair, self.base.text)
+            return question_of(request, adapter, self.base.text)
         except RequestError as error:
             where = request.get("where", f"request {number}")
             raise RequestError(f"{where} (adapter '{name}'): {error}") from error
-
-
-def raw_inputs(task: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a request's texts; one in the published fields of the task goes through its template.
-
-    Raises RequestError.
-    """
-    raw = {key: value for key, value in request.items() if key not in OURS}
-    # no other key: the texts as they are to be read
-    return inputs_of(task, raw) if set(raw) - set(REQUEST_INPUTS) else raw
 
 
 def check_requests(requests: Any) -> None:
@@ -189,8 +171,3 @@ def score_raw_text(
     right = len(found & gold)
     precision, recall = right / max(1, len(found)), right / max(1, len(gold))
     return {"precision": precision, "recall": recall, "f1": 2 * right / max(1, len(found) + len(gold))}
-
-
-def reading_of(adapter: Adapter) -> Reading:
-    """Return how an adapter reads its input."""
-    return Reading(adapter.kind, adapter.labels, adapter.limit, adapter.centre, adapter.spread)

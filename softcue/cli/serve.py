@@ -37,6 +37,10 @@ def serve_command(
         float, typer.Option(min=0, help="Milliseconds that a request may wait for others to join it.")
     ] = 2.0,
     queue: Annotated[int, typer.Option(min=1, help="Rows that may wait; beyond it 429.")] = 1_024,
+    ray: Annotated[
+        str | None, typer.Option(help="Replicas on a Ray cluster: host:port, auto, or local.")
+    ] = None,
+    replicas: Annotated[str, typer.Option(help="With --ray: how many, as in 2, or 1-4 by load.")] = "1",
     backbone: Annotated[str | None, typer.Option(help="Default: the one that the adapters name.")] = None,
     plugin: PluginsFlag = None,
     precision: PrecisionFlag = "auto",
@@ -46,41 +50,45 @@ def serve_command(
     import os
 
     need_server()
-    from softcue.bank.opening import open_source
-    from softcue.base import open_base
     from softcue.cli.lines import print_line
     from softcue.serving.access import check_exposed, gather_access
-    from softcue.serving.app import make_app
-    from softcue.serving.listen import bind, listen, url_of
-    from softcue.serving.service import Service
+    from softcue.serving.listen import bind_to, listen, url_of
+    from softcue.serving.opening import ServerSettings, open_server
+    from softcue.serving.replicas import parse_replicas, serve_replicas
 
     load_plugins(plugin)
     access = gather_access(read_token_file, manage_token_file, os.environ)
     check_exposed(host, access)
-    room = bytes_of(memory)
-    source = open_source(folder)
-    name = backbone or source.backbone
-    if not name:
-        raise RequestError(f"{folder} holds no adapter yet that says which encoder to load; give --backbone")
-    bound = bind(host, port)
-    base = open_base(name, precision, device)
-    service = Service(
-        base,
-        source,
-        memory=room,
-        budget=batch_rows,
+    settings = ServerSettings(
+        folder=folder.absolute(),
+        backbone=backbone,
+        precision=precision,
+        device=device,
+        memory=bytes_of(memory),
+        batch_rows=batch_rows,
         delay=delay / 1000,
-        room=queue,
+        queue=queue,
         deadline=deadline,
-        pinned=pin or (),
+        pinned=tuple(pin or ()),
+        plugins=tuple(str(Path(one).absolute()) for one in plugin or ()),
     )
+    if ray is not None:
+
+        def told(name: str) -> None:
+            print_line(f"serving {name} with {replicas} replicas at http://{host}:{port}")
+            sys.stdout.flush()
+
+        serve_replicas(settings, access, ray, (host, port), parse_replicas(replicas), told)
+        return
+    bound = bind_to(host, port)
+    opened = open_server(settings, access)
 
     def ready() -> None:
-        count = source.count()
-        print_line(f"serving {count:,} adapter{'s'[: count != 1]} of {name} at {url_of(bound)}")
+        count = opened.source.count()
+        print_line(f"serving {count:,} adapter{'s'[: count != 1]} of {opened.backbone} at {url_of(bound)}")
         sys.stdout.flush()
 
-    listen(make_app(service, source, access), bound, ready, deadline + DRAIN)
+    listen(opened.app, bound, ready, deadline + DRAIN)
 
 
 def need_server() -> None:

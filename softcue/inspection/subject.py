@@ -12,7 +12,7 @@ from torch import Tensor
 from softcue.adapter import OWN_ENCODER, Adapter
 from softcue.answering.evaluation import ROW_BUDGET, batches, pack_items
 from softcue.answering.opening import open_for, open_predictor
-from softcue.answering.predict import reading_of
+from softcue.answering.served import reading_of
 from softcue.attention.layout import AttentionObserver
 from softcue.base import Base
 from softcue.batch import Batch, Example, pack

@@ -63,4 +63,5 @@ async def _answer_http(request: Request, error: Exception) -> Response:
         405: "this route takes another verb; GET /docs says which",
     }
     message = words.get(error.status_code, str(error.detail))
-    return fault_response(Refusal(error.status_code, "NotFound", message, error.headers))
+    error_type = "NotFound" if error.status_code == 404 else "Validation"
+    return fault_response(Refusal(error.status_code, error_type, message, error.headers))

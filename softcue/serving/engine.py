@@ -1,195 +1,198 @@
-"""Engine: one queue, and a thread that answers what waits in batches of any mix of adapters."""
+"""Engine: one queue of questions for any seats, and a thread that answers them in batches."""
 
-import asyncio
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from dataclasses import dataclass
 
 from torch import Tensor
 
-from softcue.answering.evaluation import run
+from softcue.answering.evaluation import ROW_BUDGET, run
 from softcue.errors import BusyError, ClosingError, DeadlineError
 from softcue.model import Model
 from softcue.readers.items import Item
 
-SHORT_ROWS = 128  # rows of a text that does not wait behind long ones
-RECENT = 0.2  # weight of the last batch in the rate that Retry-After goes by
+LONG = 128  # rows of a question that stands in the lane of the long ones
+RECENT = 32  # batches that say how quick the engine is
+LONGEST_RETRY = 60.0  # seconds
 
 
 @dataclass(eq=False)
-class Work:
-    """One item that waits for its answer."""
+class Asked:
+    """One question in the queue."""
 
     item: Item
     seat: int
     deadline: float  # by time.monotonic
-    future: asyncio.Future[Tensor]
-
-
-@dataclass
-class Tallies:
-    """What an engine has done."""
-
-    batches: int = 0
-    rows: int = 0
-    answered: int = 0
-    adapters: int = 0  # distinct ones, summed over batches
-    refused: int = 0
-    late: int = 0
-    failed: int = 0
-
-
-@dataclass
-class _Lanes:
-    """What waits, short items apart from long ones, each in the order of arrival."""
-
-    short: deque[Work] = field(default_factory=deque)
-    long: deque[Work] = field(default_factory=deque)
-
-    def __len__(self) -> int:
-        return len(self.short) + len(self.long)
-
-    @property
-    def rows(self) -> int:
-        """Rows of all that waits."""
-        return sum(work.item.rows for lane in (self.short, self.long) for work in lane)
-
-    def add(self, work: Work) -> None:
-        """Let an item wait."""
-        (self.short if work.item.rows <= SHORT_ROWS else self.long).append(work)
-
-    def take(self, budget: int) -> list[Work]:
-        """Take the next batch: half the budget belongs to each lane, and what one leaves to the other."""
-        taken: list[Work] = []
-        left = budget
-        for lane, share in ((self.long, budget // 2), (self.short, budget), (self.long, budget)):
-            room = min(share, left)
-            while lane and (lane[0].item.rows <= room or (not taken and lane is not self.long)):
-                work = lane.popleft()
-                taken.append(work)
-                room -= work.item.rows
-                left -= work.item.rows
-        if not taken and self.long:  # longer than the budget: alone
-            taken.append(self.long.popleft())
-        return taken
+    rows: int
+    arrived: float
+    future: "Future[Tensor]"
 
 
 class Engine:
-    """Answers items by the seats that they name."""
+    """Answers questions for any seats of a model; all that wait share its forwards.
 
-    def __init__(self, model: Model, budget: int, delay: float, room: int) -> None:
+    There are two lanes, of short and of long questions, each in the order of arrival. A batch takes from both,
+    the oldest of each first: each lane may fill half of the budget, and what one leaves the other may use.
+    So neither waits for more than what came before it in its own lane.
+    """
+
+    def __init__(
+        self, model: Model, budget: int = ROW_BUDGET, delay: float = 0.002, room: int = 1_024
+    ) -> None:
         """Start the thread.
 
-        budget: rows in one forward pass. delay: seconds that the first item of a quiet time waits for others.
-        room: items that may wait.
+        budget: rows in one forward. delay: seconds that a question waits for company. room: questions that
+        are let in before they are answered.
         """
         self.model, self.budget, self.delay, self.room = model, budget, delay, room
-        self.lanes, self.changed, self.tallies = _Lanes(), threading.Condition(), Tallies()
-        self.closing, self.rows_per_second = False, 1_000.0
-        self.thread = threading.Thread(target=self._work, name="softcue-engine", daemon=True)
-        self.thread.start()
+        self.answered = self.rows = self.batches = self.adapters = self.refused = self.late = 0
+        self._lanes: tuple[deque[Asked], deque[Asked]] = (deque(), deque())
+        self._waiting = 0  # rows in the lanes
+        self._inside = 0  # questions that were let in
+        self._closing = False
+        self._recent: deque[tuple[float, int]] = deque(maxlen=RECENT)  # seconds and questions of a batch
+        self._changed = threading.Condition()
+        self._worker = threading.Thread(target=self._work, name="softcue-engine", daemon=True)
+        self._worker.start()
 
-    def submit(self, item: Item, seat: int, deadline: float) -> asyncio.Future[Tensor]:
-        """Queue an item, and return the future of its answer in the running loop.
+    def enter(self, count: int) -> None:
+        """Let `count` questions in, whose answers are then owed; `leave` gives their places back.
 
-        Who cancels the future frees its place. Raises BusyError where the queue is full, ClosingError.
+        Raises BusyError where there is no room for all of them, and ClosingError after `close`.
         """
-        work = Work(item, seat, deadline, asyncio.get_running_loop().create_future())
-        with self.changed:
-            if self.closing:
-                raise ClosingError("the server is shutting down; ask another")
-            if len(self.lanes) >= self.room:
-                self._forget_cancelled()
-            if len(self.lanes) >= self.room:
-                self.tallies.refused += 1
-                wait = max(1.0, self.lanes.rows / self.rows_per_second)
+        with self._changed:
+            if self._closing:
+                raise ClosingError("the server is shutting down; ask another one, or later")
+            if self._inside + count > self.room:
+                self.refused += count
                 raise BusyError(
-                    f"{len(self.lanes):,} requests wait already, as many as the queue holds; come again in "
-                    f"{wait:.0f} s",
-                    wait,
+                    f"{count:,} questions came while {self._inside:,} of {self.room:,} places are taken; "
+                    "ask again later" + (", in shorter lists" if count > self.room else ""),
+                    self._retry_after(count),
                 )
-            self.lanes.add(work)
-            self.changed.notify()
-        return work.future
+            self._inside += count
+
+    def leave(self, count: int) -> None:
+        """Give places back."""
+        with self._changed:
+            self._inside -= count
+            if self._closing:
+                self._changed.notify_all()
+
+    def submit(self, questions: Sequence[tuple[Item, int]], deadline: float) -> "list[Future[Tensor]]":
+        """Put questions (item, seat) that were let in together into the queue.
+
+        deadline: by time.monotonic. A future that is cancelled in time is not computed; one that is too late
+        gives DeadlineError.
+        """
+        now = time.monotonic()
+        asked = [Asked(item, seat, deadline, item.rows, now, Future()) for item, seat in questions]
+        with self._changed:
+            for one in asked:
+                self._lanes[one.rows > LONG].append(one)
+                self._waiting += one.rows
+            self._changed.notify_all()
+        return [one.future for one in asked]
+
+    @property
+    def inside(self) -> int:
+        """How many questions were let in and are not answered yet."""
+        return self._inside
+
+    @property
+    def waiting(self) -> int:
+        """How many questions wait in the lanes."""
+        return sum(map(len, self._lanes))
 
     def close(self) -> None:
-        """Answer what waits, take nothing more, and end the thread."""
-        with self.changed:
-            self.closing = True
-            self.changed.notify()
-        self.thread.join()
+        """Refuse what comes, and return when all that was let in has left."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._worker.join()
 
-    def _forget_cancelled(self) -> None:
-        for lane in (self.lanes.short, self.lanes.long):
-            kept = [work for work in lane if not work.future.cancelled()]
-            lane.clear()
-            lane.extend(kept)
+    def refuse(self) -> None:
+        """Refuse what comes, and return at once."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+
+    def _retry_after(self, count: int) -> float:
+        seconds, answered = sum(s for s, _ in self._recent), sum(n for _, n in self._recent)
+        if not answered:
+            return 1.0
+        over = min(self._inside, self._inside + count - self.room)
+        return min(LONGEST_RETRY, max(self.delay, over * seconds / answered))
 
     def _work(self) -> None:
-        while batch := self._next():
-            began = time.monotonic()
-            wanted = [work for work in batch if not work.future.cancelled()]
-            late = [work for work in wanted if work.deadline < began]
-            due = [work for work in wanted if work.deadline >= began]
-            answers = self._answers(due)
-            rows = sum(work.item.rows for work in due)
-            seconds = time.monotonic() - began
-            if rows:
-                self.rows_per_second += RECENT * (rows / max(seconds, 1e-6) - self.rows_per_second)
-                self.tallies.batches += 1
-                self.tallies.rows += rows
-                self.tallies.adapters += len({work.seat for work in due})
-            self.tallies.late += len(late)
-            error = DeadlineError("not answered in time; the server has more to do than it can")
-            _tell([*zip(due, answers, strict=True), *((work, error) for work in late)])
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or (self._closing and not self._inside))
+                if not self._waiting:
+                    return
+                self._gather()
+                batch = self._take()
+            if batch:
+                self._answer(batch)
 
-    def _next(self) -> list[Work]:
-        """Wait for work and return the next batch; an empty one when the engine is closed."""
-        with self.changed:
-            if not self.lanes:
-                while not self.lanes and not self.closing:
-                    self.changed.wait()
-                end = time.monotonic() + self.delay
-                while not self.closing and self.lanes.rows < self.budget:
-                    left = end - time.monotonic()
-                    if left <= 0 or not self.changed.wait(left):
+    def _gather(self) -> None:
+        """Wait until the budget is full or the oldest question has waited for `delay`."""
+        oldest = min(lane[0].arrived for lane in self._lanes if lane)
+        while self._waiting < self.budget and not self._closing:
+            left = oldest + self.delay - time.monotonic()
+            if left <= 0:
+                break
+            self._changed.wait(left)
+
+    def _take(self) -> list[Asked]:
+        """Take the next batch out of the lanes, without what was cancelled or is too late."""
+        now, batch, late = time.monotonic(), list[Asked](), list[Asked]()
+        used = 0
+        for share in (self.budget // 2, self.budget):  # to each lane its half, then what the other left
+            for lane in self._lanes:
+                own = 0
+                while lane:
+                    first = lane[0]
+                    if first.future.cancelled() or first.deadline < now:
+                        late += [] if first.future.cancelled() else [first]
+                    elif not batch or (used + first.rows <= self.budget and own + first.rows <= share):
+                        if first.future.set_running_or_notify_cancel():
+                            batch.append(first)
+                            used, own = used + first.rows, own + first.rows
+                    else:
                         break
-            return self.lanes.take(self.budget)
+                    lane.popleft()
+                    self._waiting -= first.rows
+        self.late += len(late)
+        for one in late:
+            if one.future.set_running_or_notify_cancel():
+                one.future.set_exception(DeadlineError("the request's time was over before its turn came"))
+        return batch
 
-    def _answers(self, works: Sequence[Work]) -> list[Tensor | Exception]:
-        """Answer items in one forward pass; where it fails, one by one, so that it is one that fails."""
-        if not works:
-            return []
+    def _answer(self, batch: Sequence[Asked]) -> None:
+        began = time.monotonic()
+        answers = self._run(batch)
+        with self._changed:
+            self.batches += 1
+            self.answered += len(batch)
+            self.rows += sum(one.rows for one in batch)
+            self.adapters += len({one.seat for one in batch})
+            self._recent.append((time.monotonic() - began, len(batch)))
+        for one, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, Tensor):
+                one.future.set_result(answer)
+            else:
+                one.future.set_exception(answer)
+
+    def _run(self, batch: Sequence[Asked]) -> "Sequence[Tensor | Exception]":
+        """Answer a batch; if that fails, each question by itself, so that one does not fail the others."""
         try:
-            answers = run(self.model, [w.item for w in works], [w.seat for w in works], self.budget)
+            # twice the budget: prefixes are no rows of the budget, and a batch is not to be cut
+            return run(self.model, [one.item for one in batch], [one.seat for one in batch], 2 * self.budget)
         except Exception as error:
-            if len(works) == 1:
-                self.tallies.failed += 1
+            if len(batch) == 1:
                 return [error]
-            return [one for work in works for one in self._answers([work])]
-        self.tallies.answered += len(works)
-        return list(answers)
-
-
-def _tell(told: Sequence[tuple[Work, Tensor | Exception]]) -> None:
-    """Hand answers to the loops that wait for them, all of a loop's at a time."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Work, Tensor | Exception]]] = {}
-    for work, found in told:
-        by_loop.setdefault(work.future.get_loop(), []).append((work, found))
-    for loop, own in by_loop.items():
-        try:
-            loop.call_soon_threadsafe(_settle, own)
-        except RuntimeError:  # the loop is closed: nobody waits
-            continue
-
-
-def _settle(told: Sequence[tuple[Work, Tensor | Exception]]) -> None:
-    for work, found in told:
-        if work.future.done():
-            continue
-        if isinstance(found, Exception):
-            work.future.set_exception(found)
-        else:
-            work.future.set_result(found)
+        return [self._run([one])[0] for one in batch]

@@ -1,141 +1,233 @@
-"""Hot adapters: those in seats. They come when they are asked for, and leave when others need the room."""
+"""Hot adapters: those in seats, where the least recently used make room and threads load beside the forward."""
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from torch import nn
 
 from softcue.adapter import Adapter
-from softcue.answering.predict import reading_of
-from softcue.answering.seating import Seating
+from softcue.answering.seating import Seating, Slab, bucket_of
+from softcue.answering.served import check_served
 from softcue.bank.entry import Entry
 from softcue.bank.source import Source
 from softcue.base import Base
-from softcue.errors import ClosingError
-from softcue.readers.items import Reading
+from softcue.errors import AdapterError, ClosingError
 
-Key = tuple[str, int, str]  # name, version and hash: another adapter under an old name has another key
-
-
-@dataclass(frozen=True)
-class Lease:
-    """One request's hold on a seat: until it is released nobody else gets the seat."""
-
-    entry: Entry
-    reading: Reading
-    pair: bool
-    task: str
-    seat: int
-    release: Callable[[], None]
+LOADERS = 2  # threads that read adapters
+LEAST = 8  # a slab grows by an eighth or not at all: each growth copies it
+Key = tuple[str, int, str]  # name, version and hash: what replaces an adapter has a seat of its own
 
 
-@dataclass
-class _Held:
+@dataclass(eq=False)
+class HotAdapter:
     """An adapter in a seat."""
 
+    entry: Entry
     adapter: Adapter  # without its numbers, which are in the seat
-    reading: Reading
-    seat: int
-    leases: int = 0
+    seat: int  # of the model
+    slabs: tuple[Slab, Slab]  # of its cue and its head
+    leases: int = 0  # requests that are on their way
     pinned: bool = False
 
 
 class HotAdapters:
-    """Adapters in the seats of one model, at most `memory` bytes of them.
+    """Adapters in the seats of one model, bounded by the memory that their slabs take.
 
-    Memory counts all seats that are allocated, taken or not. Where it is used up, the adapter that was not
-    asked for for the longest time leaves, of those whose seat the new one can take. Every kind of seat has
-    room for a few adapters, whatever the memory.
-
-    A thread of its own loads what is cold, beside the forward passes.
+    A slab grows while all slabs together stay within the bound, to twice its size at most, and by no more
+    than half of what is left. Else the least recently used adapter of the slab leaves. A slab without seats
+    that finds no room gets it from the largest one, which is halved. The bound holds for what stays: while a
+    slab is copied, it is there twice.
     """
 
     def __init__(self, base: Base, source: Source, memory: int, pinned: Sequence[str] = ()) -> None:
-        """Begin with the pinned adapters in seats. Raises UnknownAdapterError, AdapterError."""
-        self.base, self.source = base, source
-        self.seating = Seating(base.backbone.encoder, serves=True, memory=memory)
-        self.model = self.seating.model.eval()
-        self.held: OrderedDict[Key, _Held] = OrderedDict()  # the one asked for last comes last
-        self.loading: dict[Key, Future[_Held]] = {}
-        self.changed = threading.Condition()
-        self.loader = ThreadPoolExecutor(1, thread_name_prefix="softcue-loader")
-        self.closing = False
-        self.hits = self.misses = self.evictions = 0
-        for name in pinned:
-            self._load(source.find(name)).pinned = True
+        """Load the pinned adapters, which never leave, by the names that a request would use.
 
-    def lease(self, entry: Entry) -> Lease | None:
-        """Hold the seat of an adapter that is hot, or return None."""
-        with self.changed:
-            held = self.held.get(_key(entry))
-            if held is None:
-                return None
-            self.hits += 1
-            return self._leased(entry, held)
-
-    def fetch(self, entry: Entry) -> "Future[Lease]":
-        """Load a cold adapter and hold its seat; whoever asks for it meanwhile waits for the same load.
-
-        The future raises UnknownAdapterError if it was removed in the meantime, AdapterError if it is
-        damaged, ClosingError at shutdown.
+        memory: bytes. Raises UnknownAdapterError, and AdapterError where they do not fit.
         """
-        return self.loader.submit(self._fetch, entry)
+        self.base, self.source, self.memory = base, source, memory
+        self.seating = Seating(base.backbone.encoder, serves=True)
+        self.model = self.seating.model.eval()
+        self.hits = self.misses = self.evictions = 0
+        self._hot: OrderedDict[Key, HotAdapter] = OrderedDict()  # the least recently used first
+        self._loading: dict[Key, list[Future[HotAdapter]]] = {}
+        self._changed = threading.Condition()  # over all of the above, held for moments
+        self._seats = threading.Lock()  # over the seating, held by the one loader that changes it
+        self._releases, self._closed = 0, False
+        self._loaders = ThreadPoolExecutor(LOADERS, "softcue-loader")
+        for name in pinned:
+            hot = self.lease(source.find(name)).result()
+            hot.pinned = True
+            self.release(hot)
 
-    def _fetch(self, entry: Entry) -> Lease:
-        with self.changed:
-            held = self.held.get(_key(entry))  # loaded by a request in front of this one
-            if held is not None:
+    def lease(self, entry: Entry) -> "Future[HotAdapter]":
+        """Return the adapter, at once or when it is loaded; it keeps its seat until `release`.
+
+        The future gives UnknownAdapterError or AdapterError where it cannot be loaded.
+        """
+        key, future = key_of(entry), Future[HotAdapter]()
+        with self._changed:
+            hot = self._hot.get(key)
+            if hot is not None:
+                self._hot.move_to_end(key)
+                hot.leases += 1
                 self.hits += 1
-                return self._leased(entry, held)
+                future.set_result(hot)
+                return future
+            if self._closed:
+                raise ClosingError("the server is shutting down; ask another one, or later")
             self.misses += 1
-        self._load(entry)
-        with self.changed:
-            return self._leased(entry, self.held[_key(entry)])
+            waiting = self._loading.setdefault(key, [])
+            waiting.append(future)
+            if len(waiting) == 1:
+                self._loaders.submit(self._load, entry)
+        return future
 
-    def _load(self, entry: Entry) -> _Held:
-        """Read an adapter and seat it, where need be in the place of others."""
-        adapter = self.source.load(entry)
-        adapter.check(entry.name, self.base.backbone.name, self.base.fingerprint, self.model.encoder.dims)
-        with self.changed:
-            while not self.seating.has_room(adapter):
-                if not self._evict(adapter):
-                    self.changed.wait()  # all seats are leased: the next that is released may do
-                if self.closing:
-                    raise ClosingError("the server is shutting down")
-            seat = self.seating.add(adapter)
-            held = self.held[_key(entry)] = _Held(adapter.without_numbers(), reading_of(adapter), seat)
-            return held
-
-    def _evict(self, adapter: Adapter) -> bool:
-        """Free the seat of the least recently used adapter that helps; False where there is none."""
-        for key, held in self.held.items():
-            if not held.leases and not held.pinned and self.seating.frees_room(held.seat, adapter):
-                del self.held[key]
-                self.seating.remove(held.seat)
-                self.evictions += 1
-                return True
-        return False
-
-    def _leased(self, entry: Entry, held: _Held) -> Lease:
-        held.leases += 1
-        self.held.move_to_end(_key(entry))
-
-        def release() -> None:
-            with self.changed:
-                held.leases -= 1
-                if not held.leases:
-                    self.changed.notify_all()
-
-        return Lease(entry, held.reading, held.adapter.pair, held.adapter.task, held.seat, release)
+    def release(self, hot: HotAdapter) -> None:
+        """Give a lease back."""
+        with self._changed:
+            hot.leases -= 1
+            self._releases += 1
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Load nothing more."""
-        with self.changed:
-            self.closing = True
-            self.changed.notify_all()
-        self.loader.shutdown(cancel_futures=True)
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._loaders.shutdown(cancel_futures=True)
+
+    @property
+    def bytes(self) -> int:
+        """What the slabs take, whether somebody sits there or not."""
+        return sum(bytes_of(self.seating.module(slab)) for slab in self.seating.slabs if slab.size)
+
+    @property
+    def count(self) -> int:
+        """How many adapters are in seats."""
+        return len(self._hot)
+
+    def _load(self, entry: Entry) -> None:
+        key = key_of(entry)
+        try:
+            adapter = self.source.load(entry)
+            check_served(entry.full_name, adapter, self.base)
+            with self._seats:
+                self._make_room(adapter)
+                seat = self.seating.add(adapter)
+                hot = HotAdapter(
+                    entry, replace(adapter, cue={}, head={}), seat, self.seating.slabs_of(adapter)
+                )
+                with self._changed:
+                    waiting = self._loading.pop(key)
+                    leased = [future for future in waiting if future.set_running_or_notify_cancel()]
+                    hot.leases = len(leased)
+                    self._hot[key] = hot
+        except BaseException as error:
+            with self._changed:
+                waiting = self._loading.pop(key)
+            for future in waiting:
+                if future.set_running_or_notify_cancel():
+                    future.set_exception(error)
+            return
+        for future in leased:
+            future.set_result(hot)
+
+    def _make_room(self, adapter: Adapter) -> None:
+        """Let the slabs of an adapter have a free seat each."""
+        width = next(self.base.backbone.encoder.parameters()).itemsize
+        of_cue = sum(tensor.numel() for tensor in adapter.cue.values()) * width
+        bias = adapter.head["bias"]
+        of_head = 4 * bucket_of(len(bias)) * (adapter.head["weight"].shape[-1] + 1) + 8
+        for part, seat_bytes in enumerate((of_cue, of_head)):
+            while True:
+                seen, slab = self._releases, self.seating.slabs_of(adapter)[part]
+                if slab.free or self._grow(adapter, part, slab, seat_bytes):
+                    break
+                if self._evict(slab) or self._halve(slab):
+                    continue
+                self._wait(seen, adapter)
+
+    def _grow(self, adapter: Adapter, part: int, slab: Slab, seat_bytes: int) -> bool:
+        left = self.memory - self.bytes
+        if slab.size:
+            size = slab.size + min(slab.size, left // 2 // max(1, seat_bytes))
+            if size - slab.size < max(1, slab.size // LEAST):
+                return False
+        elif seat_bytes <= left:
+            size = 1
+        else:
+            return False
+        if part == 0:
+            self.seating.reserve_cue(adapter.method, adapter.config, size)
+        else:
+            self.seating.reserve_head(adapter.kind, adapter.pooling, len(adapter.head["bias"]), size)
+        return True
+
+    def _evict(self, slab: Slab) -> bool:
+        """Let the least recently used adapter of a slab leave that no request is on."""
+        with self._changed:
+            for hot in self._hot.values():
+                if slab in hot.slabs and not hot.leases and not hot.pinned:
+                    self._remove(hot)
+                    return True
+        return False
+
+    def _halve(self, wanting: Slab) -> bool:
+        """Halve the largest slab whose upper seats nobody needs now."""
+        if wanting.size:
+            return False
+        module = self.seating.module
+        for slab in sorted(self.seating.slabs, key=lambda slab: -bytes_of(module(slab))):
+            size = (slab.size + 1) // 2
+            if size < slab.size and self._empty(slab, size):
+                self.seating.shrink(slab, size)
+                return True
+        return False
+
+    def _empty(self, slab: Slab, size: int) -> bool:
+        """Let all adapters in a slab's seats from `size` on leave, or none where one has to stay."""
+        with self._changed:
+            above = [hot for hot in self._hot.values() if self._seat_in(hot, slab) >= size]
+            if any(hot.leases or hot.pinned for hot in above):
+                return False
+            for hot in above:
+                self._remove(hot)
+        return True
+
+    def _seat_in(self, hot: HotAdapter, slab: Slab) -> int:
+        place = self.model.places[hot.seat]
+        if hot.slabs[0] is slab:
+            return place.cue_seat
+        return place.head_seat if hot.slabs[1] is slab else -1
+
+    def _remove(self, hot: HotAdapter) -> None:
+        del self._hot[key_of(hot.entry)]
+        self.seating.remove(hot.seat)
+        self.evictions += 1
+
+    def _wait(self, seen: int, adapter: Adapter) -> None:
+        """Wait until a request gives a lease back that was there when `seen` was read."""
+        with self._changed:
+            if self._releases != seen:
+                return
+            if not any(hot.leases for hot in self._hot.values()):
+                raise AdapterError(
+                    f"the adapter of {adapter.task or adapter.method} finds no room in {self.memory:,} bytes "
+                    "for adapters, of which none that is pinned leaves; give the server more memory"
+                )
+            self._changed.wait_for(lambda: self._releases != seen or self._closed)
+            if self._closed:
+                raise ClosingError("the server is shutting down; ask another one, or later")
 
 
-def _key(entry: Entry) -> Key:
+def key_of(entry: Entry) -> Key:
+    """Return what tells an adapter from all others, and from others of its name."""
     return entry.name, entry.version, entry.sha256
+
+
+def bytes_of(module: nn.Module) -> int:
+    """Return what a module's tensors take."""
+    return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))

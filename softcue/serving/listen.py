@@ -77,7 +77,7 @@ class _Listener(uvicorn.Server):
             self.ready()
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind_to(host: str, port: int) -> socket.socket:
     """Return a socket bound to an address; port 0 takes a free one. Raises RequestError."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(

@@ -16,7 +16,12 @@ from softcue.serving.faults import Refusal, json_response
 from softcue.serving.replies import ref
 from softcue.serving.ways import Handler, Site, Way
 
-PAGE_FILES = {"index.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
+PAGE_FILES = {
+    "index.html": "text/html",
+    "page.js": "text/javascript",
+    "page.css": "text/css",
+    "icon.svg": "image/svg+xml",
+}
 SELF_ONLY = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'; object-src 'none'",
@@ -171,8 +176,7 @@ STATE_WAYS = (
         media="text/plain",
     ),
 )
-PAGE_WAYS = (
-    Way("GET", "/", page_file("index.html"), "The page", scope=None),
-    Way("GET", "/page.js", page_file("page.js"), "The page's script", scope=None),
-    Way("GET", "/page.css", page_file("page.css"), "The page's style", scope=None),
+PAGE_WAYS = tuple(
+    Way("GET", "/" if name == "index.html" else f"/{name}", page_file(name), "A file of the page", scope=None)
+    for name in PAGE_FILES
 )

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from softcue.serving.wire import BODIES, ONE_INPUT
+from softcue.serving.wire import BODIES
 
 _STRING, _NUMBER, _COUNT = {"type": "string"}, {"type": "number"}, {"type": "integer", "minimum": 0}
 _REF = "#/components/schemas/{model}"
@@ -32,7 +32,7 @@ def _object(required: dict[str, Any], **optional: Any) -> dict[str, Any]:
 def schemas() -> dict[str, Any]:
     """Return the schemas of all bodies and answers, by name."""
     _, made = models_json_schema([(body, "validation") for body in BODIES], ref_template=_REF)
-    return {**made["$defs"], **REPLIES, "Input": ONE_INPUT}
+    return {**made["$defs"], **REPLIES}
 
 
 _ENTRY: dict[str, Any] = {

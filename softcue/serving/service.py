@@ -1,38 +1,47 @@
-"""Service: requests in, answers out. It resolves names, holds seats, turns texts into tokens and asks the
-engine.
-"""
+"""Service: requests that name adapters in, answers out; what the routes call."""
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import Any
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
 
-from softcue.answering.answers import Question, ask, say
-from softcue.answering.predict import raw_inputs
+from torch import Tensor
+
+from softcue.adapter import Adapter
+from softcue.answering.answers import Question, say
+from softcue.answering.evaluation import ROW_BUDGET
+from softcue.answering.predict import check_requests
+from softcue.answering.served import question_of, reading_of
 from softcue.bank.entry import Entry
 from softcue.bank.source import Source
 from softcue.base import Base
-from softcue.errors import ClosingError, DeadlineError, RequestError
+from softcue.errors import AdapterError, DeadlineError, RequestError, short
 from softcue.serving.engine import Engine
-from softcue.serving.hot import HotAdapters, Lease
+from softcue.serving.hot import HotAdapter, HotAdapters
 
-INLINE = 2_000  # characters that are tokenised at once; longer texts go to a thread
-READERS = 2  # threads for long texts
+T = TypeVar("T")
+READERS = 2  # threads that make long texts into tokens
+SHORT = 1_000  # characters of a text that is made into tokens on the spot
+
+
+Wanted = tuple[Any, Mapping[str, Any]]  # the name of an adapter as it came, and the texts
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one request is told."""
+    """What one adapter said to one request."""
 
-    entry: Entry  # the version that answered
-    value: dict[str, Any]  # as a Predictor gives it
+    entry: Entry
+    value: dict[str, Any]  # as Predictor gives it
     tokens: int
 
 
 class Service:
-    """Answers requests, each by the adapter that it names, over one encoder."""
+    """Answers requests for any adapters of a source, from one asyncio loop."""
 
     def __init__(
         self,
@@ -40,137 +49,206 @@ class Service:
         source: Source,
         *,
         memory: int = 2**30,
-        budget: int = 4_096,
+        budget: int = ROW_BUDGET,
         delay: float = 0.002,
         room: int = 1_024,
         deadline: float = 30.0,
         pinned: Sequence[str] = (),
     ) -> None:
-        """Start the engine.
+        """Start the threads.
 
-        memory: bytes of adapters in seats. budget: rows in one forward pass. delay: seconds that a request
-        may wait for others. room: requests that may wait. deadline: seconds in which a request is answered.
-        pinned: adapters that keep their seats.
-
-        Raises UnknownAdapterError or AdapterError for a pinned adapter that cannot be had.
+        memory: bytes for adapters in seats. budget: rows in one forward. delay: seconds that a request waits
+        for company. room: rows that are let in before they are answered. deadline: seconds for each request.
+        pinned: names of adapters that always have a seat.
         """
         self.base, self.source, self.deadline = base, source, deadline
         self.hot = HotAdapters(base, source, memory, pinned)
         self.engine = Engine(self.hot.model, budget, delay, room)
-        self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="softcue-reader")
-        self.closing, self.under_way = False, 0
-        self.idle = asyncio.Event()
+        self.readers = ThreadPoolExecutor(READERS, "softcue-reader")
+        self._late = 0  # requests whose time was over
 
     async def answer(self, requests: Sequence[Mapping[str, Any]]) -> list[Answer]:
-        """Answer requests, each {"adapter": "spam@prod", "text": ...}; all of them, or raise.
+        """Answer requests, each by the adapter that it names; all of them, or an error that names the row.
 
-        Raises UnknownAdapterError, RequestError, BusyError, DeadlineError or ClosingError, of the first row
-        that is wrong.
+        Raises UnknownAdapterError, RequestError, AdapterError, BusyError, DeadlineError or ClosingError.
         """
-        return await self._within([self._one(request, {}) for request in requests])
+        check_requests(requests)
+        for number, request in enumerate(requests):
+            if not isinstance(request, Mapping):
+                raise RequestError(f"request {number} is {short(request)}; expected an object with adapter")
+        return await self._within([(request.get("adapter"), request) for request in requests])
 
     async def fan_out(self, adapters: Sequence[str], inputs: Mapping[str, Any]) -> list[Answer]:
-        """Answer the same inputs for many adapters; adapters that read alike share its tokens.
+        """Answer one text by several adapters, in their order; those that read it alike share its tokens.
 
-        Raises as `answer` does.
+        Raises what `answer` does.
         """
-        shared: dict[tuple[Any, ...], Question] = {}
-        return await self._within([self._one({**inputs, "adapter": name}, shared) for name in adapters])
+        return await self._within([(adapter, inputs) for adapter in adapters])
 
     async def close(self) -> None:
-        """Answer what was accepted, and refuse the rest."""
-        self.closing = True
-        while self.under_way:
-            self.idle.clear()
-            await self.idle.wait()
+        """Answer what was let in, and refuse the rest."""
         await asyncio.to_thread(self.engine.close)
         await asyncio.to_thread(self.hot.close)
         self.readers.shutdown()
 
     def facts(self) -> dict[str, float]:
-        """Return the service's numbers; those that end in _total only grow."""
-        hot, tallies = self.hot, asdict(self.engine.tallies)
+        """Return what has happened since the start, and what is now, as numbers."""
+        engine, hot = self.engine, self.hot
         return {
-            **{f"{name}_total": value for name, value in tallies.items()},
-            "waiting": len(self.engine.lanes),
-            "under_way": self.under_way,
-            "hits_total": hot.hits,
-            "misses_total": hot.misses,
-            "evictions_total": hot.evictions,
-            "hot_adapters": len(hot.held),
-            "seat_bytes": hot.seating.allocated,
+            "inside": engine.inside,
+            "queue": engine.waiting,
+            "requests": engine.answered,
+            "rows": engine.rows,
+            "batches": engine.batches,
+            "batch_rows": engine.rows / max(1, engine.batches),
+            "batch_adapters": engine.adapters / max(1, engine.batches),
+            "refused": engine.refused,
+            "late": engine.late + self._late,
+            "hits": hot.hits,
+            "misses": hot.misses,
+            "evictions": hot.evictions,
+            "seats": hot.count,
+            "bytes": hot.bytes,
+            "memory": hot.memory,
         }
 
-    async def _within(self, parts: Sequence[Any]) -> list[Answer]:
-        """Await all parts within the deadline; where one fails the others are cancelled."""
-        if self.closing:
-            for part in parts:
-                part.close()
-            raise ClosingError("the server is shutting down; ask another")
-        self.under_way += 1
-        tasks: list[asyncio.Task[Answer]] = []
+    async def _within(self, asked: Sequence[Wanted]) -> list[Answer]:
+        """Answer within the deadline and the engine's room."""
+        if not asked:
+            return []
+        deadline = time.monotonic() + self.deadline
+        self.engine.enter(len(asked))
         try:
             async with asyncio.timeout(self.deadline):
-                if len(parts) == 1:
-                    return [await parts[0]]
-                tasks = [asyncio.ensure_future(part) for part in parts]
-                return list(await asyncio.gather(*tasks))
+                return await self._answered(asked, deadline)
         except TimeoutError:
-            raise DeadlineError(f"not answered within {self.deadline:g} s") from None
+            self._late += len(asked)
+            raise DeadlineError(
+                f"the request was not answered within {self.deadline:g} seconds; ask again later"
+            ) from None
         finally:
-            for task in tasks:
-                task.cancel()
-            self.under_way -= 1
-            self.idle.set()
+            self.engine.leave(len(asked))
 
-    async def _one(self, request: Mapping[str, Any], shared: dict[tuple[Any, ...], Question]) -> Answer:
-        """Answer one request; `shared` has the questions that other adapters asked of the same inputs."""
-        end = time.monotonic() + self.deadline
-        entry = self.source.find(request.get("adapter"))  # type: ignore[arg-type]
-        lease = self.hot.lease(entry) or await self._fetched(entry)
+    async def _answered(self, asked: Sequence[Wanted], deadline: float) -> list[Answer]:
+        """Answer the rows whose adapters are hot together, and each other one when its adapter has come."""
+        visit = _Visit(self, asked, deadline)
         try:
-            question = await self._question(request, lease, shared)
-            answer = await self.engine.submit(question.item, lease.seat, end)
+            visit.lease()
+            hot = [number for number, lease in enumerate(visit.leases) if lease.done()]
+            cold = [number for number, lease in enumerate(visit.leases) if not lease.done()]
+            groups = [visit.answer(group) for group in (hot, *([number] for number in cold)) if group]
+            parts = [await groups[0]] if len(groups) == 1 else await _gathered(groups)
         finally:
-            lease.release()
-        return Answer(entry, say(answer, question), question.item.rows)
+            visit.end()
+        by_number = {number: answer for part in parts for number, answer in part}
+        return [by_number[number] for number in range(len(asked))]
 
-    async def _fetched(self, entry: Entry) -> Lease:
-        """Await a cold adapter; a lease that comes after the request was given up is released."""
-        future = self.hot.fetch(entry)
+
+class _Visit:
+    """The rows of one call, from their leases to their answers."""
+
+    def __init__(self, service: Service, asked: Sequence[Wanted], deadline: float) -> None:
+        self.service, self.asked, self.deadline = service, asked, deadline
+        self.leases: list[Future[HotAdapter]] = []
+        self.given: set[int] = set()  # rows whose lease the engine gives back
+        self.made: dict[Any, Question | asyncio.Future[Question]] = {}  # by how it is read
+
+    def lease(self) -> None:
+        """Find the adapters and begin to load what is not hot."""
+        for number, (name, _) in enumerate(self.asked):
+            with self._naming(number):
+                self.leases.append(self.service.hot.lease(self.service.source.find(name)))
+
+    def end(self) -> None:
+        """Give back the leases that never came to the engine."""
+        for number, lease in enumerate(self.leases):
+            if number not in self.given and not lease.cancel():
+                lease.add_done_callback(self._give_back)
+
+    def _give_back(self, lease: "Future[HotAdapter]") -> None:
+        if lease.exception() is None:
+            self.service.hot.release(lease.result())
+
+    async def answer(self, numbers: Sequence[int]) -> list[tuple[int, Answer]]:
+        """Answer some rows in one batch as soon as their adapters are hot."""
+        hot, questions = list[HotAdapter](), list[Question]()
+        for number in numbers:
+            with self._naming(number):
+                lease = self.leases[number]
+                hot.append(lease.result() if lease.done() else await asyncio.wrap_future(lease))
+        reading = [self._read(number, one.adapter) for number, one in zip(numbers, hot, strict=True)]
+        for number, one, read in zip(numbers, hot, reading, strict=True):
+            with self._naming(number):
+                made = read if isinstance(read, Question) else await read
+            questions.append(replace(made, reading=reading_of(one.adapter)))
+        futures = self.service.engine.submit(
+            [(question.item, one.seat) for question, one in zip(questions, hot, strict=True)], self.deadline
+        )
+        self.given.update(numbers)
+        for one, future in zip(hot, futures, strict=True):
+            future.add_done_callback(partial(_release, self.service.hot, one))
         try:
-            return await asyncio.shield(asyncio.wrap_future(future))
-        except asyncio.CancelledError:
-            future.add_done_callback(_release)
+            tensors = [await asyncio.wrap_future(future) for future in futures]
+        except BaseException:
+            for future in futures:
+                future.cancel()
             raise
+        return [
+            (number, Answer(one.entry, say(tensor, question), question.item.rows))
+            for number, one, question, tensor in zip(numbers, hot, questions, tensors, strict=True)
+        ]
 
-    async def _question(
-        self, request: Mapping[str, Any], lease: Lease, shared: dict[tuple[Any, ...], Question]
-    ) -> Question:
-        key = (lease.reading.kind, lease.reading.limit, lease.pair, lease.task)
-        known = shared.get(key)
-        if known is not None:  # the same tokens; labels, centre and spread are the adapter's own
-            return Question(known.item, known.record, lease.reading, known.text, known.offset)
-        if _length(request) <= INLINE:
-            question = self._read(request, lease)
-        else:
-            loop = asyncio.get_running_loop()
-            question = await loop.run_in_executor(self.readers, self._read, request, lease)
-        return shared.setdefault(key, question)
+    def _read(self, number: int, adapter: Adapter) -> "Question | asyncio.Future[Question]":
+        """Make a row into a question: at once, or a long text in a thread."""
+        inputs = self.asked[number][1]
+        key = id(inputs), *_manner(adapter)
+        if key not in self.made:
+            with self._naming(number):
+                if _size(inputs) <= SHORT:
+                    self.made[key] = question_of(inputs, adapter, self.service.base.text)
+                else:
+                    self.made[key] = asyncio.get_running_loop().run_in_executor(
+                        self.service.readers, question_of, inputs, adapter, self.service.base.text
+                    )
+        return self.made[key]
 
-    def _read(self, request: Mapping[str, Any], lease: Lease) -> Question:
+    @contextmanager
+    def _naming(self, number: int) -> Iterator[None]:
+        """Let an error say which of several rows it is about."""
         try:
-            return ask(raw_inputs(lease.task, request), lease.reading, lease.pair, self.base.text)
-        except RequestError as error:
-            raise type(error)(f"adapter '{lease.entry.full_name}': {error}") from error
+            yield
+        except (RequestError, AdapterError) as error:
+            if len(self.asked) == 1:
+                raise
+            name = self.asked[number][0]
+            raise type(error)(f"request {number} (adapter {short(name)}): {error}") from error
 
 
-def _length(request: Mapping[str, Any]) -> int:
-    """Return the characters of a request's texts, lists of texts among them."""
-    values = [value if isinstance(value, list | tuple) else [value] for value in request.values()]
-    return sum(len(one) for value in values for one in value if isinstance(one, str))
+def _release(hot: HotAdapters, one: HotAdapter, _: "Future[Tensor]") -> None:
+    hot.release(one)
 
 
-def _release(fetched: "Future[Lease]") -> None:
-    if not fetched.cancelled() and fetched.exception() is None:
-        fetched.result().release()
+def _manner(adapter: Adapter) -> tuple[Any, ...]:
+    """Return what adapters that turn a text into the same item have in common."""
+    kind = "classify" if adapter.kind == "score" else adapter.kind
+    return kind, adapter.pair, adapter.limit, adapter.task
+
+
+def _size(inputs: Mapping[str, Any]) -> int:
+    """Count the characters of all texts of a request."""
+    size = 0
+    for value in inputs.values():
+        parts = value if isinstance(value, list | tuple) else (value,)
+        size += sum(len(part) for part in parts if isinstance(part, str))
+    return size
+
+
+async def _gathered(groups: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return all results; where one fails, its error, when no other runs any more."""
+    tasks = [asyncio.ensure_future(group) for group in groups]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -10,7 +10,7 @@ from softcue.serving.body import too_large
 BLOCK = 512  # bytes; what a tar is made of
 HEADERS = 64  # members of a tar, at most: two files, and what a tar program adds
 GZIP = b"\x1f\x8b"
-PIECE = 2**20  # bytes that are unpacked at once
+UNPACKED_AT_ONCE = 2**20  # bytes that are unpacked at once
 HOW = f"tar -C FOLDER -c {HEADER} {TENSORS}"
 
 # what tar programs add by themselves: the folder itself, and notes about the next member or all of them
@@ -46,7 +46,7 @@ def _inflate(inflater: "zlib._Decompress", part: bytes, whole: bytearray, limit:
         raise RequestError("something follows the end of the gzipped tar; expected one gzip stream")
     room = made = 0
     while part or (made and made == room):  # as long as something is left, of the part or inside
-        room = min(PIECE, limit + 1 - len(whole))
+        room = min(UNPACKED_AT_ONCE, limit + 1 - len(whole))
         try:
             piece = inflater.decompress(part, room)
         except zlib.error as error:

@@ -67,7 +67,7 @@ class Direct:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        told = scope[LOG_NOTES] = scope.get(LOG_NOTES, {})
+        told = scope.setdefault(LOG_NOTES, {})
         told["route"] = self.way.path
         try:
             if self.way.scope is not None:
@@ -78,7 +78,7 @@ class Direct:
             return
         except SoftcueError as error:
             response = fault_response(error)
-            if response.status_code >= 500:
+            if response.status_code == 500:
                 LOGGER.warning("%s", error)
         await response(scope, receive, send)
 

@@ -29,7 +29,6 @@ INPUTS: dict[str, Any] = {
     "description": 'A text, a pair of texts, an object, or a batch of them: [["a text"], ["one", "two"]].',
     "anyOf": [_TEXT, *_ROW["anyOf"], {"type": "array", "items": _ROW, "minItems": 1}],
 }
-ONE_INPUT = {"anyOf": [_TEXT, *_ROW["anyOf"]]}
 # what the Hugging Face shapes read: there a flat list is a batch
 PLAIN_INPUTS = {
     "anyOf": [_TEXT, _OBJECT, {"type": "array", "items": {"anyOf": [_TEXT, _OBJECT]}, "minItems": 1}]

@@ -11,8 +11,8 @@ from typing import Any
 from softcue.adapter import check_place
 from softcue.adapter.header import TOKEN_LIMIT
 from softcue.answering.evaluation import evaluate_seat
-from softcue.answering.predict import reading_of
 from softcue.answering.seating import seat_adapters
+from softcue.answering.served import reading_of
 from softcue.base import Base, open_base
 from softcue.errors import RequestError
 from softcue.files import as_path, write_file

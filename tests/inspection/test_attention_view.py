@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from softcue.answering.predict import reading_of
+from softcue.answering.served import reading_of
 from softcue.encoder.attention_mass import attention_mass
 from softcue.errors import RequestError
 from softcue.inspection.attention import AttentionTable, attention_view, inspect_attention

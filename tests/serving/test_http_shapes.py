@@ -241,3 +241,13 @@ def test_the_document_lists_every_route_and_its_page_needs_nothing(client: TestC
     assert "<script" not in page.text
     assert "http" not in page.text.replace("http-", "")
     assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+def test_the_page_comes_from_here_alone(client: TestClient) -> None:
+    for path, media in (("/", "text/html"), ("/page.js", "text/javascript"), ("/icon.svg", "image/svg+xml")):
+        answer = client.get(path)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith(media)
+        assert answer.headers["content-security-policy"].startswith("default-src 'self';")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    fault_of(client.get("/page.py"), 404)

@@ -9,8 +9,9 @@ from transformers import AutoModel
 
 from softcue.adapter import Adapter
 from softcue.answering.evaluation import run
-from softcue.answering.predict import Predictor, reading_of
+from softcue.answering.predict import Predictor
 from softcue.answering.seating import seat_adapters
+from softcue.answering.served import reading_of
 from softcue.base import Base, open_base
 from softcue.encoder.load import load_encoder
 from softcue.errors import AdapterError, DivergedError, RequestError

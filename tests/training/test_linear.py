@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from softcue.adapter import Adapter
 from softcue.answering.evaluation import evaluate_seat
-from softcue.answering.predict import reading_of
 from softcue.answering.seating import seat_adapters
+from softcue.answering.served import reading_of
 from softcue.api import train
 from softcue.batch import Example
 from softcue.errors import RequestError, SettingsError

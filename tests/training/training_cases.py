@@ -7,8 +7,8 @@ import torch
 
 from softcue.adapter import Adapter
 from softcue.answering.evaluation import run
-from softcue.answering.predict import reading_of
 from softcue.answering.seating import seat_adapters
+from softcue.answering.served import reading_of
 from softcue.protocol import Cue
 from softcue.readers.items import make_items
 from softcue.readers.records import Data

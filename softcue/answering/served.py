@@ -1,0 +1,44 @@
+"""What serving one adapter takes: the check of its backbone, and its requests made ready for the encoder."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from softcue.adapter import OWN_ENCODER, Adapter
+from softcue.answering.answers import REQUEST_INPUTS, Question, ask
+from softcue.base import Base
+from softcue.errors import AdapterError
+from softcue.readers.items import Reading
+from softcue.tasks import inputs_of
+from softcue.text.tokens import Text
+
+OURS = ("adapter", "where")  # keys of a request that say nothing about the text
+
+
+def check_served(name: str, adapter: Adapter, base: Base) -> None:
+    """Refuse an adapter that this backbone cannot serve. Raises AdapterError."""
+    if adapter.backbone == OWN_ENCODER and adapter.fingerprint != base.fingerprint:
+        raise AdapterError(
+            f"adapter {name!r} is the head of a fine-tuned checkpoint, which is its own backbone; "
+            f"this is {base.backbone.name}: open the folder `encoder` beside it as the backbone"
+        )
+    adapter.check(name, base.backbone.name, base.fingerprint, base.backbone.encoder.dims)
+
+
+def question_of(request: Mapping[str, Any], adapter: Adapter, text: Text) -> Question:
+    """Make a request of an adapter into one item; a benchmark's own fields go through its template.
+
+    Raises RequestError where its fields do not fit the adapter's kind.
+    """
+    return ask(inputs_for(request, adapter), reading_of(adapter), adapter.pair, text)
+
+
+def inputs_for(request: Mapping[str, Any], adapter: Adapter) -> Mapping[str, Any]:
+    """Return the texts of a request as the adapter is to read them. Raises RequestError."""
+    raw = {key: value for key, value in request.items() if key not in OURS}
+    # no other key: the texts as they are to be read
+    return inputs_of(adapter.task, raw) if set(raw) - set(REQUEST_INPUTS) else raw
+
+
+def reading_of(adapter: Adapter) -> Reading:
+    """Return how an adapter reads its input."""
+    return Reading(adapter.kind, adapter.labels, adapter.limit, adapter.centre, adapter.spread)
