@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+import torch
 
 from softcue.errors import BusyError, ClosingError, DeadlineError, RequestError, UnknownAdapterError
 from softcue.serving.service import Answer, Service
@@ -109,6 +110,7 @@ def test_what_is_not_there_is_an_error_that_names_the_row(services: list[Service
     with pytest.raises(RequestError, match="request 1"):
         asyncio.run(service.answer([{"adapter": "a0", "text": TEXT}, {"adapter": "a1", "tokens": ["x"]}]))
     assert service.facts()["inside"] == 0
+    asyncio.run(service.close())  # what is in a forward has its lease to the end of it
     assert not any(hot.leases for hot in service.hot._hot.values())
 
 
@@ -170,3 +172,43 @@ def test_overflow_deadline_cancelling_and_closing(services: list[Service]) -> No
             await ask(service, "a0")
 
     asyncio.run(scene())
+
+
+async def load_test(service: Service, rows: int, names: int) -> int:
+    """Ask for rows of random adapters, 64 lists of 20 at a time; return how many others answered."""
+    wrong = 0
+
+    async def client(seed: int) -> None:
+        nonlocal wrong
+        chance = random.Random(seed)
+        for _ in range(rows // 64 // 20):
+            asked = [{"adapter": f"a{chance.randrange(names)}", "text": TEXT} for _ in range(20)]
+            for request, answer in zip(asked, await service.answer(asked), strict=True):
+                wrong += answer.entry.name != request["adapter"]
+                wrong += answer.value["label"] != request["adapter"]
+
+    await asyncio.gather(*(client(seed) for seed in range(64)))
+    return wrong
+
+
+def sure(count: int) -> MemorySource:
+    """Adapters that are sure of one of 16 labels, each by a bias of its own: its name stands there."""
+    made = MemorySource()
+    one = random_adapter(tiny_base(), "pasta", classes=5)
+    weight = torch.zeros(16, one.head["weight"].shape[1])
+    for number in range(count):
+        labels = [f"other-{at}" for at in range(16)]
+        labels[number % 16] = f"a{number}"
+        bias = torch.zeros(16)
+        bias[number % 16] = 9.0
+        made.add(f"a{number}", replace(one, labels=tuple(labels), head={"weight": weight, "bias": bias}))
+    return made
+
+
+@pytest.mark.parametrize("rows", [20_000, pytest.param(1_000_000, marks=pytest.mark.soak)])
+def test_no_row_of_many_is_answered_by_the_wrong_adapter(rows: int, services: list[Service]) -> None:
+    services.append(service := Service(tiny_base(), sure(1_000), memory=2_000_000, room=10_000, deadline=600))
+    assert asyncio.run(load_test(service, rows, 1_000)) == 0
+    facts = service.facts()
+    assert facts["bytes"] <= 2_000_000
+    assert facts["evictions"] > 1_000
