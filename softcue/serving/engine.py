@@ -34,8 +34,8 @@ class Asked:
 class Engine:
     """Answers questions for any seats of a model; all that wait share its forwards.
 
-    There are two lanes, of short and of long questions, each in the order of arrival. A batch takes from both,
-    the oldest of each first: each lane may fill half of the budget, and what one leaves the other may use.
+    There are two lanes, of short and of long questions, each in the order of arrival. A batch takes the
+    oldest of both, up to half of the budget from each lane, and what one lane leaves the other may use.
     So neither waits for more than what came before it in its own lane.
     """
 
@@ -114,12 +114,6 @@ class Engine:
             self._changed.notify_all()
         self._worker.join()
 
-    def refuse(self) -> None:
-        """Refuse what comes, and return at once."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-
     def _retry_after(self, count: int) -> float:
         seconds, answered = sum(s for s, _ in self._recent), sum(n for _, n in self._recent)
         if not answered:
@@ -149,26 +143,25 @@ class Engine:
 
     def _take(self) -> list[Asked]:
         """Take the next batch out of the lanes, without what was cancelled or is too late."""
-        now, batch, late = time.monotonic(), list[Asked](), list[Asked]()
-        used = 0
-        for share in (self.budget // 2, self.budget):  # to each lane its half, then what the other left
+        now, batch, late, used = time.monotonic(), list[Asked](), list[Asked](), 0
+        for rest in (False, True):  # to each lane its oldest and its half, then what the other left
             for lane in self._lanes:
                 own = 0
                 while lane:
                     first = lane[0]
-                    if first.future.cancelled() or first.deadline < now:
-                        late += [] if first.future.cancelled() else [first]
-                    elif not batch or (used + first.rows <= self.budget and own + first.rows <= share):
-                        if first.future.set_running_or_notify_cancel():
-                            batch.append(first)
-                            used, own = used + first.rows, own + first.rows
-                    else:
+                    fits = used + first.rows <= self.budget if rest else own + first.rows <= self.budget // 2
+                    if first.deadline < now:
+                        late.append(first)
+                    elif not (fits or first.future.cancelled() or (own == 0 and not rest)):
                         break
+                    elif first.future.set_running_or_notify_cancel():
+                        batch.append(first)
+                        used, own = used + first.rows, own + first.rows
                     lane.popleft()
                     self._waiting -= first.rows
-        self.late += len(late)
         for one in late:
             if one.future.set_running_or_notify_cancel():
+                self.late += 1
                 one.future.set_exception(DeadlineError("the request's time was over before its turn came"))
         return batch
 

@@ -1,4 +1,4 @@
-"""Hot adapters: those in seats, where the least recently used make room and threads load beside the forward."""
+"""Hot adapters: those in seats. The least recently used make room; threads load beside the forward."""
 
 import threading
 from collections import OrderedDict
@@ -51,6 +51,7 @@ class HotAdapters:
         self.seating = Seating(base.backbone.encoder, serves=True)
         self.model = self.seating.model.eval()
         self.hits = self.misses = self.evictions = 0
+        self.bytes = 0  # what the slabs take, whether somebody sits there or not
         self._hot: OrderedDict[Key, HotAdapter] = OrderedDict()  # the least recently used first
         self._loading: dict[Key, list[Future[HotAdapter]]] = {}
         self._changed = threading.Condition()  # over all of the above, held for moments
@@ -98,11 +99,6 @@ class HotAdapters:
             self._closed = True
             self._changed.notify_all()
         self._loaders.shutdown(cancel_futures=True)
-
-    @property
-    def bytes(self) -> int:
-        """What the slabs take, whether somebody sits there or not."""
-        return sum(bytes_of(self.seating.module(slab)) for slab in self.seating.slabs if slab.size)
 
     @property
     def count(self) -> int:
@@ -164,7 +160,11 @@ class HotAdapters:
             self.seating.reserve_cue(adapter.method, adapter.config, size)
         else:
             self.seating.reserve_head(adapter.kind, adapter.pooling, len(adapter.head["bias"]), size)
+        self._count_bytes()
         return True
+
+    def _count_bytes(self) -> None:
+        self.bytes = sum(bytes_of(self.seating.module(slab)) for slab in self.seating.slabs if slab.size)
 
     def _evict(self, slab: Slab) -> bool:
         """Let the least recently used adapter of a slab leave that no request is on."""
@@ -180,10 +180,13 @@ class HotAdapters:
         if wanting.size:
             return False
         module = self.seating.module
-        for slab in sorted(self.seating.slabs, key=lambda slab: -bytes_of(module(slab))):
+        for slab in sorted(
+            (one for one in self.seating.slabs if one.size), key=lambda slab: -bytes_of(module(slab))
+        ):
             size = (slab.size + 1) // 2
             if size < slab.size and self._empty(slab, size):
                 self.seating.shrink(slab, size)
+                self._count_bytes()
                 return True
         return False
 

@@ -1,0 +1,118 @@
+"""The engine's queue: fair to short and long, and one bad question fails nobody else."""
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from softcue.batch import Example
+from softcue.errors import BusyError, ClosingError, DeadlineError
+from softcue.readers.items import Item
+from softcue.serving import engine as engine_module
+from softcue.serving.engine import Engine
+from softcue.text.tokens import Encoded
+
+
+class Runs:
+    """In place of the forward: notes batches, waits at a gate, and refuses seat 13."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate, self.began = threading.Event(), threading.Event()
+
+    def __call__(self, model: Any, items: list[Item], seats: list[int], budget: int) -> list[torch.Tensor]:
+        self.batches.append(list(seats))
+        self.began.set()
+        assert self.gate.wait(20)
+        if 13 in seats:
+            raise ValueError("seat 13")
+        return [torch.tensor(float(seat)) for seat in seats]
+
+
+@pytest.fixture
+def runs() -> Iterator[Runs]:
+    with patch.object(engine_module, "run", made := Runs()):
+        yield made
+
+
+def item(rows: int) -> Item:
+    example = Example([1] * rows, [0] * rows, [0])
+    return Item((Encoded(example, (), 0, 0),), (0,))
+
+
+def far() -> float:
+    return time.monotonic() + 30
+
+
+def busy(runs: Runs, **settings: Any) -> Engine:
+    """An engine whose thread is in a forward, so that what comes now waits."""
+    engine = Engine(None, **{"budget": 512, "delay": 0.0, **settings})  # type: ignore[arg-type]
+    engine.enter(1)
+    engine.submit([(item(4), 0)], far())[0].add_done_callback(lambda _: engine.leave(1))
+    assert runs.began.wait(20)
+    return engine
+
+
+def test_neither_lane_starves(runs: Runs) -> None:
+    engine = busy(runs)
+    long = engine.submit([(item(256), 1)] * 40, far())
+    short = engine.submit([(item(4), 2)] * 400, far())
+    huge = engine.submit([(item(2_000), 3)], far())
+    runs.gate.set()
+    for future in (*long, *short, *huge):
+        future.result(20)
+    assert 1 in runs.batches[1] and runs.batches[1].count(2) == 64
+    assert len(runs.batches) < 45
+    engine.close()
+
+
+def test_a_bad_question_fails_alone(runs: Runs) -> None:
+    engine = busy(runs)
+    futures = engine.submit([(item(4), seat) for seat in (12, 13, 14)], far())
+    runs.gate.set()
+    assert [float(futures[i].result(20)) for i in (0, 2)] == [12, 14]
+    with pytest.raises(ValueError, match="seat 13"):
+        futures[1].result(20)
+    assert float(engine.submit([(item(4), 5)], far())[0].result(20)) == 5
+    engine.close()
+
+
+def test_what_is_cancelled_or_late_is_not_computed(runs: Runs) -> None:
+    engine = busy(runs)
+    cancelled, late, other = (
+        engine.submit([(item(4), seat)], until)[0]
+        for seat, until in ((6, far()), (7, time.monotonic() - 1), (8, far()))
+    )
+    assert cancelled.cancel()
+    runs.gate.set()
+    assert float(other.result(20)) == 8
+    with pytest.raises(DeadlineError):
+        late.result(20)
+    assert runs.batches == [[0], [8]]
+    engine.close()
+
+
+def test_a_full_room_refuses_at_once_and_closing_answers_what_was_let_in(runs: Runs) -> None:
+    engine = busy(runs, room=3)
+    engine.enter(2)
+    began = time.monotonic()
+    with pytest.raises(BusyError) as refused:
+        engine.enter(1)
+    assert time.monotonic() - began < 1
+    assert refused.value.retry_after > 0
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    while not engine._closing:
+        time.sleep(0.001)
+    with pytest.raises(ClosingError):
+        engine.enter(1)
+    futures = engine.submit([(item(4), 1), (item(4), 2)], far())
+    runs.gate.set()
+    assert [float(future.result(20)) for future in futures] == [1, 2]
+    engine.leave(2)
+    closing.join(20)
+    assert not closing.is_alive()
