@@ -61,8 +61,7 @@ def serve_replicas(
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise RequestError(
-            f"no Ray cluster at {address!r} ({str(error).splitlines()[0]}); expected host:port, auto or "
-            "local"
+            f"no Ray cluster at {address!r} ({str(error).splitlines()[0]}); expected host:port, auto or local"
         ) from error
     try:
         serve.start(http_options={"host": listen_on[0], "port": listen_on[1]})
