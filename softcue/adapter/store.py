@@ -6,7 +6,7 @@ It is saved as a folder, and checked when it is loaded.
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from io import BytesIO
@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from softcue.adapter.folder import HEADER, TENSORS, refuse_foreign
 from softcue.adapter.header import CONFIG_LIMIT, header_bytes, parse_header
@@ -198,10 +199,28 @@ def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         ) from error
 
 
+class _ShapesAlone(TorchFunctionMode):
+    """Leaves out numbers and factors, which change no shape: for the first of them on the meta device torch
+    imports its compiler, which takes two seconds.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Do what was called, if it may matter."""
+        if func in (Tensor.normal_, Tensor.uniform_) or (func is Tensor.mul and type(args[1]) is float):
+            return args[0]
+        if func is torch.randn:
+            func = torch.empty
+        elif func is torch.eye and len(args) == 1:
+            func, args = torch.empty, (args[0], args[0])
+        return func(*args, **(kwargs or {}))
+
+
 def _shapes(
     cue: type[Cue], head: type[Head], dims: Dims, config: Any, classes: int, pooling: str
 ) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
+    with torch.device("meta"), _ShapesAlone():
         parts = {"cue": cue(dims, config, 1), "head": head(dims.hidden, [classes], pooling)}
     return {
         f"{part}.{name}": tuple(tensor.shape[1:])
