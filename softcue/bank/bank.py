@@ -128,7 +128,7 @@ class Bank:
     def count(self) -> int:
         """Count the names."""
         with self.index.reading() as index:
-            return int(index.execute("SELECT count(*) FROM names WHERE newest IS NOT NULL").fetchone()[0])
+            return int(index.execute("SELECT count(*) FROM names").fetchone()[0])
 
     def load(self, entry: Entry) -> Adapter:
         """Read an adapter, quickly: its bytes are compared with the hash that they had when they were added.

@@ -22,10 +22,10 @@ BEGIN IMMEDIATE;
 CREATE TABLE backbones (backbone TEXT NOT NULL, fingerprint TEXT NOT NULL, dims TEXT NOT NULL);
 CREATE TABLE names (
     name TEXT PRIMARY KEY,
-    newest INTEGER, -- NULL where all versions were removed
+    newest INTEGER NOT NULL,
     last INTEGER NOT NULL -- the highest number ever given
 ) WITHOUT ROWID;
-CREATE INDEX names_there ON names (name) WHERE newest IS NOT NULL;
+CREATE TABLE removed (name TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID; -- names without versions
 CREATE TABLE versions (
     name TEXT NOT NULL,
     version INTEGER NOT NULL,
