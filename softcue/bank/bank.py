@@ -49,11 +49,10 @@ class Bank:
 
     def __init__(self, path: str | Path) -> None:
         """Open a bank. Raises RequestError if there is none."""
-        self.path = Path(path)
+        self.path = Path(path).absolute()
         if not (self.path / INDEX).is_file():
             raise RequestError(
-                f"{self.path} is no bank: it has no {INDEX}; make one with "
-                f"`softcue bank add {self.path} FOLDER`"
+                f"{path} is no bank: it has no {INDEX}; make one with `softcue bank add {path} FOLDER`"
             )
         self.index, self.slabs = Index(self.path / INDEX), Slabs(self.path / SLABS)
         self.index.check()

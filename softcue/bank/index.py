@@ -141,6 +141,7 @@ class Index:
             with contextlib.closing(self._connect(mode)) as held:
                 held.execute("PRAGMA journal_mode = TRUNCATE")
                 held.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it returns
+                held.execute("PRAGMA cache_spill = 0")  # readers wait for commits alone, however large
                 yield held
         except sqlite3.Error as error:
             raise WriteError(f"{self.file} cannot be written: {error}") from error
