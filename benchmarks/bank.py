@@ -83,12 +83,14 @@ def row(what: str, taken: Sequence[tuple[float, float]], **more: Any) -> dict[st
     return {**found, **more}
 
 
-def single_adds(bank: Bank, what: str) -> dict[str, Any]:
-    """Adapters that are added one by one, each synced and committed."""
-    adapters = [random_numbers(SMALL, seed) for seed in range(SINGLE)]
-    return row(
-        what, [clocked(partial(bank.add, f"{what.split()[0]}-{at}", a)) for at, a in enumerate(adapters)]
-    )
+def single_adds(banks: dict[str, Bank]) -> list[dict[str, Any]]:
+    """Adapters that are added one by one, each synced and committed, to the banks in turn."""
+    taken: dict[str, list[tuple[float, float]]] = {what: [] for what in banks}
+    for seed in range(SINGLE):
+        adapter = random_numbers(SMALL, seed)
+        for what, bank in banks.items():
+            taken[what].append(clocked(partial(bank.add, f"single-{seed}", adapter)))
+    return [row(what, times) for what, times in taken.items()]
 
 
 def fill(bank: Bank, prefix: str, labels: int, count: int, what: str) -> dict[str, Any]:
@@ -173,12 +175,12 @@ def measure(count: int, options: Options) -> list[dict[str, Any]]:
         if shutil.disk_usage(place).free < ROOM:
             raise SystemExit(f"bank: {place} has too little room; expected {ROOM:,} bytes, or set TMPDIR")
         bank = Bank.create(place / "bank")
-        rows = [single_adds(bank, "first adds, one by one")]
         checked = [(f"checked-{at:06}", random_numbers(SMALL, at)) for at in range(CHECKED)]
         taken = clocked(partial(bank.add_all, checked))
-        rows.append(row("add_all, each", [(taken[0] / CHECKED, taken[1] / CHECKED)], adapters=CHECKED))
+        rows = [row("add_all, each", [(taken[0] / CHECKED, taken[1] / CHECKED)], adapters=CHECKED)]
         rows.append(fill(bank, "small-", SMALL, count, "sound records of 30 KB, each"))
-        rows.append(single_adds(bank, f"last adds, one by one, behind {count:,}"))
+        empty = Bank.create(place / "empty")
+        rows += single_adds({"add to an empty bank": empty, f"add behind {count:,}": bank})
         rows.append(fill(bank, "large-", LARGE, large, "sound records of 300 KB, each"))
         stats = bank.stats()
         index = bank.index.file.stat().st_size
