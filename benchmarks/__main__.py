@@ -1,6 +1,7 @@
 """`python -m benchmarks`: all of them, one after the other, with the options of each."""
 
 from benchmarks import (
+    bank,
     fresh,
     inference,
     kernels,
@@ -28,6 +29,7 @@ for benchmark in (
     linear,
     memory,
     precision,
+    bank,
 ):
     print(f"## {benchmark.__name__.rpartition('.')[2]}: {benchmark.__doc__}", flush=True)
     benchmark.main()

@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 # name -> module; loaded at first use, so that `import softcue` and `softcue --help` need no torch
 _PUBLIC = {
     "Adapter": "softcue.adapter",
+    "Bank": "softcue.bank",
     "Base": "softcue.base",
     "Batch": "softcue.batch",
     "Checkpoints": "softcue.training.checkpoint",
@@ -29,6 +30,7 @@ _PUBLIC = {
     "load_plugin": "softcue.plugins",
     "open_base": "softcue.base",
     "open_data": "softcue.tasks",
+    "open_source": "softcue.bank",
     "train": "softcue.api",
     "train_jobs": "softcue.training.jobs",
 }

@@ -3,7 +3,9 @@
 import math
 import operator
 import sys
+from collections.abc import Callable
 from dataclasses import field, fields
+from functools import lru_cache
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -18,6 +20,9 @@ OPTION_TYPES = {
     str: "a word",
     type(None): "nothing",
 }
+hints_of: Callable[[Any], dict[str, Any]] = lru_cache(maxsize=256)(
+    get_type_hints
+)  # of a dataclass; they are slow to find
 
 
 def setting(default: Any, least: float | None = None, below: float | None = None) -> Any:
@@ -44,7 +49,7 @@ class Options:
         return []
 
     def __post_init__(self) -> None:
-        hints, wrong = get_type_hints(type(self)), []
+        hints, wrong = hints_of(type(self)), []
         for f in fields(self):  # type: ignore[arg-type]
             value = _tuples(getattr(self, f.name))
             object.__setattr__(self, f.name, value)  # frozen, and JSON and TOML have no tuples

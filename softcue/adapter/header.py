@@ -11,11 +11,12 @@ from dataclasses import fields
 from typing import Any
 
 from softcue import __version__
-from softcue.adapter.values import check_fields, decode, decode_record, encode, first_line, hints_of, largest
+from softcue.adapter.values import check_fields, decode, decode_record, encode, first_line, largest
 from softcue.cues import Cue
 from softcue.errors import AdapterError, SoftcueError
 from softcue.files import parse_json
 from softcue.heads import POOLINGS, Head
+from softcue.options import hints_of
 
 FORMAT = 1
 CONFIG_LIMIT = 4 * 2**20  # bytes of the file

@@ -6,24 +6,22 @@ It is saved as a folder, and checked when it is loaded.
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
 from torch import Tensor
 
 from softcue.adapter.folder import HEADER, TENSORS, refuse_foreign
 from softcue.adapter.header import CONFIG_LIMIT, header_bytes, parse_header
+from softcue.adapter.shapes import shapes_of
 from softcue.adapter.tensors import WIDTH, check_finite, check_tensors, read_tensors, tensors_digest, to_bytes
 from softcue.adapter.values import first_line
 from softcue.cues import Cue
 from softcue.errors import AdapterError, RequestError
 from softcue.files import open_regular, read_bytes, reading, write_folder
-from softcue.heads import Head
 from softcue.protocol import Dims
 
 SCORES_ROOM = 4_096  # bytes of the header that training fills in at its end
@@ -177,40 +175,6 @@ class Adapter:
             f"{own} with the fingerprint {self.fingerprint[:12]}; {other} with {fingerprint[:12]}: "
             f"the sizes agree, the weights or the tokenizer do not; {remedy}"
         )
-
-
-def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the tensors that a cue and a head with these settings have.
-
-    Both are built without memory, once for settings that come again. Raises AdapterError if they cannot be
-    built.
-    """
-    cue, head = Cue.registry[values["method"]], Head.registry[values["kind"]]
-    settings = values["dims"], values["config"], len(values["labels"]) or 1, values["pooling"]
-    try:
-        try:
-            return dict(_known_shapes(cue, head, *settings))
-        except TypeError:  # settings that cannot be hashed
-            return _shapes(cue, head, *settings)
-    except Exception as error:  # settings from a hostile file may fail anywhere in a method's constructor
-        raise AdapterError(
-            f"config: no {values['method']} can be built from it: {first_line(error)}"
-        ) from error
-
-
-def _shapes(
-    cue: type[Cue], head: type[Head], dims: Dims, config: Any, classes: int, pooling: str
-) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        parts = {"cue": cue(dims, config, 1), "head": head(dims.hidden, [classes], pooling)}
-    return {
-        f"{part}.{name}": tuple(tensor.shape[1:])
-        for part, module in parts.items()
-        for name, tensor in module.state_dict().items()
-    }
-
-
-_known_shapes: Callable[..., dict[str, tuple[int, ...]]] = lru_cache(maxsize=256)(_shapes)
 
 
 def _read(place: Path) -> Adapter:

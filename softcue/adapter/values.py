@@ -6,11 +6,11 @@ Every field must be there, of its own type, and no other field.
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from functools import lru_cache
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin
 
 from softcue.errors import AdapterError
+from softcue.options import hints_of
 
 JSON_TYPES = {
     bool: "true or false",
@@ -19,7 +19,6 @@ JSON_TYPES = {
     str: "a string",
     NoneType: "null",
 }
-hints_of = lru_cache(maxsize=256)(get_type_hints)  # a dataclass's, which are slow to find
 DEEPEST = 16  # levels of lists and objects that a field may hold
 LARGEST_STORED = 2**63  # of whole numbers
 
@@ -74,12 +73,16 @@ def decode(hint: Any, value: Any, where: str) -> Any:
 
     Raises AdapterError that names `where` for a value of another type.
     """
+    if type(value) is hint and hint in (str, bool, float):  # the most of them, labels above all
+        return value
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         found = [h for h in arguments if _may_be(h, value)]
         if found:
             return decode(found[0], value, where)
     elif origin is tuple:
+        if isinstance(value, list) and arguments == (str, ...) and {*map(type, value)} <= {str}:
+            return tuple(value)  # labels, which may be many
         if isinstance(value, list) and (arguments[-1] is Ellipsis or len(arguments) == len(value)):
             hints = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
             pairs = enumerate(zip(hints, value, strict=True))

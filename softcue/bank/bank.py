@@ -49,11 +49,10 @@ class Bank:
 
     def __init__(self, path: str | Path) -> None:
         """Open a bank. Raises RequestError if there is none."""
-        self.path = Path(path)
+        self.path = Path(path).absolute()
         if not (self.path / INDEX).is_file():
             raise RequestError(
-                f"{self.path} is no bank: it has no {INDEX}; make one with "
-                f"`softcue bank add {self.path} FOLDER`"
+                f"{path} is no bank: it has no {INDEX}; make one with `softcue bank add {path} FOLDER`"
             )
         self.index, self.slabs = Index(self.path / INDEX), Slabs(self.path / SLABS)
         self.index.check()
@@ -128,7 +127,7 @@ class Bank:
     def count(self) -> int:
         """Count the names."""
         with self.index.reading() as index:
-            return int(index.execute("SELECT count(*) FROM names WHERE newest IS NOT NULL").fetchone()[0])
+            return int(index.execute("SELECT count(*) FROM names").fetchone()[0])
 
     def load(self, entry: Entry) -> Adapter:
         """Read an adapter, quickly: its bytes are compared with the hash that they had when they were added.

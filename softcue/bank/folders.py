@@ -40,9 +40,9 @@ class AdapterFolders:
 
     def __init__(self, path: str | Path, only: str | None = None) -> None:
         """Open a folder. only: the one adapter to find in it. Raises RequestError."""
-        self.path, self.only = Path(path), only
+        self.path, self.only = Path(path).absolute(), only
         if not self.path.is_dir():
-            raise RequestError(f"{self.path} is no folder; expected one with adapters in it")
+            raise RequestError(f"{path} is no folder; expected one with adapters in it")
         self._seen: dict[str, tuple[Stamp, Entry]] = {}
         self._versions: dict[str, int] = {}
         self._bound: _Bound | None = None

@@ -22,10 +22,10 @@ BEGIN IMMEDIATE;
 CREATE TABLE backbones (backbone TEXT NOT NULL, fingerprint TEXT NOT NULL, dims TEXT NOT NULL);
 CREATE TABLE names (
     name TEXT PRIMARY KEY,
-    newest INTEGER, -- NULL where all versions were removed
+    newest INTEGER NOT NULL,
     last INTEGER NOT NULL -- the highest number ever given
 ) WITHOUT ROWID;
-CREATE INDEX names_there ON names (name) WHERE newest IS NOT NULL;
+CREATE TABLE removed (name TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID; -- names without versions
 CREATE TABLE versions (
     name TEXT NOT NULL,
     version INTEGER NOT NULL,
@@ -141,6 +141,7 @@ class Index:
             with contextlib.closing(self._connect(mode)) as held:
                 held.execute("PRAGMA journal_mode = TRUNCATE")
                 held.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it returns
+                held.execute("PRAGMA cache_spill = 0")  # readers wait for commits alone, however large
                 yield held
         except sqlite3.Error as error:
             raise WriteError(f"{self.file} cannot be written: {error}") from error

@@ -15,7 +15,7 @@ NEWEST = "(SELECT newest FROM names WHERE name = ?)"
 ALIASED = "(SELECT version FROM aliases WHERE name = ? AND alias = ?)"
 # CROSS JOIN: SQLite takes the tables in this order, so that names come sorted and few are looked at
 NEXT = f"""SELECT {ENTRY} FROM names AS n CROSS JOIN versions AS v ON v.name = n.name AND v.version = n.newest
-    WHERE n.newest IS NOT NULL AND n.name > ? AND instr(lower(n.name), ?) > 0 ORDER BY n.name LIMIT ?"""
+    WHERE n.name > ? AND instr(lower(n.name), ?) > 0 ORDER BY n.name LIMIT ?"""
 
 
 def look_up(index: sqlite3.Connection, asked: str) -> Entry:
@@ -73,10 +73,10 @@ def _unknown(index: sqlite3.Connection, asked: str, name: str, which: int | str 
     """Raise UnknownAdapterError that says what is missing: the name, the version or the alias."""
     row = index.execute("SELECT newest, last FROM names WHERE name = ?", [name]).fetchone()
     if row is None:
+        if index.execute("SELECT 1 FROM removed WHERE name = ?", [name]).fetchone():
+            raise UnknownAdapterError(f"adapter {name!r} was removed with all its versions")
         raise UnknownAdapterError(f"there is no adapter {name!r}; see what there is with `softcue bank list`")
     newest, last = row
-    if newest is None:
-        raise UnknownAdapterError(f"adapter {name!r} was removed; there were {last} versions")
     if isinstance(which, int):
         what = f"version {which} was removed" if which <= last else f"there is no version {which} yet"
         raise UnknownAdapterError(f"{asked}: {what}; the newest is {name}@{newest}")

@@ -1,5 +1,6 @@
 """Slabs: files that records are appended to. A byte that the index counts never changes."""
 
+import errno
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -56,6 +57,8 @@ class Slabs:
         except FileNotFoundError:
             raise
         except OSError as error:
+            if error.errno == errno.ESTALE:  # what NFS says of a file that another machine removed
+                raise FileNotFoundError(error.errno, str(error)) from error
             raise AdapterError(f"{self.file(spot.slab)} cannot be read: {reason(error)}") from error
         if len(data) != spot.size:
             ends = f"{self.file(spot.slab)} ends {spot.size - len(data):,} bytes too early"

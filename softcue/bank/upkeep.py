@@ -53,7 +53,7 @@ class Verified(JsonRecord):
 
 def take_stock(index: sqlite3.Connection, slabs: Slabs) -> BankStats:
     """Count a bank's names, versions and bytes."""
-    names = index.execute("SELECT count(*) FROM names WHERE newest IS NOT NULL").fetchone()[0]
+    names = index.execute("SELECT count(*) FROM names").fetchone()[0]
     by_method = index.execute("SELECT method, count(*), sum(size) FROM versions GROUP BY method").fetchall()
     live = sum(size for _, _, size in by_method)
     there = slabs.there()

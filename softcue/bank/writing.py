@@ -87,11 +87,7 @@ def enter(index: sqlite3.Connection, added: Sequence[Fresh], spots: Sequence[Spo
     entries = []
     for one, spot in zip(added, spots, strict=True):
         adapter = one.adapter
-        version = index.execute(
-            "INSERT INTO names VALUES (?, 1, 1) ON CONFLICT (name) DO UPDATE SET last = last + 1, "
-            "newest = last + 1 RETURNING last",
-            [one.name],
-        ).fetchone()[0]
+        version = _next_version(index, one.name)
         entry = Entry(
             name=one.name,
             version=version,
@@ -111,6 +107,17 @@ def enter(index: sqlite3.Connection, added: Sequence[Fresh], spots: Sequence[Spo
         )
         entries.append(entry)
     return entries
+
+
+def _next_version(index: sqlite3.Connection, name: str) -> int:
+    """Return a number that no version of the name ever had, and make it the newest."""
+    row = index.execute("SELECT last FROM names WHERE name = ?", [name]).fetchone()
+    if row is None:
+        row = index.execute("SELECT last FROM removed WHERE name = ?", [name]).fetchone() or (0,)
+        index.execute("DELETE FROM removed WHERE name = ?", [name])
+    version = int(row[0]) + 1
+    index.execute("INSERT OR REPLACE INTO names VALUES (?, ?, ?)", (name, version, version))
+    return version
 
 
 def name_version(index: sqlite3.Connection, name: str, alias: str, version: int | None) -> Entry:
@@ -137,8 +144,10 @@ def take_out(index: sqlite3.Connection, asked: str) -> list[Entry]:
         key = (name, entry.version)
         index.execute("DELETE FROM versions WHERE name = ? AND version = ?", key)
         index.execute("DELETE FROM aliases WHERE name = ? AND version = ?", key)
-    index.execute(
-        "UPDATE names SET newest = (SELECT max(version) FROM versions WHERE name = ?1) WHERE name = ?1",
-        [name],
-    )
+    newest = index.execute("SELECT max(version) FROM versions WHERE name = ?", [name]).fetchone()[0]
+    if newest is None:
+        index.execute("INSERT INTO removed SELECT name, last FROM names WHERE name = ?", [name])
+        index.execute("DELETE FROM names WHERE name = ?", [name])
+    else:
+        index.execute("UPDATE names SET newest = ? WHERE name = ?", (newest, name))
     return gone

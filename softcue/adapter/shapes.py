@@ -1,0 +1,67 @@
+"""The shapes of an adapter's tensors, found from its settings without memory for the numbers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from softcue.adapter.values import first_line
+from softcue.cues import Cue
+from softcue.errors import AdapterError
+from softcue.heads import Head
+from softcue.protocol import Dims
+
+
+def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors that a cue and a head with these settings have.
+
+    Both are built without memory, once for settings that come again. Raises AdapterError if they cannot be
+    built.
+    """
+    cue, head = Cue.registry[values["method"]], Head.registry[values["kind"]]
+    settings = values["dims"], values["config"], len(values["labels"]) or 1, values["pooling"]
+    try:
+        try:
+            return dict(_known_shapes(cue, head, *settings))
+        except TypeError:  # settings that cannot be hashed
+            return _shapes(cue, head, *settings)
+    except Exception as error:  # settings from a hostile file may fail anywhere in a method's constructor
+        raise AdapterError(
+            f"config: no {values['method']} can be built from it: {first_line(error)}"
+        ) from error
+
+
+class _ShapesAlone(TorchFunctionMode):
+    """Leaves out numbers and factors, which change no shape: for the first of them on the meta device torch
+    imports its compiler, which takes two seconds.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Do what was called, if it may matter."""
+        if func in (Tensor.normal_, Tensor.uniform_) or (func is Tensor.mul and type(args[1]) is float):
+            return args[0]
+        if func is torch.randn:
+            func = torch.empty
+        elif func is torch.eye and len(args) == 1:
+            func, args = torch.empty, (args[0], args[0])
+        return func(*args, **(kwargs or {}))
+
+
+def _shapes(
+    cue: type[Cue], head: type[Head], dims: Dims, config: Any, classes: int, pooling: str
+) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"), _ShapesAlone():
+        parts = {"cue": cue(dims, config, 1), "head": head(dims.hidden, [classes], pooling)}
+    return {
+        f"{part}.{name}": tuple(tensor.shape[1:])
+        for part, module in parts.items()
+        for name, tensor in module.state_dict().items()
+    }
+
+
+_known_shapes: Callable[..., dict[str, tuple[int, ...]]] = lru_cache(maxsize=256)(_shapes)
