@@ -13,7 +13,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
 from torch import Tensor
 
 from softcue.adapter.folder import HEADER, TENSORS, refuse_foreign
@@ -21,6 +20,7 @@ from softcue.adapter.header import CONFIG_LIMIT, header_bytes, parse_header
 from softcue.adapter.tensors import WIDTH, check_finite, check_tensors, read_tensors, tensors_digest, to_bytes
 from softcue.adapter.values import first_line
 from softcue.cues import Cue
+from softcue.encoder.meta import on_meta
 from softcue.errors import AdapterError, RequestError
 from softcue.files import open_regular, read_bytes, reading, write_folder
 from softcue.heads import Head
@@ -201,7 +201,7 @@ def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 def _shapes(
     cue: type[Cue], head: type[Head], dims: Dims, config: Any, classes: int, pooling: str
 ) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
+    with on_meta():
         parts = {"cue": cue(dims, config, 1), "head": head(dims.hidden, [classes], pooling)}
     return {
         f"{part}.{name}": tuple(tensor.shape[1:])

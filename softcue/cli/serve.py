@@ -57,7 +57,7 @@ def serve_command(
     load_plugins(plugin)
     access = gather_access(read_token_file, manage_token_file, os.environ)
     check_exposed(host, access)
-    room = bytes_of(memory)
+    room = bytes_in(memory)
     source = open_source(folder)
     name = backbone or source.backbone
     if not name:
@@ -92,7 +92,7 @@ def need_server() -> None:
             )
 
 
-def bytes_of(size: str) -> int:
+def bytes_in(size: str) -> int:
     """Return the bytes of "512M" or "2G". Raises RequestError."""
     found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)\s*([KMG]?)i?B?", size.strip(), re.IGNORECASE)
     if not found:
