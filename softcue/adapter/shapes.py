@@ -1,15 +1,12 @@
 """The shapes of an adapter's tensors, found from its settings without memory for the numbers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.overrides import TorchFunctionMode
-
 from softcue.adapter.values import first_line
 from softcue.cues import Cue
+from softcue.encoder.meta import on_meta
 from softcue.errors import AdapterError
 from softcue.heads import Head
 from softcue.protocol import Dims
@@ -34,28 +31,10 @@ def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         ) from error
 
 
-class _ShapesAlone(TorchFunctionMode):
-    """Leaves out numbers and factors, which change no shape: for the first of them on the meta device torch
-    imports its compiler, which takes two seconds.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Do what was called, if it may matter."""
-        if func in (Tensor.normal_, Tensor.uniform_) or (func is Tensor.mul and type(args[1]) is float):
-            return args[0]
-        if func is torch.randn:
-            func = torch.empty
-        elif func is torch.eye and len(args) == 1:
-            func, args = torch.empty, (args[0], args[0])
-        return func(*args, **(kwargs or {}))
-
-
 def _shapes(
     cue: type[Cue], head: type[Head], dims: Dims, config: Any, classes: int, pooling: str
 ) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"), _ShapesAlone():
+    with on_meta():
         parts = {"cue": cue(dims, config, 1), "head": head(dims.hidden, [classes], pooling)}
     return {
         f"{part}.{name}": tuple(tensor.shape[1:])

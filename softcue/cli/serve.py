@@ -64,7 +64,7 @@ def serve_command(
         backbone=backbone,
         precision=precision,
         device=device,
-        memory=bytes_of(memory),
+        memory=bytes_in(memory),
         batch_rows=batch_rows,
         delay=delay / 1000,
         queue=queue,
@@ -100,7 +100,7 @@ def need_server() -> None:
             )
 
 
-def bytes_of(size: str) -> int:
+def bytes_in(size: str) -> int:
     """Return the bytes of "512M" or "2G". Raises RequestError."""
     found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)\s*([KMG]?)i?B?", size.strip(), re.IGNORECASE)
     if not found:

@@ -17,6 +17,7 @@ from softcue.encoder import albert, bert, deberta, modernbert, mpnet
 from softcue.encoder.core import Encoder
 from softcue.encoder.family import Family
 from softcue.encoder.memory import keep_freed_memory
+from softcue.encoder.meta import on_meta
 from softcue.encoder.weights import (
     WEIGHT_FILES,
     check_weight_names,
@@ -106,7 +107,7 @@ def read_encoder(folder: Path, dtype: torch.dtype, device: torch.device | str) -
     family = family_of(config)
     stored = open_weights(folder, family)
     pooler = family.names.get("pooler")
-    with torch.device("meta"):
+    with on_meta():
         encoder = family.build(config, isinstance(pooler, str) and stored.has(pooler))
     table = table_of(encoder, family)
     check_weight_names(stored, table, family)

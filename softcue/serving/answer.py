@@ -14,11 +14,11 @@ from softcue.serving.replies import json_body, ref
 from softcue.serving.shapes import classified, inferred, native, outputs_of, piped, scored
 from softcue.serving.ways import LOG_NOTES, Site, Way
 from softcue.serving.wire import (
-    Asked,
     ClassifyBody,
     InferBody,
     PipelineBody,
     PredictBody,
+    RowInputs,
     name_rows,
     parse_body,
     read_inputs,
@@ -103,7 +103,7 @@ async def show_model_ready(site: Site, request: Request) -> Response:
 
 
 async def _ask(
-    site: Site, request: Request, rows: list[Asked], adapter: str | list[str] | None
+    site: Site, request: Request, rows: list[RowInputs], adapter: str | list[str] | None
 ) -> Sequence[Answered]:
     """Return the answers to rows, by the only adapter where none is named."""
     if adapter is None:

@@ -95,4 +95,4 @@ class _Facts(Collector):
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 continue
             kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
-            yield kind(f"softcue_{name}", f"{name.replace('_', ' ')} of the service.", value)
+            yield kind(f"softcue_service_{name}", f"{name.replace('_', ' ')} of the service.", value)

@@ -13,7 +13,7 @@ from softcue.errors import RequestError
 from softcue.serving.needs import Answered
 from softcue.serving.wire import InferBody, PipelineParameters
 
-LEAST = 1e-45  # the smallest float32; the logarithm of a probability that is rounded to nothing
+LEAST_CHANCE = 1e-45  # the smallest float32; the logarithm of a probability that is rounded to nothing
 _WORD = re.compile(r"\S+")
 
 
@@ -22,7 +22,9 @@ def scored(answer: Answered, row: Mapping[str, Any], raw: bool = False) -> list[
 
     raw: logarithms of the probabilities, which are the logits but for a constant.
     """
-    return SCORED[answer.entry.kind](answer.value, row, (lambda p: math.log(max(p, LEAST))) if raw else float)
+    return SCORED[answer.entry.kind](
+        answer.value, row, (lambda p: math.log(max(p, LEAST_CHANCE))) if raw else float
+    )
 
 
 def native(answer: Answered) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from softcue.errors import RequestError, short
 from softcue.serving.body import Limits
 from softcue.serving.faults import body_fault
 
-Asked = dict[str, Any]  # one request to the service, without its adapter
+RowInputs = dict[str, Any]  # one request to the service, without its adapter
 _Model = TypeVar("_Model", bound="Body")
 
 OWN_KEYS = ("adapter", "where")  # what the service reads of a row beside its inputs
@@ -112,7 +112,7 @@ def parse_body(model: type[_Model], data: bytes) -> _Model:
         raise body_fault(error) from None
 
 
-def read_inputs(inputs: Any, limits: Limits) -> tuple[list[Asked], bool]:
+def read_inputs(inputs: Any, limits: Limits) -> tuple[list[RowInputs], bool]:
     """Return the rows of text-embeddings-inference's inputs, and whether they are a batch.
 
     A flat list of two texts is a pair. Raises RequestError.
@@ -135,7 +135,7 @@ def read_inputs(inputs: Any, limits: Limits) -> tuple[list[Asked], bool]:
     return [_row(part, f"inputs[{number}]") for number, part in enumerate(inputs)], True
 
 
-def read_plain_inputs(inputs: Any, limits: Limits) -> tuple[list[Asked], bool]:
+def read_plain_inputs(inputs: Any, limits: Limits) -> tuple[list[RowInputs], bool]:
     """Return the rows of Hugging Face's inputs, where a flat list is a batch, and whether they are one."""
     if not isinstance(inputs, list):
         return [_row(inputs, "inputs")], False
@@ -146,7 +146,7 @@ def read_plain_inputs(inputs: Any, limits: Limits) -> tuple[list[Asked], bool]:
     ], True
 
 
-def read_texts(texts: str | list[str], limits: Limits) -> list[Asked]:
+def read_texts(texts: str | list[str], limits: Limits) -> list[RowInputs]:
     """Return the rows of a text or of several."""
     if isinstance(texts, str):
         return [{"text": texts}]
@@ -154,7 +154,7 @@ def read_texts(texts: str | list[str], limits: Limits) -> list[Asked]:
     return [{"text": text} for text in texts]
 
 
-def read_tensors_of_text(body: InferBody, limits: Limits) -> list[Asked]:
+def read_tensors_of_text(body: InferBody, limits: Limits) -> list[RowInputs]:
     """Return the rows of the Open Inference Protocol's inputs. Raises RequestError."""
     columns: dict[str, list[str]] = {}
     for tensor in body.inputs:
@@ -172,7 +172,7 @@ def read_tensors_of_text(body: InferBody, limits: Limits) -> list[Asked]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def name_rows(rows: list[Asked], adapter: str | list[str]) -> list[Asked]:
+def name_rows(rows: list[RowInputs], adapter: str | list[str]) -> list[RowInputs]:
     """Return the rows with the adapter that each is for. Raises RequestError."""
     names = adapter if isinstance(adapter, list) else [adapter] * len(rows)
     if len(names) != len(rows):
@@ -182,7 +182,7 @@ def name_rows(rows: list[Asked], adapter: str | list[str]) -> list[Asked]:
     return [{**row, "adapter": name} for row, name in zip(rows, names, strict=True)]
 
 
-def _row(part: Any, where: str) -> Asked:
+def _row(part: Any, where: str) -> RowInputs:
     """Return what one input says: a text, a list with one text or two, or an object."""
     if isinstance(part, str):
         return {"text": part}

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import InferenceClient
 
 from softcue.answering.predict import Predictor
-from softcue.cli.serve import bytes_of
+from softcue.cli.serve import bytes_in
 from softcue.errors import RequestError
 from tests.answering.test_predict import random_adapter
 from tests.cli.shell import Shell, make_place, make_shell
@@ -160,7 +160,7 @@ def test_mistakes_are_told_on_one_line(shell: Shell, place: Path) -> None:
 
 def test_memory_is_given_as_people_write_it() -> None:
     sizes = {"512M": 512 * 2**20, "2G": 2**31, "1.5GiB": 3 * 2**29, "100": 100, "8 kb": 8_192}
-    assert {text: bytes_of(text) for text in sizes} == sizes
+    assert {text: bytes_in(text) for text in sizes} == sizes
     for text in ("", "M", "-1G", "1T", "1e9"):
         with pytest.raises(RequestError, match="--memory"):
-            bytes_of(text)
+            bytes_in(text)
