@@ -11,6 +11,7 @@ from benchmarks import (
     precision,
     roofline,
     scaling,
+    setfit,
     shares,
     training,
 )
@@ -26,6 +27,7 @@ for benchmark in (
     shares,
     kernels,
     linear,
+    setfit,
     memory,
     precision,
 ):
