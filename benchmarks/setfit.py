@@ -133,12 +133,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for turn in turns.values():
             turn(warm)
         names = [own.only] if own.only else list(STEPS)[:1] if options.quick else list(STEPS)
-        for name in names:
-            for seed in range(1 if options.quick else min(options.repeat, DRAWS.get(name, options.repeat))):
-                one = drawn(name, seed, SHOTS, TESTED)
-                for side in turns if seed % 2 else reversed(turns):
-                    case = {"data": name, "draw": seed, "side": side}
-                    results.add(case, partial(_row, case, turns[side], one))
+        for seed in range(1 if options.quick else options.repeat):
+            for name in names:
+                if seed < DRAWS.get(name, options.repeat):
+                    one = drawn(name, seed, SHOTS, TESTED)
+                    for side in turns if seed % 2 else reversed(turns):
+                        case = {"data": name, "draw": seed, "side": side}
+                        results.add(case, partial(_row, case, turns[side], one))
     results.finish()
 
 

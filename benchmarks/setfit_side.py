@@ -43,7 +43,7 @@ def answer(told: dict) -> dict:
     return {
         "answers": list(map(str, model.predict(list(told["test"])))),
         "seconds": seconds,
-        "steps": trainer.state.global_step,
+        "steps": trainer.st_trainer.state.global_step,
         "versions": " ".join(f"{name} {version(name)}" for name in PACKAGES),
     }
 
