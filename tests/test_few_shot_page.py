@@ -34,17 +34,19 @@ def test_differences_and_times_are_of_draws_that_both_sides_have() -> None:
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "seconds", "said"),
+    ("accuracy", "seconds", "draws", "said"),
     [
-        (0.7, 20.0, "met; spt is +0.0"),
-        (0.69, 20.0, "not met; spt is -1.0"),
-        (0.9, 21.0, "no method within the time"),
+        (0.7, 20.0, 10, "met; spt is +0.0"),
+        (0.69, 20.0, 10, "not met; spt is -1.0"),
+        (0.9, 20.0, 9, "open, 9 of 10 draws are done; spt is +20.0"),
+        (0.9, 21.0, 10, "no method within the time"),
     ],
 )
 def test_the_target_is_met_by_a_method_that_is_level_within_the_time(
-    accuracy: float, seconds: float, said: str
+    accuracy: float, seconds: float, draws: int, said: str
 ) -> None:
-    assert said in verdict([row("setfit", 0, 0.7, 100.0), row("spt", 0, accuracy, seconds)], "sst2")
+    rows = [row("setfit", draw, 0.7, 100.0) for draw in range(draws)]
+    assert said in verdict([*rows, *(row("spt", draw, accuracy, seconds) for draw in range(draws))], "sst2")
 
 
 def test_a_rival_that_was_cut_short_is_said_so() -> None:
