@@ -12,6 +12,7 @@ from benchmarks import (
     precision,
     roofline,
     scaling,
+    setfit,
     shares,
     training,
 )
@@ -27,6 +28,7 @@ for benchmark in (
     shares,
     kernels,
     linear,
+    setfit,
     memory,
     precision,
     bank,

@@ -223,4 +223,5 @@ def test_every_benchmark_keeps_its_rows_in_the_one_way() -> None:
         text = (ROOT / "benchmarks" / f"{name.name}.py").read_text(encoding="utf-8")
         assert f'Results("{name.name}", options)' in text, name.name
         assert "results.finish()" in text, name.name
-        assert "json.dump" not in text or name.name == "packed_sweep", name.name  # which writes data as JSON
+        if name.name not in ("packed_sweep", "setfit"):  # which write data as JSON
+            assert "json.dump" not in text, name.name
