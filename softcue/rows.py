@@ -76,10 +76,10 @@ def read_rows(hidden: Tensor, row: Tensor) -> Tensor:
 def of_layer(table: Tensor, layer: int, ctx: Context) -> Tensor:
     """Return one layer's numbers of a table: (A, L, ..) -> (A, ..).
 
-    The table is taken apart once, at the first layer: in the backward pass each table[:, layer] would be a
+    The table is taken apart once, when first asked for: in the backward pass each table[:, layer] would be a
     whole table.
     """
-    if layer == 0:
+    if ctx.memory is None:
         ctx.memory = table.unbind(1)
     return cast(Tensor, ctx.memory[layer])
 

@@ -73,7 +73,7 @@ class Lora(Cue, method="lora", config=LoraConfig):
 
         (N, D) -> (N, D).
         """
-        if layer == 0:
+        if ctx.memory is None:
             row_seat = ctx.batch.seat[ctx.batch.owner]  # (M,)
             tables = {
                 site: (self.shrink[site].unbind(1), self.grow[site].unbind(1)) for site in self.config.sites

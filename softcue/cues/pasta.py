@@ -89,7 +89,7 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
 
     def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
         """Return the input with this layer's vectors added: (N, D) -> (N, D)."""
-        if layer == 0:
+        if ctx.memory is None:
             ctx.memory = self.vectors(hidden, ctx.batch)
         row, delta = ctx.memory
         return hidden.index_add(0, row[0], delta[layer])

@@ -76,7 +76,7 @@ class Ptuning(Cue, method="ptuning", config=PtuningConfig):
         The network's first half is computed once per forward pass, at the first layer.
         """
         seat, runs = ctx.batch.seat, ctx.batch.runs
-        if layer == 0:
+        if ctx.memory is None:
             inner = per_seat(self.words[seat], self.inner, runs) + self.inner_bias[seat, None]
             ctx.memory = torch.tanh(inner)  # (B, P, mlp)
         outer = per_seat(ctx.memory, self.outer[:, layer], runs)
