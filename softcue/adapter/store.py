@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from softcue.adapter.compact import WEIGHT, file_shapes, restored, rounded, stored
 from softcue.adapter.folder import HEADER, TENSORS, refuse_foreign
 from softcue.adapter.header import CONFIG_LIMIT, header_bytes, parse_header
 from softcue.adapter.tensors import WIDTH, check_tensors, read_tensors, tensors_digest, to_bytes
@@ -50,6 +51,7 @@ class Adapter:
     kind: str  # one of Head.registry
     labels: tuple[str, ...]  # in the order of the head's rows; none for scores and choices
     pooling: str
+    head_precision: str = "float32"  # of head.weight in the file, one of compact.PRECISIONS
     pair: bool  # whether the examples were pairs of texts
     limit: int  # tokens of an example, beyond which it is truncated
     task: str  # data set or benchmark whose template applies, "" if none
@@ -102,7 +104,17 @@ class Adapter:
                 "hold"
             )
         check_tensors(tensors, shapes_of(values))
-        return tensors, header
+        if not torch.equal(tensors[WEIGHT], rounded(tensors[WEIGHT], self.head_precision)):
+            raise AdapterError(
+                f"head_precision is {self.head_precision!r}, and head.weight holds other numbers than that "
+                "can hold; make the adapter with `with_head`"
+            )
+        return stored(tensors, self.head_precision), header
+
+    def with_head(self, precision: str) -> "Adapter":
+        """Return the adapter with its head rounded to float16 or int8, as a file holds it."""
+        weight = rounded(self.head["weight"], precision)
+        return replace(self, head={**self.head, "weight": weight}, head_precision=precision)
 
     def to_files(self, where: str) -> dict[str, bytes]:
         """Return the bytes of the adapter's two files, by their names.
@@ -211,9 +223,10 @@ def _parsed(data: bytes, file: BinaryIO, size: int, header_name: str, tensors_na
     with naming(header_name):
         values, expected_digest = parse_header(Adapter, data)
         _check_room(values, size, tensors_name)
-        shapes = shapes_of(values)
+        precision = values["head_precision"]
+        shapes, types = file_shapes(shapes_of(values), precision)
     with naming(tensors_name):
-        tensors, metadata = read_tensors(file, size, shapes)
+        tensors, metadata = read_tensors(file, size, shapes, types)
         if metadata.get(HEADER_HASH) != hashlib.sha256(data).hexdigest():
             raise AdapterError(
                 f"belongs to another {HEADER} than the one beside it; copy both files of an adapter, and "
@@ -221,6 +234,7 @@ def _parsed(data: bytes, file: BinaryIO, size: int, header_name: str, tensors_na
             )
         if tensors_digest(tensors) != expected_digest:
             raise AdapterError("its numbers are not those that were saved; the file is damaged")
+        tensors = restored(tensors, precision)
     return Adapter(**values, cue=_part("cue.", tensors), head=_part("head.", tensors))
 
 
