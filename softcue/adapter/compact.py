@@ -21,7 +21,7 @@ LOW_BITS = (
 
 
 def stored(tensors: Mapping[str, Tensor], precision: str) -> dict[str, Tensor]:
-    """Return the tensors as the file holds them: head.weight rounded, with a scale for each row of int8."""
+    """Return the tensors as the file holds them: head.weight as_stored, with a scale for each row of int8."""
     held = dict(tensors)
     if precision == "float16":
         held[WEIGHT] = held[WEIGHT].half()
@@ -50,7 +50,7 @@ def restored(held: Mapping[str, Tensor], precision: str) -> dict[str, Tensor]:
     return tensors
 
 
-def rounded(weight: Tensor, precision: str) -> Tensor:
+def as_stored(weight: Tensor, precision: str) -> Tensor:
     """Return a head's weight as it would be after saving and loading: (C, D) -> (C, D) float32."""
     held = stored({WEIGHT: weight}, precision)
     weight = held[WEIGHT].float()

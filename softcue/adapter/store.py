@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from softcue.adapter.compact import WEIGHT, file_shapes, restored, rounded, stored
+from softcue.adapter.compact import WEIGHT, as_stored, file_shapes, restored, stored
 from softcue.adapter.folder import HEADER, TENSORS, refuse_foreign
 from softcue.adapter.header import CONFIG_LIMIT, header_bytes, parse_header
 from softcue.adapter.tensors import WIDTH, check_tensors, read_tensors, tensors_digest, to_bytes
@@ -104,7 +104,7 @@ class Adapter:
                 "hold"
             )
         check_tensors(tensors, shapes_of(values))
-        if not torch.equal(tensors[WEIGHT], rounded(tensors[WEIGHT], self.head_precision)):
+        if not torch.equal(tensors[WEIGHT], as_stored(tensors[WEIGHT], self.head_precision)):
             raise AdapterError(
                 f"head_precision is {self.head_precision!r}, and head.weight holds other numbers than that "
                 "can hold; make the adapter with `with_head`"
@@ -113,7 +113,7 @@ class Adapter:
 
     def with_head(self, precision: str) -> "Adapter":
         """Return the adapter with its head rounded to float16 or int8, as a file holds it."""
-        weight = rounded(self.head["weight"], precision)
+        weight = as_stored(self.head["weight"], precision)
         return replace(self, head={**self.head, "weight": weight}, head_precision=precision)
 
     def to_files(self, where: str) -> dict[str, bytes]:

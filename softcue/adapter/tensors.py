@@ -17,7 +17,7 @@ from softcue.files import parse_json
 HEADER_LIMIT = 2**20  # bytes; an adapter has tens of tensors
 WIDTH = 4  # bytes of a float32
 # the format's name of a type: as NumPy names it, little-endian
-TYPES = {"F32": "<f4", "F16": "<f2", "I8": "|i1"}
+NUMPY_TYPES = {"F32": "<f4", "F16": "<f2", "I8": "|i1"}
 NAMES = {torch.float32: "F32", torch.float16: "F16", torch.int8: "I8"}
 METADATA = "__metadata__"
 SHOWN_TENSORS = 8  # names in a message
@@ -129,7 +129,7 @@ def _parse(text: bytes) -> dict[str, Any]:
 
 def _view(buffer: bytearray, start: int, shape: tuple[int, ...], kind: str) -> Tensor:
     """Return the tensor whose numbers begin at `start`, in the buffer's own memory."""
-    numbers = numpy.frombuffer(buffer, TYPES[kind], math.prod(shape), start)
+    numbers = numpy.frombuffer(buffer, NUMPY_TYPES[kind], math.prod(shape), start)
     return torch.from_numpy(numbers.astype(numbers.dtype.newbyteorder("="), copy=False)).view(shape)
 
 
@@ -155,7 +155,7 @@ def _spans(header: Mapping[str, Any], shapes: Shapes, types: Mapping[str, str]) 
         spans[name] = entry["data_offsets"][0], entry["data_offsets"][1]
     at = 0
     for name, (start, end) in sorted(spans.items(), key=lambda item: item[1]):
-        width = numpy.dtype(TYPES[types.get(name, "F32")]).itemsize
+        width = numpy.dtype(NUMPY_TYPES[types.get(name, "F32")]).itemsize
         if start != at or start % width or end - start != width * math.prod(shapes[name]):
             raise AdapterError(
                 f"the header's offsets of {name} leave a gap, overlap or do not fit its shape; the file is "
@@ -183,4 +183,4 @@ def _names(shapes: Shapes) -> str:
 
 
 def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().numpy().astype(TYPES[NAMES[tensor.dtype]], copy=False).tobytes()
+    return tensor.detach().numpy().astype(NUMPY_TYPES[NAMES[tensor.dtype]], copy=False).tobytes()

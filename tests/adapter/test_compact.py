@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from softcue.adapter import Adapter
-from softcue.adapter.compact import SCALE, WEIGHT, rounded, scales, stored
+from softcue.adapter.compact import SCALE, WEIGHT, as_stored, scales, stored
 from softcue.adapter.store import HEADER, TENSORS
 from softcue.adapter.tensors import tensors_digest
 from softcue.errors import AdapterError
@@ -56,15 +56,15 @@ def test_the_file_is_what_other_readers_of_the_format_expect(tmp_path):
 def test_rounding_twice_is_rounding_once(precision, size):
     for seed in range(20):
         weight = torch.randn(30, 7, generator=torch.Generator().manual_seed(seed)) * size
-        once = rounded(weight, precision)
-        assert torch.equal(rounded(once, precision), once)
+        once = as_stored(weight, precision)
+        assert torch.equal(as_stored(once, precision), once)
         held, again = (stored({WEIGHT: one}, precision) for one in (weight, once))
         assert all(torch.equal(held[name], again[name]) for name in held)
 
 
 def test_int8_is_within_half_a_step():
     weight = torch.randn(40, 30)
-    off = (rounded(weight, "int8") - weight).abs().amax(-1)
+    off = (as_stored(weight, "int8") - weight).abs().amax(-1)
     assert (off <= scales(weight) * 0.5001).all()
     assert stored({WEIGHT: weight}, "int8")[WEIGHT].abs().amax(-1).eq(127).all()
 

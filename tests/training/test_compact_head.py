@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from softcue.adapter import Adapter
-from softcue.adapter.compact import rounded
+from softcue.adapter.compact import as_stored
 from softcue.answering.evaluation import evaluate_seat
 from softcue.answering.predict import reading_of
 from softcue.answering.seating import seat_adapters
@@ -29,7 +29,7 @@ def test_the_scores_in_the_header_are_those_of_the_rounded_head(monkeypatch: pyt
     monkeypatch.setattr(finished, "LARGE_HEAD", 8)
     adapter, base, data = trained(), tiny_base(), tiny_data("classify")
     assert adapter.head_precision == "int8"
-    assert torch.equal(adapter.head["weight"], rounded(exact.head["weight"], "int8"))
+    assert torch.equal(adapter.head["weight"], as_stored(exact.head["weight"], "int8"))
     records, reading = data.splits["test"], reading_of(adapter)
     items = make_items(records, base.text, reading)
     found = evaluate_seat(seat_adapters(base, [adapter]), 0, items, records, reading, data)
@@ -60,7 +60,7 @@ def test_the_smallest_that_changes_no_metric_by_more_is_kept(changes: list[float
     assert made.head_precision == expected
     assert len(tried) == len(changes)
     for weight, precision in zip(tried, ("int8", "float16"), strict=False):
-        assert torch.equal(weight, rounded(exact.head["weight"], precision))
+        assert torch.equal(weight, as_stored(exact.head["weight"], precision))
     assert torch.equal(model.head(0).weight[0], exact.head["weight"]), "the seat's head is as it was"
     assert made.scores["selection"] == 0.9
     assert made.scores["f1"] == (0.5 if expected == "float32" else 0.5 + changes[-1])
