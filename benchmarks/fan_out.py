@@ -12,21 +12,20 @@ from softcue.answering.evaluation import pack_items
 from softcue.batch import Batch
 
 TASKS = 8
-TEXTS = 16  # of one timing
+TEXTS = 8  # of one timing
 TOP, HALF = 4, 3  # of MiniLM's six layers, the first that is touched
 # name -> method and settings
 CASES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "probe": ("probe", {}),
-    "stp from 5": ("stp", {"plan": "explicit", "cls_layers": (5,), "sep_layers": (5,)}),
     "stp from 4": ("stp", {"plan": "explicit", "cls_layers": (4, 5), "sep_layers": (4, 5)}),
     "pasta from 4": ("pasta", {"first_layer": TOP}),
+    "pasta": ("pasta", {}),
+    "stp": ("stp", {}),
     "pasta from 3": ("pasta", {"first_layer": HALF}),
     "lora from 4": ("lora", {"first_layer": TOP}),
     "spt from 4": ("spt", {"first_layer": TOP}),
     "apt from 4": ("apt", {"first_layer": TOP}),
     "ptuning from 4": ("ptuning", {"first_layer": TOP}),
-    "pasta": ("pasta", {}),
-    "stp": ("stp", {}),
     "lora": ("lora", {}),
 }
 
