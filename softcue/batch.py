@@ -51,6 +51,8 @@ class Batch:
     seats: tuple[int, ...]  # `seat`, on the host
     groups: tuple[int, ...]  # `group`, on the host
     order: tuple[int, ...]  # where each example stood in the request
+    # a number for each text: equal where tokens, special tokens and positions are
+    texts: tuple[int, ...]
     reach: int  # one past the largest position, on the host
     rows: Tensor | None = None  # (M,) the part's rows in the whole batch; None: all of them
 
@@ -134,7 +136,24 @@ class Batch:
             seats=tuple(seats),
             groups=tuple(self.groups[i] for i in examples),
             order=tuple(self.order[i] for i in examples),
+            texts=tuple(self.texts[i] for i in examples),
             rows=rows if self.rows is None else self.rows[rows],
+        )
+
+    def alone(self, examples: Sequence[int]) -> "Batch":
+        """Return some `examples` of a whole batch as a batch of their own, whose rows count from 0."""
+        part = self.part(examples, [self.seats[i] for i in examples])
+        assert part.rows is not None
+        count, own = len(self.token), torch.arange(len(part.rows), device=self.device)
+        place = torch.full((count + 1,), -1, device=self.device)  # the last is where -1 leads
+        place = place.index_copy_(0, part.rows, own)
+        return replace(
+            part,
+            **{name: getattr(self, name)[part.rows] for name in ("token", "position", "segment", "index")},
+            special=place[part.special.remainder(count + 1)],
+            reserved=place[part.reserved.remainder(count + 1)],
+            word=place[part.word],
+            rows=None,
         )
 
 
@@ -207,6 +226,8 @@ def pack(
     chosen = [(examples[i], reserve[i], shift[i]) for i in order]
     lengths = tuple(len(e.token) + r for e, r, _ in chosen)
     placed = list(zip(chosen, accumulate(lengths, initial=0), strict=False))
+    numbers: dict[Any, int] = {}
+    keys = [(tuple(e.token), tuple(e.segment), tuple(e.special), r, s) for e, r, s in chosen]
     tensors = _together(
         device,
         token=_joined(chain((0,) * r, e.token) for e, r, _ in chosen),
@@ -230,6 +251,7 @@ def pack(
         seats=tuple(seats[i] for i in order),
         groups=tuple(group[i] for i in order),
         order=tuple(order),
+        texts=tuple(numbers.setdefault(key, len(numbers)) for key in keys),
         reach=max(max(r, s + len(e.token)) for e, r, s in chosen),
     )
 

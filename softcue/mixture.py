@@ -40,6 +40,11 @@ class Mixture(Cue):
         assert isinstance(cue, Cue)
         return cue
 
+    def first_touched(self, seat: int) -> int:
+        """Return what the cue that serves `seat` says of its own seat."""
+        number, own = self.table[seat]
+        return self.cue(number).first_touched(own)
+
     def members(self, ctx: Context) -> list[Member]:
         """Return each cue present with its part of the batch; found once per forward pass."""
         if ctx.memory is None:

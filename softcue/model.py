@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from softcue.batch import Batch, Example, pack, sent
 from softcue.encoder.affine import edits
 from softcue.encoder.core import Encoder
+from softcue.encoder.fan_out import fan_out, home, shared_levels
 from softcue.heads import Head
 from softcue.mixture import Mixture
 from softcue.protocol import Context, Cue
@@ -116,27 +117,49 @@ class Model(nn.Module):
         """Answer a batch of any mix of seats in one forward pass."""
         shares = self._shares(batch)
         heads = [self.head(number) for number, _, _ in shares]
-        hidden, pooled, ctx = self._encoded(batch, heads)
+        hidden, pooled, penalty = self._encoded(batch, heads)
         parts = []
         for number, examples, part in shares:
             own = None if pooled is None else pooled[examples]
             parts.append(HeadOutput(self.head(number), part, examples, self.head(number)(hidden, part, own)))
-        return Output(tuple(parts), self.mixture.penalty(ctx))
+        return Output(tuple(parts), penalty)
 
     def feature(self, batch: Batch) -> Tensor:
         """Return what the map of the only head reads of a batch: (M, D) float32."""
         hidden, pooled, _ = self._encoded(batch, [self.head(0)])
         return self.head(0).feature(hidden, batch, pooled)
 
-    def _encoded(self, batch: Batch, heads: Sequence[Head]) -> tuple[Tensor, Tensor | None, Context]:
-        """Return hidden states (N, D) and, where a head reads it, what the pooler makes of [CLS] (B, D)."""
+    def _encoded(self, batch: Batch, heads: Sequence[Head]) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return hidden states (N, D), what the pooler makes of [CLS] (B, D), and penalties (B,).
+
+        Without a backward pass a text that several adapters read is computed once, as far as they allow it.
+        """
         reads = {head.reads for head in heads}
-        hidden, ctx = self.encoder(batch, self.mixture, reads=reads.pop() if len(reads) == 1 else "all")
-        pooled = None
-        if any(head.pooling == "pooler" and head.reads == "first" for head in heads):
-            first = hidden.index_select(0, batch.special[:, 0])
-            pooled = self.encoder.pool(first, edits(self.mixture, len(self.encoder.layers) - 1, ctx))
-        return hidden, pooled, ctx
+        asked = reads.pop() if len(reads) == 1 else "all"
+        pools = any(head.pooling == "pooler" and head.reads == "first" for head in heads)
+        levels = None if torch.is_grad_enabled() or self.training else shared_levels(batch, self.mixture)
+        if levels is None:
+            hidden, ctx = self.encoder(batch, self.mixture, reads=asked)
+            return hidden, self._pooled(hidden, ctx) if pools else None, self.mixture.penalty(ctx)
+        parts = []
+        for branch in fan_out(self.encoder, batch, self.mixture, levels, asked):
+            own = self._pooled(branch.hidden, branch.ctx) if pools else None
+            parts.append((branch, own, self.mixture.penalty(branch.ctx)))
+        example = home([branch.examples for branch, _, _ in parts], [1] * len(batch), batch.device)
+        row = home([branch.examples for branch, _, _ in parts], batch.lengths, batch.device)
+        hidden = torch.cat([branch.hidden for branch, _, _ in parts]).index_select(0, row)
+        pooled = torch.cat([own for _, own, _ in parts if own is not None]) if pools else None
+        penalty = torch.cat([penalty for _, _, penalty in parts])
+        return (
+            hidden,
+            None if pooled is None else pooled.index_select(0, example),
+            penalty.index_select(0, example),
+        )
+
+    def _pooled(self, hidden: Tensor, ctx: Context) -> Tensor:
+        """Return what the pooler makes of [CLS]: (N, D) -> (B, D)."""
+        first = hidden.index_select(0, ctx.batch.special[:, 0])
+        return self.encoder.pool(first, edits(self.mixture, len(self.encoder.layers) - 1, ctx))
 
     def head(self, number: int) -> Head:
         """Return the head that assignments name by `number`."""

@@ -165,6 +165,15 @@ class Cue(nn.Module):
         """Return parameters, by name, that learn at a share of the job's rate, and the share."""
         return {}
 
+    def first_touched(self, seat: int) -> int:
+        """Return the lowest layer whose input, prefix or maps `seat` touches.
+
+        0: the embedding's vectors, or rows that it reserves, too. The number of layers: none. Below it the
+        cue may not be called, and `ctx.memory` is empty when it first is; one text of several adapters is
+        computed once.
+        """
+        return 0
+
     def on_words(self, word: Tensor, ctx: Context) -> Tensor:
         """Edit word vectors, before position, segment and norm: (N, E) -> (N, E)."""
         return word

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from softcue.batch import Batch, Runs, sent
+from softcue.errors import SettingsError
 from softcue.protocol import Context, Dims
 
 
@@ -34,6 +35,15 @@ def matrix_share(dims: Dims) -> float:
 
 
 MINILM = 6 * 384  # layers times width of MiniLM, on which the presets were found
+
+
+def layers_from(first: int, dims: Dims) -> int:
+    """Return how many layers there are from `first` on. Raises SettingsError where there are none."""
+    if first >= dims.layers:
+        raise SettingsError(f"first_layer is {first}; this encoder has layers 0 to {dims.layers - 1}")
+    return dims.layers - first
+
+
 USUAL_SIZE = 0.45  # of MiniLM's special tokens at the layers' inputs: .34 to .54 on CoLA
 
 
@@ -76,10 +86,10 @@ def read_rows(hidden: Tensor, row: Tensor) -> Tensor:
 def of_layer(table: Tensor, layer: int, ctx: Context) -> Tensor:
     """Return one layer's numbers of a table: (A, L, ..) -> (A, ..).
 
-    The table is taken apart once, at the first layer: in the backward pass each table[:, layer] would be a
+    The table is taken apart once, when first asked for: in the backward pass each table[:, layer] would be a
     whole table.
     """
-    if layer == 0:
+    if ctx.memory is None:
         ctx.memory = table.unbind(1)
     return cast(Tensor, ctx.memory[layer])
 

@@ -11,6 +11,7 @@ from dataclasses import fields
 from typing import Any
 
 from softcue import __version__
+from softcue.adapter.compact import PRECISIONS
 from softcue.adapter.values import check_fields, decode, decode_record, encode, first_line, largest
 from softcue.cues import Cue
 from softcue.errors import AdapterError, SoftcueError
@@ -110,6 +111,9 @@ def _rules(values: dict[str, Any]) -> Iterator[tuple[bool, str]]:
     has_labels = kind not in NUMBERS
     yield kind in Head.registry, f"kind is {kind[:40]!r}; expected one of {', '.join(Head.registry)}"
     yield pooling in POOLINGS, f"pooling is {pooling[:40]!r}; expected one of {', '.join(POOLINGS)}"
+    precision = values["head_precision"]
+    known = ", ".join(PRECISIONS)
+    yield precision in PRECISIONS, f"head_precision is {precision[:40]!r}; expected one of {known}"
     yield tuned in TUNED, f"tuned is {tuned[:40]!r}; expected one of {', '.join(TUNED)}"
     yield sound, f"dims are {dims}; expected {most}"
     divides = dims.heads < 1 or dims.hidden % dims.heads == 0

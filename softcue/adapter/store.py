@@ -7,13 +7,15 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import torch
 from torch import Tensor
 
+from softcue.adapter.compact import WEIGHT, as_stored, file_shapes, restored, stored
 from softcue.adapter.folder import HEADER, TENSORS, refuse_foreign
 from softcue.adapter.header import CONFIG_LIMIT, header_bytes, parse_header
 from softcue.adapter.shapes import shapes_of
@@ -49,6 +51,7 @@ class Adapter:
     kind: str  # one of Head.registry
     labels: tuple[str, ...]  # in the order of the head's rows; none for scores and choices
     pooling: str
+    head_precision: str = "float32"  # of head.weight in the file, one of compact.PRECISIONS
     pair: bool  # whether the examples were pairs of texts
     limit: int  # tokens of an example, beyond which it is truncated
     task: str  # data set or benchmark whose template applies, "" if none
@@ -101,7 +104,17 @@ class Adapter:
                 "hold"
             )
         check_tensors(tensors, shapes_of(values))
-        return tensors, header
+        if not torch.equal(tensors[WEIGHT], as_stored(tensors[WEIGHT], self.head_precision)):
+            raise AdapterError(
+                f"head_precision is {self.head_precision!r}, and head.weight holds other numbers than that "
+                "can hold; make the adapter with `with_head`"
+            )
+        return stored(tensors, self.head_precision), header
+
+    def with_head(self, precision: str) -> "Adapter":
+        """Return the adapter with its head rounded to float16 or int8, as a file holds it."""
+        weight = as_stored(self.head["weight"], precision)
+        return replace(self, head={**self.head, "weight": weight}, head_precision=precision)
 
     def to_files(self, where: str) -> dict[str, bytes]:
         """Return the bytes of the adapter's two files, by their names.
@@ -194,11 +207,13 @@ def _parsed(
     with naming(header_name):
         values, expected_digest = parse_header(Adapter, data)
         _check_room(values, size, tensors_name)
-        shapes = shapes_of(values)
+        precision = values["head_precision"]
+        shapes, types = file_shapes(shapes_of(values), precision)
     with naming(tensors_name):
-        tensors, metadata = read_tensors(file, size, shapes)
+        tensors, metadata = read_tensors(file, size, shapes, types)
         if not trusted:
             _check_numbers(tensors, metadata, data, expected_digest)
+        tensors = restored(tensors, precision)
     return Adapter(**values, cue=_part("cue.", tensors), head=_part("head.", tensors))
 
 

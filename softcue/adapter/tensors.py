@@ -16,6 +16,9 @@ from softcue.files import parse_json
 
 HEADER_LIMIT = 2**20  # bytes; an adapter has tens of tensors
 WIDTH = 4  # bytes of a float32
+# the format's name of a type: as NumPy names it, little-endian
+NUMPY_TYPES = {"F32": "<f4", "F16": "<f2", "I8": "|i1"}
+NAMES = {torch.float32: "F32", torch.float16: "F16", torch.int8: "I8"}
 METADATA = "__metadata__"
 SHOWN_TENSORS = 8  # names in a message
 Shapes = Mapping[str, tuple[int, ...]]
@@ -36,8 +39,12 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> byte
     values = []
     start = 0
     for name, tensor in sorted(tensors.items()):
-        end = start + tensor.numel() * WIDTH
-        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
+        end = start + tensor.nbytes
+        header[name] = {
+            "dtype": NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
         values.append(_bytes(tensor))
         start = end
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -45,8 +52,12 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> byte
     return b"".join([struct.pack("<Q", len(text)), text, *values])
 
 
-def read_tensors(file: BinaryIO, size: int, shapes: Shapes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_tensors(
+    file: BinaryIO, size: int, shapes: Shapes, types: Mapping[str, str]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the tensors and the metadata of a file of `size` bytes; whether they are finite is not checked.
+
+    types: of the tensors that are not F32.
 
     Memory for the tensors is allocated only after the header agrees with `shapes` and with the size.
     """
@@ -58,9 +69,9 @@ def read_tensors(file: BinaryIO, size: int, shapes: Shapes) -> tuple[dict[str, T
         )
     header = _parse(file.read(length))
     metadata = header.pop(METADATA, {})
-    spans = _spans(header, shapes)
+    spans = _spans(header, shapes, types)
     data = size - 8 - length
-    if data != WIDTH * sum(math.prod(shape) for shape in shapes.values()):
+    if data != sum(end - start for start, end in spans.values()):
         promised = max((end for _, end in spans.values()), default=0)
         raise AdapterError(f"holds {data:,} bytes of numbers; its header promises {promised:,}")
     buffer = bytearray(data)
@@ -68,9 +79,8 @@ def read_tensors(file: BinaryIO, size: int, shapes: Shapes) -> tuple[dict[str, T
         raise AdapterError("ended while it was read; is another program writing it?")
     if not isinstance(metadata, dict):
         raise AdapterError(f"{METADATA} is not an object; the file is damaged")
-    flat = torch.from_numpy(numpy.frombuffer(buffer, dtype="<f4").astype(numpy.float32, copy=False))
     tensors = {
-        name: flat[start // WIDTH : end // WIDTH].view(shapes[name]) for name, (start, end) in spans.items()
+        name: _view(buffer, start, shapes[name], types.get(name, "F32")) for name, (start, _) in spans.items()
     }
     return tensors, metadata
 
@@ -118,7 +128,13 @@ def _parse(text: bytes) -> dict[str, Any]:
     return header
 
 
-def _spans(header: Mapping[str, Any], shapes: Shapes) -> dict[str, tuple[int, int]]:
+def _view(buffer: bytearray, start: int, shape: tuple[int, ...], kind: str) -> Tensor:
+    """Return the tensor whose numbers begin at `start`, in the buffer's own memory."""
+    numbers = numpy.frombuffer(buffer, NUMPY_TYPES[kind], math.prod(shape), start)
+    return torch.from_numpy(numbers.astype(numbers.dtype.newbyteorder("="), copy=False)).view(shape)
+
+
+def _spans(header: Mapping[str, Any], shapes: Shapes, types: Mapping[str, str]) -> dict[str, tuple[int, int]]:
     """Return where each tensor begins and ends in the data.
 
     They must follow each other without gaps or overlaps.
@@ -130,8 +146,9 @@ def _spans(header: Mapping[str, Any], shapes: Shapes) -> dict[str, tuple[int, in
             raise AdapterError(
                 f"the header's entry for {name} is damaged; expected dtype, shape and data_offsets"
             )
-        if entry["dtype"] != "F32":
-            raise AdapterError(f"{name} is of type {str(entry['dtype'])[:20]}; expected F32")
+        if entry["dtype"] != types.get(name, "F32"):
+            came, expected = str(entry["dtype"])[:20], types.get(name, "F32")
+            raise AdapterError(f"{name} is of type {came}; expected {expected}")
         if not _whole(entry["shape"]) or tuple(entry["shape"]) != shapes[name]:
             raise AdapterError(_difference(name, entry["shape"], shapes[name]))
         if not _whole(entry["data_offsets"]) or len(entry["data_offsets"]) != 2:
@@ -139,7 +156,8 @@ def _spans(header: Mapping[str, Any], shapes: Shapes) -> dict[str, tuple[int, in
         spans[name] = entry["data_offsets"][0], entry["data_offsets"][1]
     at = 0
     for name, (start, end) in sorted(spans.items(), key=lambda item: item[1]):
-        if start != at or end - start != WIDTH * math.prod(shapes[name]):
+        width = numpy.dtype(NUMPY_TYPES[types.get(name, "F32")]).itemsize
+        if start != at or start % width or end - start != width * math.prod(shapes[name]):
             raise AdapterError(
                 f"the header's offsets of {name} leave a gap, overlap or do not fit its shape; the file is "
                 "damaged"
@@ -166,4 +184,4 @@ def _names(shapes: Shapes) -> str:
 
 
 def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().numpy().astype("<f4", copy=False).tobytes()
+    return tensor.detach().numpy().astype(NUMPY_TYPES[NAMES[tensor.dtype]], copy=False).tobytes()

@@ -40,7 +40,9 @@ class Evaluation(JsonRecord):
 
 def batches(items: Sequence[Item], budget: int) -> Iterator[list[int]]:
     """Yield item numbers in batches of similar length and at most `budget` rows, or one item."""
-    order = sorted(range(len(items)), key=lambda i: -items[i].rows)
+    first: dict[int, int] = {}  # by item: one that stands several times is answered in one batch if it can be
+    places = [first.setdefault(id(item), i) for i, item in enumerate(items)]
+    order = sorted(range(len(items)), key=lambda i: (-items[i].rows, places[i]))
     batch: list[int] = []
     rows = 0
     for i in order:

@@ -13,7 +13,7 @@ from softcue.batch import sent
 from softcue.kernels.dropout import drop
 from softcue.options import LONGEST_PREFIX, Options, per_seat_setting, setting
 from softcue.protocol import Context, Cue, Dims, Prefix
-from softcue.rows import copies, of_layer, per_seat
+from softcue.rows import copies, layers_from, of_layer, per_seat
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class AptConfig(Options):
     # the gate's input: first token (unverified), mean of tokens, or none (ablation)
     reads: Literal["first", "mean", "nothing"] = "first"
     bias: bool = True  # of the token gate (inferred: the paper does not say)
+    # layers below it are left alone, and shared with other adapters of one text (own choice)
+    first_layer: int = setting(0, least=0)
 
     def problems(self) -> list[str]:
         """Refuse a token gate that reads nothing and has no bias: it could not learn."""
@@ -53,29 +55,44 @@ class Apt(Cue, method="apt", config=AptConfig):
     def __init__(self, dims: Dims, config: AptConfig, adapters: int = 1) -> None:
         super().__init__(dims, config, adapters)
         self.shift = config.length if config.shift else 0
-        shape = adapters, dims.layers, 2, config.length, dims.heads, dims.head
+        self.first_layer = config.first_layer
+        layers = layers_from(config.first_layer, dims)
+        shape = adapters, layers, 2, config.length, dims.heads, dims.head
         self.kv = nn.Parameter(torch.empty(shape).normal_(std=0.02))  # (A, L, 2, P, H, K)
         if config.token_gate and config.reads != "nothing":
-            gate = torch.empty(adapters, dims.layers, dims.hidden, config.length)
+            gate = torch.empty(adapters, layers, dims.hidden, config.length)
             self.gate = nn.Parameter(gate.normal_(std=0.02))  # gates start near 1/2
         if config.token_gate and config.bias:
-            self.gate_bias = nn.Parameter(torch.zeros(adapters, dims.layers, config.length))
+            self.gate_bias = nn.Parameter(torch.zeros(adapters, layers, config.length))
         if config.layer_gate:
-            self.scale = nn.Parameter(torch.ones(adapters, dims.layers))  # unknown in the paper; 1 is neutral
+            self.scale = nn.Parameter(torch.ones(adapters, layers))  # unknown in the paper; 1 is neutral
 
     @classmethod
     def count(cls, dims: Dims, config: AptConfig) -> int:
-        """Return 2 L P D + L (D P + P + 1), less what is switched off."""
+        """Return 2 L P D + L (D P + P + 1), less what is switched off.
+
+        L counts from `first_layer`.
+        """
         gate_inputs = dims.hidden if config.reads != "nothing" else 0
         gate = config.length * (gate_inputs + config.bias) if config.token_gate else 0
-        return dims.layers * (2 * config.length * dims.hidden + gate + config.layer_gate)
+        return layers_from(config.first_layer, dims) * (
+            2 * config.length * dims.hidden + gate + config.layer_gate
+        )
 
-    def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
+    def first_touched(self, seat: int) -> int:
+        """Return `first_layer`."""
+        return self.first_layer
+
+    def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix | None:
         """Return the keys and values of `layer`, both multiplied by the same gate in all heads.
 
         (N, D) -> Prefix of (B, P, H, K).
         """
-        kv = copies(of_layer(self.kv, layer, ctx), ctx.batch, hidden.dtype)  # (B, 2, P, H, K)
+        if layer < self.first_layer:
+            return None
+        kv = copies(
+            of_layer(self.kv, layer - self.first_layer, ctx), ctx.batch, hidden.dtype
+        )  # (B, 2, P, H, K)
         kv = drop(kv, self.dropout, ctx.batch.seat, self.training)
         weight = self.weight(layer, hidden, ctx).to(kv.dtype)
         weight = weight[:, None, :, None, None]
@@ -92,7 +109,7 @@ class Apt(Cue, method="apt", config=AptConfig):
             if ctx.watch is not None:
                 ctx.watch("token_gate", layer, weight)  # (B, P)
         if self.config.layer_gate:
-            scale = self.scale[:, layer].index_select(0, seat)
+            scale = self.scale[:, layer - self.first_layer].index_select(0, seat)
             if ctx.watch is not None:
                 ctx.watch("layer_scale", layer, scale)  # (B,)
             weight = weight * scale[:, None]
@@ -101,6 +118,7 @@ class Apt(Cue, method="apt", config=AptConfig):
     def logit(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
         """Return the token gate before its sigmoid: (N, D) -> (B, P) float32."""
         seat, config = ctx.batch.seat, self.config
+        layer -= self.first_layer
         logit = self.kv.new_zeros(len(ctx.batch), self.kv.shape[3])
         if config.reads != "nothing":
             summary = example_summary(hidden, ctx, config.reads)

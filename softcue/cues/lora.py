@@ -10,7 +10,7 @@ from softcue.kernels.dropout import drop
 from softcue.kernels.thin import fits_thin, plus_thin
 from softcue.options import Options, per_seat_setting, setting
 from softcue.protocol import Context, Cue, Dims
-from softcue.rows import matrix_share, per_seat
+from softcue.rows import layers_from, matrix_share, per_seat
 
 # `down` is left out: in gated families its input has no name in Dims
 LORA_SITES = ("query", "key", "value", "out", "up")
@@ -25,6 +25,8 @@ class LoraConfig(Options):
     alpha: float = per_seat_setting(16.0)
     dropout: float = per_seat_setting(0.0, least=0, below=1)  # of the input of the product
     sites: tuple[str, ...] = ("query", "value")  # maps that get one (paper: query and value)
+    # layers below it are left alone, and shared with other adapters of one text (own choice)
+    first_layer: int = setting(0, least=0)
 
     def problems(self) -> list[str]:
         """Refuse sites that do not exist, sites named twice, and no sites at all."""
@@ -46,18 +48,22 @@ class Lora(Cue, method="lora", config=LoraConfig):
     def __init__(self, dims: Dims, config: LoraConfig, adapters: int = 1) -> None:
         super().__init__(dims, config, adapters)
         bound = dims.hidden**-0.5  # as nn.Linear initialises, which the published code uses
-        narrow = adapters, dims.layers, dims.hidden, config.rank
+        self.first_layer = config.first_layer
+        layers = layers_from(config.first_layer, dims)
+        narrow = adapters, layers, dims.hidden, config.rank
         shrink = {site: torch.empty(narrow).uniform_(-bound, bound) for site in config.sites}
-        grow = {
-            site: torch.zeros(adapters, dims.layers, config.rank, width(dims, site)) for site in config.sites
-        }
+        grow = {site: torch.zeros(adapters, layers, config.rank, width(dims, site)) for site in config.sites}
         self.shrink = nn.ParameterDict(shrink)  # the equation's A, by site: (A, L, D, r)
         self.grow = nn.ParameterDict(grow)  # the equation's B, by site: (A, L, r, O)
 
     @classmethod
     def count(cls, dims: Dims, config: LoraConfig) -> int:
-        """Return L r (D + O), summed over the sites, where O is the number of a site's outputs."""
-        return sum(dims.layers * config.rank * (dims.hidden + width(dims, site)) for site in config.sites)
+        """Return L r (D + O), summed over the sites, where O is the number of a site's outputs.
+
+        L counts from `first_layer`.
+        """
+        layers = layers_from(config.first_layer, dims)
+        return sum(layers * config.rank * (dims.hidden + width(dims, site)) for site in config.sites)
 
     @classmethod
     def rate_share(cls, dims: Dims) -> float:
@@ -68,12 +74,16 @@ class Lora(Cue, method="lora", config=LoraConfig):
         """Return the config's sites."""
         return frozenset(self.config.sites)
 
+    def first_touched(self, seat: int) -> int:
+        """Return `first_layer`."""
+        return self.first_layer
+
     def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
         """Return the input unchanged; the first layer gathers what the maps of all layers need.
 
         (N, D) -> (N, D).
         """
-        if layer == 0:
+        if ctx.memory is None:
             row_seat = ctx.batch.seat[ctx.batch.owner]  # (M,)
             tables = {
                 site: (self.shrink[site].unbind(1), self.grow[site].unbind(1)) for site in self.config.sites
@@ -84,6 +94,9 @@ class Lora(Cue, method="lora", config=LoraConfig):
 
     def on_affine(self, layer: int, site: str, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
         """Return the output with the product of the two thin matrices added: (M, I), (M, O) -> (M, O)."""
+        if layer < self.first_layer:
+            return y
+        layer -= self.first_layer
         tables, scale, row_seat = ctx.memory
         shrink, grow = tables[site]
         x = drop(x, self.dropout, row_seat, self.training)

@@ -16,7 +16,7 @@ from softcue.errors import SettingsError
 from softcue.kernels.dropout import drop
 from softcue.options import Options, per_seat_setting, setting
 from softcue.protocol import Context, Cue, Dims, Facts
-from softcue.rows import USUAL_SIZE, copies, layered, unit_of
+from softcue.rows import USUAL_SIZE, copies, layered, layers_from, unit_of
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class PastaConfig(Options):
     separators: Literal["each", "merged"] = "each"
     tokens: Literal["all", "cls", "sep"] = "all"  # which special tokens get vectors (ablation, unverified)
     shared: bool = False  # one vector for all special tokens of a layer (ablation, unverified)
+    # layers below it are left alone, and shared with other adapters of one text (own choice)
+    first_layer: int = setting(0, least=0)
 
 
 class Pasta(Cue, method="pasta", config=PastaConfig):
@@ -49,7 +51,9 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
         self.vector = [vectors[slot] for slot in self.used]
         # The published code sets no std itself. The checkpoint lacks these weights, and Hugging Face's
         # initialiser draws such weights with 0.02.
-        delta = torch.empty(adapters, dims.layers, max(vectors) + 1, dims.hidden).normal_(std=0.02)
+        self.first_layer = config.first_layer
+        layers = layers_from(config.first_layer, dims)
+        delta = torch.empty(adapters, layers, max(vectors) + 1, dims.hidden).normal_(std=0.02)
         self.delta = nn.Parameter(delta)  # (A, L, V, D)
 
     @classmethod
@@ -69,8 +73,9 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
 
     @classmethod
     def count(cls, dims: Dims, config: PastaConfig) -> int:
-        """Return V * L * D."""
-        return (max(vector_of_slot(config)) + 1) * dims.layers * dims.hidden
+        """Return V * L * D, where L counts from `first_layer`."""
+        layers = layers_from(config.first_layer, dims)
+        return (max(vector_of_slot(config)) + 1) * layers * dims.hidden
 
     @classmethod
     def units(cls, config: PastaConfig, sizes: Callable[[], Tensor]) -> dict[str, Tensor]:
@@ -78,7 +83,7 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
 
         A vector that several slots share is measured in the mean of their sizes.
         """
-        size, vectors = sizes(), vector_of_slot(config)
+        size, vectors = sizes()[config.first_layer :], vector_of_slot(config)
         # Slots beyond those of the task may have been asked for: their rows have no measured size.
         size = F.pad(size, (0, len(vectors) - size.shape[1]), value=torch.nan)
         units = []
@@ -87,12 +92,18 @@ class Pasta(Cue, method="pasta", config=PastaConfig):
             units.append(unit_of(size[:, slots].nanmean(1).nan_to_num(USUAL_SIZE)))
         return {"delta": torch.stack(units, 1).unsqueeze(-1)}  # (L, V, 1)
 
+    def first_touched(self, seat: int) -> int:
+        """Return `first_layer`."""
+        return self.first_layer
+
     def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
         """Return the input with this layer's vectors added: (N, D) -> (N, D)."""
-        if layer == 0:
+        if layer < self.first_layer:
+            return hidden
+        if ctx.memory is None:
             ctx.memory = self.vectors(hidden, ctx.batch)
         row, delta = ctx.memory
-        return hidden.index_add(0, row[0], delta[layer])
+        return hidden.index_add(0, row[0], delta[layer - self.first_layer])
 
     def vectors(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the rows of special tokens, and what each layer adds to them, in the form of `layered`.

@@ -19,6 +19,14 @@ class Probe(Cue, method="probe", config=ProbeConfig):
 
     frozen_outputs = True
 
+    def __init__(self, dims: Dims, config: ProbeConfig, adapters: int = 1) -> None:
+        super().__init__(dims, config, adapters)
+        self.layers = dims.layers
+
+    def first_touched(self, seat: int) -> int:
+        """Return the number of layers: it touches none."""
+        return self.layers
+
     @classmethod
     def count(cls, dims: Dims, config: ProbeConfig) -> int:
         """Return 0."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from softcue.kernels.dropout import drop
 from softcue.options import LONGEST_PREFIX, Options, per_seat_setting, setting
 from softcue.protocol import Context, Cue, Dims, Prefix
-from softcue.rows import copies, of_layer, per_seat
+from softcue.rows import copies, layers_from, of_layer, per_seat
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class PtuningConfig(Options):
     shift: bool = True
     # width of the re-parameterising network; 0 is a plain table (code: 512 for BERT on WiC, else none)
     mlp: int = setting(0, least=0)
+    # layers below it are left alone, and shared with other adapters of one text (own choice)
+    first_layer: int = setting(0, least=0)
 
 
 class Ptuning(Cue, method="ptuning", config=PtuningConfig):
@@ -33,7 +35,8 @@ class Ptuning(Cue, method="ptuning", config=PtuningConfig):
         super().__init__(dims, config, adapters)
         self.shift = config.length if config.shift else 0
         self.heads = dims.heads
-        length, layers, hidden = config.length, dims.layers, dims.hidden
+        self.first_layer = config.first_layer
+        length, layers, hidden = config.length, layers_from(config.first_layer, dims), dims.hidden
 
         def normal(*shape: int) -> nn.Parameter:
             # The published code sets no std itself; Hugging Face's initialiser uses 0.02.
@@ -50,19 +53,29 @@ class Ptuning(Cue, method="ptuning", config=PtuningConfig):
 
     @classmethod
     def count(cls, dims: Dims, config: PtuningConfig) -> int:
-        """Return 2 L P D, or with the re-parameterisation P D + D m + m + m 2 L D + 2 L D."""
-        outputs = 2 * dims.layers * dims.hidden  # keys and values of all layers
+        """Return 2 L P D, or with the re-parameterisation P D + D m + m + m 2 L D + 2 L D.
+
+        L counts from `first_layer`.
+        """
+        outputs = 2 * layers_from(config.first_layer, dims) * dims.hidden  # keys and values
         if not config.mlp:
             return config.length * outputs
         inner = dims.hidden * config.mlp + config.mlp
         outer = config.mlp * outputs + outputs
         return config.length * dims.hidden + inner + outer
 
-    def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
+    def first_touched(self, seat: int) -> int:
+        """Return `first_layer`."""
+        return self.first_layer
+
+    def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix | None:
         """Return the keys and values of `layer`, which do not depend on its input.
 
         (N, D) -> Prefix of (B, P, H, K).
         """
+        if layer < self.first_layer:
+            return None
+        layer -= self.first_layer
         if self.config.mlp:
             kv = self.projected(layer, ctx)  # (B, 2, P, H, K)
         else:
@@ -71,12 +84,14 @@ class Ptuning(Cue, method="ptuning", config=PtuningConfig):
         return Prefix(key, value)
 
     def projected(self, layer: int, ctx: Context) -> Tensor:
-        """Return the keys and values of `layer` from the two-layer network: (B, 2, P, H, K).
+        """Return keys and values from the two-layer network: (B, 2, P, H, K).
+
+        layer: counted from `first_layer`.
 
         The network's first half is computed once per forward pass, at the first layer.
         """
         seat, runs = ctx.batch.seat, ctx.batch.runs
-        if layer == 0:
+        if ctx.memory is None:
             inner = per_seat(self.words[seat], self.inner, runs) + self.inner_bias[seat, None]
             ctx.memory = torch.tanh(inner)  # (B, P, mlp)
         outer = per_seat(ctx.memory, self.outer[:, layer], runs)

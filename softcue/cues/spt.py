@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from softcue.kernels.dropout import drop
 from softcue.options import LONGEST_PREFIX, Options, per_seat_setting, setting
 from softcue.protocol import Context, Cue, Dims, Prefix
-from softcue.rows import copies, of_layer
+from softcue.rows import copies, layers_from, of_layer
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class SptConfig(Options):
     key_dropout: float = per_seat_setting(0.1, least=0, below=1)
     # dropout of the gate's logits: where one is dropped the gate is 1/2, not 0 (code)
     score_dropout: float = per_seat_setting(0.1, least=0, below=1)
+    # layers below it are left alone, and shared with other adapters of one text (own choice)
+    first_layer: int = setting(0, least=0)
 
 
 class Spt(Cue, method="spt", config=SptConfig):
@@ -47,28 +49,35 @@ class Spt(Cue, method="spt", config=SptConfig):
 
     def __init__(self, dims: Dims, config: SptConfig, adapters: int = 1) -> None:
         super().__init__(dims, config, adapters)
-        shape = adapters, dims.layers, 2, config.length, dims.heads, dims.head
+        self.first_layer = config.first_layer
+        shape = adapters, layers_from(config.first_layer, dims), 2, config.length, dims.heads, dims.head
         self.kv = nn.Parameter(torch.empty(shape).normal_(std=0.02))  # (A, L, 2, P, H, K)
 
     @classmethod
     def count(cls, dims: Dims, config: SptConfig) -> int:
-        """Return 2 L P D: the gate has no numbers of its own."""
-        return 2 * dims.layers * config.length * dims.hidden
+        """Return 2 L P D, where L counts from `first_layer`: the gate has no numbers of its own."""
+        return 2 * layers_from(config.first_layer, dims) * config.length * dims.hidden
 
-    def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix:
+    def first_touched(self, seat: int) -> int:
+        """Return `first_layer`."""
+        return self.first_layer
+
+    def prefix(self, layer: int, hidden: Tensor, ctx: Context) -> Prefix | None:
         """Return the keys and values of `layer`, and their gate.
 
         While training, the first layer also adds the selective loss of all layers.
         (N, D) -> Prefix of (B, P, H, K).
         """
-        seat = ctx.batch.seat
+        if layer < self.first_layer:
+            return None
+        seat, own = ctx.batch.seat, layer - self.first_layer
         alone = self.kv.shape[3] == 1  # a single prefix token has no other that it could resemble
-        if layer == 0 and self.training and not alone:
+        if own == 0 and self.training and not alone:
             ctx.losses.append(self.diversity[seat] * self.likeness().index_select(0, seat))
-        key, value = copies(of_layer(self.kv, layer, ctx), ctx.batch, hidden.dtype).unbind(1)
+        key, value = copies(of_layer(self.kv, own, ctx), ctx.batch, hidden.dtype).unbind(1)
         gate: Callable[[Tensor, Tensor], Tensor] = partial(self.gate, seat)
         if ctx.watch is not None:
-            ctx.watch("prefix_cosine", layer, self.cosines(self.kv[seat[0], layer].float()))  # (2, P, P)
+            ctx.watch("prefix_cosine", layer, self.cosines(self.kv[seat[0], own].float()))  # (2, P, P)
             gate = partial(_told, gate, partial(ctx.watch, "selection_gate", layer))
         return Prefix(drop(key, self.key_dropout, seat, self.training), value, gate)
 

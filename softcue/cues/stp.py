@@ -153,6 +153,10 @@ class Stp(Cue, method="stp", config=StpConfig):
         units = [unit_of(size[place == vector].mean()) for vector in range(vectors(config.place))]
         return {"delta": torch.stack(units).unsqueeze(-1)}  # (V, 1)
 
+    def first_touched(self, seat: int) -> int:
+        """Return the lowest layer that the plan of `seat` prompts."""
+        return next(layer for layer, row in enumerate(self.plans[seat]) if max(row) >= 0)
+
     def configure(self, seat: int, config: StpConfig) -> None:
         """Set the plan and the per-seat settings of `seat`."""
         super().configure(seat, config)
@@ -161,7 +165,7 @@ class Stp(Cue, method="stp", config=StpConfig):
 
     def before_layer(self, layer: int, hidden: Tensor, ctx: Context) -> Tensor:
         """Return the input with this layer's vectors added: (N, D) -> (N, D)."""
-        if layer == 0:
+        if ctx.memory is None:
             plans = {self.plans[seat] for seat, _, _ in ctx.batch.runs}
             prompted = [any(max(plan[i]) >= 0 for plan in plans) for i in range(self.place.shape[1])]
             row, delta = self.vectors(hidden, ctx.batch)

@@ -112,21 +112,47 @@ class Encoder(nn.Module):
         """
         self.check(batch)
         ctx = Context(batch, watch=watch_cue)
-        word = cue.on_words(self.embed.word(batch.token), ctx)
-        hidden = self.embed.finish(word, batch, edits(cue, 0, ctx))
+        hidden = self.embedded(cue, ctx)
+        return self.through(range(len(self.layers)), hidden, cue, ctx, watch, reads), ctx
+
+    def embedded(self, cue: Cue, ctx: Context) -> Tensor:
+        """Return the first layer's input: (N, D)."""
+        word = cue.on_words(self.embed.word(ctx.batch.token), ctx)
+        return self.embed.finish(word, ctx.batch, edits(cue, 0, ctx))
+
+    def through(
+        self,
+        numbers: range,
+        hidden: Tensor,
+        cue: Cue,
+        ctx: Context,
+        watch: AttentionObserver | None = None,
+        reads: Reads = "all",
+    ) -> Tensor:
+        """Apply some layers, and what follows the last if it is among them: (N, D) -> (N, D)."""
+        if not numbers:
+            return hidden
+        batch = ctx.batch
         layout = Layout(batch, watch)
         shared = self.shared(batch, layout)
-        for i, layer in enumerate(self.layers):
+        final = len(self.layers) - 1
+        for i in numbers:
+            layer = self.layers[i]
             hidden = cue.before_layer(i, hidden, ctx)
             prefix, edit = cue.prefix(i, hidden, ctx), edits(cue, i, ctx)
             inputs = LayerInputs(layout, prefix, shared, edit, self.kernel)
-            last = i == len(self.layers) - 1
-            if last and reads != "all" and watch is None and isinstance(layer, Halves) and layer.reads(edit):
+            if (
+                i == final
+                and reads != "all"
+                and watch is None
+                and isinstance(layer, Halves)
+                and layer.reads(edit)
+            ):
                 row = batch.word if reads == "words" else batch.special[:, 0]
                 read = layer.read(hidden, row, reads, inputs)
-                return torch.zeros_like(hidden).index_copy(0, row, self.end(read)), ctx
+                return torch.zeros_like(hidden).index_copy(0, row, self.end(read))
             hidden = layer(hidden, inputs)
-        return self.end(hidden), ctx
+        return self.end(hidden) if final in numbers else hidden
 
     def end(self, hidden: Tensor) -> Tensor:
         """Apply what follows the last layer: (M, D) -> (M, D)."""

@@ -1,15 +1,22 @@
 """What training ends with: a seat's numbers as an adapter, with its scores."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
+
+import torch
 
 from softcue.adapter import Adapter, lift
 from softcue.answering.evaluation import evaluate_seat
 from softcue.answering.seating import lift_seat
 from softcue.base import Base
 from softcue.model import Model
+from softcue.readers.items import Item
 from softcue.training.job import Prepared
 from softcue.training.run import TrainingRun
+
+LARGE_HEAD = 4_096  # numbers (16 KB); a smaller weight is kept in float32 without a question
+MOST_CHANGE = 0.002  # of a metric, by a head in fewer bytes
 
 
 def finished_adapter(model: Model, run: TrainingRun, prepared: Prepared, base: Base) -> Adapter:
@@ -19,12 +26,56 @@ def finished_adapter(model: Model, run: TrainingRun, prepared: Prepared, base: B
     items = prepared.read(records, reading)
     scores: dict[str, Any] = {}
     if items:
-        scores |= evaluate_seat(model, run.seat, items, records, reading, prepared.job.data)
+        scores |= _scores(model, run, prepared, items)
     scores["selection"] = run.best
     scores["selection_step"] = run.best_step
     scores["truncated"] = sum(item.dropped > 0 for item in items)
     cue, head = lift_seat(model, run.seat)
-    return replace(untrained(prepared, base), scores=scores, cue=cue, head=head)
+    adapter = replace(untrained(prepared, base), scores=scores, cue=cue, head=head)
+    if not items or not worth_rounding(adapter, model):
+        return adapter
+    return smallest(adapter, model, run.seat, lambda: _scores(model, run, prepared, items))
+
+
+def _scores(model: Model, run: TrainingRun, prepared: Prepared, items: Sequence[Item]) -> dict[str, float]:
+    """Return the metrics of a seat on the rows to report."""
+    records = prepared.selection.report
+    return evaluate_seat(model, run.seat, items, records, prepared.reading, prepared.job.data)
+
+
+def worth_rounding(adapter: Adapter, model: Model) -> bool:
+    """Say whether the head's weight is large, and most of what the adapter and a tuned encoder hold.
+
+    Only then are the rows to report answered once or twice more.
+    """
+    numbers = adapter.head["weight"].numel()
+    others = sum(tensor.numel() for tensor in adapter.cue.values())
+    others += sum(p.numel() for p in model.encoder.parameters() if p.requires_grad)
+    return numbers > LARGE_HEAD and numbers > others
+
+
+@torch.no_grad()
+def smallest(adapter: Adapter, model: Model, seat: int, score: Callable[[], dict[str, float]]) -> Adapter:
+    """Return the adapter with its head in the fewest bytes that change no metric by more than MOST_CHANGE.
+
+    Its scores are then those of the rounded head. score: the metrics of `seat`, whose head is as it was
+    afterwards.
+    """
+    place = model.places[seat]
+    weight = model.head(place.head).weight[place.head_seat, : len(adapter.head["weight"])]
+    try:
+        for precision in ("int8", "float16"):
+            small = adapter.with_head(precision)
+            if not bool(small.head["weight"].isfinite().all()):
+                continue
+            weight.copy_(small.head["weight"])
+            scores = score()
+            changes = [round(abs(value - adapter.scores[name]), 9) for name, value in scores.items()]
+            if all(change <= MOST_CHANGE for change in changes):  # what is not a number is none
+                return replace(small, scores={**adapter.scores, **scores})
+    finally:
+        weight.copy_(adapter.head["weight"])
+    return adapter
 
 
 def untrained(prepared: Prepared, base: Base) -> Adapter:
