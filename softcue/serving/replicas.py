@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -21,10 +22,10 @@ HEALTH_SECONDS = 5.0  # between two looks at whether a replica lives
 
 def parse_replicas(text: str) -> tuple[int, int]:
     """Return the least and the most replicas of "2" or "1-4". Raises RequestError."""
-    low, _, high = text.partition("-")
-    if not low.isdecimal() or not (high or low).isdecimal() or not 1 <= int(low) <= int(high or low) <= 1_000:
+    found = re.fullmatch(r"([1-9][0-9]{0,2})(?:-([1-9][0-9]{0,2}))?", text)
+    if not found or int(found[1]) > int(found[2] or found[1]):
         raise RequestError(f"--replicas is {short(text)}; expected a number, or two as in 1-4")
-    return int(low), int(high or low)
+    return int(found[1]), int(found[2] or found[1])
 
 
 def serve_replicas(
