@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 DRAWS = (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_, Tensor.normal_, Tensor.uniform_)
+SCALES = (Tensor.mul, Tensor.__mul__)  # by a number
 
 
 class _Undrawn(TorchFunctionMode):
-    """Leaves tensors as they are where they would be filled by chance."""
+    """Leaves tensors as they are where they would be filled by chance, or those numbers be scaled."""
 
     def __torch_function__(
         self,
@@ -21,7 +22,7 @@ class _Undrawn(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func in DRAWS:
+        if func in DRAWS or (func in SCALES and isinstance(args[1], float)):
             return args[0] if args else (kwargs or {})["tensor"]
         if func is Tensor.mul and type(args[1]) is float:  # changes no shape
             return args[0]
