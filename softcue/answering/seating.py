@@ -5,6 +5,7 @@ answers or trains.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -260,6 +261,7 @@ def bucket_of(classes: int) -> int:
     return next((step for step in STEPS if classes <= step), 1 << (classes - 1).bit_length())
 
 
+@lru_cache(4_096)  # it takes as long as all else of seating an adapter
 def shape_of(method: str, config: Any) -> tuple[str, Any]:
     """Return what adapters that share a cue have in common."""
     return method, Cue.registry[method].shape(config)
