@@ -4,7 +4,6 @@ It takes 4 GB of a temporary folder. Processor time and wall time are both told:
 says what the work is, and the second holds the disk's part and the neighbours'.
 """
 
-import json
 import os
 import random
 import shutil
@@ -13,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from ast import literal_eval
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -148,7 +148,7 @@ def read(path: str, count: int, large: int) -> None:
     )
     rows.append(row("count", [clocked(bank.count) for _ in range(20)]))
     rows.append({"what": "resident memory of a reader grew, MB", "MB": resident() - before})
-    print(json.dumps(rows))
+    print(rows)
 
 
 def compaction(bank: Bank, count: int) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def measure(count: int, options: Options) -> list[dict[str, Any]]:
         done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
         if done.returncode:
             raise SystemExit(f"bank: {done.stderr.strip().splitlines()[-1]}")
-        rows += json.loads(done.stdout)
+        rows += literal_eval(done.stdout)
         rows.append(compaction(bank, count))
     finally:
         shutil.rmtree(place, ignore_errors=True)
