@@ -18,7 +18,7 @@ from softcue.encoder.core import Encoder
 from softcue.heads import Head
 from softcue.model import VACANT, Assignment, Model
 
-STEPS = (1, 4, 16)  # rows of the smallest heads that serve; beyond them the powers of two
+HEAD_ROOMS = (1, 4, 16)  # rows of the smallest heads that serve; beyond them the powers of two
 
 
 @dataclass(eq=False)
@@ -96,7 +96,7 @@ class Seating:
         return slab
 
     def _sort(self, kind: str, pooling: str, classes: int) -> Sort:
-        return kind, pooling, bucket_of(classes) if self.serves else 0
+        return kind, pooling, head_room(classes) if self.serves else 0
 
     def _resize_cue(self, slab: Slab, method: str, size: int) -> None:
         # its first numbers are nobody's, and the caller's generator stays as it is
@@ -256,9 +256,9 @@ def _copy(before: nn.Module, after: nn.Module) -> None:
         own[name][both].copy_(tensor[both])
 
 
-def bucket_of(classes: int) -> int:
+def head_room(classes: int) -> int:
     """Return the rows of the heads among which a head of so many classes stands when it serves."""
-    return next((step for step in STEPS if classes <= step), 1 << (classes - 1).bit_length())
+    return next((step for step in HEAD_ROOMS if classes <= step), 1 << (classes - 1).bit_length())
 
 
 @lru_cache(4_096)  # it takes as long as all else of seating an adapter

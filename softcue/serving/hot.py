@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from softcue.adapter import Adapter
-from softcue.answering.seating import Seating, Slab, bucket_of
+from softcue.answering.seating import Seating, Slab, head_room
 from softcue.answering.served import check_served
 from softcue.bank.entry import Entry
 from softcue.bank.source import Source
@@ -136,7 +136,7 @@ class HotAdapters:
         width = next(self.base.backbone.encoder.parameters()).itemsize
         of_cue = sum(tensor.numel() for tensor in adapter.cue.values()) * width
         bias = adapter.head["bias"]
-        of_head = 4 * bucket_of(len(bias)) * (adapter.head["weight"].shape[-1] + 1) + 8
+        of_head = 4 * head_room(len(bias)) * (adapter.head["weight"].shape[-1] + 1) + 8
         for part, seat_bytes in enumerate((of_cue, of_head)):
             while True:
                 seen, slab = self._releases, self.seating.slabs_of(adapter)[part]

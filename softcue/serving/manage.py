@@ -57,7 +57,9 @@ async def put_adapter(site: Site, request: Request) -> Response:
 
 def _add(site: Site, name: str, data: bytes) -> Entry:
     try:
-        return site.source.add(name, Adapter.from_files(files_in_tar(data), name))
+        adapter = Adapter.from_files(files_in_tar(data), name)
+        site.service.check(name, adapter)  # a source without adapters takes those of any encoder
+        return site.source.add(name, adapter)
     except AdapterError as error:
         raise refused_upload(error) from error
 

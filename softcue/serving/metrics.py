@@ -19,6 +19,8 @@ from prometheus_client.registry import Collector
 from softcue.serving.needs import Answered
 
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+# of the service's numbers, those that only grow
+GROWING = frozenset(("requests", "rows", "batches", "refused", "late", "hits", "misses", "evictions"))
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE"))
 
 
@@ -85,7 +87,7 @@ class Metrics:
 
 
 class _Facts(Collector):
-    """The service's own numbers; those whose name ends in _total only grow."""
+    """The service's own numbers."""
 
     def __init__(self, facts: Callable[[], Mapping[str, Any]]) -> None:
         self._facts = facts
@@ -94,5 +96,5 @@ class _Facts(Collector):
         for name, value in self._facts().items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 continue
-            kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            kind = CounterMetricFamily if name in GROWING else GaugeMetricFamily
             yield kind(f"softcue_service_{name}", f"{name.replace('_', ' ')} of the service.", value)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from softcue.adapter import Adapter
 from softcue.bank.entry import Entry
 
 
@@ -33,6 +34,9 @@ class Answering(Protocol):
 
     async def fan_out(self, adapters: Sequence[str], inputs: Mapping[str, Any]) -> Sequence[Answered]:
         """Return one answer per adapter for the same inputs, or raise."""
+
+    def check(self, name: str, adapter: Adapter) -> None:
+        """Refuse an adapter that the loaded encoder cannot serve. Raises AdapterError."""
 
     async def close(self) -> None:
         """Answer what was accepted, and refuse the rest."""

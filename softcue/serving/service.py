@@ -15,7 +15,7 @@ from softcue.adapter import Adapter
 from softcue.answering.answers import Question, say
 from softcue.answering.evaluation import ROW_BUDGET
 from softcue.answering.predict import check_requests
-from softcue.answering.served import question_of, reading_of
+from softcue.answering.served import check_served, question_of, reading_of
 from softcue.bank.entry import Entry
 from softcue.bank.source import Source
 from softcue.base import Base
@@ -23,9 +23,9 @@ from softcue.errors import AdapterError, DeadlineError, RequestError, short
 from softcue.serving.engine import Engine
 from softcue.serving.hot import HotAdapter, HotAdapters
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 READERS = 2  # threads that make long texts into tokens
-SHORT = 1_000  # characters of a text that is made into tokens on the spot
+READ_AT_ONCE = 1_000  # characters of a text that is made into tokens on the spot
 
 
 Wanted = tuple[Any, Mapping[str, Any]]  # the name of an adapter as it came, and the texts
@@ -84,6 +84,10 @@ class Service:
         Raises what `answer` does.
         """
         return await self._within([(adapter, inputs) for adapter in adapters])
+
+    def check(self, name: str, adapter: Adapter) -> None:
+        """Refuse an adapter that the loaded encoder cannot serve. Raises AdapterError."""
+        check_served(name, adapter, self.base)
 
     async def close(self) -> None:
         """Answer what was let in, and refuse the rest."""
@@ -204,7 +208,7 @@ class _Visit:
         key = id(inputs), *_manner(adapter)
         if key not in self.made:
             with self._naming(number):
-                if _size(inputs) <= SHORT:
+                if _size(inputs) <= READ_AT_ONCE:
                     self.made[key] = question_of(inputs, adapter, self.service.base.text)
                 else:
                     self.made[key] = asyncio.get_running_loop().run_in_executor(
@@ -243,7 +247,7 @@ def _size(inputs: Mapping[str, Any]) -> int:
     return size
 
 
-async def _gathered(groups: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+async def _gathered(groups: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:
     """Return all results; where one fails, its error, when no other runs any more."""
     tasks = [asyncio.ensure_future(group) for group in groups]
     try:

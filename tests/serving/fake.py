@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from softcue.adapter import Adapter
 from softcue.answering.predict import Predictor
+from softcue.answering.served import check_served
 from softcue.bank.entry import Entry, check_name, split_name
 from softcue.bank.source import Source
 from softcue.errors import ClosingError, UnknownAdapterError
@@ -137,8 +138,11 @@ class FakeService:
     async def close(self) -> None:
         self.closed = True
 
+    def check(self, name: str, adapter: Adapter) -> None:
+        check_served(name, adapter, self.predictor.base)
+
     def facts(self) -> dict[str, Any]:
-        return {"queue_rows": 0, "loads_total": len(self.predictor.adapters)}
+        return {"queue_rows": 0, "misses": len(self.predictor.adapters)}
 
 
 def filled_source() -> MemorySource:
