@@ -2,6 +2,7 @@
 
 import re
 import sys
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -80,15 +81,15 @@ def serve_command(
 
         serve_replicas(settings, access, ray, (host, port), parse_replicas(replicas), told)
         return
-    bound = bind_to(host, port)
-    opened = open_server(settings, access)
+    with closing(bind_to(host, port)) as bound:
+        opened = open_server(settings, access)
 
-    def ready() -> None:
-        count = opened.source.count()
-        print_line(f"serving {count:,} adapter{'s'[: count != 1]} of {opened.backbone} at {url_of(bound)}")
-        sys.stdout.flush()
+        def ready() -> None:
+            count, url = opened.source.count(), url_of(bound)
+            print_line(f"serving {count:,} adapter{'s'[: count != 1]} of {opened.backbone} at {url}")
+            sys.stdout.flush()
 
-    listen(opened.app, bound, ready, deadline + DRAIN)
+        listen(opened.app, bound, ready, deadline + DRAIN)
 
 
 def need_server() -> None:

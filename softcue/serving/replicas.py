@@ -14,7 +14,7 @@ from softcue.errors import RequestError, short
 from softcue.serving.access import Access
 from softcue.serving.opening import ServerSettings, open_server, open_source_of
 
-APPLICATION = "softcue"  # its name in Ray Serve
+RAY_NAME = "softcue"  # its name in Ray Serve
 ONGOING = 64  # requests that a replica has at hand; beyond it the proxy asks another
 SPARE = 5.0  # seconds beyond the deadline that a replica may take to end
 HEALTH_SECONDS = 5.0  # between two looks at whether a replica lives
@@ -66,7 +66,7 @@ def serve_replicas(
         ) from error
     try:
         serve.start(http_options={"host": listen_on[0], "port": listen_on[1]})
-        serve.run(_application(serve, settings, access, replicas), name=APPLICATION, route_prefix="/")
+        serve.run(_application(serve, settings, access, replicas), name=RAY_NAME, route_prefix="/")
         ready(name)
         _await_signal()
     finally:
@@ -94,7 +94,7 @@ def _application(serve: Any, settings: ServerSettings, access: Access, replicas:
         }
     deployment = serve.deployment(
         serve.ingress(build)(),
-        name=APPLICATION,
+        name=RAY_NAME,
         max_ongoing_requests=ONGOING,
         max_queued_requests=settings.queue,
         graceful_shutdown_timeout_s=settings.deadline + SPARE,

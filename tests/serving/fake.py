@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -105,6 +106,7 @@ class FakeService:
         self.predictor = Predictor(tiny_base(), {})
         self.fault: Exception | None = None
         self.pause = 0.0
+        self.one_at_a_time = threading.Lock()  # a Predictor is no server
         self.cancelled = 0
         self.closed = False
 
@@ -121,6 +123,10 @@ class FakeService:
         return await asyncio.to_thread(self._answers, requests)
 
     def _answers(self, requests: Sequence[Mapping[str, Any]]) -> list[FakeAnswer]:
+        with self.one_at_a_time:
+            return self._answers_now(requests)
+
+    def _answers_now(self, requests: Sequence[Mapping[str, Any]]) -> list[FakeAnswer]:
         entries = [self.source.find(request["adapter"]) for request in requests]
         for entry in entries:
             if entry.full_name not in self.predictor.adapters:

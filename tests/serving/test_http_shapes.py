@@ -228,7 +228,7 @@ def test_what_the_server_is_can_be_asked(client: TestClient) -> None:
     text = client.get("/metrics").text
     assert 'softcue_answers_total{kind="classify",method="pasta"} 3.0' in text
     assert 'softcue_requests_total{route="/models/{adapter}",status="404",verb="POST"} 1.0' in text
-    assert "softcue_queue_rows 0.0" in text
+    assert "softcue_service_queue_rows 0.0" in text
     assert "softcue_tokens_total 21.0" in text
     assert "nothing" not in text
 
