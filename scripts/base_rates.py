@@ -5,7 +5,7 @@
 
 Of 2,000 training rows 1,000 train, a tenth of them selects the step, and 500 of the others are scored: no row
 that studies/methods reports is read. All of a method on a set train packed, and each is written as it ends.
-Without bfloat16 in the processor an example takes a tenth of a second.
+In float32 an example took 0.13 s of a busy core: some half an hour for three parts on cola.
 """
 
 import argparse
