@@ -88,9 +88,7 @@ class Seating:
     def reserve_head(self, kind: str, pooling: str, classes: int, size: int) -> Slab:
         """Give the head of a kind and pooling at least `size` seats, and room for so many classes."""
         slab = self.heads.setdefault(self._sort(kind, pooling, classes), Slab(len(self.model.heads)))
-        room = (
-            self.model.head(slab.number).bias.shape[1] if slab.size else self._sort(kind, pooling, classes)[2]
-        )
+        room = self.model.head(slab.number).bias.shape[1] if slab.size else 0
         if slab.size < size or room < classes:
             self._resize_head(slab, kind, pooling, max(room, classes), max(slab.size, size))
         return slab

@@ -159,7 +159,9 @@ class HotAdapters:
         if part == 0:
             self.seating.reserve_cue(adapter.method, adapter.config, size)
         else:
-            self.seating.reserve_head(adapter.kind, adapter.pooling, len(adapter.head["bias"]), size)
+            # as wide as any of its sort can be: it never has to be widened beyond the bound
+            room = head_room(len(adapter.head["bias"]))
+            self.seating.reserve_head(adapter.kind, adapter.pooling, room, size)
         self._count_bytes()
         return True
 
