@@ -96,8 +96,13 @@ class Spt(Cue, method="spt", config=SptConfig):
 
         It is the mean |cosine| over all layers and pairs of tokens, of their keys and of their values.
         """
-        pairs = self.cosines(self.kv).triu(1).sum((1, 2, 3, 4))
-        layers, length = self.kv.shape[1], self.kv.shape[3]
+        return self.mean_cosine(self.kv)
+
+    @staticmethod
+    def mean_cosine(kv: Tensor) -> Tensor:
+        """Return the mean |cosine| of prefix tokens, keys and values alike: (.., L, 2, P, H, K) -> (..)."""
+        pairs = Spt.cosines(kv).triu(1).sum((-4, -3, -2, -1))
+        layers, length = kv.shape[-5], kv.shape[-3]
         return pairs / (layers * length * (length - 1))
 
     @staticmethod

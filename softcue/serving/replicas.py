@@ -1,7 +1,5 @@
 """Replicas: the same server several times behind Ray Serve, over one bank on storage that all of them see."""
 
-import logging
-import os
 import re
 import signal
 import threading
@@ -13,6 +11,7 @@ import torch
 from softcue.errors import RequestError, short
 from softcue.serving.access import Access
 from softcue.serving.opening import ServerSettings, open_server, open_source_of
+from softcue.studies.cluster import ray_cluster
 
 RAY_NAME = "softcue"  # its name in Ray Serve
 ONGOING = 64  # requests that a replica has at hand; beyond it the proxy asks another
@@ -44,34 +43,17 @@ def serve_replicas(
 
     Raises RequestError where Ray is not installed or the cluster does not answer.
     """
-    try:
-        import ray
-        from ray import serve
-    except ImportError as error:
-        raise RequestError(
-            "ray is not installed; pip install 'softcue[ray]', or serve without --ray"
-        ) from error
     _, name = open_source_of(settings)  # what is wrong with the folder is told here, not in a replica's log
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        ray.init(
-            None if address == "local" else address,
-            include_dashboard=False if address == "local" else None,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise RequestError(
-            f"no Ray cluster at {address!r} ({str(error).splitlines()[0]}); expected host:port, auto or local"
-        ) from error
-    try:
-        serve.start(http_options={"host": listen_on[0], "port": listen_on[1]})
-        serve.run(_application(serve, settings, access, replicas), name=RAY_NAME, route_prefix="/")
-        ready(name)
-        _await_signal()
-    finally:
-        serve.shutdown()
-        ray.shutdown()
+    with ray_cluster(address, "serve without --ray"):
+        from ray import serve
+
+        try:
+            serve.start(http_options={"host": listen_on[0], "port": listen_on[1]})
+            serve.run(_application(serve, settings, access, replicas), name=RAY_NAME, route_prefix="/")
+            ready(name)
+            _await_signal()
+        finally:
+            serve.shutdown()
 
 
 def _application(serve: Any, settings: ServerSettings, access: Access, replicas: tuple[int, int]) -> Any:

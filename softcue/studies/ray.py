@@ -3,8 +3,6 @@
 A task whose worker is lost runs again, and ends with the same numbers.
 """
 
-import logging
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,11 +15,11 @@ import torch
 from softcue.base import Base, open_base
 from softcue.errors import RequestError
 from softcue.plugins import PREFIX, load_plugin
+from softcue.studies.cluster import ray_cluster
 from softcue.studies.search import Runner
 from softcue.studies.trials import Group, Result, Terms, device_of, run_group
 from softcue.training.job import method_class
 
-LOCAL_CLUSTER = "local"  # instead of an address: a cluster of this machine alone, while the sweep lasts
 RETRIES = 8  # of a group whose worker was lost
 PATIENCE = 10.0  # seconds between two looks at whether the cluster still lives
 
@@ -45,25 +43,7 @@ def on_ray(address: str, terms: Terms, base: Base, methods: Sequence[str]) -> It
     Raises RequestError if Ray is not installed, no cluster answers, or none of its machines has room for a
     task.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise RequestError("ray is not installed; pip install 'softcue[ray]', or sweep without it") from error
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        ray.init(
-            None if address == LOCAL_CLUSTER else address,
-            include_dashboard=False if address == LOCAL_CLUSTER else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=True,
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise RequestError(
-            f"no Ray cluster at {address!r} ({str(error).splitlines()[0]}); expected host:port, auto, or "
-            "local"
-        ) from error
-    try:
+    with ray_cluster(address, "sweep without it") as ray:
         opening = _opening(base, methods)
         width, needs = _room([node["Resources"] for node in ray.nodes() if node["Alive"]], opening)
         task = ray.remote(max_retries=RETRIES, **needs)(work)
@@ -82,8 +62,6 @@ def on_ray(address: str, terms: Terms, base: Base, methods: Sequence[str]) -> It
                     yield waiting.pop(task_done), _get(ray, task_done)
 
         yield run, width
-    finally:
-        ray.shutdown()
 
 
 def work(group: Group, terms: Terms, opening: Opening) -> Result:

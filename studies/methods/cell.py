@@ -119,6 +119,4 @@ def _trained(cell: PlannedCell, data: Data, own: Mapping[str, Any], base: Base) 
 
 def token_cosine(adapter: Adapter) -> float:
     """Return the mean |cosine| of SPT's prefix tokens, over layers, pairs, keys and values."""
-    pairs = Spt.cosines(adapter.cue["kv"]).triu(1)  # (L, 2, P, P)
-    length = pairs.shape[-1]
-    return float(pairs.sum() / (pairs.shape[0] * pairs.shape[1] * length * (length - 1) / 2))
+    return float(Spt.mean_cosine(adapter.cue["kv"]))
