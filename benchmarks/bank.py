@@ -20,15 +20,13 @@ from typing import Any
 
 import torch
 
+from benchmarks.adapters import random_adapter
 from benchmarks.common import Options, Results, read_options
 from softcue.adapter import Adapter
 from softcue.bank import Bank
 from softcue.bank.record import to_record
 from softcue.bank.writing import Fresh, take_out
-from softcue.cues import Cue
-from softcue.protocol import Dims
 
-MINILM = Dims(layers=6, hidden=384, heads=12, embed=384, ff=1536, pooler=True)
 SMALL, LARGE = 7, 183  # labels that make records of about 30 and 300 KB
 CHECKED = 1000  # adapters that are added in the usual way; the rest are records that are known to be sound
 DIFFERENT = 64  # records; the rest repeat them under other names
@@ -37,34 +35,8 @@ ROOM = 10 * 2**30  # bytes that must be free
 
 
 def random_numbers(labels: int, seed: int) -> Adapter:
-    """A MiniLM adapter of random numbers."""
-    draw = torch.Generator().manual_seed(seed)
-    cue = Cue.registry["pasta"](MINILM, Cue.registry["pasta"].Config(slots=2))
-    numbers = {name: torch.randn(value.shape[1:], generator=draw) for name, value in cue.state_dict().items()}
-    head = {
-        "weight": torch.randn(labels, MINILM.hidden, generator=draw),
-        "bias": torch.randn(labels, generator=draw),
-    }
-    return Adapter(
-        method="pasta",
-        config=cue.config,
-        dims=MINILM,
-        backbone="minilm",
-        fingerprint="0f" * 32,
-        kind="classify",
-        labels=tuple(f"label {at}" for at in range(labels)),
-        pooling="mean",
-        pair=False,
-        limit=128,
-        task="random",
-        subset=None,
-        scores={"accuracy": 0.9},
-        measured="not",
-        seed=seed,
-        training={"lr": 1e-3},
-        cue=numbers,
-        head=head,
-    )
+    """A PASTA adapter of some labels."""
+    return random_adapter("pasta", seed, [f"label {at}" for at in range(labels)])
 
 
 def clocked(run: Callable[[], object]) -> tuple[float, float]:

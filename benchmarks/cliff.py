@@ -5,44 +5,30 @@
 import asyncio
 import random
 import statistics
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
+from benchmarks.adapters import random_adapter
 from benchmarks.common import Options, Results, Row, precision, read_options
 from softcue.adapter import Adapter
+from softcue.bank.bank import Bank
 from softcue.base import Base, open_base
 from softcue.serving.service import Service
-from tests.answering.test_predict import random_adapter
-from tests.serving.memory_source import MemorySource
 
 CLIENTS = 64
-WORDS = [
-    "it",
-    "was",
-    "the",
-    "best",
-    "of",
-    "times",
-    "and",
-    "then",
-    "worst",
-    "so",
-    "they",
-    "went",
-    "by",
-    "train",
-]
+TEXT = "it was the best of times and then worst so they went by train"
 
 
-def adapters(base: Base, count: int) -> MemorySource:
-    """Random adapters in memory: what a source takes to load is measured by benchmarks/bank.py."""
-    made = [random_adapter(base, "pasta", classes=2, seed=seed, limit=128) for seed in range(32)]
-    source = MemorySource()
-    for number in range(count):
-        source.add(f"a{number}", made[number % len(made)])
-    return source
+def fill(path: Path, base: Base, count: int) -> Bank:
+    """A bank of random adapters."""
+    made = [random_adapter("pasta", seed, fingerprint=base.fingerprint) for seed in range(32)]
+    bank = Bank.create(path)
+    bank.add_all((f"a{number}", made[number % len(made)]) for number in range(count))
+    return bank
 
 
 def seat_bytes(base: Base, adapter: Adapter) -> int:
@@ -54,14 +40,14 @@ def seat_bytes(base: Base, adapter: Adapter) -> int:
 
 async def load(service: Service, count: int, requests: int) -> list[float]:
     """Seconds of each request."""
-    weights = [1 / (rank + 1) for rank in range(count)]
+    weights, words = [1 / (rank + 1) for rank in range(count)], TEXT.split()
     seconds: list[float] = []
 
     async def client(seed: int) -> None:
         chance = random.Random(seed)
         names = chance.choices(range(count), weights, k=requests // CLIENTS)
         for name in names:
-            text = " ".join(chance.choices(WORDS, k=chance.randrange(5, 40)))
+            text = " ".join(chance.choices(words, k=chance.randrange(5, 40)))
             began = time.perf_counter()
             await service.answer([{"adapter": f"a{name}", "text": text}])
             seconds.append(time.perf_counter() - began)
@@ -72,7 +58,11 @@ async def load(service: Service, count: int, requests: int) -> list[float]:
 
 def measure(base: Base, count: int, requests: int, rounds: int) -> list[Row]:
     """Both sides in turn, round by round, after one round that does not count."""
-    source = adapters(base, count)
+    with tempfile.TemporaryDirectory() as folder:
+        return _measure(base, fill(Path(folder) / "bank", base, count), count, requests, rounds)
+
+
+def _measure(base: Base, source: Bank, count: int, requests: int, rounds: int) -> list[Row]:
     whole = seat_bytes(base, source.load(source.find("a0"))) * count
     # twice, for slabs that grow by halves of what is left come close to the bound and not to it
     sides = {

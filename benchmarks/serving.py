@@ -21,61 +21,26 @@ from statistics import median
 from typing import Any
 
 import numpy
-import torch
 
 from benchmarks import ours
+from benchmarks.adapters import METHODS, random_adapter
 from benchmarks.common import Options, Results, read_options
 from benchmarks.load import Request, Tally, closed_loop, fixed_rate, request
-from softcue.adapter import Adapter, lift
 from softcue.bank.bank import Bank
-from softcue.base import Base
-from softcue.cues import Cue
-from softcue.heads import Head
-from softcue.protocol import Facts
 from softcue.tasks import data_root, open_data
 
-METHODS = ("pasta", "spt", "lora", "ptuning", "apt")
 ADAPTERS, CONNECTIONS, PEFT_ADAPTERS = 1_000, 64, 100
 ZIPF = 1.1  # exponent of the adapters' popularity
 SECONDS = {True: 5.0, False: 20.0}  # of one measurement, by --quick
 START = 120.0  # seconds that a server may take to come up
 
 
-def random_adapter(base: Base, method: str, seed: int, labels: Sequence[str] = ("no", "yes")) -> Adapter:
-    """An adapter with a preset's settings and random numbers: what it answers does not matter here."""
-    torch.manual_seed(seed)
-    own, dims = Cue.registry[method], base.backbone.encoder.dims
-    facts = Facts(dims, base.text.slots(False), lambda: torch.ones(dims.layers, 2))
-    config = own.settle(own.Config(), facts)
-    cue, head = own(dims, config, 1), Head.registry["classify"](dims.hidden, [len(labels)], "mean")
-    of_cue, of_head = lift(cue, 0, head, 0)
-    return Adapter(
-        method=method,
-        config=config,
-        dims=dims,
-        backbone=base.backbone.name,
-        fingerprint=base.fingerprint,
-        kind="classify",
-        labels=tuple(labels),
-        pooling="mean",
-        pair=False,
-        limit=128,
-        task="",
-        subset=None,
-        scores={},
-        measured="not measured",
-        seed=seed,
-        training={},
-        cue=of_cue,
-        head=of_head,
-    )
-
-
 def fill(path: Path, count: int) -> None:
     """Write a bank of `count` adapters, a0, a1, ..., of the methods in turn."""
-    base = ours.backbone("minilm", "cpu")
-    bank = Bank.create(path)
-    bank.add_all([(f"a{i}", random_adapter(base, METHODS[i % len(METHODS)], i)) for i in range(count)])
+    mark = ours.backbone("minilm", "cpu").fingerprint
+    Bank.create(path).add_all(
+        (f"a{i}", random_adapter(METHODS[i % len(METHODS)], i, fingerprint=mark)) for i in range(count)
+    )
 
 
 def traffic(adapters: int, count: int = 20_000) -> list[Request]:

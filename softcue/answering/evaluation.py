@@ -96,6 +96,23 @@ def pieces(items: Sequence[Item], budget: int) -> list[tuple[int, Item]]:
     return cut
 
 
+def shares_of(item: Item, rows: int) -> list[Item]:
+    """Return a long tagged text as several items of at most `rows` rows, or one window; others as they are.
+
+    `joined_answer` puts their answers together.
+    """
+    if item.answering is None or item.rows <= rows:
+        return [item]
+    shares, used = list[list[int]](), rows
+    for number, encoded in enumerate(item.encoded):
+        used += len(encoded.example.token)
+        if used > rows:
+            shares.append([])
+            used = len(encoded.example.token)
+        shares[-1].append(number)
+    return [Item(tuple(item.encoded[i] for i in own), tuple(item.targets[i] for i in own)) for own in shares]
+
+
 def joined_answer(parts: Sequence[Tensor], item: Item) -> Tensor:
     """Return an item's answer from those of its pieces, in their order.
 

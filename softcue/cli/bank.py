@@ -1,6 +1,7 @@
 """softcue bank: keep adapters by the thousand in a few files, with versions and aliases."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,8 +58,10 @@ def add_command(
         for own, place in named:
             yield own, Adapter.load(place)
 
+    adapters = loaded()
+    first = next(adapters)  # before there is a bank: one that cannot be read leaves none behind
     with Bank.create(bank) as kept:
-        entries = kept.add_all(loaded())
+        entries = kept.add_all(chain([first], adapters))
     if as_json:
         print_json([entry.to_json() for entry in entries])
         return

@@ -46,12 +46,14 @@ async def predict(site: Site, request: Request) -> Response:
             )
         answers = await unless_gone(request.receive, site.service.fan_out(body.adapters, rows[0]))
         _count(site, request, answers)
+        _refuse_cut(body, answers)
         return json_response({"results": [native(answer) for answer in answers]})
     if isinstance(body.adapter, list) and not is_batch:
         raise RequestError(
             "adapter is a list and inputs is one text; for several tasks about one text give them as adapters"
         )
     answers = await _ask(site, request, rows, body.adapter)
+    _refuse_cut(body, answers)
     raw = bool(body.raw_scores)
     made = [scored(answer, row, raw) for answer, row in zip(answers, rows, strict=True)]
     return json_response(made if is_batch else made[0])
@@ -111,6 +113,16 @@ async def _ask(
     answers = await unless_gone(request.receive, site.service.answer(name_rows(rows, adapter)))
     _count(site, request, answers)
     return answers
+
+
+def _refuse_cut(body: PredictBody, answers: Sequence[Answered]) -> None:
+    if body.truncate is False:
+        for number, answer in enumerate(answers):
+            if answer.truncated:
+                raise RequestError(
+                    f"the text of row {number} is longer than {answer.entry.full_name} reads, and truncate "
+                    "is false; shorten it, or let it be cut with truncate true"
+                )
 
 
 def _only_adapter(site: Site) -> str:

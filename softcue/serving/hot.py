@@ -86,6 +86,11 @@ class HotAdapters:
                 self._loaders.submit(self._load, entry)
         return future
 
+    def keep(self, hot: HotAdapter) -> None:
+        """Take one more lease of an adapter that is leased."""
+        with self._changed:
+            hot.leases += 1
+
     def release(self, hot: HotAdapter) -> None:
         """Give a lease back."""
         with self._changed:

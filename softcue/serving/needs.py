@@ -22,6 +22,10 @@ class Answered(Protocol):
     def tokens(self) -> int:
         """How many tokens were read."""
 
+    @property
+    def truncated(self) -> bool:
+        """Whether the text was cut at the adapter's limit."""
+
 
 class Answering(Protocol):
     """Answers requests, each by the adapter that it names.

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from softcue.adapter import Adapter
 from softcue.answering.answers import Question, say
-from softcue.answering.evaluation import ROW_BUDGET
+from softcue.answering.evaluation import ROW_BUDGET, joined_answer, shares_of
 from softcue.answering.predict import check_requests
 from softcue.answering.served import check_served, question_of, reading_of
 from softcue.bank.entry import Entry
 from softcue.bank.source import Source
 from softcue.base import Base
 from softcue.errors import AdapterError, DeadlineError, RequestError, short
+from softcue.readers.items import Item
 from softcue.serving.engine import Engine
 from softcue.serving.hot import HotAdapter, HotAdapters
 
@@ -38,6 +39,7 @@ class Answer:
     entry: Entry
     value: dict[str, Any]  # as Predictor gives it
     tokens: int
+    truncated: bool  # whether the text was cut at the adapter's limit
 
 
 class Service:
@@ -64,6 +66,7 @@ class Service:
         self.base, self.source, self.deadline = base, source, deadline
         self.hot = HotAdapters(base, source, memory, pinned)
         self.engine = Engine(self.hot.model, budget, delay, room)
+        self.share = max(1, budget // 4)  # rows of one long text that wait in the queue together
         self.readers = ThreadPoolExecutor(READERS, "softcue-reader")
         self._late = 0  # requests whose time was over
 
@@ -154,7 +157,6 @@ class _Visit:
     def __init__(self, service: Service, asked: Sequence[Wanted], deadline: float) -> None:
         self.service, self.asked, self.deadline = service, asked, deadline
         self.leases: list[Future[HotAdapter]] = []
-        self.given: set[int] = set()  # rows whose lease the engine gives back
         self.made: dict[Any, Question | asyncio.Future[Question]] = {}  # by how it is read
 
     def lease(self) -> None:
@@ -164,9 +166,9 @@ class _Visit:
                 self.leases.append(self.service.hot.lease(self.service.source.find(name)))
 
     def end(self) -> None:
-        """Give back the leases that never came to the engine."""
-        for number, lease in enumerate(self.leases):
-            if number not in self.given and not lease.cancel():
+        """Give the leases back; those of what the engine still computes are its own."""
+        for lease in self.leases:
+            if not lease.cancel():
                 lease.add_done_callback(self._give_back)
 
     def _give_back(self, lease: "Future[HotAdapter]") -> None:
@@ -185,22 +187,47 @@ class _Visit:
             with self._naming(number):
                 made = read if isinstance(read, Question) else await read
             questions.append(replace(made, reading=reading_of(one.adapter)))
-        futures = self.service.engine.submit(
-            [(question.item, one.seat) for question, one in zip(questions, hot, strict=True)], self.deadline
-        )
-        self.given.update(numbers)
-        for one, future in zip(hot, futures, strict=True):
+        tensors = await self._answered(questions, hot)
+        return [
+            (number, self._said(one, question, tensor))
+            for number, one, question, tensor in zip(numbers, hot, questions, tensors, strict=True)
+        ]
+
+    def _said(self, one: HotAdapter, question: Question, tensor: Tensor) -> Answer:
+        item = question.item
+        return Answer(one.entry, say(tensor, question), item.rows, item.dropped > 0)
+
+    async def _answered(self, questions: Sequence[Question], hot: Sequence[HotAdapter]) -> list[Tensor]:
+        """Have questions answered: at once, or share by share where a text is long.
+
+        So one huge text holds up no other.
+        """
+        items = {id(question.item): question.item for question in questions}
+        cut = {key: shares_of(item, self.service.share) for key, item in items.items()}
+        shares = [cut[id(question.item)] for question in questions]
+        parts: list[list[Tensor]] = [[] for _ in questions]
+        for turn in range(max(map(len, shares))):
+            there = [at for at, own in enumerate(shares) if turn < len(own)]
+            tensors = await self._submitted([(shares[at][turn], hot[at]) for at in there])
+            for at, tensor in zip(there, tensors, strict=True):
+                parts[at].append(tensor)
+        return [
+            own[0] if len(own) == 1 else joined_answer(own, question.item)
+            for own, question in zip(parts, questions, strict=True)
+        ]
+
+    async def _submitted(self, asked: Sequence[tuple[Item, HotAdapter]]) -> list[Tensor]:
+        """Put items into the engine's queue together, and return their answers."""
+        futures = self.service.engine.submit([(item, one.seat) for item, one in asked], self.deadline)
+        for (_, one), future in zip(asked, futures, strict=True):
+            self.service.hot.keep(one)
             future.add_done_callback(partial(_release, self.service.hot, one))
         try:
-            tensors = [await asyncio.wrap_future(future) for future in futures]
+            return [await asyncio.wrap_future(future) for future in futures]
         except BaseException:
             for future in futures:
                 future.cancel()
             raise
-        return [
-            (number, Answer(one.entry, say(tensor, question), question.item.rows))
-            for number, one, question, tensor in zip(numbers, hot, questions, tensors, strict=True)
-        ]
 
     def _read(self, number: int, adapter: Adapter) -> "Question | asyncio.Future[Question]":
         """Make a row into a question: at once, or a long text in a thread."""

@@ -48,7 +48,9 @@ class PredictBody(Body):
     inputs: Annotated[Any, WithJsonSchema(INPUTS)]
     adapter: str | list[str] | None = Field(default=None, description="One for all rows, or one for each.")
     adapters: list[str] | None = Field(default=None, min_length=1, description="Several tasks for one text.")
-    truncate: bool | None = Field(default=None, description="Texts are always cut at the adapter's limit.")
+    truncate: bool | None = Field(
+        default=None, description="Refuse texts beyond the adapter's limit where false."
+    )
     truncation_direction: Literal["right", "Right"] | None = None
     raw_scores: bool | None = Field(default=None, description="Logarithms instead of probabilities.")
 

@@ -46,7 +46,7 @@ def random_adapter(
     config = cls.settle(
         cls.Config(**length), Facts(encoder.dims, slots, lambda: mass, base.text.slots(True).count("sep") > 2)
     )
-    labels = LABELS.get(kind, ())[: changes.pop("classes", 5)]
+    labels = changes.pop("labels", LABELS.get(kind, ())[: changes.pop("classes", 5)])
     cue = cls(encoder.dims, config)
     head = Head.registry[kind](encoder.dims.hidden, [max(1, len(labels))], changes.get("pooling", "mean"))
     for number, part in enumerate((cue, head)):

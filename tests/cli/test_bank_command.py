@@ -114,3 +114,11 @@ def test_a_mistake_is_one_line(words: tuple[str, ...], told: str, bank: Path, sh
     said = shell.refused("bank", *given)
     assert told in said
     assert said.count("\n") == 1
+
+
+def test_a_first_adapter_that_cannot_be_read_leaves_no_bank(shell: Shell, tmp_path: Path) -> None:
+    folder = tmp_path / "adapters" / "broken"
+    make("pasta").save(folder)
+    (folder / "adapter_config.json").write_text("{")
+    assert "adapter_config.json" in shell.refused("bank", "add", tmp_path / "bank", folder)
+    assert not (tmp_path / "bank").exists()

@@ -96,6 +96,7 @@ class FakeAnswer:
     entry: Entry
     value: dict[str, Any]
     tokens: int
+    truncated: bool = False
 
 
 class FakeService:

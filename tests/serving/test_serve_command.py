@@ -21,6 +21,8 @@ from tests.tiny_base import base_folder, tiny_base
 __all__ = ["make_place", "make_shell"]
 
 TEXT = "so alice was in paris with the apple"
+METHODS = {"spam": "pasta", "rate": "spt", "pick": "stp", "ner": "apt"}
+WIDE = {5: "lora", 77: "ptuning", 150: "gpc"}  # labels of further classifiers
 TOKEN = "manager-" + "m" * 24
 
 
@@ -46,7 +48,12 @@ def make_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an adapter of each kind."""
     folder = tmp_path_factory.mktemp("adapters")
     for name, kind in KINDS.items():
-        random_adapter(tiny_base(), "pasta", kind).save(folder / name)
+        random_adapter(tiny_base(), METHODS[name], kind, classes=2 if name == "spam" else 5).save(
+            folder / name
+        )
+    for count, method in WIDE.items():
+        labels = tuple(f"intent {number}" for number in range(count))
+        random_adapter(tiny_base(), method, labels=labels, seed=count).save(folder / f"wide{count}")
     return folder
 
 
@@ -58,7 +65,7 @@ def start(folder: Path) -> Iterator[Server]:
 
 
 def test_one_line_says_where_it_listens(server: Server) -> None:
-    assert server.line.startswith("serving 4 adapters of ")
+    assert server.line.startswith("serving 7 adapters of ")
     assert server.line.rstrip().endswith(server.url)
 
 
@@ -80,6 +87,37 @@ def test_the_hub_client_tags(server: Server, folder: Path) -> None:
     ]
     assert found, "the random tagger finds something"
     assert all(TEXT[one.start : one.end] == one.word for one in found)
+
+
+def test_one_batch_of_heads_of_any_width_and_kind_is_answered_as_alone(server: Server, folder: Path) -> None:
+    names = ["wide150", "spam", "ner", "wide5", "rate", "wide77", "spam"]
+    rows = [{"text": f"{TEXT} {number}"} for number in range(len(names))]
+    answers = httpx.post(f"{server.url}/predict", json={"inputs": rows, "adapter": names}, timeout=20).json()
+    predictor = Predictor(tiny_base(), {name: folder / name for name in names})
+    for name, row, answer in zip(names, rows, answers, strict=True):
+        alone = predictor([{"adapter": name, **row}])[0]
+        if name == "ner":
+            keys = ("start", "end", "score")
+            expected = [[one[key] for key in keys] for one in alone["entities"]]
+            assert [[one[key] for key in keys] for one in answer] == [
+                pytest.approx(one, abs=1e-5) for one in expected
+            ]
+        elif name == "rate":
+            assert answer[0]["score"] == pytest.approx(alone["value"], abs=1e-5)
+        else:
+            assert {one["label"]: one["score"] for one in answer} == pytest.approx(alone["scores"], abs=1e-5)
+
+
+def test_a_text_that_would_be_cut_is_refused_where_the_request_says_so(server: Server) -> None:
+    for inputs, adapter, status in (
+        ("apple " * 5_000, "spam", 422),
+        ("apple", "spam", 200),
+        ("apple " * 500, "ner", 200),  # a tagger cuts nothing
+    ):
+        body = {"inputs": inputs, "adapter": adapter, "truncate": False}
+        answer = httpx.post(f"{server.url}/predict", json=body, timeout=60)
+        assert answer.status_code == status, answer.text
+        assert status == 200 or "spam@1" in answer.json()["error"]
 
 
 def test_one_batch_mixes_all_kinds(server: Server, folder: Path) -> None:

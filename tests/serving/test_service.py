@@ -10,6 +10,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
+from softcue.answering.predict import Predictor
 from softcue.errors import BusyError, ClosingError, DeadlineError, RequestError, UnknownAdapterError
 from softcue.serving.service import Answer, Service
 from tests.answering.test_predict import alone, random_adapter, same, zoo
@@ -144,6 +145,44 @@ def test_a_hot_adapter_does_not_wait_for_a_cold_one(services: list[Service]) -> 
 
     asyncio.run(scene())
     assert source.loads["a1@1"] == 1
+
+
+def test_a_huge_text_is_answered_share_by_share_beside_others(services: list[Service]) -> None:
+    text = "the apple in paris " * 3_000
+    tagger = random_adapter(tiny_base(), "spt", "tag", limit=32)
+    source = few(1)
+    source.add("ner", tagger)
+    expected = Predictor(tiny_base(), {"ner": tagger})([{"adapter": "ner", "text": text}])[0]
+    services.append(service := Service(tiny_base(), source, budget=256))
+
+    async def scene() -> Answer:
+        huge = asyncio.ensure_future(service.answer([{"adapter": "ner", "text": text}]))
+        while service.facts()["rows"] < 1_000:
+            await asyncio.sleep(0.001)
+        await ask(service, "a0")
+        assert not huge.done()
+        assert service.facts()["queue"] <= 2, "a huge text does not fill the queue"
+        return (await huge)[0]
+
+    same(asyncio.run(scene()).value, expected)
+
+
+def test_a_huge_text_that_is_cancelled_is_computed_no_further(services: list[Service]) -> None:
+    source = MemorySource(ner=random_adapter(tiny_base(), "pasta", "tag", limit=32))
+    services.append(service := Service(tiny_base(), source, budget=256))
+
+    async def scene() -> None:
+        asked = service.answer([{"adapter": "ner", "text": "the apple in paris " * 3_000}])
+        huge = asyncio.ensure_future(asked)
+        while service.facts()["rows"] < 1_000:
+            await asyncio.sleep(0.001)
+        huge.cancel()
+        await asyncio.wait([huge])
+
+    asyncio.run(scene())
+    asyncio.run(service.close())
+    assert service.facts()["rows"] < 6_000
+    assert not any(hot.leases for hot in service.hot._hot.values())
 
 
 def test_overflow_deadline_cancelling_and_closing(services: list[Service]) -> None:
