@@ -9,7 +9,7 @@ from softcue.cues import Cue
 from softcue.heads import Head
 from softcue.protocol import Dims, Facts
 
-MINILM = Dims(layers=6, hidden=384, heads=12, embed=384, ff=1536, pooler=True)
+MINILM = Dims(layers=6, hidden=384, heads=12, embed=384, ff=1536, pooler=True, embed_norm=384)
 METHODS = ("pasta", "spt", "lora", "ptuning", "apt")
 
 

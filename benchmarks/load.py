@@ -54,13 +54,17 @@ def request(path: str, body: Any, host: str = "127.0.0.1") -> Request:
 
 
 async def closed_loop(port: int, requests: Sequence[Request], connections: int, seconds: float) -> Tally:
-    """Send requests, in turn and from the start again, over connections that each wait for their answer."""
+    """Send requests, in turn and from the start again, over connections that each wait for their answer.
+
+    A connection that is told when to come again waits until then.
+    """
     tally, turn, began = Tally(), iter(_endless(len(requests))), time.perf_counter()
 
     async def work() -> None:
         line = await Line.open(port)
         while time.perf_counter() - began < seconds:
             await line.ask(requests[next(turn)], tally)
+            await asyncio.sleep(line.retry_after)
         line.close()
 
     await asyncio.gather(*(work() for _ in range(connections)))
@@ -93,6 +97,7 @@ class Line:
 
     def __init__(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.port, self.reader, self.writer = port, reader, writer
+        self.retry_after = 0.0  # seconds that the last answer asked to wait
 
     @staticmethod
     async def open(port: int) -> "Line":
@@ -105,12 +110,13 @@ class Line:
         try:
             self.writer.write(asked.data)
             head = await self.reader.readuntil(b"\r\n\r\n")
-            body = await self.reader.readexactly(_length(head))
+            body = await self.reader.readexactly(int(_header(head, b"content-length")))
         except (asyncio.IncompleteReadError, ConnectionError):
             tally.lost += 1
             self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
             return b""
         tally.add(int(head[9:12]), time.perf_counter() - sent)
+        self.retry_after = float(_header(head, b"retry-after") or 0)
         return body
 
     def close(self) -> None:
@@ -118,11 +124,10 @@ class Line:
         self.writer.close()
 
 
-def _length(head: bytes) -> int:
-    for line in head.lower().split(b"\r\n"):
-        if line.startswith(b"content-length:"):
-            return int(line.partition(b":")[2])
-    raise ValueError(f"no content-length in {head!r}")
+def _header(head: bytes, name: bytes) -> bytes:
+    """The value of a header, empty where there is none."""
+    lines = (line.partition(b":") for line in head.lower().split(b"\r\n"))
+    return next((value.strip() for key, _, value in lines if key == name), b"")
 
 
 def _endless(count: int):  # type: ignore[no-untyped-def]

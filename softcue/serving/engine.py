@@ -1,5 +1,6 @@
 """Engine: one queue of questions for any seats, and a thread that answers them in batches."""
 
+import math
 import threading
 import time
 from collections import deque
@@ -15,8 +16,10 @@ from softcue.model import Model
 from softcue.readers.items import Item
 
 LONG = 128  # rows of a question that stands in the lane of the long ones
-RECENT = 32  # batches that say how quick the engine is
+RECENT = 8  # batches that say how quick the engine is
 LONGEST_RETRY = 60.0  # seconds
+BATCH_SECONDS = 0.25  # what a batch is to take: what comes meanwhile waits for it
+LEAST_ROWS = 256  # of a batch's budget: with fewer a processor does less in its time
 
 
 @dataclass(eq=False)
@@ -31,29 +34,46 @@ class Asked:
     future: "Future[Tensor]"
 
 
+@dataclass(frozen=True)
+class _Done:
+    """A batch that was answered."""
+
+    seconds: float
+    questions: int
+    rows: int
+
+
 class Engine:
     """Answers questions for any seats of a model; all that wait share its forwards.
 
     There are two lanes, of short and of long questions, each in the order of arrival. A batch takes the
-    oldest of both, up to half of the budget from each lane, and what one lane leaves the other may use.
+    oldest of both, up to half of the budget from each lane, and what one lane leaves the other may use. The
+    budget is what takes a quarter of a second, and `budget` at most.
     So neither waits for more than what came before it in its own lane.
     """
 
     def __init__(
-        self, model: Model, budget: int = ROW_BUDGET, delay: float = 0.002, room: int = 1_024
+        self,
+        model: Model,
+        budget: int = ROW_BUDGET,
+        delay: float = 0.002,
+        room: int = 1_024,
+        patience: float = math.inf,
     ) -> None:
         """Start the thread.
 
         budget: rows in one forward. delay: seconds that a question waits for company. room: questions that
-        are let in before they are answered.
+        are let in before they are answered. patience: seconds of work that are let in, as quick as the engine
+        was of late; beyond it a question would be refused late instead of at once.
         """
         self.model, self.budget, self.delay, self.room = model, budget, delay, room
+        self.patience = patience
         self.answered = self.rows = self.batches = self.adapters = self.refused = self.late = 0
         self._lanes: tuple[deque[Asked], deque[Asked]] = (deque(), deque())
         self._waiting = 0  # rows in the lanes
         self._inside = 0  # questions that were let in
         self._closing = False
-        self._recent: deque[tuple[float, int]] = deque(maxlen=RECENT)  # seconds and questions of a batch
+        self._recent: deque[_Done] = deque(maxlen=RECENT)
         self._changed = threading.Condition()
         self._worker = threading.Thread(target=self._work, name="softcue-engine", daemon=True)
         self._worker.start()
@@ -66,12 +86,13 @@ class Engine:
         with self._changed:
             if self._closing:
                 raise ClosingError("the server is shutting down; ask another one, or later")
-            if self._inside + count > self.room:
+            room = self._room_now()
+            if self._inside + count > room or self._is_late():
                 self.refused += count
                 raise BusyError(
-                    f"{count:,} questions came while {self._inside:,} of {self.room:,} places are taken; "
-                    "ask again later" + (", in shorter lists" if count > self.room else ""),
-                    self._retry_after(count),
+                    f"{count:,} questions came while {self._inside:,} of {room:,} places are taken; "
+                    "ask again later" + (", in shorter lists" if count > room else ""),
+                    self._retry_after(max(count, self._inside + count - room)),
                 )
             self._inside += count
 
@@ -114,12 +135,27 @@ class Engine:
             self._changed.notify_all()
         self._worker.join()
 
-    def _retry_after(self, count: int) -> float:
-        seconds, answered = sum(s for s, _ in self._recent), sum(n for _, n in self._recent)
-        if not answered:
+    def _room_now(self) -> int:
+        """Return how many places there are: of an idle engine all, else what `patience` has time for."""
+        if not self._inside or not self._recent or self.patience == math.inf:
+            return self.room
+        return min(self.room, max(1, int(self.patience / self._seconds_each())))
+
+    def _is_late(self) -> bool:
+        """Say whether the oldest question's wait and one more batch are beyond `patience`."""
+        arrived = [lane[0].arrived for lane in self._lanes if lane]
+        batch = self._recent[-1].seconds if self._recent else 0.0
+        return bool(arrived) and time.monotonic() - min(arrived) + batch > self.patience
+
+    def _seconds_each(self) -> float:
+        """Return how long a question took in the last batches."""
+        return sum(done.seconds for done in self._recent) / sum(done.questions for done in self._recent)
+
+    def _retry_after(self, over: int) -> float:
+        """Return the seconds after which `over` questions have left."""
+        if not self._recent:
             return 1.0
-        over = min(self._inside, self._inside + count - self.room)
-        return min(LONGEST_RETRY, max(self.delay, over * seconds / answered))
+        return min(LONGEST_RETRY, max(self.delay, min(self._inside, over) * self._seconds_each()))
 
     def _work(self) -> None:
         while True:
@@ -132,10 +168,18 @@ class Engine:
             if batch:
                 self._answer(batch)
 
+    def _budget_now(self) -> int:
+        """Return the rows of a batch of `BATCH_SECONDS`, as quick as the best of late, within the budget."""
+        if not self._recent:
+            return self.budget
+        speed = max(done.rows / done.seconds for done in self._recent)
+        return min(self.budget, max(LEAST_ROWS, int(speed * BATCH_SECONDS)))
+
     def _gather(self) -> None:
         """Wait until the budget is full or the oldest question has waited for `delay`."""
         oldest = min(lane[0].arrived for lane in self._lanes if lane)
-        while self._waiting < self.budget and not self._closing:
+        budget = self._budget_now()
+        while self._waiting < budget and not self._closing:
             left = oldest + self.delay - time.monotonic()
             if left <= 0:
                 break
@@ -144,12 +188,13 @@ class Engine:
     def _take(self) -> list[Asked]:
         """Take the next batch out of the lanes, without what was cancelled or is too late."""
         now, batch, late, used = time.monotonic(), list[Asked](), list[Asked](), 0
+        budget = self._budget_now()
         for rest in (False, True):  # to each lane its oldest and its half, then what the other left
             for lane in self._lanes:
                 own = 0
                 while lane:
                     first = lane[0]
-                    fits = used + first.rows <= self.budget if rest else own + first.rows <= self.budget // 2
+                    fits = used + first.rows <= budget if rest else own + first.rows <= budget // 2
                     if first.deadline < now:
                         late.append(first)
                     elif not (fits or first.future.cancelled() or (own == 0 and not rest)):
@@ -169,11 +214,12 @@ class Engine:
         began = time.monotonic()
         answers = self._run(batch)
         with self._changed:
+            rows = sum(one.rows for one in batch)
             self.batches += 1
             self.answered += len(batch)
-            self.rows += sum(one.rows for one in batch)
+            self.rows += rows
             self.adapters += len({one.seat for one in batch})
-            self._recent.append((time.monotonic() - began, len(batch)))
+            self._recent.append(_Done(time.monotonic() - began, len(batch), rows))
         for one, answer in zip(batch, answers, strict=True):
             if isinstance(answer, Tensor):
                 one.future.set_result(answer)

@@ -25,6 +25,7 @@ from softcue.serving.engine import Engine
 from softcue.serving.hot import HotAdapter, HotAdapters
 
 _T = TypeVar("_T")
+PATIENCE = 0.5  # of the deadline: the work that waits at most, as quick as the engine was of late
 READERS = 2  # threads that make long texts into tokens
 READ_AT_ONCE = 1_000  # characters of a text that is made into tokens on the spot
 
@@ -60,12 +61,13 @@ class Service:
         """Start the threads.
 
         memory: bytes for adapters in seats. budget: rows in one forward. delay: seconds that a request waits
-        for company. room: rows that are let in before they are answered. deadline: seconds for each request.
+        for company. room: rows that are let in before they are answered, fewer where they would
+        wait longer than half the deadline. deadline: seconds for each request.
         pinned: names of adapters that always have a seat.
         """
         self.base, self.source, self.deadline = base, source, deadline
         self.hot = HotAdapters(base, source, memory, pinned)
-        self.engine = Engine(self.hot.model, budget, delay, room)
+        self.engine = Engine(self.hot.model, budget, delay, room, PATIENCE * deadline)
         self.share = max(1, budget // 4)  # rows of one long text that wait in the queue together
         self.readers = ThreadPoolExecutor(READERS, "softcue-reader")
         self._late = 0  # requests whose time was over

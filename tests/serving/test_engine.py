@@ -23,11 +23,14 @@ class Runs:
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
         self.gate, self.began = threading.Event(), threading.Event()
+        self.rows_a_second = 0  # how quick it is, 0 for no pause
 
     def __call__(self, model: Any, items: list[Item], seats: list[int], budget: int) -> list[torch.Tensor]:
         self.batches.append(list(seats))
         self.began.set()
         assert self.gate.wait(20)
+        if self.rows_a_second:
+            time.sleep(sum(item.rows for item in items) / self.rows_a_second)
         if 13 in seats:
             raise ValueError("seat 13")
         return [torch.tensor(float(seat)) for seat in seats]
@@ -57,6 +60,14 @@ def busy(runs: Runs, **settings: Any) -> Engine:
     return engine
 
 
+@pytest.fixture
+def whole_budget() -> Iterator[None]:
+    """Let batches be of the whole budget, however slow the forward is."""
+    with patch.object(engine_module, "LEAST_ROWS", 512):
+        yield
+
+
+@pytest.mark.usefixtures("whole_budget")
 def test_neither_lane_starves(runs: Runs) -> None:
     engine = busy(runs)
     long = engine.submit([(item(256), 1)] * 40, far())
@@ -116,3 +127,37 @@ def test_a_full_room_refuses_at_once_and_closing_answers_what_was_let_in(runs: R
     engine.leave(2)
     closing.join(20)
     assert not closing.is_alive()
+
+
+def test_a_batch_takes_a_quarter_of_a_second(runs: Runs) -> None:
+    runs.gate.set()
+    runs.rows_a_second = 2_000
+    engine = busy(runs, budget=4_096)
+    futures = [engine.submit([(item(8), 1)], far())[0] for _ in range(300)]
+    for future in futures:
+        future.result(20)
+    engine.close()
+    sizes = [len(batch) for batch in runs.batches[3:-1]]
+    assert sizes and max(sizes) <= 500 // 8 + 8, runs.batches
+    assert sum(map(len, runs.batches)) == 301
+
+
+def test_what_would_wait_too_long_is_refused_at_once(runs: Runs) -> None:
+    runs.gate.set()
+    runs.rows_a_second = 2_000
+    engine = busy(runs, patience=0.5)
+    answers, refused = [], 0
+    end = time.monotonic() + 3  # 1,000 questions a second for an engine of 250
+    while time.monotonic() < end:
+        time.sleep(0.001)
+        try:
+            engine.enter(1)
+        except BusyError:
+            refused += 1
+            continue
+        answers.append(engine.submit([(item(8), 1)], time.monotonic() + 1.0)[0])
+        answers[-1].add_done_callback(lambda _: engine.leave(1))
+    for future in answers:
+        future.result(20)  # DeadlineError where one was let in that could not be answered in a second
+    engine.close()
+    assert refused > len(answers) > 300

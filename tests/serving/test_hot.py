@@ -93,9 +93,10 @@ def test_a_forward_is_right_while_others_come_and_go(method: str, hots: list[Hot
     thread = threading.Thread(target=churn)
     thread.start()
     try:
-        for _ in range(60):
+        for _ in range(10):
             (answer,) = run(hot.model, [question.item], [one.seat])
             assert answer.tolist() == pytest.approx(expected.tolist(), abs=1e-5)
     finally:
         stop.set()
         thread.join(20)
+    assert hot.evictions > 20

@@ -146,10 +146,10 @@ def test_unknown_adapters_are_never_answered_by_the_encoder_alone(server: Server
 
 
 def test_huge_texts_are_cut_and_answered(server: Server) -> None:
-    for name in ("spam", "ner"):
-        body = {"inputs": "the apple in paris " * 90_000}
+    for name, times in (("spam", 90_000), ("ner", 2_000)):
+        body = {"inputs": "the apple in paris " * times}
         answer = httpx.post(f"{server.url}/models/{name}", json=body, timeout=60)
-        assert answer.status_code in (200, 422, 504), answer.text
+        assert answer.status_code == 200, answer.text
 
 
 def test_it_stops_on_sigterm_and_logs_json_without_texts(folder: Path) -> None:
