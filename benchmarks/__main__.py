@@ -2,6 +2,8 @@
 
 from benchmarks import (
     bank,
+    cliff,
+    fan_out,
     fresh,
     inference,
     kernels,
@@ -12,6 +14,7 @@ from benchmarks import (
     precision,
     roofline,
     scaling,
+    serving,
     setfit,
     shares,
     training,
@@ -32,6 +35,9 @@ for benchmark in (
     memory,
     precision,
     bank,
+    fan_out,
+    cliff,
+    serving,
 ):
     print(f"## {benchmark.__name__.rpartition('.')[2]}: {benchmark.__doc__}", flush=True)
     benchmark.main()

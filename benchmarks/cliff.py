@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     results = Results("cliff", options)
     base = open_base("minilm", precision(options.device), options.device)
-    count, requests = (300, 320) if options.quick else (1_000, 6_400)
+    count, requests = (300, 320) if options.quick else (1_000, 2_560)
     results.add(
         {"adapters": count}, lambda: measure(base, count, requests, 3 if options.quick else options.repeat)
     )

@@ -1,6 +1,7 @@
 """Hot adapters: leases keep seats, the bound holds, and a forward in flight is right while seats change."""
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -93,10 +94,11 @@ def test_a_forward_is_right_while_others_come_and_go(method: str, hots: list[Hot
     thread = threading.Thread(target=churn)
     thread.start()
     try:
-        for _ in range(10):
+        until = time.monotonic() + 60
+        while hot.evictions < 50:
+            assert time.monotonic() < until
             (answer,) = run(hot.model, [question.item], [one.seat])
             assert answer.tolist() == pytest.approx(expected.tolist(), abs=1e-5)
     finally:
         stop.set()
         thread.join(20)
-    assert hot.evictions > 20
