@@ -77,10 +77,12 @@ def test_an_adapter_that_fits_nowhere_is_an_error(hots: list[HotAdapters]) -> No
         hot.lease(held.find("a0")).result(20)
 
 
-@pytest.mark.parametrize("method", ["pasta", "stp", "lora"])
-def test_a_forward_is_right_while_others_come_and_go(method: str, hots: list[HotAdapters]) -> None:
+@pytest.mark.parametrize(("method", "memory"), [("pasta", 20_000), ("stp", 20_000), ("lora", 300_000)])
+def test_a_forward_is_right_while_others_come_and_go(
+    method: str, memory: int, hots: list[HotAdapters]
+) -> None:
     held = source(60, method)
-    hots.append(hot := HotAdapters(tiny_base(), held, 300_000))
+    hots.append(hot := HotAdapters(tiny_base(), held, memory))
     one = hot.lease(held.find("a0")).result(20)
     question = question_of(TEXT, one.adapter, tiny_base().text)
     expected = run(hot.model, [question.item], [one.seat])[0]
