@@ -125,7 +125,7 @@ def model_of(
     cls = Cue.registry[method]
     mass = torch.rand(encoder.dims.layers, len(slots))
     config = cls.settle(cls.Config(**settings), Facts(encoder.dims, slots, lambda: mass))
-    head = Head.registry[work.kind](encoder.dims.hidden, [len(work.labels)] * adapters, pooling)
+    head = Head(work.kind, encoder.dims.hidden, [len(work.labels)] * adapters, pooling)
     model = Model.single(encoder, cls(encoder.dims, config, adapters), head, adapters)
     return model.to(model.device)
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 from benchmarks.common import precision
 from benchmarks.ours import Workload, random_checkpoint
 from softcue.encoder.load import find_minilm
-from softcue.heads import IGNORED
+from softcue.kinds.record import IGNORED
 from softcue.readers.items import Item
 
 PREFIX, RANK = 16, 8

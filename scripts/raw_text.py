@@ -25,8 +25,8 @@ from softcue.base import Base, open_base
 from softcue.cli.tour import helpdesk
 from softcue.errors import SoftcueError
 from softcue.files import read_json, write_file
+from softcue.kinds.entities import spans
 from softcue.readers import Data
-from softcue.scoring.entities import spans
 from softcue.tasks import open_data
 
 SETS = ("helpdesk", "conll04", "conll2003", "wnut17", "gum")

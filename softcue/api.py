@@ -14,6 +14,8 @@ from softcue.answering.predict import check_requests, score_raw_text
 from softcue.answering.served import reading_of
 from softcue.base import Base, open_base
 from softcue.errors import RequestError
+from softcue.kinds import KINDS
+from softcue.kinds.base import READS_WORDS
 from softcue.options import check_whole
 from softcue.readers import Data, Problems
 from softcue.readers.items import Reading, make_items
@@ -137,7 +139,8 @@ def evaluate(
     answers = run(predictor.model, items, [0] * len(items))
     predicted = [decide(answer, reading) for answer in answers]
     truth = [gold(record, loaded.kind) for record in records]
-    chances = [answer.tolist() for answer in answers] if loaded.kind in ("classify", "choice") else None
+    kind = KINDS[loaded.kind]
+    chances = [answer.tolist() for answer in answers] if kind.calibrated else None
     return Evaluation(
         scores=judge(answers, records, reading, data),
         report=score_report(loaded.kind, truth, predicted, chances, labels=loaded.labels),
@@ -146,7 +149,7 @@ def evaluate(
         split=split,
         subset=data.subset,
         warnings=(*data.warnings, *_unknown_labels(truth, reading)),
-        raw_text=score_raw_text(predictor, name, records) if loaded.kind == "tag" else None,
+        raw_text=score_raw_text(predictor, name, records) if kind.reads == READS_WORDS else None,
     )
 
 
@@ -195,7 +198,7 @@ def _unknown_labels(truth: Sequence[Any], reading: Reading) -> Iterator[str]:
     """Yield a warning of labels that the adapter was not trained on."""
     if not reading.labels:
         return
-    found = Counter(label for gold in truth for label in (set(gold) if reading.kind == "tag" else {gold}))
+    found = Counter(label for gold in truth for label in KINDS[reading.kind].names_in(gold))
     known = set(reading.labels)
     foreign = {label: count for label, count in found.items() if label not in known}
     if foreign:

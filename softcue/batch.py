@@ -92,6 +92,13 @@ class Batch:
         reserved.index_fill_(0, self.reserved.flatten().remainder(count + 1), True)
         return ~self.take(reserved[:count])
 
+    def questions(self) -> dict[int, list[int]]:
+        """Return the examples of each question, in the order of the request."""
+        found: dict[int, list[int]] = {}
+        for i in sorted(range(len(self)), key=lambda i: self.order[i]):
+            found.setdefault(self.groups[i], []).append(i)
+        return found
+
     def check_special(self, most: int, method: str) -> None:
         """Refuse an example with more than `most` special tokens. Raises BatchError.
 

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from softcue.batch import Batch, Example, pack
-from softcue.heads import IGNORED, ChoiceHead, ClassHead, Head, ScoreHead, TokenHead, pool, within_groups
+from softcue.heads import Head, pool
+from softcue.kinds import KINDS
+from softcue.kinds.choice import within_groups
+from softcue.kinds.record import IGNORED
 from softcue.model import HeadOutput, Model, Output
 from softcue.protocol import Cue
 from softcue.training.loop import seat_losses
@@ -27,7 +30,7 @@ def setting(
 ):
     """A random head of three seats, a batch of seven examples under them, and random hidden states."""
     torch.manual_seed(0)
-    head = Head.registry[kind](WIDTH, CLASSES if kind in ("classify", "tag") else (1, 1, 1), pooling)
+    head = Head(kind, WIDTH, CLASSES if kind in ("classify", "tag") else (1, 1, 1), pooling)
     randomise(head, 1)
     examples = random_examples("bert", LENGTHS)
     batch = pack(examples, SEATS, reserve, 0, group)
@@ -79,7 +82,7 @@ def test_a_prompt_is_not_pooled(method: str, pooling: str) -> None:
     encoder = tiny_encoder("bert")
     cue = Cue.registry[method](encoder.dims, settled(method, encoder.dims), 1)
     randomise(cue, 0)
-    head = ClassHead(encoder.dims.hidden, [3], pooling)
+    head = Head("classify", encoder.dims.hidden, [3], pooling)
     model = Model.single(encoder, cue, head).eval()
     examples = random_examples("bert", (5, 9))
     batch = model.pack(examples, [0, 0])
@@ -163,7 +166,7 @@ def test_tag_losses_are_means_over_the_words_of_a_seat_that_have_a_label() -> No
 
 def test_tags_of_words_that_truncation_cut_are_left_out() -> None:
     example = Example([2, 8, 9, 3], [0] * 4, [0, 3], [1, 2])
-    head = TokenHead(WIDTH, [3], "mean")
+    head = Head("tag", WIDTH, [3], "mean")
     assert head.target([[1, 2, 0, 1]], pack([example])).tolist() == [1, 2]
 
 
@@ -174,7 +177,7 @@ def questions() -> tuple[list[int], list[int]]:
 
 def test_choice_losses_compare_the_choices_of_a_question_only() -> None:
     torch.manual_seed(0)
-    head = ChoiceHead(WIDTH, (1, 1, 1), "mean").eval()
+    head = Head("choice", WIDTH, (1, 1, 1), "mean").eval()
     seats, group = questions()
     batch = pack(random_examples("bert", LENGTHS), seats, group=group)
     hidden = torch.randn(len(batch.token), WIDTH)
@@ -191,7 +194,7 @@ def test_choice_losses_compare_the_choices_of_a_question_only() -> None:
 
 
 def test_choices_are_answered_in_the_order_in_which_they_were_asked() -> None:
-    head = ChoiceHead(WIDTH, (1, 1, 1), "mean").eval()
+    head = Head("choice", WIDTH, (1, 1, 1), "mean").eval()
     seats, group = questions()
     batch = pack(random_examples("bert", LENGTHS), seats, group=group)
     wanted = [0.3, -1.0, 2.0, 0.0, 0.5, 1.0, -2.0]
@@ -229,7 +232,7 @@ def test_a_seat_that_is_not_in_the_batch_has_no_loss() -> None:
 
 
 def test_windows_of_one_text_are_answered_one_after_the_other() -> None:
-    head = TokenHead(WIDTH, [2, 2], "mean").eval()
+    head = Head("tag", WIDTH, [2, 2], "mean").eval()
     examples = [Example([2, 7, 8, 3], [0] * 4, [0, 3], [1, 2]), Example([2, 9, 3], [0] * 3, [0, 2], [1])] * 2
     batch = pack(examples, [1, 1, 0, 0], group=[0, 0, 1, 1])
     logits = torch.stack([batch.token[batch.word].float(), torch.zeros(6)], 1)
@@ -241,12 +244,13 @@ def test_windows_of_one_text_are_answered_one_after_the_other() -> None:
 def test_dropout_acts_while_training_and_can_be_switched_off() -> None:
     _, _, batch, hidden = setting("classify")
     for rate, differs in ((0.5, True), (0.0, False)):
-        head = ClassHead(WIDTH, CLASSES, "mean", rate)
+        head = Head("classify", WIDTH, CLASSES, "mean", rate)
         torch.manual_seed(0)
         trained, answered = head.train()(hidden, batch, None), head.eval()(hidden, batch, None)
         assert (not torch.equal(trained, answered)) == differs
 
 
 def test_every_kind_of_record_has_a_head() -> None:
-    assert set(Head.registry) == {"classify", "score", "choice", "tag"}
-    assert isinstance(Head.registry["score"](4, [1], "cls"), ScoreHead)
+    assert set(KINDS) == {"classify", "score", "choice", "tag"}
+    for kind in KINDS:
+        assert Head(kind, 4, [1], "cls").kind == kind

@@ -17,10 +17,10 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # not know each other.
 LEVELS = (
     ("errors",),
-    ("batch", "files", "options", "scoring"),
+    ("batch", "files", "options"),
     ("kernels", "protocol", "text"),
-    ("rows",),
-    ("attention", "cues", "heads", "mixture"),
+    ("kinds", "rows"),
+    ("attention", "cues", "heads", "mixture", "scoring"),
     ("encoder", "readers"),
     ("adapter", "base", "model", "tasks"),
     ("answering", "bank", "plugins"),

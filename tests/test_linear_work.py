@@ -11,8 +11,8 @@ import torch
 from softcue import api
 from softcue.answering.evaluation import run
 from softcue.answering.predict import Predictor
+from softcue.kinds.values import MOST_WORDS
 from softcue.readers.items import Reading, make_items
-from softcue.readers.parse import MOST_WORDS
 from softcue.readers.records import Record
 from softcue.scoring.report import MOST_CONFUSED, report
 from softcue.studies.compare import constant, one_hot

@@ -37,7 +37,7 @@ def crowd(family: str, methods: Sequence[str], pooling: str = "mean") -> Model:
     for number, kind in enumerate(KINDS):
         members = [a for a in range(ADAPTERS) if a // 2 % 4 == number]
         classes = [1 if kind in ("score", "choice") else 2 + a % 4 for a in members]
-        head = Head.registry[kind](dims.hidden, classes, pooling)
+        head = Head(kind, dims.hidden, classes, pooling)
         randomise(head, 50 + number)
         head_place.update({adapter: (number, seat) for seat, adapter in enumerate(members)})
         heads.append(head)

@@ -16,7 +16,8 @@ from softcue.adapter.values import check_fields, decode, decode_record, encode, 
 from softcue.cues import Cue
 from softcue.errors import AdapterError, SoftcueError
 from softcue.files import parse_json
-from softcue.heads import POOLINGS, Head
+from softcue.heads import POOLINGS
+from softcue.kinds import KINDS
 from softcue.options import hints_of
 
 FORMAT = 1
@@ -29,9 +30,6 @@ TUNED = ("cue", "full")
 # The backbone of a fine-tuned checkpoint. The checkpoint has a folder of its own: if it lay beside our
 # header, transformers would take the header for PEFT's.
 OWN_ENCODER = "./encoder"
-NUMBERS = ("score", "choice")  # kinds whose head gives one number, so that they have no labels
-# what PEFT calls our kinds
-TASK_TYPES = {"classify": "SEQ_CLS", "score": "SEQ_CLS", "choice": "SEQ_CLS", "tag": "TOKEN_CLS"}
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # names are printed on terminals and read as paths
 FRAME = ("format_version", "library_name", "library_version", "tensors_sha256")
 # the fields that PEFT's own files always have
@@ -108,8 +106,8 @@ def _rules(values: dict[str, Any]) -> Iterator[tuple[bool, str]]:
     sizes = [dims.hidden, dims.heads, dims.embed, dims.ff, 1 if dims.embed_norm is None else dims.embed_norm]
     sound = 1 <= dims.layers <= LAYER_LIMIT and all(1 <= size <= SIZE_LIMIT for size in sizes)
     most = f"at most {LAYER_LIMIT} layers and sizes from 1 to {SIZE_LIMIT}"
-    has_labels = kind not in NUMBERS
-    yield kind in Head.registry, f"kind is {kind[:40]!r}; expected one of {', '.join(Head.registry)}"
+    has_labels = kind not in KINDS or KINDS[kind].has_labels
+    yield kind in KINDS, f"kind is {kind[:40]!r}; expected one of {', '.join(KINDS)}"
     yield pooling in POOLINGS, f"pooling is {pooling[:40]!r}; expected one of {', '.join(POOLINGS)}"
     precision = values["head_precision"]
     known = ", ".join(PRECISIONS)
@@ -178,6 +176,6 @@ def _config(method: str, value: Any) -> Any:
 
 def _peft(values: dict[str, Any]) -> dict[str, Any]:
     """Return the fields that PEFT's own files have."""
-    task_type = TASK_TYPES.get(values["kind"], "FEATURE_EXTRACTION")
+    task_type = KINDS[values["kind"]].task_type if values["kind"] in KINDS else "FEATURE_EXTRACTION"
     held = (values["method"].upper(), values["backbone"], None, task_type, True)
     return dict(zip(PEFT, held, strict=True))

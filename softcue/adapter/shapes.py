@@ -18,13 +18,13 @@ def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     Both are built without memory, once for settings that come again. Raises AdapterError if they cannot be
     built.
     """
-    cue, head = Cue.registry[values["method"]], Head.registry[values["kind"]]
+    cue, kind = Cue.registry[values["method"]], values["kind"]
     settings = values["dims"], values["config"], len(values["labels"]) or 1, values["pooling"]
     try:
         try:
-            return dict(_known_shapes(cue, head, *settings))
+            return dict(_known_shapes(cue, kind, *settings))
         except TypeError:  # settings that cannot be hashed
-            return _shapes(cue, head, *settings)
+            return _shapes(cue, kind, *settings)
     except Exception as error:  # settings from a hostile file may fail anywhere in a method's constructor
         raise AdapterError(
             f"config: no {values['method']} can be built from it: {first_line(error)}"
@@ -32,10 +32,10 @@ def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def _shapes(
-    cue: type[Cue], head: type[Head], dims: Dims, config: Any, classes: int, pooling: str
+    cue: type[Cue], kind: str, dims: Dims, config: Any, classes: int, pooling: str
 ) -> dict[str, tuple[int, ...]]:
     with on_meta():
-        parts = {"cue": cue(dims, config, 1), "head": head(dims.hidden, [classes], pooling)}
+        parts = {"cue": cue(dims, config, 1), "head": Head(kind, dims.hidden, [classes], pooling)}
     return {
         f"{part}.{name}": tuple(tensor.shape[1:])
         for part, module in parts.items()

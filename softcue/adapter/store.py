@@ -48,7 +48,7 @@ class Adapter:
     dims: Dims
     backbone: str  # name as it was given; OWN_ENCODER where the checkpoint lies beside it
     fingerprint: str  # of the backbone's weights and tokenizer
-    kind: str  # one of Head.registry
+    kind: str  # one of KINDS
     labels: tuple[str, ...]  # in the order of the head's rows; none for scores and choices
     pooling: str
     head_precision: str = "float32"  # of head.weight in the file, one of compact.PRECISIONS

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from softcue.batch import Batch
 from softcue.files import JsonRecord
+from softcue.kinds import KINDS
 from softcue.model import Model
 from softcue.readers.items import Item, Reading
 from softcue.readers.records import Data, Record
@@ -138,18 +139,12 @@ def decide(answer: Tensor, reading: Reading) -> Any:
 
     (C,), (), (choices,) or (words, C) -> one of them.
     """
-    if reading.kind == "score":
-        return float(answer) * reading.spread + reading.centre
-    if reading.kind == "choice":
-        return int(answer.argmax())
-    if reading.kind == "classify":
-        return reading.labels[int(answer[: len(reading.labels)].argmax())]
-    return [reading.labels[i] for i in answer[:, : len(reading.labels)].argmax(-1).tolist()]
+    return KINDS[reading.kind].decide(answer, reading)
 
 
 def gold(record: Record, kind: str) -> Any:
     """Return what the record says the answer is."""
-    return list(record.tags) if kind == "tag" else record.label
+    return KINDS[kind].gold(record)
 
 
 def judge(

@@ -8,6 +8,8 @@ from softcue.adapter import OWN_ENCODER, Adapter
 from softcue.answering.predict import Predictor
 from softcue.base import Base, open_base
 from softcue.errors import BackboneError, RequestError
+from softcue.kinds import KINDS
+from softcue.kinds.base import READS_TEXTS
 from softcue.readers import Data
 from softcue.tasks import data_root, open_data
 
@@ -76,7 +78,7 @@ def open_for(
         raise RequestError(
             f"{data.name} has no {' or '.join(splits)} split; it has {', '.join(data.splits) or 'none'}"
         )
-    if data.pair != adapter.pair and adapter.kind in ("classify", "score"):
+    if data.pair != adapter.pair and KINDS[adapter.kind].reads == READS_TEXTS:
         raise RequestError(
             f"{data.name} has {_texts(data.pair)}; the adapter was trained on {_texts(adapter.pair)}"
         )

@@ -13,8 +13,8 @@ from softcue.answering.seating import Seating
 from softcue.answering.served import check_served, question_of
 from softcue.base import Base, open_base
 from softcue.errors import RequestError
+from softcue.kinds.entities import spans
 from softcue.readers.records import Record
-from softcue.scoring.entities import spans
 
 AHEAD = 1_024  # requests whose texts are sorted by length together
 

@@ -110,7 +110,7 @@ class Seating:
 
     def _resize_head(self, slab: Slab, kind: str, pooling: str, room: int, size: int) -> None:
         with torch.random.fork_rng(devices=[]):
-            head = Head.registry[kind](self.model.encoder.dims.hidden, [room] * size, pooling, self.dropout)
+            head = Head(kind, self.model.encoder.dims.hidden, [room] * size, pooling, self.dropout)
         if slab.size:
             before, both = self.model.head(slab.number), min(slab.size, size)
             _copy(before, head)

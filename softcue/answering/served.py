@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from softcue.adapter import OWN_ENCODER, Adapter
-from softcue.answering.answers import REQUEST_INPUTS, Question, ask
+from softcue.answering.answers import Question, ask
 from softcue.base import Base
 from softcue.errors import AdapterError
-from softcue.readers.items import Reading
+from softcue.kinds.record import Reading
+from softcue.kinds.requests import REQUEST_INPUTS
 from softcue.tasks import inputs_of
 from softcue.text.tokens import Text
 

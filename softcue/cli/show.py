@@ -14,6 +14,8 @@ from softcue.answering.evaluation import Evaluation
 from softcue.cli.lines import print_json, print_line, print_table
 from softcue.errors import RequestError, one_line, visible
 from softcue.files import resolve, write_file
+from softcue.kinds import KINDS
+from softcue.kinds.base import READS_TEXTS
 from softcue.scoring.report import report_table
 from softcue.studies.compare import Comparison
 from softcue.studies.compare_table import cells, notes
@@ -140,9 +142,9 @@ def show_info(folder: Path, as_json: bool) -> None:
     if as_json:
         print_json({"adapter": str(folder), **_header(adapter)})
         return
-    reads = {"tag": "words", "choice": "a text and its choices"}.get(
-        adapter.kind, "pairs of texts" if adapter.pair else "single texts"
-    )
+    reads = KINDS[adapter.kind].reads
+    if reads == READS_TEXTS:
+        reads = "pairs of texts" if adapter.pair else "single texts"
     what = (
         f"{adapter.method} for {adapter.backbone}"
         if adapter.tuned == "cue"

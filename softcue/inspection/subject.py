@@ -20,6 +20,8 @@ from softcue.cues import Cue
 from softcue.encoder.core import Encoder
 from softcue.errors import RequestError
 from softcue.files import JsonRecord
+from softcue.kinds import KINDS
+from softcue.kinds.base import READS_CHOICES
 from softcue.model import Model
 from softcue.options import check_whole
 from softcue.protocol import CueObserver
@@ -164,7 +166,7 @@ def open_subject(
         adapter=own,
         model=predictor.model,
         items=items,
-        slots=slot_names(base.text.slots(own.pair or own.kind == "choice")),
+        slots=slot_names(base.text.slots(own.pair or KINDS[own.kind].reads == READS_CHOICES)),
     )
 
 

@@ -2,10 +2,11 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from softcue.errors import DataError
+from softcue.kinds import KINDS
 from softcue.options import check_whole
 from softcue.readers.hub import Hub, load_hub
 from softcue.readers.parse import Parser, settle
@@ -206,11 +207,10 @@ def _finish(
             order = list(range(len(splits[split])))
             random.Random(seed).shuffle(order)
             splits[split] = [splits[split][at] for at in order[:count]]
-    labels = _labels(
-        kind,
+    labels = KINDS[kind].labels(
         splits["train"]
         if "train" in splits
-        else [record for records in splits.values() for record in records],
+        else [record for records in splits.values() for record in records]
     )
     if parser.empty_pairs:
         parser.warnings.append(
@@ -221,19 +221,6 @@ def _finish(
     return Data(kind, splits, labels, bool(parser.paired), name, metrics_of(kind), warnings=warnings)
 
 
-def _labels(kind: str, records: Iterable[Record]) -> tuple[str, ...]:
-    """Return class labels, integers in numeric order; or tag names, "O" first."""
-    if kind == "tag":
-        return ("O", *sorted({tag for record in records for tag in record.tags} - {"O"}))
-    if kind != "classify":
-        return ()
-    found = {str(record.label) for record in records}
-    try:
-        return tuple(sorted(found, key=lambda label: (int(label), label)))
-    except ValueError:
-        return tuple(sorted(found))
-
-
 def _foreign_labels(kind: str, labels: tuple[str, ...], splits: Mapping[str, list[Record]]) -> Iterator[str]:
     """Give a warning for each split with labels that train lacks."""
     known = set(labels)
@@ -242,7 +229,7 @@ def _foreign_labels(kind: str, labels: tuple[str, ...], splits: Mapping[str, lis
     for split, records in splits.items():
         foreign: Counter[str] = Counter()
         for record in records:
-            foreign.update(set(record.tags) - known if kind == "tag" else {str(record.label)} - known)
+            foreign.update(KINDS[kind].names_in(KINDS[kind].gold(record)) - known)
         if foreign:
             names = ", ".join(sorted(foreign)[:10]) + (", ..." if len(foreign) > 10 else "")
             rows = sum(foreign.values())

@@ -6,20 +6,11 @@ from itertools import accumulate
 from typing import Any
 
 from softcue.batch import Example
-from softcue.heads import IGNORED
-from softcue.readers.records import Record
+from softcue.kinds import KINDS
+from softcue.kinds.base import READS_WORDS
+from softcue.kinds.entities import continued
+from softcue.kinds.record import IGNORED, Reading, Record
 from softcue.text.tokens import Encoded, Text
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How an adapter reads its input; recorded in its header."""
-
-    kind: str
-    labels: tuple[str, ...]
-    limit: int  # longest example in tokens
-    centre: float = 0.0  # score heads learn (value - centre) / spread
-    spread: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -54,12 +45,12 @@ class Item:
 
 def make_items(records: Sequence[Record], text: Text, reading: Reading) -> list[Item]:
     """Tokenise records and number their labels."""
-    if reading.kind == "tag":
-        number = _numbers(reading.labels)
+    kind, number = KINDS[reading.kind], _numbers(reading.labels)
+    if kind.reads == READS_WORDS:
         return [_tagged(record, text, reading.limit, number) for record in records]
     pairs = [pair for record in records for pair in _pairs(record)]
-    encoded, number = iter(text.encode_many(pairs, reading.limit)), _numbers(reading.labels)
-    return [Item(tuple(next(encoded) for _ in _pairs(r)), _targets(r, reading, number)) for r in records]
+    encoded = iter(text.encode_many(pairs, reading.limit))
+    return [Item(tuple(next(encoded) for _ in _pairs(r)), kind.targets(r, reading, number)) for r in records]
 
 
 ReadItems = Callable[[Sequence[Record], Reading], list[Item]]
@@ -80,11 +71,6 @@ def remembering(text: Text) -> ReadItems:
         return known[key][1]
 
     return read
-
-
-def continued(tag: str) -> str:
-    """Return the tag of the later units of a word that has `tag`."""
-    return tag if tag == "O" else "I-" + tag[2:]
 
 
 def _tagged(record: Record, text: Text, limit: int, number: Mapping[str, int]) -> Item:
@@ -174,12 +160,3 @@ def _pairs(record: Record) -> list[tuple[str, str | None]]:
     """Return the texts that go through the encoder for one record."""
     assert record.text is not None
     return [(record.text, choice) for choice in record.choices] or [(record.text, record.pair)]
-
-
-def _targets(record: Record, reading: Reading, number: Mapping[str, int]) -> tuple[Any, ...]:
-    if reading.kind == "choice":
-        return tuple(int(i == record.label) for i in range(len(record.choices)))
-    if reading.kind == "score":
-        value = float(record.label) if record.label is not None else reading.centre
-        return ((value - reading.centre) / reading.spread,)
-    return (number.get(str(record.label), IGNORED),)

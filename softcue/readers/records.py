@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from softcue.errors import DataError
+from softcue.kinds import KINDS
+from softcue.kinds.record import Record
 
-DATA_KINDS = ("classify", "score", "choice", "tag")
+DATA_KINDS = tuple(KINDS)
 # the names that a record's fields have in a file
 FIELDS = ("text", "text_pair", "label", "choices", "tokens", "tags")
 SPLITS = ("train", "dev", "test")
@@ -14,21 +16,6 @@ SPLITS = ("train", "dev", "test")
 RawRow = Mapping[str, Any]
 # one row as a benchmark publishes it -> rows under our own field names
 RowTemplate = Callable[[RawRow], Iterable[RawRow]]
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One example with its gold answer."""
-
-    text: str | None = None
-    pair: str | None = None
-    choices: tuple[str, ...] = ()
-    tokens: tuple[str, ...] = ()
-    label: str | float | int | None = None  # classify: str; score: float; choice: index
-    tags: tuple[str, ...] = ()  # IOB2
-    group: str | None = None  # rows of one question share it, where a benchmark scores by question
-    extra: Mapping[str, Any] = field(default_factory=dict)  # only the keys that a task table asked for
-    where: str = ""  # "train.jsonl:17"
 
 
 @dataclass(frozen=True)

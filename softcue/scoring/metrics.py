@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from softcue.errors import DataError
-from softcue.scoring.entities import EntitySpan, spans
+from softcue.kinds import KINDS
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,11 @@ def recall(answers: Answers) -> float:
 
 def _counts(answers: Answers) -> tuple[int, int, int]:
     """Return how many entities, or rows of the positive label, are right, predicted and gold."""
-    if answers.kind == "tag":
-        by_type = entity_counts(answers.gold, answers.predicted).values()
-        right = sum(count for count, _, _ in by_type)
-        found = sum(count for _, count, _ in by_type)
-        wanted = sum(count for _, _, count in by_type)
+    counts = KINDS[answers.kind].by_label(answers.gold, answers.predicted)
+    if counts is not None:
+        right = sum(count for count, _, _ in counts.values())
+        found = sum(count for _, count, _ in counts.values())
+        wanted = sum(count for _, _, count in counts.values())
         return right, found, wanted
     if answers.positive is None:
         raise DataError(
@@ -114,27 +114,6 @@ def _counts(answers: Answers) -> tuple[int, int, int]:
     predicted = [label == answers.positive for label in answers.predicted]
     right = sum(a and b for a, b in zip(gold, predicted, strict=True))
     return right, sum(predicted), sum(gold)
-
-
-def entity_counts(
-    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
-) -> dict[str, tuple[int, int, int]]:
-    """Return, for each entity type, how many entities are right, predicted and gold.
-
-    They are counted as in seqeval's default mode.
-    """
-    right: Counter[str] = Counter()
-    found: Counter[str] = Counter()
-    wanted: Counter[str] = Counter()
-    for row, (gold_tags, predicted_tags) in enumerate(zip(gold, predicted, strict=True)):
-        if len(gold_tags) != len(predicted_tags):
-            raise DataError(f"row {row}: {len(predicted_tags)} tags predicted for {len(gold_tags)} words")
-        gold_spans: set[EntitySpan] = set(spans(gold_tags))
-        predicted_spans: set[EntitySpan] = set(spans(predicted_tags))
-        right.update(span[0] for span in gold_spans & predicted_spans)
-        found.update(span[0] for span in predicted_spans)
-        wanted.update(span[0] for span in gold_spans)
-    return {kind: (right[kind], found[kind], wanted[kind]) for kind in sorted(found | wanted)}
 
 
 def precision_recall_f1(right: int, found: int, wanted: int) -> tuple[float, float, float]:
@@ -205,17 +184,11 @@ METRICS: dict[str, Callable[[Answers], float]] = {
     "record_f1": record_f1,
     "record_em": record_em,
 }
-_DEFAULTS = {
-    "classify": ("accuracy", "macro_f1"),
-    "score": ("pearson", "spearman"),
-    "choice": ("accuracy",),
-    "tag": ("f1", "precision", "recall"),
-}
 
 
 def metrics_of(kind: str) -> tuple[str, ...]:
     """Return the names of the metrics of a kind of data, the one that selects first."""
-    return _DEFAULTS[kind]
+    return KINDS[kind].metrics
 
 
 def scores(

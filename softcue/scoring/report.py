@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from softcue.errors import one_line
-from softcue.scoring.entities import split_tag
-from softcue.scoring.metrics import entity_counts, metrics_of, precision_recall_f1, scores
+from softcue.kinds import KINDS
+from softcue.scoring.metrics import metrics_of, precision_recall_f1, scores
 
 BINS = 15  # of the calibration error (Guo et al., 2017)
 MOST_CONFUSED = 1_000  # labels of a confusion table: it has a number for each pair of them
@@ -33,40 +33,21 @@ def report(
         "rows": len(gold),
         "scores": scores(kind, metrics_of(kind), gold, predicted),
     }
-    if kind == "score":
-        errors = [abs(a - b) for a, b in zip(gold, predicted, strict=True)]
-        rms = math.sqrt(sum(error**2 for error in errors) / len(errors))
-        return {**result, "mean_absolute_error": sum(errors) / len(errors), "root_mean_square_error": rms}
-    if kind == "tag":
-        counts = entity_counts(gold, predicted)
-        gold_words = [_word_type(tag) for tags in gold for tag in tags]
-        predicted_words = [_word_type(tag) for tags in predicted for tag in tags]
-        order = ["O", *sorted({*gold_words, *predicted_words} - {"O"})]
-    else:
-        gold_words = list(map(str, gold))
-        predicted_words = list(map(str, predicted))
-        others = {*gold_words, *predicted_words} - set(labels or ())
-        order = [*(labels or ()), *sorted(others, key=lambda label: (len(label), label))]
-        pairs = Counter(zip(gold_words, predicted_words, strict=True))
-        wanted = Counter(gold_words)
-        given = Counter(predicted_words)
-        counts = {label: (pairs[label, label], given[label], wanted[label]) for label in order}
+    tally = KINDS[kind].tally(gold, predicted, labels or ())
+    if tally is None:
+        return {**result, **KINDS[kind].errors(gold, predicted)}
     per_label = {}
-    for label, (right, given_count, support) in counts.items():
+    for label, (right, given_count, support) in tally.counts.items():
         precision, recall, f1 = precision_recall_f1(right, given_count, support)
         per_label[label] = {"precision": precision, "recall": recall, "f1": f1, "support": support}
-    table = Counter(zip(gold_words, predicted_words, strict=True))
-    result |= {"labels": order, "per_label": per_label}
-    if len(order) <= MOST_CONFUSED:
-        result["confusion"] = [[table[a, b] for b in order] for a in order]
-    if probabilities is not None and kind != "tag":
+    result |= {"labels": tally.order, "per_label": per_label}
+    if tally.pairs is not None and len(tally.order) <= MOST_CONFUSED:
+        table = Counter(tally.pairs)
+        result["confusion"] = [[table[a, b] for b in tally.order] for a in tally.order]
+    if probabilities is not None and KINDS[kind].calibrated:
         right_rows = [a == b for a, b in zip(gold, predicted, strict=True)]
         result["calibration"] = calibration(right_rows, [float(max(row)) for row in probabilities])
     return result
-
-
-def _word_type(tag: str) -> str:
-    return "O" if tag == "O" else split_tag(tag)[1]
 
 
 def calibration(right: Sequence[bool], confidence: Sequence[float]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from softcue.errors import RequestError
+from softcue.kinds import KINDS
+from softcue.kinds.base import READS_WORDS
 from softcue.serving.body import read_body, unless_gone
 from softcue.serving.faults import json_response
 from softcue.serving.needs import Answered
@@ -66,7 +68,7 @@ async def pipeline(site: Site, request: Request) -> Response:
     answers = await _ask(site, request, rows, request.path_params.get("adapter", body.adapter))
     made = [piped(answer, row, body.parameters) for answer, row in zip(answers, rows, strict=True)]
     # its client reads the first element of a classifier's reply, and all of a tagger's
-    is_flat = not is_batch and answers[0].entry.kind == "tag"
+    is_flat = not is_batch and KINDS[answers[0].entry.kind].reads == READS_WORDS
     return json_response(made[0] if is_flat else made)
 
 

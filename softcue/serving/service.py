@@ -20,6 +20,7 @@ from softcue.bank.entry import Entry
 from softcue.bank.source import Source
 from softcue.base import Base
 from softcue.errors import AdapterError, DeadlineError, RequestError, short
+from softcue.kinds import KINDS
 from softcue.readers.items import Item
 from softcue.serving.engine import Engine
 from softcue.serving.hot import HotAdapter, HotAdapters
@@ -263,8 +264,7 @@ def _release(hot: HotAdapters, one: HotAdapter, _: "Future[Tensor]") -> None:
 
 def _manner(adapter: Adapter) -> tuple[Any, ...]:
     """Return what adapters that turn a text into the same item have in common."""
-    kind = "classify" if adapter.kind == "score" else adapter.kind
-    return kind, adapter.pair, adapter.limit, adapter.task
+    return KINDS[adapter.kind].reads, adapter.pair, adapter.limit, adapter.task
 
 
 def _size(inputs: Mapping[str, Any]) -> int:

@@ -1,19 +1,17 @@
 """Shapes: answers as text-embeddings-inference, Hugging Face, vLLM and KServe give them."""
 
-import math
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
-from pydantic_core import to_json
-
 from softcue.errors import RequestError
+from softcue.kinds import KINDS
+from softcue.kinds.base import READS_WORDS
 from softcue.serving.needs import Answered
 from softcue.serving.wire import InferBody, PipelineParameters
 
-LEAST_CHANCE = 1e-45  # the smallest float32; the logarithm of a probability that is rounded to nothing
 _WORD = re.compile(r"\S+")
 
 
@@ -22,9 +20,8 @@ def scored(answer: Answered, row: Mapping[str, Any], raw: bool = False) -> list[
 
     raw: logarithms of the probabilities, which are the logits but for a constant.
     """
-    return SCORED[answer.entry.kind](
-        answer.value, row, (lambda p: math.log(max(p, LEAST_CHANCE))) if raw else float
-    )
+    kind = KINDS[answer.entry.kind]
+    return kind.scored(answer.value, row, kind.raw if raw else float)
 
 
 def native(answer: Answered) -> dict[str, Any]:
@@ -37,9 +34,10 @@ def piped(
 ) -> list[dict[str, Any]]:
     """Return an answer as Hugging Face's pipelines give it. Raises RequestError."""
     asked = parameters or PipelineParameters()
-    if answer.entry.kind == "tag":
+    kind = KINDS[answer.entry.kind]
+    if kind.reads == READS_WORDS:
         return _entities_as(answer.value["entities"], asked)
-    if asked.function_to_apply == "sigmoid" and answer.entry.kind != "score":
+    if asked.function_to_apply == "sigmoid" and kind.activation == "softmax":
         raise RequestError(
             f"function_to_apply is 'sigmoid', and the labels of {answer.entry.name!r} exclude each other; "
             "expected 'softmax' or 'none'"
@@ -52,11 +50,11 @@ def classified(model: str, answers: Sequence[Answered]) -> dict[str, Any]:
     tokens = sum(answer.tokens for answer in answers)
     data = []
     for index, answer in enumerate(answers):
-        _expect(answer, "classify", "/classify")
-        chances = list(answer.value["scores"].values())
-        data.append(
-            {"index": index, "label": answer.value["label"], "probs": chances, "num_classes": len(chances)}
-        )
+        found = KINDS[answer.entry.kind].one_label(answer.value)
+        if found is None:
+            raise _no_shape(answer, "/classify")
+        label, chances = found
+        data.append({"index": index, "label": label, "probs": chances, "num_classes": len(chances)})
     return {
         "id": f"classify-{uuid4().hex}",
         "object": "list",
@@ -84,62 +82,30 @@ def inferred(body: InferBody, answers: Sequence[Answered]) -> dict[str, Any]:
 
 def outputs_of(kind: str) -> list[dict[str, Any]]:
     """Return what the Open Inference Protocol says of the outputs of a kind of adapter."""
-    return [{"name": name, "datatype": datatype, "shape": shape} for name, datatype, shape in OUTPUTS[kind]]
-
-
-OUTPUTS: dict[str, tuple[tuple[str, str, list[int]], ...]] = {
-    "classify": (("label", "BYTES", [-1]), ("probabilities", "FP32", [-1, -1]), ("labels", "BYTES", [-1])),
-    "score": (("value", "FP32", [-1]),),
-    "choice": (),
-    "tag": (("entities", "BYTES", [-1]),),
-}
+    return [
+        {"name": name, "datatype": datatype, "shape": shape} for name, datatype, shape in KINDS[kind].outputs
+    ]
 
 
 def _tensors(answers: Sequence[Answered]) -> list[tuple[str, str, list[int], list[Any]]]:
     """Return name, type, shape and values of each output tensor."""
-    kind, count = answers[0].entry.kind, len(answers)
-    values = [answer.value for answer in answers]
-    if kind == "classify":
-        labels = list(values[0]["scores"])
-        flat = [value["scores"][label] for value in values for label in labels]
-        return [
-            ("label", "BYTES", [count], [value["label"] for value in values]),
-            ("probabilities", "FP32", [count, len(labels)], flat),
-            ("labels", "BYTES", [len(labels)], labels),
-        ]
-    if kind == "score":
-        return [("value", "FP32", [count], [value["value"] for value in values])]
-    _expect(answers[0], "tag", "infer")
-    return [("entities", "BYTES", [count], [to_json(value["entities"]).decode() for value in values])]
+    kind = KINDS[answers[0].entry.kind]
+    if not kind.outputs:
+        raise _no_shape(answers[0], "infer")
+    count, made = len(answers), []
+    for (name, datatype, shape), flat in zip(
+        kind.outputs, kind.tensors([answer.value for answer in answers]), strict=True
+    ):
+        own = [len(flat)] if len(shape) == 1 else [count, len(flat) // count]
+        made.append((name, datatype, own, flat))
+    return made
 
 
-def _expect(answer: Answered, kind: str, route: str) -> None:
-    if answer.entry.kind != kind:
-        raise RequestError(
-            f"{answer.entry.name!r} is an adapter of kind {answer.entry.kind}, which {route} has no shape "
-            "for; use /predict"
-        )
-
-
-def _labels(value: dict[str, Any], row: Mapping[str, Any], scale: Callable[[float], float]) -> list[Any]:
-    best_first = sorted(value["scores"].items(), key=lambda pair: -pair[1])
-    return [{"score": scale(chance), "label": label} for label, chance in best_first]
-
-
-def _value(value: dict[str, Any], row: Mapping[str, Any], scale: Callable[[float], float]) -> list[Any]:
-    return [{"score": value["value"], "label": "value"}]
-
-
-def _choices(value: dict[str, Any], row: Mapping[str, Any], scale: Callable[[float], float]) -> list[Any]:
-    """Return a choice's text as its label, where the request gave it as such, else its number."""
-    given = row.get("choices")
-    names = given if isinstance(given, list) else [str(i) for i in range(len(value["scores"]))]
-    best_first = sorted(enumerate(value["scores"]), key=lambda pair: -pair[1])
-    return [{"score": scale(chance), "label": names[place], "index": place} for place, chance in best_first]
-
-
-def _entities(value: dict[str, Any], row: Mapping[str, Any], scale: Callable[[float], float]) -> list[Any]:
-    return list(value["entities"])
+def _no_shape(answer: Answered, route: str) -> RequestError:
+    return RequestError(
+        f"{answer.entry.name!r} is an adapter of kind {answer.entry.kind}, which {route} has no shape "
+        "for; use /predict"
+    )
 
 
 def _entities_as(entities: Sequence[dict[str, Any]], asked: PipelineParameters) -> list[dict[str, Any]]:
@@ -160,11 +126,3 @@ def _entities_as(entities: Sequence[dict[str, Any]], asked: PipelineParameters) 
                 }
             )
     return [word for word in words if word["entity"] not in ignored]
-
-
-SCORED: dict[str, Callable[[dict[str, Any], Mapping[str, Any], Callable[[float], float]], list[Any]]] = {
-    "classify": _labels,
-    "score": _value,
-    "choice": _choices,
-    "tag": _entities,
-}

@@ -3,7 +3,6 @@ that a killed run goes on where it was.
 """
 
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from softcue.adapter.header import TOKEN_LIMIT
 from softcue.answering.evaluation import judge
 from softcue.base import Base, open_base
 from softcue.files import JsonRecord, as_path, write_file
+from softcue.kinds import KINDS
 from softcue.options import check_list, check_whole
 from softcue.readers import Data, Record
 from softcue.readers.items import Reading
@@ -33,6 +33,7 @@ from softcue.training.jobs import Report
 from softcue.training.settings import own_settings, preset, steps_settings
 
 MAJORITY, PROBE = "majority", "probe"  # the rows that every table has
+NO_ROW = torch.zeros(())  # of a standardised score: the mean
 COMPARE_NAME = "compare"  # of the files with the table
 COMPARE_FILES = f"{COMPARE_NAME}.json", f"{COMPARE_NAME}.csv", f"{COMPARE_NAME}.md"
 COMPARE_KEYS = "encoder_parameters", "table", "cells"  # of the JSON file, by which it is known again
@@ -228,9 +229,9 @@ def majority(data: Data, seed: int, text: Text) -> dict[str, float]:
     """
     selection = select(data, seed, from_train=True)
     reading = read_as(data, selection.train, DEFAULT_LIMIT, text)
-    commonest = Counter(record.label for record in selection.train).most_common(1)[0][0]
-    best = reading.labels.index(commonest) if reading.kind == "classify" else 0  # tag: "O" comes first
-    row = one_hot(best, len(reading.labels)) if reading.labels else torch.zeros(())
+    kind = KINDS[reading.kind]
+    commonest = kind.commonest(selection.train)
+    row = one_hot(kind.places(commonest, reading.labels), len(reading.labels)) if reading.labels else NO_ROW
     answers = [constant(record, reading, commonest, row) for record in selection.report]
     return judge(answers, selection.report, reading, data)
 
@@ -240,17 +241,11 @@ def constant(record: Record, reading: Reading, commonest: Any, row: Tensor) -> T
 
     row: of the commonest label, or of "O"; the records share it, for there may be many labels.
     """
-    if reading.kind == "score":
-        return torch.zeros(())  # of the standardised score: the mean
-    if reading.kind == "tag":
-        return row.expand(len(record.tokens), -1)
-    if reading.kind == "choice":
-        return one_hot(commonest, max(len(record.choices), commonest + 1))
-    return row
+    return KINDS[reading.kind].constant(record, commonest, row)
 
 
-def one_hot(at: int, count: int) -> Tensor:
-    """Return `count` zeros with a one among them: (C,)."""
+def one_hot(at: int | Sequence[int], count: int) -> Tensor:
+    """Return `count` zeros with a one, or several, among them: (C,)."""
     row = torch.zeros(count)
     row[at] = 1.0
     return row

@@ -1,6 +1,5 @@
 """Job: what to train, and everything about it that its data, its encoder and its seed decide."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -17,8 +16,10 @@ from softcue.encoder.attention_mass import attention_mass
 from softcue.encoder.row_sizes import row_sizes
 from softcue.errors import RequestError, SettingsError
 from softcue.heads import POOLINGS, Head
+from softcue.kinds import KINDS
+from softcue.kinds.base import READS_CHOICES
 from softcue.protocol import Facts
-from softcue.readers.items import Item, Reading, ReadItems, continued, remembering
+from softcue.readers.items import Item, Reading, ReadItems, remembering
 from softcue.readers.records import Data, Record
 from softcue.readers.splits import Selection, select
 from softcue.text.tokens import Text
@@ -109,7 +110,7 @@ def prepare(job: Job, base: Base, read: ReadItems | None = None) -> Prepared:
     read = read or remembering(base.text)
     method = method_class(job.method)
     encoder = base.backbone.encoder
-    slots = base.text.slots(job.data.pair or job.data.kind == "choice")
+    slots = base.text.slots(job.data.pair or KINDS[job.data.kind].reads == READS_CHOICES)
     selection = job.selection or select(job.data, job.seed, job.from_train or sets_aside(job, method))
     pooling = choose_pooling(job.pooling, base)
     reading = read_as(job.data, selection.train, min(job.limit, encoder.spec.positions), base.text)
@@ -125,12 +126,11 @@ def prepare(job: Job, base: Base, read: ReadItems | None = None) -> Prepared:
     units: Mapping[str, Tensor] = {}
     if training.units:
         units = method.units(config, lambda: row_sizes(encoder, examples[:SIZED], len(slots)))
-    head_class = Head.registry[job.data.kind]
     classes = max(1, len(reading.labels))
     with seeded(job.seed):
         cue = method(encoder.dims, config)
         in_units(cue, units)
-        head = head_class(encoder.dims.hidden, [classes], pooling, training.head_dropout)
+        head = Head(job.data.kind, encoder.dims.hidden, [classes], pooling, training.head_dropout)
     room = encoder.spec.positions - max(cue.shift, cue.reserve)
     if room < reading.limit:
         check_room(room, len(slots))
@@ -191,32 +191,9 @@ def read_as(data: Data, train: Sequence[Record], limit: int, text: Text) -> Read
 
     Scores are standardised by those of the training rows.
     """
-    if data.kind in ("classify", "tag") and not data.labels:
-        raise RequestError(f"{data.name} names no labels; expected those of its training rows")
     if len(data.labels) > LABEL_LIMIT:
         raise RequestError(
             f"{data.name} has {len(data.labels):,} labels; expected at most {LABEL_LIMIT:,}: is the label's "
             "column the right one?"
         )
-    if data.kind == "tag":
-        # A word that is split continues its tag, and that continuation may be a tag of no whole word.
-        split = {
-            continued(tag)
-            for record in train
-            for word, tag in zip(record.tokens, record.tags, strict=True)
-            if len(text.units(word)) > 1
-        }
-        return Reading(data.kind, (*data.labels, *sorted(split - set(data.labels))), limit)
-    if data.kind != "score":
-        return Reading(data.kind, data.labels, limit)
-    labels = [float(record.label) for record in train if record.label is not None]
-    values = torch.tensor(labels, dtype=torch.float64)
-    centre = float(values.mean())
-    spread = float(values.std(correction=0)) or 1.0  # 1 where all scores are equal
-    if not (math.isfinite(centre) and math.isfinite(spread)):
-        largest_value = float(values.abs().max())
-        raise RequestError(
-            f"{data.name} has scores up to {largest_value:g}; their spread is not a finite number: rescale "
-            "them"
-        )
-    return Reading(data.kind, (), limit, centre, spread)
+    return KINDS[data.kind].reading(data.labels, train, limit, text, data.name)

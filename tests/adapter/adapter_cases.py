@@ -35,7 +35,7 @@ def build(
     """A cue and a head full of random numbers."""
     own = Cue.registry[method]
     cue = own(DIMS, own.Config(**OPTIONS.get(method, {})), seats)
-    head = Head.registry[kind](DIMS.hidden, classes, "cls")
+    head = Head(kind, DIMS.hidden, classes, "cls")
     with torch.no_grad():
         for parameter in (*cue.parameters(), *head.parameters()):
             parameter.normal_()

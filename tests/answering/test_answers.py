@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from softcue.answering.answers import READ, SAY, Question, ask, say
+from softcue.answering.answers import Question, ask, say
 from softcue.errors import RequestError
-from softcue.heads import Head
+from softcue.kinds.entities import spans
 from softcue.readers.items import Reading
-from softcue.scoring.entities import spans
 from softcue.text.tokens import Text
 from tests.text.tokenizer_cases import STYLES, ours, texts
 from tests.tiny_base import tiny_base
@@ -44,10 +43,6 @@ def one_hot(tags: list[str], labels: tuple[str, ...] = TAGS) -> Tensor:
     for row, tag in enumerate(tags):
         answer[row, labels.index(tag)] = 0.6
     return answer
-
-
-def test_every_kind_of_head_can_be_asked_and_answered() -> None:
-    assert set(READ) == set(SAY) == set(Head.registry)
 
 
 REFUSED = [

@@ -25,7 +25,7 @@ def crowd() -> tuple[Model, list[Item], list[int]]:
     dims = base.backbone.encoder.dims
     for number, (kind, method) in enumerate(zip(KINDS, METHODS, strict=True)):
         data = tiny_data(kind, train=9)
-        head = Head.registry[kind](dims.hidden, [max(1, len(data.labels))], "mean" if number % 2 else "cls")
+        head = Head(kind, dims.hidden, [max(1, len(data.labels))], "mean" if number % 2 else "cls")
         cue = Cue.registry[method](dims, settled(method, dims), 1)
         randomise(head, number)
         randomise(cue, number + 10)

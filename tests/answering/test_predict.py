@@ -48,7 +48,7 @@ def random_adapter(
     )
     labels = changes.pop("labels", LABELS.get(kind, ())[: changes.pop("classes", 5)])
     cue = cls(encoder.dims, config)
-    head = Head.registry[kind](encoder.dims.hidden, [max(1, len(labels))], changes.get("pooling", "mean"))
+    head = Head(kind, encoder.dims.hidden, [max(1, len(labels))], changes.get("pooling", "mean"))
     for number, part in enumerate((cue, head)):
         randomise(part, 10 * seed + number)
     numbers = dict(zip(("cue", "head"), lift(cue, 0, head, 0), strict=True))

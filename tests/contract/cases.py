@@ -12,7 +12,7 @@ from torch import Tensor
 import softcue.cues  # noqa: F401  (fills the registry)
 from softcue.batch import Example
 from softcue.encoder.core import Encoder
-from softcue.heads import ClassHead
+from softcue.heads import Head
 from softcue.model import Model
 from softcue.protocol import Cue, Dims, Facts
 from tests.tiny import TINY, random_examples, tiny_encoder
@@ -57,7 +57,7 @@ def make_model(
     encoder.requires_grad_(False)
     cue = Cue.registry[method](encoder.dims, settled(method, encoder.dims, **options), adapters)
     classes = [CLASSES[i % len(CLASSES)] for i in range(adapters)]
-    head = ClassHead(encoder.dims.hidden, classes, pooling)
+    head = Head("classify", encoder.dims.hidden, classes, pooling)
     for part in (cue, head):
         randomise(part, seed)
     return Model.single(encoder, cue, head, adapters).eval()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from softcue.attention.attend import KERNELS
-from softcue.heads import ClassHead
+from softcue.heads import Head
 from softcue.model import Model
 from softcue.protocol import Cue
 from softcue.training.loop import seat_losses
@@ -86,7 +86,7 @@ def test_packed_training_equals_separate_training(family: str, method: str) -> N
 def copy_of_seat(model: Model, seat: int) -> Model:
     cue, head = model.mixture.cues[0], model.heads[0]
     single = type(cue)(model.encoder.dims, cue.config, 1)
-    single_head = ClassHead(model.encoder.dims.hidden, [int(head.classes[seat])], head.pooling)
+    single_head = Head("classify", model.encoder.dims.hidden, [int(head.classes[seat])], head.pooling)
     with torch.no_grad():
         for ours, theirs in zip(single.parameters(), cue.parameters(), strict=True):
             ours.copy_(theirs[seat : seat + 1])

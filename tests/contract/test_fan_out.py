@@ -9,7 +9,7 @@ from torch import Tensor
 
 from softcue.answering.evaluation import run
 from softcue.encoder.core import Encoder
-from softcue.heads import ClassHead
+from softcue.heads import Head
 from softcue.model import Assignment, Model
 from softcue.protocol import Context, Cue, Silent
 from softcue.readers.items import Item
@@ -59,7 +59,7 @@ def mixed_model(family: str, pooling: str = "cls") -> Model:
     encoder = tiny_encoder(family).requires_grad_(False)
     cues = [Cue.registry[method](encoder.dims, settled(method, encoder.dims), 1) for method in METHODS]
     cues.append(Cue.registry["stp"](encoder.dims, settled("stp", encoder.dims, **HIGH), 1))
-    head = ClassHead(encoder.dims.hidden, [2 + seat % 3 for seat in range(len(cues))], pooling)
+    head = Head("classify", encoder.dims.hidden, [2 + seat % 3 for seat in range(len(cues))], pooling)
     for part in (*cues, head):
         randomise(part, 3)
     return Model(encoder, cues, [head], [Assignment(seat, 0, 0, seat) for seat in range(len(cues))]).eval()

@@ -77,7 +77,7 @@ def step(family: str, method: str, kinds: tuple[str, ...], learns: bool = False,
     seats = len(kinds)
     cue = Cue.registry[method](encoder.dims, settled(method, encoder.dims, **options), seats)
     heads = [
-        Head.registry[kind](encoder.dims.hidden, [1 if kind in ("score", "choice") else 3] * seats, "cls")
+        Head(kind, encoder.dims.hidden, [1 if kind in ("score", "choice") else 3] * seats, "cls")
         for kind in kinds
     ]
     model = (
@@ -118,7 +118,7 @@ def test_full_fine_tuning_does_not_wait(family: str) -> None:
 def test_a_forward_of_all_methods_together_does_not_wait() -> None:
     encoder, seats = tiny_encoder("bert"), range(len(METHODS))
     cues = [Cue.registry[method](encoder.dims, settled(method, encoder.dims), 1) for method in METHODS]
-    head = Head.registry["classify"](encoder.dims.hidden, [3] * len(METHODS), "cls")
+    head = Head("classify", encoder.dims.hidden, [3] * len(METHODS), "cls")
     model = Model(encoder, cues, [head], [Assignment(seat, 0, 0, seat) for seat in seats]).to("meta").eval()
     with Sending(), torch.inference_mode():
         output = model(model.pack(random_examples("bert", [5 + seat % 3 for seat in seats]), list(seats)))

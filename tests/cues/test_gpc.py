@@ -6,7 +6,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from softcue.batch import Example, pack
-from softcue.heads import ClassHead
+from softcue.heads import Head
 from softcue.model import Model
 from softcue.protocol import Context, Cue
 from tests.cues.cue_cases import (
@@ -122,7 +122,10 @@ def test_the_cell_learns_at_a_share_of_the_prompts_rate() -> None:
     gpc = build("gpc", encoder, length=LENGTH, cell_rate=0.1, bias=True, norm=True)
     assert gpc.rate_shares() == dict.fromkeys(("remember", "forget", "bias", "norm_weight", "norm_bias"), 0.1)
     model = Model.single(
-        encoder, gpc, ClassHead(encoder.dims.hidden, [2] * gpc.vectors.shape[0], "cls"), gpc.vectors.shape[0]
+        encoder,
+        gpc,
+        Head("classify", encoder.dims.hidden, [2] * gpc.vectors.shape[0], "cls"),
+        gpc.vectors.shape[0],
     )
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     shares = dict(zip(names, model.rate_shares(), strict=True))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softcue.errors import RequestError
-from softcue.heads import IGNORED
+from softcue.kinds.record import IGNORED
 from softcue.readers.items import Item, Reading, make_items
 from softcue.readers.records import Record
 from tests.tiny_base import FILLER, PEOPLE, WORDS, tags_of, tiny_base, tiny_data

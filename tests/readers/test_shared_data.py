@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from softcue.scoring.entities import split_tag
-from softcue.scoring.metrics import entity_counts
+from softcue.kinds.entities import entity_counts, split_tag
 from softcue.tasks import find_task, open_data
 
 ROOT = Path(os.environ.get("SOFTCUE_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data")

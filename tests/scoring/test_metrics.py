@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities, precision_recall_fscore_support
 
 from softcue.errors import RequestError
-from softcue.scoring.entities import Scheme, is_tag, spans, to_iob2
+from softcue.kinds.entities import Scheme, is_tag, spans, to_iob2
 from softcue.scoring.metrics import METRICS, metrics_of, scores
 from softcue.scoring.report import report, report_table
 

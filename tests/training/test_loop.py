@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scripts.kept_step import kept
-from softcue.heads import ClassHead
+from softcue.heads import Head
 from softcue.model import Model
 from softcue.protocol import Cue
 from softcue.readers.items import Item, Reading, make_items
@@ -34,7 +34,7 @@ def items(count: int = 10, seed: int = 0) -> list[Item]:
 def model(seats: int) -> Model:
     encoder = tiny_base().backbone.encoder
     cue = Cue.registry["pasta"](encoder.dims, settled("pasta", encoder.dims), seats)
-    head = ClassHead(encoder.dims.hidden, [3] * seats, "cls", 0.0)
+    head = Head("classify", encoder.dims.hidden, [3] * seats, "cls", 0.0)
     randomise(cue, 0)
     randomise(head, 1)
     return Model.single(encoder, cue, head, seats)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from softcue.api import train
-from softcue.heads import IGNORED, Head
+from softcue.kinds import KINDS
+from softcue.kinds.record import IGNORED
 from softcue.training.job import prepare
 from tests.tiny_base import tiny_base, tiny_data
 from tests.training.training_cases import CALM, job
@@ -44,11 +45,11 @@ def test_a_run_that_stops_early_is_judged_at_its_end() -> None:
     assert "nothing was learnt" in told_of(rate=1e-9, epochs=40, patience=2)[-1]
 
 
-@pytest.mark.parametrize("kind", sorted(Head.registry))
+@pytest.mark.parametrize("kind", sorted(KINDS))
 def test_the_blind_loss_is_the_least_of_one_answer_for_all(kind: str) -> None:
     """A head without weights, whose bias alone learns, comes down to it and not below."""
     prepared = prepare(job(tiny_data(kind)), tiny_base())
-    blind = prepared.head.blind_loss([item.targets for item in prepared.items])
+    blind = prepared.head.own.blind_loss([item.targets for item in prepared.items])
     assert blind > 0
     if kind == "choice":
         assert blind == pytest.approx(

@@ -7,6 +7,7 @@ from typing import Any
 from softcue.errors import short
 
 MOST_CHOICES = 1_000  # of one question: a forward pass has to hold them all
+MOST_WORDS = 10_000  # of one sentence: a training step has to hold them all
 
 
 class Wrong(Exception):

@@ -74,6 +74,32 @@ def to_iob2(tags: Sequence[str]) -> tuple[str, ...]:
     return tuple(converted)
 
 
+def continued(tag: str) -> str:
+    """Return the tag of the later units of a word that has `tag`."""
+    return tag if tag == "O" else "I-" + tag[2:]
+
+
+def entity_counts(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
+) -> dict[str, tuple[int, int, int]]:
+    """Return, for each entity type, how many entities are right, predicted and gold.
+
+    They are counted as in seqeval's default mode.
+    """
+    right: Counter[str] = Counter()
+    found: Counter[str] = Counter()
+    wanted: Counter[str] = Counter()
+    for row, (gold_tags, predicted_tags) in enumerate(zip(gold, predicted, strict=True)):
+        if len(gold_tags) != len(predicted_tags):
+            raise DataError(f"row {row}: {len(predicted_tags)} tags predicted for {len(gold_tags)} words")
+        gold_spans: set[EntitySpan] = set(spans(gold_tags))
+        predicted_spans: set[EntitySpan] = set(spans(predicted_tags))
+        right.update(span[0] for span in gold_spans & predicted_spans)
+        found.update(span[0] for span in predicted_spans)
+        wanted.update(span[0] for span in gold_spans)
+    return {kind: (right[kind], found[kind], wanted[kind]) for kind in sorted(found | wanted)}
+
+
 @dataclass
 class Scheme:
     """What the tags of one file say about its tagging scheme; it is called with sentence by sentence."""

@@ -1,0 +1,63 @@
+"""Record and Reading: what a kind of task is asked about, and how an adapter reads it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+IGNORED = -100  # the class number of a label that train does not know
+Offsets = tuple[tuple[int, int], ...]  # first character and one past the last, of each word
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One example with its gold answer."""
+
+    text: str | None = None
+    pair: str | None = None
+    choices: tuple[str, ...] = ()
+    tokens: tuple[str, ...] = ()
+    label: str | float | int | None = None  # classify: str; score: float; choice: index
+    tags: tuple[str, ...] = ()  # IOB2
+    group: str | None = None  # rows of one question share it, where a benchmark scores by question
+    extra: Mapping[str, Any] = field(default_factory=dict)  # only the keys that a task table asked for
+    where: str = ""  # "train.jsonl:17"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How an adapter reads its input; recorded in its header."""
+
+    kind: str
+    labels: tuple[str, ...]
+    limit: int  # longest example in tokens
+    centre: float = 0.0  # score heads learn (value - centre) / spread
+    spread: float = 1.0
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A request as a kind has read it."""
+
+    record: Record
+    text: str
+    offset: Offsets = ()  # of each word in `text` (tagging)
+
+
+class QuestionParts(Protocol):
+    """What saying an answer needs of its question."""
+
+    @property
+    def record(self) -> Record:
+        """The request's texts."""
+
+    @property
+    def reading(self) -> Reading:
+        """How the adapter that answered reads."""
+
+    @property
+    def text(self) -> str:
+        """The text that offsets are of."""
+
+    @property
+    def offset(self) -> Offsets:
+        """The place of each word in the text."""
