@@ -103,8 +103,8 @@ class Parser:
         names = " and ".join(repr(self._column(name)) for name in missing)
         if self.form is not None and form.needs != self.form.needs and not self._lacks(row, form):
             raise Wrong(
-                f"a {_form_name(form)} record among {_form_name(self.form)} records ({names} missing); a data "
-                "set is of one kind"
+                f"a {_form_name(form)} record among {_form_name(self.form)} records ({names} missing); a "
+                "data set is of one kind"
             )
         flag = missing[0].replace("_", "-")
         raise Wrong(
