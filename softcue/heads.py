@@ -125,6 +125,13 @@ class Head(nn.Module):
         zeros, owner = losses.new_zeros(len(batch)), self.owner(batch)
         return zeros.index_add(0, owner, losses), zeros.index_add(0, owner, counts)
 
+    def blind_loss(self, questions: Sequence[Sequence[Any]]) -> float:
+        """Return the least mean loss of an answer that is the same for all questions, of one seat.
+
+        questions: the targets of each one's examples.
+        """
+        return self.own.blind_loss(questions, self.bias.shape[1])
+
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
         """Return the number of each question and its answer on the host, as its kind says."""
         return self.own.answers(logits, batch)

@@ -14,6 +14,7 @@ from softcue import api, tasks
 from softcue.adapter import Adapter
 from softcue.cues import Cue
 from softcue.errors import AdapterError, BackboneError, RequestError
+from softcue.kinds import KINDS
 from softcue.readers import Data
 from softcue.readers.records import Record
 from softcue.training.full import Checkpoint
@@ -21,7 +22,6 @@ from tests.answering.test_predict import random_adapter, same
 from tests.tiny_base import base_folder, tiny_base, tiny_data
 
 QUICK = {"epochs": 2, "rate": 1e-2}
-KINDS = ("classify", "score", "choice", "tag")
 
 
 def quick(data: Any, **changes: Any) -> Any:
@@ -36,9 +36,10 @@ def row(record: Record) -> dict[str, Any]:
         "choices": record.choices,
         "tokens": record.tokens,
     }
+    labels = list(record.labels) if record.label is None and not record.tags else None  # [] is an answer too
     return {
         k: v
-        for k, v in {**fields, "label": record.label, "tags": record.tags}.items()
+        for k, v in {**fields, "label": record.label, "labels": labels, "tags": record.tags}.items()
         if v is not None and v != ()
     }
 
@@ -75,6 +76,12 @@ def test_predictions_on_a_split_are_what_evaluate_scores(kind: str, tmp_path: Pa
             answer[key] == record.label for answer, record in zip(answers, data.splits["test"], strict=True)
         ]
         assert sum(right) / len(right) == pytest.approx(accuracy["accuracy"])
+    elif kind == "multilabel":
+        right = [
+            set(answer["labels"]) == set(record.labels)
+            for answer, record in zip(answers, data.splits["test"], strict=True)
+        ]
+        assert sum(right) / len(right) == pytest.approx(accuracy["exact_match"])
     elif kind == "score":
         gold = torch.tensor(
             [[float(str(r.label)) for r in data.splits["test"]], [answer["value"] for answer in answers]]

@@ -30,7 +30,7 @@ def setting(
 ):
     """A random head of three seats, a batch of seven examples under them, and random hidden states."""
     torch.manual_seed(0)
-    head = Head(kind, WIDTH, CLASSES if kind in ("classify", "tag") else (1, 1, 1), pooling)
+    head = Head(kind, WIDTH, CLASSES if KINDS[kind].has_labels else (1, 1, 1), pooling)
     randomise(head, 1)
     examples = random_examples("bert", LENGTHS)
     batch = pack(examples, SEATS, reserve, 0, group)
@@ -251,6 +251,6 @@ def test_dropout_acts_while_training_and_can_be_switched_off() -> None:
 
 
 def test_every_kind_of_record_has_a_head() -> None:
-    assert set(KINDS) == {"classify", "score", "choice", "tag"}
+    assert set(KINDS) == {"classify", "score", "choice", "tag", "multilabel"}
     for kind in KINDS:
         assert Head(kind, 4, [1], "cls").kind == kind

@@ -227,6 +227,15 @@ def ends_in(node: ast.AST) -> bool:
     return last in ("method", "family", "model_type")
 
 
+def ends_in_kind(node: ast.AST) -> bool:
+    """True for `kind`, `job.data.kind`, `header["kind"]`."""
+    if isinstance(node, ast.Subscript):
+        return ends_in_kind(node.slice)
+    if isinstance(node, ast.Constant):
+        return node.value == "kind"
+    return (node.id if isinstance(node, ast.Name) else getattr(node, "attr", None)) == "kind"
+
+
 def test_the_registered_names_are_found() -> None:
     assert {"pasta", "stp", "spt", "gpc", "apt", "bert", "roberta", "modernbert", "full"} <= set(registered())
 

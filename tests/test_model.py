@@ -15,7 +15,7 @@ from tests.tiny import random_examples, tiny_encoder
 
 FIVE = ("pasta", "stp", "spt", "gpc", "apt")
 BASELINES = ("ptuning", "prompt", "lora", "bitfit", "probe")
-KINDS = ("classify", "score", "choice", "tag")
+KINDS = ("classify", "score", "choice", "tag", "multilabel")
 ADAPTERS = 32
 
 
@@ -35,7 +35,7 @@ def crowd(family: str, methods: Sequence[str], pooling: str = "mean") -> Model:
         cues.append(cue)
     heads, head_place = [], {}
     for number, kind in enumerate(KINDS):
-        members = [a for a in range(ADAPTERS) if a // 2 % 4 == number]
+        members = [a for a in range(ADAPTERS) if a // 2 % len(KINDS) == number]
         classes = [1 if kind in ("score", "choice") else 2 + a % 4 for a in members]
         head = Head(kind, dims.hidden, classes, pooling)
         randomise(head, 50 + number)
@@ -53,7 +53,7 @@ def request(family: str) -> tuple[list[Example], list[int], list[int]]:
     order = torch.randperm(ADAPTERS, generator=torch.Generator().manual_seed(4)).tolist()
     examples, seats, group = [], [], []
     for question, adapter in enumerate(order):
-        for choice in range(2 if adapter // 2 % 4 == 2 else 1):
+        for choice in range(2 if KINDS[adapter // 2 % len(KINDS)] == "choice" else 1):
             examples.append(texts[2 * question + choice])
             seats.append(adapter)
             group.append(question)

@@ -102,16 +102,19 @@ def tokenizer(doubled: bool = False) -> Tokenizer:
 def tiny_data(
     kind: str = "classify", train: int = 60, dev: int = 24, test: int = 24, seed: int = 0, pair: bool = False
 ) -> Data:
-    """A data set that a linear map can learn; `pair`: of two texts (classify and score)."""
+    """A data set that a linear map can learn; `pair`: of two texts (all but choice and tag)."""
     chance = random.Random(f"{kind} {seed}")
     sizes = {"train": train, "dev": dev, "test": test}
     splits = {
         split: [_record(kind, chance, i, pair, f"{split}.jsonl:{i + 1}") for i in range(count)]
         for split, count in sizes.items()
     }
-    labels = {"classify": tuple(sorted(TOPICS)), "tag": ("O", "B-LOC", "B-PER", "I-LOC", "I-PER")}.get(
-        kind, ()
-    )
+    topics = tuple(sorted(TOPICS))
+    labels = {
+        "classify": topics,
+        "multilabel": topics,
+        "tag": ("O", "B-LOC", "B-PER", "I-LOC", "I-PER"),
+    }.get(kind, ())
     return Data(kind, splits, labels, pair, f"tiny-{kind}", metrics_of(kind))
 
 
@@ -139,6 +142,12 @@ def _record(kind: str, chance: random.Random, number: int, pair: bool, where: st
         words = [*chance.sample(FRUIT, 4)[:count], *chance.sample(METAL, 4)[: 4 - count]]
         chance.shuffle(words)
         return Record(text=" ".join(words), label=float(count), where=where, **second)
+    if kind == "multilabel":  # every set of topics in turn, none of them too
+        named = tuple(one for place, one in enumerate(sorted(TOPICS)) if number >> place & 1)
+        told = [word for one in named for word in chance.sample(TOPICS[one], 2)]
+        words = [*chance.choices(FILLER, k=chance.randrange(1, 4)), *told]
+        chance.shuffle(words)
+        return Record(text=" ".join(words), labels=named, where=where, **second)
     if kind == "choice":
         right = chance.randrange(2 + number % 2)
         choices = tuple(_text(chance, FRUIT if i == right else METAL, 3) for i in range(2 + number % 2))

@@ -125,6 +125,9 @@ def _rules(values: dict[str, Any]) -> Iterator[tuple[bool, str]]:
     yield 1 <= limit <= TOKEN_LIMIT, f"limit is {limit}; expected 1 to {TOKEN_LIMIT} tokens"
     finite = math.isfinite(centre) and math.isfinite(spread) and spread >= 0
     yield finite, "centre and spread must be finite, and spread not negative"
+    threshold = values["threshold"]
+    chosen = 0 <= threshold <= 1 if kind in KINDS and KINDS[kind].has_threshold else threshold == 0.5
+    yield chosen, f"threshold is {threshold} for kind {kind[:40]!r}; expected 0 to 1 for multilabel, else 0.5"
     own = (tuned == "full") == (backbone == OWN_ENCODER) or tuned not in TUNED
     needed = repr(OWN_ENCODER) if tuned == "full" else "a name"
     yield own, f"tuned is {tuned[:40]!r} and backbone is {backbone[:60]!r}; expected {needed}"

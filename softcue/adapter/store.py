@@ -58,6 +58,7 @@ class Adapter:
     subset: str | None  # what part of a benchmark it was trained on, None for all
     centre: float = 0.0  # of score heads: value = raw * spread + centre
     spread: float = 1.0
+    threshold: float = 0.5  # of multilabel heads: labels of at least this probability are given
     words: str = "pre_tokenizer"  # how raw text is split into words, for tags
     scores: Mapping[str, Any]
     measured: str  # how the scores were measured: split and selection

@@ -166,6 +166,12 @@ def judge(
     )
 
 
+def tuned(answers: Sequence[Tensor], records: Sequence[Record], reading: Reading) -> Reading:
+    """Return the reading with what is chosen on rows that select, once they are answered."""
+    kind = KINDS[reading.kind]
+    return kind.tuned(reading, answers, [kind.gold(record) for record in records])
+
+
 def evaluate_seat(
     model: Model, seat: int, items: Sequence[Item], records: Sequence[Record], reading: Reading, data: Data
 ) -> dict[str, float]:

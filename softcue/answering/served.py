@@ -42,4 +42,6 @@ def inputs_for(request: Mapping[str, Any], adapter: Adapter) -> Mapping[str, Any
 
 def reading_of(adapter: Adapter) -> Reading:
     """Return how an adapter reads its input."""
-    return Reading(adapter.kind, adapter.labels, adapter.limit, adapter.centre, adapter.spread)
+    return Reading(
+        adapter.kind, adapter.labels, adapter.limit, adapter.centre, adapter.spread, adapter.threshold
+    )

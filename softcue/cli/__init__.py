@@ -16,6 +16,7 @@ from softcue.cli.flags import (
     DeviceFlag,
     JsonFlag,
     LabelColumn,
+    LabelsColumn,
     PairColumn,
     PluginsFlag,
     PrecisionFlag,
@@ -102,6 +103,7 @@ def eval_command(
     text: TextColumn = None,
     text_pair: PairColumn = None,
     label: LabelColumn = None,
+    labels: LabelsColumn = None,
     tokens: TokensColumn = None,
     tags: TagsColumn = None,
     backbone: Annotated[str | None, typer.Option(help="Default: the one that the adapter names.")] = None,
@@ -124,7 +126,9 @@ def eval_command(
         root=data_root,
         precision=precision,
         device=device,
-        columns=columns_of(text=text, text_pair=text_pair, label=label, tokens=tokens, tags=tags),
+        columns=columns_of(
+            text=text, text_pair=text_pair, label=label, labels=labels, tokens=tokens, tags=tags
+        ),
     )
     show.show_evaluated(result, as_json)
 

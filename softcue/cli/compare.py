@@ -11,6 +11,7 @@ from softcue.cli.flags import (
     JsonFlag,
     KindFlag,
     LabelColumn,
+    LabelsColumn,
     PairColumn,
     PluginsFlag,
     PoolingFlag,
@@ -43,6 +44,7 @@ def compare_command(
     text: TextColumn = None,
     text_pair: PairColumn = None,
     label: LabelColumn = None,
+    labels: LabelsColumn = None,
     tokens: TokensColumn = None,
     tags: TagsColumn = None,
     epochs: Annotated[
@@ -74,7 +76,9 @@ def compare_command(
             backbone=backbone,
             settings=chosen,
             kind=kind,
-            columns=columns_of(text=text, text_pair=text_pair, label=label, tokens=tokens, tags=tags),
+            columns=columns_of(
+                text=text, text_pair=text_pair, label=label, labels=labels, tokens=tokens, tags=tags
+            ),
             root=data_root,
             rows=rows,
             pooling=pooling,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from softcue.errors import RequestError
+from softcue.kinds import KINDS
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 BackboneFlag = Annotated[
@@ -20,20 +21,22 @@ PrecisionFlag = Annotated[
     str, typer.Option(help="float32, bfloat16, or auto: bfloat16 where the processor has it.")
 ]
 DeviceFlag = Annotated[str, typer.Option(help="cpu, or cuda where there is one.")]
-KindFlag = Annotated[
-    str | None, typer.Option(help="classify, score, choice or tag; default: recognised from the data.")
-]
+KindFlag = Annotated[str | None, typer.Option(help=f"{', '.join(KINDS)}; default: recognised from the data.")]
 SettingsFlag = Annotated[
     list[str] | None, typer.Option("--set", help="A setting of the method or of training, NAME=VALUE.")
 ]
 RowsFlag = Annotated[int | None, typer.Option(help="Use at most this many training rows, drawn by the seed.")]
 PoolingFlag = Annotated[str | None, typer.Option(help="cls, mean or pooler; default: the backbone's.")]
 TextColumn = Annotated[
-    str | None, typer.Option("--text", help="The column that holds the text; likewise for the four below.")
+    str | None, typer.Option("--text", help="The column that holds the text; likewise for the five below.")
 ]
 PairColumn = Annotated[str | None, typer.Option("--text-pair", help="The second text.")]
 LabelColumn = Annotated[
     str | None, typer.Option("--label", help="The label, score or index of the right choice.")
+]
+LabelsColumn = Annotated[
+    str | None,
+    typer.Option("--labels", help="The labels of multilabel rows; or their columns of 0 and 1, as in a,b,c."),
 ]
 TokensColumn = Annotated[str | None, typer.Option("--tokens", help="The words.")]
 TagsColumn = Annotated[str | None, typer.Option("--tags", help="The words' tags.")]

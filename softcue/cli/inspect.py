@@ -11,6 +11,7 @@ from softcue.cli.flags import (
     DeviceFlag,
     JsonFlag,
     LabelColumn,
+    LabelsColumn,
     PairColumn,
     PluginsFlag,
     PrecisionFlag,
@@ -74,6 +75,7 @@ def _register(view: str) -> None:
         text: TextColumn = None,
         text_pair: PairColumn = None,
         label: LabelColumn = None,
+        labels: LabelsColumn = None,
         tokens: TokensColumn = None,
         tags: TagsColumn = None,
         backbone: Annotated[str | None, typer.Option(help="Default: the one that the adapter names.")] = None,
@@ -84,7 +86,9 @@ def _register(view: str) -> None:
         as_json: JsonFlag = False,
     ) -> None:
         load_plugins(plugin)
-        columns = columns_of(text=text, text_pair=text_pair, label=label, tokens=tokens, tags=tags)
+        columns = columns_of(
+            text=text, text_pair=text_pair, label=label, labels=labels, tokens=tokens, tags=tags
+        )
         how: dict[str, Any] = {
             "split": split,
             "rows": rows,

@@ -10,6 +10,7 @@ from softcue.cli.flags import (
     JsonFlag,
     KindFlag,
     LabelColumn,
+    LabelsColumn,
     PairColumn,
     PluginsFlag,
     PoolingFlag,
@@ -54,6 +55,7 @@ def train_command(
     text: TextColumn = None,
     text_pair: PairColumn = None,
     label: LabelColumn = None,
+    labels: LabelsColumn = None,
     tokens: TokensColumn = None,
     tags: TagsColumn = None,
     seed: Annotated[
@@ -116,7 +118,9 @@ def train_command(
                 device=device,
                 report=report,
                 say=show.progress,
-                columns=columns_of(text=text, text_pair=text_pair, label=label, tokens=tokens, tags=tags),
+                columns=columns_of(
+                    text=text, text_pair=text_pair, label=label, labels=labels, tokens=tokens, tags=tags
+                ),
                 auto=auto,
                 checkpoints=checkpoints,
                 trackers=trackers,

@@ -57,6 +57,7 @@ class Kind(ABC):
     """One kind of task. What is said here holds unless a kind says otherwise."""
 
     name: ClassVar[str]
+    order: ClassVar[int] = 9  # among other kinds, in lists and messages
     # the fields that a record must have; kinds that need the same are told apart by their labels
     needs: ClassVar[tuple[str, ...]] = ("text", "label")
     mark: ClassVar[str | None] = None  # the field by which a record shows that it is of this kind
@@ -65,6 +66,7 @@ class Kind(ABC):
     metrics: ClassVar[tuple[str, ...]]  # names in scoring.metrics; the first selects
     task_type: ClassVar[str] = "SEQ_CLS"  # what PEFT calls it
     reads: ClassVar[str] = READS_TEXTS
+    has_threshold: ClassVar[bool] = False  # whether answers depend on the reading's threshold
     calibrated: ClassVar[bool] = False  # whether an answer's largest number is the chance that it is right
     activation: ClassVar[str | None] = "softmax"  # Hugging Face's function_to_apply; None: any is accepted
     # name, type and shape of the Open Inference Protocol's outputs; none: it has no shape for them
@@ -137,10 +139,10 @@ class Kind(ABC):
         losses = F.cross_entropy(logits, target, reduction="none", ignore_index=IGNORED)
         return losses, (target != IGNORED).float()
 
-    def blind_loss(self, questions: Sequence[Sequence[Any]]) -> float:
+    def blind_loss(self, questions: Sequence[Sequence[Any]], classes: int) -> float:
         """Return the least mean loss of an answer that is the same for all questions.
 
-        questions: the targets of each one's examples.
+        questions: the targets of each one's examples. classes: rows of the head.
         """
         counts = Counter(self.numbers(questions))
         total = counts.total()
@@ -167,6 +169,10 @@ class Kind(ABC):
     @abstractmethod
     def decide(self, answer: "Tensor", reading: Reading) -> Any:
         """Return an answer as the metrics want it."""
+
+    def tuned(self, reading: Reading, answers: Sequence["Tensor"], gold: Sequence[Any]) -> Reading:
+        """Return the reading with the threshold that suits the rows that select best."""
+        return reading
 
     # ---- scores
 
@@ -230,6 +236,8 @@ KINDS: dict[str, Kind] = {}
 def register_kind(kind: Kind) -> None:
     """Let data, adapters and requests be of a kind."""
     KINDS[kind.name] = kind
+    for name in sorted(KINDS, key=lambda name: (KINDS[name].order, name)):
+        KINDS[name] = KINDS.pop(name)
 
 
 def in_order(found: set[str], labels: Sequence[str]) -> list[str]:

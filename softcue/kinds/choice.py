@@ -21,6 +21,7 @@ class Choice(Kind):
     """A logit for each choice, compared within its question; a target is 1 for the right choice, else 0."""
 
     name = "choice"
+    order = 2
     needs = ("text", "choices", "label")
     mark = "choices"
     has_labels = False
@@ -46,7 +47,7 @@ class Choice(Kind):
         right = target.float()
         return -within_groups(logits, batch.group, 1 + max(batch.groups)) * right, right
 
-    def blind_loss(self, questions: Sequence[Sequence[Any]]) -> float:
+    def blind_loss(self, questions: Sequence[Sequence[Any]], classes: int) -> float:
         """Return the loss of equal chances for the choices of each question."""
         return sum(math.log(len(targets)) for targets in questions) / len(questions)
 

@@ -14,6 +14,7 @@ class Classify(Kind):
     """Labels that exclude each other; a target is a class number, an answer probabilities (C,)."""
 
     name = "classify"
+    order = 0
     metrics = ("accuracy", "macro_f1")
     calibrated = True
     outputs = (("label", "BYTES", [-1]), ("probabilities", "FP32", [-1, -1]), ("labels", "BYTES", [-1]))

@@ -18,6 +18,7 @@ class Record:
     tokens: tuple[str, ...] = ()
     label: str | float | int | None = None  # classify: str; score: float; choice: index
     tags: tuple[str, ...] = ()  # IOB2
+    labels: tuple[str, ...] = ()  # multilabel
     group: str | None = None  # rows of one question share it, where a benchmark scores by question
     extra: Mapping[str, Any] = field(default_factory=dict)  # only the keys that a task table asked for
     where: str = ""  # "train.jsonl:17"
@@ -32,6 +33,7 @@ class Reading:
     limit: int  # longest example in tokens
     centre: float = 0.0  # score heads learn (value - centre) / spread
     spread: float = 1.0
+    threshold: float = 0.5  # multilabel gives labels of at least this probability
 
 
 @dataclass(frozen=True)

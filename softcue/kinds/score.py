@@ -19,6 +19,7 @@ class Score(Kind):
     """Numbers; targets and answers () are standardised by the training rows' mean and deviation."""
 
     name = "score"
+    order = 1
     numeric = True
     has_labels = False
     metrics = ("pearson", "spearman")
@@ -55,7 +56,7 @@ class Score(Kind):
         """Return the squared error of each example, and its count: (B,), (B,) -> (B,), (B,)."""
         return (logits - target.float()).square(), logits.new_ones(logits.shape)
 
-    def blind_loss(self, questions: Sequence[Sequence[Any]]) -> float:
+    def blind_loss(self, questions: Sequence[Sequence[Any]], classes: int) -> float:
         """Return the variance."""
         values = [targets[0] for targets in questions]
         mean = math.fsum(values) / len(values)

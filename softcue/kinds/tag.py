@@ -29,6 +29,7 @@ class Tag(Kind):
     """A label per word, read at its first token; a target is a list of tag numbers, an answer (words, C)."""
 
     name = "tag"
+    order = 3
     needs = ("tokens", "tags")
     mark = "tokens"
     metrics = ("f1", "precision", "recall")

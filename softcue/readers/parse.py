@@ -15,7 +15,7 @@ from softcue.errors import RequestError, short
 from softcue.kinds import KINDS, Kind
 from softcue.kinds.base import Fields
 from softcue.kinds.values import Wrong, as_text
-from softcue.readers.records import Problems, RawRow, Record, Shape
+from softcue.readers.records import SPREAD, Problems, RawRow, Record, Shape
 
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -38,8 +38,11 @@ class Parser:
     paired: bool | None = None
 
     def __post_init__(self) -> None:
+        named = (kind for kind in KINDS.values() if kind.mark in self.shape.columns)
         if self.shape.kind is not None:
             self.form = KINDS[self.shape.kind]
+        else:
+            self.form = next(named, None)  # who names a column of one kind alone has said which
 
     def read(
         self, stream: Iterable[tuple[int, RawRow]], name: str, table: bool = False, untyped: bool = False
@@ -83,8 +86,21 @@ class Parser:
     def _get(self, row: RawRow, name: str) -> Any:
         return row.get(self._column(name))
 
+    def _value(self, row: RawRow, name: str) -> Any:
+        """Return a field; one that is spread over several columns as {column: cell}, if all are there."""
+        found = self._get(row, name)
+        columns = self._columns(name)
+        if found is not None or len(columns) == 1:
+            return found
+        cells = {column: row.get(column) for column in columns}
+        return None if None in cells.values() else cells
+
+    def _columns(self, name: str) -> list[str]:
+        column = self._column(name)
+        return [part.strip() for part in column.split(",")] if name in SPREAD else [column]
+
     def _record(self, row: RawRow, where: str, untyped: bool) -> Record:
-        form = next((kind for kind in KINDS.values() if kind.shows(partial(self._get, row))), _plain())
+        form = next((kind for kind in KINDS.values() if kind.shows(partial(self._value, row))), _plain())
         if self.form is None:
             self.form = form if not self._lacks(row, form) else None
         missing = self._lacks(row, self.form or form)
@@ -97,10 +113,11 @@ class Parser:
         return Record(**made, group=group, extra=extra, where=where)
 
     def _lacks(self, row: RawRow, form: Kind) -> list[str]:
-        return [name for name in form.needs if self._get(row, name) is None]
+        return [name for name in form.needs if self._value(row, name) is None]
 
     def _refuse(self, row: RawRow, missing: list[str], form: Kind) -> None:
-        names = " and ".join(repr(self._column(name)) for name in missing)
+        columns = [column for name in missing for column in self._columns(name) if row.get(column) is None]
+        names = " and ".join(map(repr, columns))
         if self.form is not None and form.needs != self.form.needs and not self._lacks(row, form):
             raise Wrong(
                 f"a {_form_name(form)} record among {_form_name(self.form)} records ({names} missing); a "
@@ -173,7 +190,7 @@ class _Row(Fields):
     untyped: bool
 
     def value(self, name: str) -> Any:
-        return self.parser._get(self.row, name)
+        return self.parser._value(self.row, name)
 
     def text(self) -> str:
         return as_text(self.value("text"), "text")

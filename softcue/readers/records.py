@@ -10,7 +10,8 @@ from softcue.kinds.record import Record
 
 DATA_KINDS = tuple(KINDS)
 # the names that a record's fields have in a file
-FIELDS = ("text", "text_pair", "label", "choices", "tokens", "tags")
+FIELDS = ("text", "text_pair", "label", "labels", "choices", "tokens", "tags")
+SPREAD = ("labels",)  # fields that may be one column for each label, given as "a,b,c"
 SPLITS = ("train", "dev", "test")
 
 RawRow = Mapping[str, Any]
@@ -24,7 +25,8 @@ class Data:
 
     kind: str
     splits: dict[str, list[Record]]
-    labels: tuple[str, ...]  # classify: labels of train; tag: tag names of train, "O" first; otherwise none
+    # classify, multilabel: labels of train; tag: tag names of train, "O" first; otherwise none
+    labels: tuple[str, ...]
     pair: bool
     name: str
     metrics: tuple[str, ...]  # the one that selects first

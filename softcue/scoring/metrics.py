@@ -46,6 +46,9 @@ def accuracy(answers: Answers) -> float:
 
 def macro_f1(answers: Answers) -> float:
     """Return the mean F1 over all labels, gold or predicted (CommitmentBank's second score)."""
+    counts = KINDS[answers.kind].by_label(answers.gold, answers.predicted)
+    if counts is not None:
+        return sum(precision_recall_f1(*count)[2] for count in counts.values()) / max(1, len(counts))
     from sklearn.metrics import f1_score
 
     return float(f1_score(answers.gold, answers.predicted, average="macro", zero_division=0))
@@ -84,7 +87,7 @@ def _correlation(measure: Callable[..., Any], answers: Answers) -> float:
 
 
 def f1(answers: Answers) -> float:
-    """Return micro-F1 over entities, for tags, or else F1 of the positive label."""
+    """Return micro-F1 over entities, for tags, or labels of sets, or else F1 of the positive label."""
     return precision_recall_f1(*_counts(answers))[2]
 
 
@@ -179,6 +182,8 @@ METRICS: dict[str, Callable[[Answers], float]] = {
     "f1": f1,
     "precision": precision,
     "recall": recall,
+    "micro_f1": f1,  # its name where rows have several labels
+    "exact_match": accuracy,  # likewise: of whole sets
     "f1a": f1,  # MultiRC's name for F1 over all answers
     "em": group_exact,
     "record_f1": record_f1,

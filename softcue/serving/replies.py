@@ -62,6 +62,7 @@ REPLIES: dict[str, Any] = {
     "Result": _object(
         {"adapter": _STRING, "kind": _STRING},
         label=_STRING,
+        labels=listed(_STRING),
         score=_NUMBER,
         scores={"type": ["object", "array"]},
         value=_NUMBER,

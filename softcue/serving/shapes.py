@@ -42,6 +42,11 @@ def piped(
             f"function_to_apply is 'sigmoid', and the labels of {answer.entry.name!r} exclude each other; "
             "expected 'softmax' or 'none'"
         )
+    if asked.function_to_apply == "softmax" and kind.activation == "sigmoid":
+        raise RequestError(
+            f"function_to_apply is 'softmax', and the labels of {answer.entry.name!r} do not exclude each "
+            "other; expected 'sigmoid' or 'none'"
+        )
     return scored(answer, row, asked.function_to_apply == "none")[: asked.top_k]
 
 

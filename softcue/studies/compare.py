@@ -225,7 +225,7 @@ def compare_result(data: Data, base: Base, jobs: Sequence[Job], cells: Sequence[
 def majority(data: Data, seed: int, text: Text) -> dict[str, float]:
     """Score the answer that suits train best without a look at the text.
 
-    It is the commonest label, the mean score, or all "O".
+    It is the commonest label, the best set of labels, the mean score, or all "O".
     """
     selection = select(data, seed, from_train=True)
     reading = read_as(data, selection.train, DEFAULT_LIMIT, text)
@@ -247,5 +247,5 @@ def constant(record: Record, reading: Reading, commonest: Any, row: Tensor) -> T
 def one_hot(at: int | Sequence[int], count: int) -> Tensor:
     """Return `count` zeros with a one, or several, among them: (C,)."""
     row = torch.zeros(count)
-    row[at] = 1.0
+    row[torch.tensor(at, dtype=torch.long)] = 1.0
     return row

@@ -129,7 +129,7 @@ def inputs_of(name: str, raw: RawRow) -> RawRow:
         raise DataError(
             f"makes {len(rows)} rows of {name}; give text and text_pair instead, one request for each"
         )
-    return {key: value for key, value in rows[0].items() if key not in ("label", "tags")}
+    return {key: value for key, value in rows[0].items() if key not in ("label", "labels", "tags")}
 
 
 def _absent(task: Task, root: Path | None) -> str:

@@ -83,6 +83,17 @@ def _digest(first: Any, parts: Mapping[str, Sequence[Record]]) -> str:
     hashed = hashlib.sha256(repr(first).encode())
     for name, records in parts.items():
         for r in records:
-            fields = (name, r.text, r.pair, r.choices, r.tokens, r.label, r.tags, r.group, dict(r.extra))
+            fields = (
+                name,
+                r.text,
+                r.pair,
+                r.choices,
+                r.tokens,
+                r.label,
+                r.labels,
+                r.tags,
+                r.group,
+                dict(r.extra),
+            )
             hashed.update(repr(fields).encode())
     return hashed.hexdigest()

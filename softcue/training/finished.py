@@ -7,11 +7,13 @@ from typing import Any
 import torch
 
 from softcue.adapter import Adapter, lift
-from softcue.answering.evaluation import evaluate_seat
+from softcue.answering.evaluation import evaluate_seat, tuned
+from softcue.answering.evaluation import run as answer_items
 from softcue.answering.seating import lift_seat
 from softcue.base import Base
+from softcue.kinds import KINDS
 from softcue.model import Model
-from softcue.readers.items import Item
+from softcue.readers.items import Item, Reading
 from softcue.training.job import Prepared
 from softcue.training.run import TrainingRun
 
@@ -21,9 +23,8 @@ MOST_CHANGE = 0.002  # of a metric, by a head in fewer bytes
 
 def finished_adapter(model: Model, run: TrainingRun, prepared: Prepared, base: Base) -> Adapter:
     """Return a trained seat as an adapter, scored on the rows to report, if there are any."""
-    reading = prepared.reading
-    records = prepared.selection.report
-    items = prepared.read(records, reading)
+    items = prepared.read(prepared.selection.report, prepared.reading)
+    prepared = replace(prepared, reading=_tuned_reading(model, run.seat, prepared))
     scores: dict[str, Any] = {}
     if items:
         scores |= _scores(model, run, prepared, items)
@@ -35,6 +36,18 @@ def finished_adapter(model: Model, run: TrainingRun, prepared: Prepared, base: B
     if not items or not worth_rounding(adapter, model):
         return adapter
     return smallest(adapter, model, run.seat, lambda: _scores(model, run, prepared, items))
+
+
+def _tuned_reading(model: Model, seat: int, prepared: Prepared) -> Reading:
+    """Return the reading with the threshold that the rows that select are answered best with.
+
+    A head that is fitted may have learnt these rows since, and has chosen before.
+    """
+    reading, records = prepared.reading, prepared.selection.select
+    if prepared.fitted or not KINDS[reading.kind].has_threshold:
+        return reading
+    items = prepared.read(records, reading)
+    return tuned(answer_items(model, items, [seat] * len(items)), records, reading)
 
 
 def _scores(model: Model, run: TrainingRun, prepared: Prepared, items: Sequence[Item]) -> dict[str, float]:
@@ -96,6 +109,7 @@ def untrained(prepared: Prepared, base: Base) -> Adapter:
         limit=reading.limit,
         centre=reading.centre,
         spread=reading.spread,
+        threshold=reading.threshold,
         task=job.data.name,
         subset=job.data.subset,
         scores={},

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from softcue.adapter import Adapter, check_place
-from softcue.answering.evaluation import evaluate_seat
+from softcue.answering.evaluation import judge, run, tuned
 from softcue.answering.seating import Seating
 from softcue.base import Base
 from softcue.errors import DivergedError, RequestError
@@ -233,7 +233,8 @@ def make_run(model: Model, seat: int, prepared: Prepared, precision: Autocast = 
 
     def score() -> float:
         with precision():
-            return evaluate_seat(model, seat, items, records, prepared.reading, data)[data.metric]
+            answers = run(model, items, [seat] * len(items))
+        return judge(answers, records, tuned(answers, records, prepared.reading), data)[data.metric]
 
     cue = model.mixture.cue_of(seat)
     units = {id(cue.get_parameter(name)): unit for name, unit in prepared.units.items()}

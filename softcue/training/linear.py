@@ -1,7 +1,8 @@
 """Fitting a head to a frozen encoder's outputs, which are computed once.
 
 The head's own loss and an L2 penalty are minimised by L-BFGS over all rows at once: multinomial logistic
-regression for labels and tags, conditional logit for choices, ridge regression for scores.
+regression for labels and tags, logistic
+regression for each of several labels, conditional logit for choices, ridge regression for scores.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,13 +14,13 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from softcue.adapter import Adapter
-from softcue.answering.evaluation import ROW_BUDGET, batches, joined_answer, judge
+from softcue.answering.evaluation import ROW_BUDGET, batches, joined_answer, judge, tuned
 from softcue.base import Base
 from softcue.batch import Batch, Example, pack
 from softcue.errors import RequestError
 from softcue.heads import Head
 from softcue.model import Model
-from softcue.readers.items import Item
+from softcue.readers.items import Item, Reading
 from softcue.training.finished import finished_adapter
 from softcue.training.job import Prepared
 from softcue.training.run import TrainingRun
@@ -58,6 +59,7 @@ class Fit:
     penalty: float
     score: float  # on the selection rows
     loss: float  # mean over the training rows
+    reading: Reading  # with what the selection rows have chosen
 
 
 def fit_adapter(
@@ -70,6 +72,7 @@ def fit_adapter(
     model = model.to(model.device)
     fit = fit_head(prepared, model)
     run = _one_step(prepared, fit)
+    prepared = replace(prepared, reading=fit.reading)
     report(prepared, run)
     adapter = finished_adapter(model, run, prepared, base)
     return replace(adapter, training={"penalty": fit.penalty})
@@ -94,11 +97,12 @@ def fit_head(prepared: Prepared, model: Model) -> Fit:
     penalty = choose_penalty(head, train, select)
     loss = minimise(head, train, penalty)
     answers = _answers(head, select)
-    score = judge(answers, selection.select, prepared.reading, job.data)[job.data.metric]
+    reading = tuned(answers, selection.select, prepared.reading)
+    score = judge(answers, selection.select, reading, job.data)[job.data.metric]
     if selection.aside and job.selection is None and not job.from_train:
         loss = minimise(head, train.joined(select), penalty)
     unscale(head, mean, size)
-    return Fit(penalty, score, loss)
+    return Fit(penalty, score, loss, reading)
 
 
 def features(model: Model, items: Sequence[Item]) -> Features:

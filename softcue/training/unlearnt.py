@@ -36,7 +36,7 @@ def noticing(say: Callable[[str], None], report: Report) -> Report:
             loss = (float(run.loss) - begun[0]) / (early - start)
         else:  # the run was resumed after `start`, and has not been evaluated since
             return
-        blind = prepared.head.own.blind_loss([item.targets for item in prepared.items])
+        blind = prepared.head.blind_loss([item.targets for item in prepared.items])
         if loss >= NEAR * blind:
             say(_told(run, loss, blind))
 

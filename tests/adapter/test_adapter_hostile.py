@@ -37,7 +37,7 @@ def put_in(name: str, **values: Any) -> Callable[[dict[str, Any]], None]:
         (lambda h: h.pop("labels"), "labels is missing"),
         (put(method="magic"), "this softcue knows " + ", ".join(sorted(Cue.registry))),
         (put(method=["apt"]), "method is a list; expected a string"),
-        (put(kind="guess"), "expected one of classify, score, choice, tag"),
+        (put(kind="guess"), "expected one of classify, score, choice, tag, multilabel"),
         (put(labels="ab"), "labels is 'ab'; expected a list of a string"),
         (put(labels=["ja"]), r"head.bias is \[2\]; its settings ask for \[1\]"),
         (put(limit=10**30), "limit is a huge number"),

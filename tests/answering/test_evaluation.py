@@ -13,12 +13,12 @@ from softcue.readers.records import Data, Record
 from tests.contract.cases import randomise, settled
 from tests.tiny_base import FILLER, tiny_base, tiny_data
 
-KINDS = ("classify", "score", "choice", "tag")
-METHODS = ("pasta", "prompt", "spt", "bitfit")
+KINDS = ("classify", "score", "choice", "tag", "multilabel")
+METHODS = ("pasta", "prompt", "spt", "bitfit", "lora")
 
 
 def crowd() -> tuple[Model, list[Item], list[int]]:
-    """Four methods, each with a head of one kind; questions of all kinds in turn, one tagged
+    """Five methods, each with a head of one kind; questions of all kinds in turn, one tagged
     text of several windows.
     """
     base, cues, heads, columns = tiny_base(), [], [], []
@@ -35,7 +35,7 @@ def crowd() -> tuple[Model, list[Item], list[int]]:
         if kind == "tag":
             records = [Record(tokens=FILLER * 6, tags=("O",) * 120), *records]
         columns.append(make_items(records, base.text, Reading(kind, data.labels, 32))[:9])
-    model = Model(base.backbone.encoder, cues, heads, [Assignment(n, 0, n, 0) for n in range(4)])
+    model = Model(base.backbone.encoder, cues, heads, [Assignment(n, 0, n, 0) for n in range(len(KINDS))])
     mixed = [(item, seat) for row in zip(*columns, strict=True) for seat, item in enumerate(row)]
     return model.eval(), [item for item, _ in mixed], [seat for _, seat in mixed]
 
@@ -66,8 +66,17 @@ def test_answers_have_the_shape_of_their_kind() -> None:
     model, items, seats = crowd()
     for item, seat, answer in zip(items, seats, run(model, items, seats), strict=True):
         words = len(item.targets[0]) if seat == 3 and item.answering is None else len(item.answering or ())
-        assert tuple(answer.shape) == {0: (3,), 1: (), 2: (len(item.examples),), 3: (words, 5)}[seat]
-        if seat != 1:
+        assert (
+            tuple(answer.shape)
+            == {
+                0: (3,),
+                1: (),
+                2: (len(item.examples),),
+                3: (words, 5),
+                4: (3,),
+            }[seat]
+        )
+        if seat not in (1, 4):
             torch.testing.assert_close(answer.sum(-1), torch.ones(answer.shape[:-1]))
 
 

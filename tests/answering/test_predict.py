@@ -23,8 +23,18 @@ from softcue.protocol import Facts
 from tests.contract.cases import METHODS, randomise
 from tests.tiny_base import PEOPLE, PLACES, TOPICS, tiny_base
 
-LABELS = {"classify": ("bird", "fruit", "metal"), "tag": ("O", "B-LOC", "B-PER", "I-LOC", "I-PER")}
-KINDS = (("classify", False), ("classify", True), ("score", True), ("choice", False), ("tag", False))
+LABELS = {
+    **dict.fromkeys(("classify", "multilabel"), ("bird", "fruit", "metal")),
+    "tag": ("O", "B-LOC", "B-PER", "I-LOC", "I-PER"),
+}
+KINDS = (
+    ("classify", False),
+    ("classify", True),
+    ("score", True),
+    ("choice", False),
+    ("tag", False),
+    ("multilabel", True),
+)
 FAMILIES = ("bert", "roberta", "deberta-v3", "modernbert")
 REQUESTS: dict[tuple[str, bool], dict[str, Any]] = {
     ("classify", False): {"text": "the apple and a very quiet owl"},
@@ -32,6 +42,7 @@ REQUESTS: dict[tuple[str, bool], dict[str, Any]] = {
     ("score", True): {"text": "apple pear plum in the lime", "text_pair": "zinc"},
     ("choice", False): {"text": "it is", "choices": ["fig", "gold on tin", "owl and crow"]},
     ("tag", False): {"text": "Alice was in paris, with bob."},
+    ("multilabel", True): {"text": "gold on the apple", "text_pair": "owl"},
 }
 
 

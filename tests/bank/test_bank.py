@@ -26,6 +26,7 @@ KINDS = {
     "tag": {"kind": "tag", "labels": ("O", "B-X")},
     "score": {"kind": "score", "labels": (), "centre": 2.5, "spread": 0.5},
     "choice": {"kind": "choice", "labels": ()},
+    "multilabel": {"kind": "multilabel", "labels": ("a", "b"), "threshold": 0.25},
 }
 
 

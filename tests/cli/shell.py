@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from softcue import cli, tasks
+from softcue.kinds import KINDS
 from tests.answering.test_predict import random_adapter
 from tests.test_api import written
 from tests.tiny_base import base_folder, tiny_base, tiny_data
@@ -55,7 +56,7 @@ def make_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data and adapters of every kind, backbones, and files that are none of these."""
     folder = tmp_path_factory.mktemp("cli")
     base = tiny_base()
-    for kind in ("classify", "score", "choice", "tag"):
+    for kind in KINDS:
         written(tiny_data(kind, train=30, dev=9, test=9), folder / "data" / kind)
         random_adapter(base, "pasta", kind, task=kind).save(folder / "adapters" / kind)
     written(tiny_data(pair=True, train=30, dev=9, test=9), folder / "data" / "pair")

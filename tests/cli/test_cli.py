@@ -16,6 +16,7 @@ from softcue.cues import Cue
 from softcue.encoder.load import FAMILIES
 from softcue.errors import RequestError
 from softcue.files import write as files
+from softcue.kinds import KINDS
 from tests.answering.test_predict import random_adapter
 from tests.cli.shell import Shell, make_place, make_shell, train  # noqa: F401  (fixtures)
 from tests.tiny_base import tiny_base
@@ -30,7 +31,7 @@ def test_every_command_has_help_with_an_example(command: str, shell: Shell) -> N
     assert f"Example: softcue {command}" in " ".join(result.out.split())
 
 
-@pytest.mark.parametrize("kind", ["classify", "score", "choice", "tag", "pair"])
+@pytest.mark.parametrize("kind", [*KINDS, "pair"])
 def test_train_info_eval_and_predict_agree_on_an_adapter(
     kind: str, shell: Shell, place: Path, tmp_path: Path
 ) -> None:
@@ -49,7 +50,7 @@ def test_train_info_eval_and_predict_agree_on_an_adapter(
     result = shell("predict", out, "--file", f"data/{kind}/test.jsonl")
     answers = [json.loads(line) for line in result.out.splitlines()]
     assert len(answers) == 9
-    key = {"score": "value", "choice": "choice", "tag": "entities"}.get(kind, "label")
+    key = {"score": "value", "choice": "choice", "tag": "entities", "multilabel": "labels"}.get(kind, "label")
     assert all(key in answer for answer in answers)
 
 

@@ -40,7 +40,10 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (train("--backbone", "foreign"), "the folder has no config.json"),
     (train("--backbone", "file"), "is a file; expected the folder"),
     (train("--backbone", ""), "no such folder"),
-    (train("--kind", "classes"), "kind 'classes' is unknown; expected one of classify, score, choice, tag"),
+    (
+        train("--kind", "classes"),
+        "kind 'classes' is unknown; expected one of classify, score, choice, tag, multilabel",
+    ),
     (train("--kind", "tag"), "train.jsonl:1: a text record among tag records"),
     (train("--kind", "score"), "train.jsonl:1: label 'bird' is not a number"),
     (train("--set", "rate"), "--set 'rate' is not NAME=VALUE, as in --set length=20"),
@@ -157,7 +160,7 @@ def test_a_mistake_is_exit_code_2_and_a_line_that_says_what_is_wrong(
 
 FLAGS: dict[str, tuple[str, ...]] = {
     "--method": (*sorted(Cue.registry), "full", "nope"),
-    "--kind": ("classify", "score", "choice", "tag", "none"),
+    "--kind": ("classify", "score", "choice", "tag", "multilabel", "none"),
     "--set": (
         "length=3",
         "length=60",

@@ -28,7 +28,7 @@ from softcue.training.settings import Training
 from tests.contract.cases import FAMILIES, GRID, LENGTHS, METHODS, settled
 from tests.tiny import random_examples, tiny_encoder
 
-TARGETS = {"classify": 1, "score": 0.5, "tag": [0, 1]}
+TARGETS = {"classify": 1, "score": 0.5, "tag": [0, 1], "multilabel": (0, 2)}
 
 
 class Sending(TorchFunctionMode):
@@ -102,7 +102,7 @@ def test_no_method_waits_on_any_family(family: str, method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_no_head_waits(method: str) -> None:
-    step("bert", method, ("classify", "score", "tag", "choice"))
+    step("bert", method, ("classify", "score", "tag", "choice", "multilabel"))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -64,7 +64,7 @@ def test_before_tuning_it_is_what_transformers_reports(pair: bool) -> None:
     assert not torch.tensor(before.prompt).any()
 
 
-@pytest.mark.parametrize("kind", ["classify", "score", "choice", "tag"])
+@pytest.mark.parametrize("kind", ["classify", "score", "choice", "tag", "multilabel"])
 def test_its_mean_over_heads_is_attention_mass(kind: str) -> None:
     subject = opened("spt", kind)
     mass = attention_mass(subject.encoder, subject.examples, len(subject.slots))

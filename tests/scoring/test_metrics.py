@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities, precision_recall_fscore_support
 
 from softcue.errors import RequestError
+from softcue.kinds import KINDS
 from softcue.kinds.entities import Scheme, is_tag, spans, to_iob2
 from softcue.scoring.metrics import METRICS, metrics_of, scores
 from softcue.scoring.report import report, report_table
@@ -209,7 +210,7 @@ def test_scores_that_cannot_be_had_are_refused_with_the_reason(arguments, messag
 
 
 def test_default_metrics_of_every_kind_are_known():
-    for kind in ("classify", "score", "choice", "tag"):
+    for kind in KINDS:
         assert all(name in METRICS for name in metrics_of(kind))
 
 

@@ -385,6 +385,10 @@ const SHOW = {
     make("p", { class: "best" }, label),
     ...bars(Object.entries(scores ?? { [label]: score })),
   ],
+  multilabel: ({ labels, scores }) => [
+    make("p", { class: "best" }, labels.join(", ") || "no label"),
+    ...bars(Object.entries(scores)),
+  ],
   choice: ({ choice, scores }, inputs) => [
     make("p", { class: "best" }, inputs.choices[choice]),
     ...bars(scores.map((share, index) => [inputs.choices[index], share])),
