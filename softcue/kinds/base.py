@@ -4,6 +4,8 @@ The rest of softcue asks the kind, and compares no names. A kind of your own sub
 this folder and calls `register_kind`. Letters of shapes: docs/shapes.md.
 """
 
+from __future__ import annotations
+
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -107,7 +109,7 @@ class Kind(ABC):
     # ---- items
 
     def reading(
-        self, labels: tuple[str, ...], train: Sequence[Record], limit: int, text: "Text", source: str
+        self, labels: tuple[str, ...], train: Sequence[Record], limit: int, text: Text, source: str
     ) -> Reading:
         """Return how records become token ids and targets. Raises RequestError.
 
@@ -123,7 +125,7 @@ class Kind(ABC):
 
     # ---- the head
 
-    def target(self, values: Sequence[Any], batch: "Batch", classes: int) -> "Tensor":
+    def target(self, values: Sequence[Any], batch: Batch, classes: int) -> Tensor:
         """Return the batch's targets on the host, from one value per example in the order of the request.
 
         classes: rows of the head.
@@ -132,7 +134,7 @@ class Kind(ABC):
 
         return torch.tensor([values[i] for i in batch.order])
 
-    def loss(self, logits: "Tensor", target: "Tensor", batch: "Batch") -> "tuple[Tensor, Tensor]":
+    def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return each row's summed loss and its count, for means by seat: (B, C), (B,) -> (B,), (B,)."""
         from torch.nn import functional as F
 
@@ -152,25 +154,25 @@ class Kind(ABC):
         """Return the class numbers among targets that are learnt."""
         return [target for targets in questions for target in targets if target != IGNORED]
 
-    def answers(self, logits: "Tensor", batch: "Batch") -> "list[tuple[int, Tensor]]":
+    def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
         """Return the number of each question and its answer on the host: (B, C) -> numbers with (C,)."""
         return list(zip(batch.groups, logits.softmax(-1).cpu(), strict=True))
 
     # ---- answers
 
-    def ask(self, request: Mapping[str, Any], pair: bool, text: "Text") -> Parsed:
+    def ask(self, request: Mapping[str, Any], pair: bool, text: Text) -> Parsed:
         """Read a request. Raises RequestError where its fields do not fit."""
         return read_texts_of(request, pair)
 
     @abstractmethod
-    def say(self, answer: "Tensor", question: QuestionParts) -> dict[str, Any]:
-        """Return an answer as JSON-ready values."""
+    def say(self, answer: Tensor, question: QuestionParts) -> dict[str, Any]:
+        """Return an answer as JSON-ready values: (C,), (), (choices,) or (words, C)."""
 
     @abstractmethod
-    def decide(self, answer: "Tensor", reading: Reading) -> Any:
-        """Return an answer as the metrics want it."""
+    def decide(self, answer: Tensor, reading: Reading) -> Any:
+        """Return an answer as the metrics want it: (C,), (), (choices,) or (words, C)."""
 
-    def tuned(self, reading: Reading, answers: Sequence["Tensor"], gold: Sequence[Any]) -> Reading:
+    def tuned(self, reading: Reading, answers: Sequence[Tensor], gold: Sequence[Any]) -> Reading:
         """Return the reading with the threshold that suits the rows that select best."""
         return reading
 
@@ -202,7 +204,7 @@ class Kind(ABC):
         """Return the labels' numbers that such an answer gives a 1."""
         return [labels.index(commonest)] if labels else []
 
-    def constant(self, record: Record, commonest: Any, row: "Tensor") -> "Tensor":
+    def constant(self, record: Record, commonest: Any, row: Tensor) -> Tensor:
         """Return what a head would have to say to give it.
 
         row: (C,) with a 1 at its places, () where there are no labels.

@@ -1,5 +1,7 @@
 """choice: which of a text's choices is the right one."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -39,7 +41,7 @@ class Choice(Kind):
         """Return for each choice whether it is the right one."""
         return tuple(int(i == record.label) for i in range(len(record.choices)))
 
-    def loss(self, logits: "Tensor", target: "Tensor", batch: "Batch") -> "tuple[Tensor, Tensor]":
+    def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return cross-entropy over the choices of each question: (B,), (B,) -> (B,), (B,).
 
         It is booked on the right choice.
@@ -51,7 +53,7 @@ class Choice(Kind):
         """Return the loss of equal chances for the choices of each question."""
         return sum(math.log(len(targets)) for targets in questions) / len(questions)
 
-    def answers(self, logits: "Tensor", batch: "Batch") -> "list[tuple[int, Tensor]]":
+    def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
         """Return probabilities of the choices, in the order in which they were asked.
 
         (B,) -> numbers with (choices,).
@@ -59,7 +61,7 @@ class Choice(Kind):
         chance = within_groups(logits, batch.group, 1 + max(batch.groups)).exp().cpu()
         return [(question, chance[members]) for question, members in batch.questions().items()]
 
-    def ask(self, request: Mapping[str, Any], pair: bool, text: "Text") -> Parsed:
+    def ask(self, request: Mapping[str, Any], pair: bool, text: Text) -> Parsed:
         """Read a text and its choices."""
         check_inputs(request, ("text", "choices"))
         if len(request["choices"]) > MOST_CHOICES:
@@ -69,16 +71,16 @@ class Choice(Kind):
         record = Record(text=request["text"], choices=tuple(request["choices"]))
         return Parsed(record, request["text"])
 
-    def say(self, answer: "Tensor", question: QuestionParts) -> dict[str, Any]:
-        """Return the likeliest choice's index, and all scores."""
+    def say(self, answer: Tensor, question: QuestionParts) -> dict[str, Any]:
+        """Return the likeliest choice's index, and all scores: (choices,)."""
         return {"choice": int(answer.argmax()), "scores": answer.tolist()}
 
-    def decide(self, answer: "Tensor", reading: Reading) -> int:
-        """Return the likeliest choice's index."""
+    def decide(self, answer: Tensor, reading: Reading) -> int:
+        """Return the likeliest choice's index: (choices,)."""
         return int(answer.argmax())
 
-    def constant(self, record: Record, commonest: Any, row: "Tensor") -> "Tensor":
-        """Return a 1 for the commonest index: (choices,)."""
+    def constant(self, record: Record, commonest: Any, row: Tensor) -> Tensor:
+        """Return a 1 for the commonest index: () -> (choices,)."""
         answer = row.new_zeros(max(len(record.choices), commonest + 1))
         answer[commonest] = 1.0
         return answer
@@ -93,7 +95,7 @@ class Choice(Kind):
         return [{"score": scale(chance), "label": names[place], "index": place} for place, chance in ordered]
 
 
-def within_groups(logits: "Tensor", group: "Tensor", count: int) -> "Tensor":
+def within_groups(logits: Tensor, group: Tensor, count: int) -> Tensor:
     """Compute log-softmax among the entries that share a group, of 0 to `count` - 1: (B,), (B,) -> (B,)."""
     peak = logits.new_full((count,), -math.inf).scatter_reduce(0, group, logits.detach(), "amax")
     shifted = logits - peak[group]

@@ -1,5 +1,7 @@
 """classify: one label for a text or a pair of texts."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,15 +29,15 @@ class Classify(Kind):
         """Return the label's number."""
         return (number.get(str(record.label), IGNORED),)
 
-    def say(self, answer: "Tensor", question: QuestionParts) -> dict[str, Any]:
-        """Return label, its probability as score, and all as scores."""
+    def say(self, answer: Tensor, question: QuestionParts) -> dict[str, Any]:
+        """Return label, its probability as score, and all as scores: (C,)."""
         labels = question.reading.labels
         chances = dict(zip(labels, answer[: len(labels)].tolist(), strict=True))
         best = max(chances, key=lambda label: chances[label])
         return {"label": best, "score": chances[best], "scores": chances}
 
-    def decide(self, answer: "Tensor", reading: Reading) -> str:
-        """Return the likeliest label."""
+    def decide(self, answer: Tensor, reading: Reading) -> str:
+        """Return the likeliest label: (C,)."""
         return reading.labels[int(answer[: len(reading.labels)].argmax())]
 
     def scored(

@@ -1,5 +1,7 @@
 """multilabel: any number of labels, or none, for a text or a pair of texts."""
 
+from __future__ import annotations
+
 import math
 import sys
 from collections import Counter
@@ -65,7 +67,7 @@ class Multilabel(Kind):
         """Return the numbers of the labels that train knows, as one tuple."""
         return (tuple(number[label] for label in record.labels if label in number),)
 
-    def target(self, values: Sequence[Any], batch: "Batch", classes: int) -> "Tensor":
+    def target(self, values: Sequence[Any], batch: Batch, classes: int) -> Tensor:
         """Return a 1 for each label that an example has: (B, C)."""
         import torch
 
@@ -75,7 +77,7 @@ class Multilabel(Kind):
         truth[rows, labels] = 1.0
         return truth
 
-    def loss(self, logits: "Tensor", target: "Tensor", batch: "Batch") -> "tuple[Tensor, Tensor]":
+    def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return binary cross-entropy summed over the seat's labels, and their number: (B, C) -> (B,), (B,).
 
         Labels that a seat does not have come as -inf, and cost nothing.
@@ -93,12 +95,12 @@ class Multilabel(Kind):
         shares = [count / len(questions) for count in counts.values() if count < len(questions)]
         return -sum(p * math.log(p) + (1 - p) * math.log1p(-p) for p in shares) / classes
 
-    def answers(self, logits: "Tensor", batch: "Batch") -> "list[tuple[int, Tensor]]":
+    def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
         """Return a probability for each label: (B, C) -> numbers with (C,)."""
         return list(zip(batch.groups, logits.sigmoid().cpu(), strict=True))
 
-    def say(self, answer: "Tensor", question: QuestionParts) -> dict[str, Any]:
-        """Return the labels that are given, and all probabilities as scores, in the order of the labels."""
+    def say(self, answer: Tensor, question: QuestionParts) -> dict[str, Any]:
+        """Return the labels that are given, and all probabilities as scores, in the labels' order: (C,)."""
         reading = question.reading
         chances = dict(zip(reading.labels, answer[: len(reading.labels)].tolist(), strict=True))
         return {
@@ -106,12 +108,12 @@ class Multilabel(Kind):
             "scores": chances,
         }
 
-    def decide(self, answer: "Tensor", reading: Reading) -> frozenset[str]:
-        """Return the labels that are given, as a set."""
+    def decide(self, answer: Tensor, reading: Reading) -> frozenset[str]:
+        """Return the labels that are given, as a set: (C,)."""
         chances = zip(reading.labels, answer[: len(reading.labels)].tolist(), strict=True)
         return frozenset(label for label, chance in chances if chance >= reading.threshold)
 
-    def tuned(self, reading: Reading, answers: Sequence["Tensor"], gold: Sequence[Any]) -> Reading:
+    def tuned(self, reading: Reading, answers: Sequence[Tensor], gold: Sequence[Any]) -> Reading:
         """Return the reading with the threshold of the highest micro-F1; of equals that nearest to 0.5.
 
         It lies in the middle between two probabilities.

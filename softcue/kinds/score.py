@@ -1,5 +1,7 @@
 """score: a number for a text or a pair of texts."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -31,7 +33,7 @@ class Score(Kind):
         return {"text": row.text(), "pair": row.pair(), "label": row.label()}
 
     def reading(
-        self, labels: tuple[str, ...], train: Sequence[Record], limit: int, text: "Text", source: str
+        self, labels: tuple[str, ...], train: Sequence[Record], limit: int, text: Text, source: str
     ) -> Reading:
         """Return a reading with mean and deviation of the training rows."""
         import torch
@@ -52,7 +54,7 @@ class Score(Kind):
         value = float(record.label) if record.label is not None else reading.centre
         return ((value - reading.centre) / reading.spread,)
 
-    def loss(self, logits: "Tensor", target: "Tensor", batch: "Batch") -> "tuple[Tensor, Tensor]":
+    def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the squared error of each example, and its count: (B,), (B,) -> (B,), (B,)."""
         return (logits - target.float()).square(), logits.new_ones(logits.shape)
 
@@ -62,16 +64,16 @@ class Score(Kind):
         mean = math.fsum(values) / len(values)
         return math.fsum((value - mean) ** 2 for value in values) / len(values)
 
-    def answers(self, logits: "Tensor", batch: "Batch") -> "list[tuple[int, Tensor]]":
+    def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
         """Return standardised scores, () each: (B,) -> numbers with ()."""
         return list(zip(batch.groups, logits.cpu(), strict=True))
 
-    def say(self, answer: "Tensor", question: QuestionParts) -> dict[str, Any]:
-        """Return value."""
+    def say(self, answer: Tensor, question: QuestionParts) -> dict[str, Any]:
+        """Return value: ()."""
         return {"value": self.decide(answer, question.reading)}
 
-    def decide(self, answer: "Tensor", reading: Reading) -> float:
-        """Return the number on the scale of the labels."""
+    def decide(self, answer: Tensor, reading: Reading) -> float:
+        """Return the number on the scale of the labels: ()."""
         return float(answer) * reading.spread + reading.centre
 
     def tally(self, gold: Sequence[Any], predicted: Sequence[Any], labels: Sequence[str]) -> Tally | None:

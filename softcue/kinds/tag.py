@@ -1,5 +1,7 @@
 """tag: a label for each word, in IOB2, and the entities that they spell."""
 
+from __future__ import annotations
+
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -97,7 +99,7 @@ class Tag(Kind):
         return ("O", *sorted({tag for record in records for tag in record.tags} - {"O"}))
 
     def reading(
-        self, labels: tuple[str, ...], train: Sequence[Record], limit: int, text: "Text", source: str
+        self, labels: tuple[str, ...], train: Sequence[Record], limit: int, text: Text, source: str
     ) -> Reading:
         """Return a reading with the tags that continue a word beside those of whole words.
 
@@ -116,7 +118,7 @@ class Tag(Kind):
         """Return the numbers of the tags, as one list."""
         return ([number.get(tag, IGNORED) for tag in record.tags],)
 
-    def target(self, values: Sequence[Any], batch: "Batch", classes: int) -> "Tensor":
+    def target(self, values: Sequence[Any], batch: Batch, classes: int) -> Tensor:
         """Return tag numbers of the words that truncation left, in the batch's order: (W,)."""
         import torch
 
@@ -127,7 +129,7 @@ class Tag(Kind):
         """Return the class numbers of all words."""
         return [tag for targets in questions for tags in targets for tag in tags if tag != IGNORED]
 
-    def answers(self, logits: "Tensor", batch: "Batch") -> "list[tuple[int, Tensor]]":
+    def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
         """Return probabilities of the words' tags; of several windows of one text, one after the other.
 
         (W, C) -> numbers with (words, C).
@@ -140,7 +142,7 @@ class Tag(Kind):
             for question, members in batch.questions().items()
         ]
 
-    def ask(self, request: Mapping[str, Any], pair: bool, text: "Text") -> Parsed:
+    def ask(self, request: Mapping[str, Any], pair: bool, text: Text) -> Parsed:
         """Read given tokens, or split a raw text by the tokenizer's own pre-tokenizer.
 
         Given tokens stand in their text with a space between.
@@ -161,10 +163,10 @@ class Tag(Kind):
         tokens = tuple(raw[a:b] for a, b in offset)
         return Parsed(Record(text=request.get("text"), tokens=tokens), raw, offset)
 
-    def say(self, answer: "Tensor", question: QuestionParts) -> dict[str, Any]:
+    def say(self, answer: Tensor, question: QuestionParts) -> dict[str, Any]:
         """Return entities as the Hugging Face token-classification pipeline gives them.
 
-        score: the mean probability of the words' tags.
+        (words, C) -> a dictionary. score: the mean probability of the words' tags.
         """
         labels = question.reading.labels
         chance, best = answer[:, : len(labels)].max(-1)
@@ -184,8 +186,8 @@ class Tag(Kind):
             )
         return {"entities": entities, "tags": list(tags)} if given else {"entities": entities}
 
-    def decide(self, answer: "Tensor", reading: Reading) -> list[str]:
-        """Return the likeliest tag of each word."""
+    def decide(self, answer: Tensor, reading: Reading) -> list[str]:
+        """Return the likeliest tag of each word: (words, C)."""
         return [reading.labels[i] for i in answer[:, : len(reading.labels)].argmax(-1).tolist()]
 
     def by_label(self, gold: Sequence[Any], predicted: Sequence[Any]) -> Mapping[str, Counts]:
@@ -203,8 +205,8 @@ class Tag(Kind):
         """Return the place of "O"."""
         return [0]
 
-    def constant(self, record: Record, commonest: Any, row: "Tensor") -> "Tensor":
-        """Return the same row for every word: (words, C)."""
+    def constant(self, record: Record, commonest: Any, row: Tensor) -> Tensor:
+        """Return the same row for every word: (C,) -> (words, C)."""
         return row.expand(len(record.tokens), -1)
 
     def scored(
