@@ -133,5 +133,8 @@ class Head(nn.Module):
         return self.own.blind_loss(questions, self.bias.shape[1])
 
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
-        """Return the number of each question and its answer on the host, as its kind says: (B, C) -> pairs."""
+        """Return the number of each question and its answer on the host.
+
+        (B, C) -> numbers with (C,), or what the kind gives.
+        """
         return self.own.answers(logits, batch)
