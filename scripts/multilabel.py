@@ -1,7 +1,7 @@
 """Several labels for one text: methods and full fine-tuning on sentences that are labelled with the entity
 types that they hold.
 
-    python -m scripts.multilabel --data-root DATA                    # hours; the same command goes on after a kill
+    python -m scripts.multilabel --data-root DATA   # hours; it goes on after a kill
     python -m scripts.multilabel --data-root DATA --sets wnut17 --rows 64 --seeds 1 --methods probe,pasta
 
 Made of conll2003 and wnut17, of whose sentences many hold no type and some hold several. At most 2,000
