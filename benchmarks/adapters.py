@@ -20,7 +20,7 @@ def random_adapter(
     torch.manual_seed(seed)
     own = Cue.registry[method]
     config = own.settle(own.Config(), Facts(MINILM, ("cls", "sep"), lambda: torch.ones(MINILM.layers, 2)))
-    cue, head = own(MINILM, config, 1), Head.registry["classify"](MINILM.hidden, [len(labels)], "mean")
+    cue, head = own(MINILM, config, 1), Head("classify", MINILM.hidden, [len(labels)], "mean")
     of_cue, of_head = lift(cue, 0, head, 0)
     return Adapter(
         method=method,
