@@ -14,7 +14,7 @@ from scripts.presets_evidence import ROOT
 from softcue.files import write_file
 from softcue.inspection.drawing import draw_view
 
-HELPDESK = "softcue/data/helpdesk"
+HELPDESK = "helpdesk"
 HEAD = """# Inspecting an adapter
 
 `softcue inspect VIEW ADAPTER DATA --out DIR` shows what an adapter does inside its encoder. It writes
@@ -117,8 +117,8 @@ def main() -> None:
             place = folder / f"{task}-{method}"
             if not place.exists():
                 place.parent.mkdir(parents=True, exist_ok=True)
-                softcue.train(ROOT / HELPDESK / task, backbone=base, method=method).save(place)
-        pairs = [(folder / f"{task}-{method}", ROOT / HELPDESK / task) for task, method in section.trained]
+                softcue.train(f"{HELPDESK}/{task}", backbone=base, method=method).save(place)
+        pairs = [(folder / f"{task}-{method}", f"{HELPDESK}/{task}") for task, method in section.trained]
         how: dict[str, Any] = {"beside": pairs[1:]} if pairs[1:] else {}
         found = getattr(softcue, f"inspect_{section.view}")(*pairs[0], backbone=base, **how)
         write_file(ROOT / "docs" / "plots" / f"inspect-{section.view}.png", draw_view(found))

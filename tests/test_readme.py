@@ -20,6 +20,7 @@ import softcue
 from softcue import cli
 from softcue.cues import Cue
 from softcue.readers import DATA_KINDS
+from scripts.blocks import blocks, commands, languages
 from tests.test_layout import LEVELS, PACKAGE
 
 ROOT = PACKAGE.parent
@@ -30,26 +31,16 @@ DOCS = [
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-
-
-def blocks(language: str) -> list[str]:
-    return [text for name, text in BLOCKS if name == language]
 
 
 def shell_lines() -> list[list[str]]:
     """The commands of all bash blocks, as words."""
-    return [
-        shlex.split(line, comments=True)
-        for text in blocks("bash")
-        for line in text.splitlines()
-        if line.strip()
-    ]
+    return [shlex.split(line, comments=True) for line in commands(README)]
 
 
 def test_every_block_is_of_a_language_that_is_tested() -> None:
-    assert {name for name, _ in BLOCKS} == {"bash", "python", "text"}
-    assert {words[0] for words in shell_lines()} == {"make", "pip", "softcue"}
+    assert languages(README) == {"bash", "python", "text"}
+    assert {words[0] for words in shell_lines()} == {"make", "pip", "printf", "softcue"}
 
 
 def test_make_targets_and_installed_things_exist() -> None:
@@ -58,7 +49,7 @@ def test_make_targets_and_installed_things_exist() -> None:
     for words in shell_lines():
         if words[0] == "make":
             assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE)
-        if words[0] == "pip":
+        if words[0] == "pip" and "-c" in words:
             assert words[1:4] == ["install", "-c", "constraints.txt"]
             assert words[-1] == "." or re.search(rf"^{words[-1].split('==')[0]}==", pins, re.MULTILINE), (
                 words[-1]
@@ -69,19 +60,20 @@ def test_make_targets_and_installed_things_exist() -> None:
 
 @pytest.mark.slow
 def test_the_commands_and_the_tour_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "softcue").symlink_to(PACKAGE)
     monkeypatch.chdir(tmp_path)
-    for words in shell_lines():
+    for line in commands(README):
+        words = shlex.split(line, comments=True)
+        if words[0] == "printf":
+            subprocess.run(line, shell=True, check=True)
         if words[0] == "softcue" and words != ["softcue", "quickstart"]:  # which has its own test
             monkeypatch.setattr(sys, "argv", words)
             out = io.StringIO()
             with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
                 cli.main()
             assert out.getvalue() or "--out" in words, words
-    dev = (PACKAGE / "data" / "helpdesk" / "intent" / "dev.jsonl").read_text().splitlines()
-    answers = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
-    assert len(answers) == len(dev)
-    for text in blocks("python"):
+    asked, answered = (Path(name).read_text().splitlines() for name in ("messages.jsonl", "answers.jsonl"))
+    assert len([json.loads(line) for line in answered]) == len(asked) == 2
+    for text in blocks(README, "python"):
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", text],
             capture_output=True,
@@ -93,7 +85,7 @@ def test_the_commands_and_the_tour_run_as_they_stand(tmp_path: Path, monkeypatch
 
 
 def test_the_tour_is_about_twenty_lines() -> None:
-    (tour,) = blocks("python")
+    (tour,) = blocks(README, "python")
     assert sum(bool(line.strip()) for line in tour.splitlines()) <= 22
 
 
@@ -132,7 +124,7 @@ def test_the_kinds_of_data_are_all_there_and_their_records_are_json() -> None:
 
 
 def test_the_tree_names_every_module_and_nothing_else() -> None:
-    (tree,) = [text for text in blocks("text") if text.startswith("softcue/")]
+    (tree,) = [text for text in blocks(README, "text") if text.startswith("softcue/")]
     named = {
         word for line in tree.splitlines()[1:-1] for word in re.split(r"\s{3,}", line.strip())[0].split()
     }

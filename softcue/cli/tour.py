@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ from softcue.api import train
 from softcue.base import Base, open_base
 from softcue.cli.show import check_out
 from softcue.files import write_file
-from softcue.readers import Data, read_data
+from softcue.readers import Data
 from softcue.studies.cells import encoder_size, trained_sizes
 from softcue.studies.results import check_results
+from softcue.tasks import open_data
 from softcue.training.progress import training_progress
 
 SEED = 0
@@ -111,8 +111,7 @@ def quickstart(
 
 def helpdesk(task: str) -> Data:
     """Open one of the bundled help-desk sets: intent, urgency, duplicates or entities."""
-    with as_file(files("softcue").joinpath("data", "helpdesk", task)) as folder:
-        return read_data(folder)
+    return open_data(f"helpdesk/{task}")
 
 
 def run_stage(stage: Stage, data: Data, method: str, base: Base) -> tuple[dict[str, Any], Any]:

@@ -31,8 +31,8 @@ def train_command(
     data: Annotated[
         str | None,
         typer.Argument(
-            help="A folder with train, dev and test files, a file, a benchmark's name, or hf:ID; default: "
-            "the recipe's."
+            help="A folder with train, dev and test files, a file, a benchmark's name, helpdesk/intent "
+            "(bundled), or hf:ID; default: the recipe's."
         ),
     ] = None,
     *,

@@ -6,8 +6,7 @@ Python's lock.
 """
 
 import ctypes
-import importlib.machinery
-from contextlib import suppress
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -118,14 +117,21 @@ class Thin(ctypes.Structure):
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Load the build for this processor; None where there is none that can be loaded."""
+    """Load the build for this processor; None where there is none, or, with a warning, none that loads.
+
+    It calls the OpenMP that torch has loaded for the whole process, and brings none of its own.
+    """
     build = BUILDS.get(torch.backends.cpu.get_cpu_capability())
-    paths = [
-        Path(__file__).with_name(f"{build}{suffix}") for suffix in importlib.machinery.EXTENSION_SUFFIXES
-    ]
-    with suppress(OSError):  # built for another system: it may ask for a library that is not here
-        return next((ctypes.CDLL(str(path)) for path in paths if path.is_file()), None)
-    return None
+    path = Path(__file__).with_name(f"{build}.so")
+    if not path.is_file():
+        return None
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        warnings.warn(
+            f"softcue's kernels do not load ({error}); everything works without them, slower", stacklevel=2
+        )
+        return None
 
 
 def has_kernels(x: Tensor) -> bool:

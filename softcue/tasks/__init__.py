@@ -14,6 +14,7 @@ from softcue.tasks.other import OTHER
 from softcue.tasks.superglue import SUPERGLUE
 
 __all__ = [
+    "BUNDLED",
     "ROOT",
     "Task",
     "all_tasks",
@@ -27,6 +28,10 @@ __all__ = [
 ]
 
 ROOT = "SOFTCUE_DATA"  # environment variable: where benchmarks and named data sets are looked for first
+
+# sets that ship with softcue, by their names; each is a folder of that name under softcue/data
+BUNDLED = ("helpdesk/intent", "helpdesk/urgency", "helpdesk/duplicates", "helpdesk/entities")
+DATA = Path(__file__).resolve().parents[1] / "data"
 
 for _task in (*GLUE, *SUPERGLUE, *NER, *OTHER):
     register(_task)
@@ -42,10 +47,10 @@ def open_data(
     limit: Mapping[str, int] | None = None,
     splits: Sequence[str] = SPLITS,
 ) -> Data:
-    """Open a benchmark by name, a folder under the data root by name, or whatever read_data reads.
+    """Open a benchmark or a bundled set by name, a folder under the data root by name, or what read_data reads.
 
-    A benchmark's name means the benchmark, whatever folders stand in the working directory: "./rte" is the
-    folder. A benchmark is found under `data_root` first and on the hub second. Raises RequestError.
+    A benchmark's or bundled set's name means that, whatever folders stand in the working directory: "./rte"
+    is the folder. A benchmark is found under `data_root` first and on the hub second. Raises RequestError.
     """
     if not isinstance(where, str | os.PathLike):
         raise DataError(
@@ -66,6 +71,8 @@ def open_data(
                 "to read it otherwise"
             )
         return load(task, root, seed=seed, limit=limit, splits=splits)
+    if isinstance(where, str) and name in BUNDLED:
+        where = DATA / name
     is_name = isinstance(where, str) and name.replace("_", "").replace("-", "").isalnum()
     if is_name and root is not None and os.path.isdir(root / name):
         shape = Shape(kind, columns or {})
