@@ -39,8 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="where the two files are laid")
     parser.add_argument("--wheel", type=Path, help="try this wheel, and build none")
-    parser.add_argument("--python", default=sys.executable, help="the interpreter of the empty environment")
-    parser.add_argument("--torch", default="torch", help="what is installed as torch, pinned in constraints.txt")
+    parser.add_argument("--environment", type=Path, help="try it here, where nothing is but perhaps torch")
     parser.add_argument("--contents", action="store_true", help="build and look inside, and install nothing")
     options = parser.parse_args()
     wheel = options.wheel or build(options.out)
@@ -48,7 +47,12 @@ def main() -> None:
     print(f"{wheel.name}: both kernels and every file of the package, {wheel.stat().st_size / 1024:.0f} KB")
     if not options.contents:
         with tempfile.TemporaryDirectory() as folder:
-            try_wheel(wheel.resolve(), options.python, options.torch, Path(folder))
+            work = Path(folder) / "work"
+            work.mkdir()
+            place = options.environment or Path(folder) / "environment"
+            if options.environment is None:
+                run([sys.executable, "-m", "venv", place])
+            try_wheel(wheel.resolve(), place.resolve(), work)
 
 
 def build(out: Path) -> Path:
@@ -105,22 +109,18 @@ def check_contents(held: set[str], package: set[str]) -> None:
         raise SystemExit("; ".join(told))
 
 
-def try_wheel(wheel: Path, python: str, torch: str, folder: Path) -> None:
-    """Install a wheel into an empty environment in `folder`, and run what README says there."""
-    place, work = folder / "environment", folder / "work"
-    work.mkdir()
-    run([python, "-m", "venv", place])
-    install = [place / "bin" / "python", "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt"]
-    run([*install, torch])  # as README says: torch comes first
-    run([*install, wheel])
-    run([place / "bin" / "python", "-c", PROBE], cwd=work)
+def try_wheel(wheel: Path, environment: Path, work: Path) -> None:
+    """Install a wheel into an environment, and run there, in the folder `work`, what README says."""
+    python = environment / "bin" / "python"
+    run([python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", wheel])
+    run([python, "-c", PROBE], cwd=work)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    environment = {**os.environ, "PATH": f"{place / 'bin'}:{os.environ['PATH']}"}
-    environment.pop("PYTHONPATH", None)
+    variables = {**os.environ, "PATH": f"{environment / 'bin'}:{os.environ['PATH']}"}
+    variables.pop("PYTHONPATH", None)
     for line in readme_commands(readme):
-        run(line, cwd=work, env=environment)
+        run(line, cwd=work, env=variables)
     for text in blocks(readme, "python"):
-        run([place / "bin" / "python", "-c", text], cwd=work, env=environment)
+        run([python, "-c", text], cwd=work, env=variables)
 
 
 def readme_commands(readme: str) -> list[str]:
