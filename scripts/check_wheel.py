@@ -17,10 +17,9 @@ import tomllib
 import zipfile
 from pathlib import Path
 
-from scripts.blocks import blocks, commands
+from scripts.blocks import blocks, commands, shortened
 
 ROOT = Path(__file__).resolve().parent.parent
-SHORT = ["--rows", "64", "--set", "epochs=1"]  # what README says for a quick look
 SOURCES = (".cpp", ".h")  # of the kernels: in the sdist and not in the wheel
 # the kernels load, and one OpenMP alone is in the process
 PROBE = r"""
@@ -130,11 +129,11 @@ def readme_commands(readme: str) -> list[str]:
     which takes a quarter of an hour.
     """
     chosen = []
-    for line in commands(readme):
+    for line in [line for text in blocks(readme, "bash") for line in commands(text)]:
         words = shlex.split(line, comments=True)
         if words[0] == "softcue" and words[1] not in ("serve", "quickstart"):
-            chosen.append(line if words[1] != "train" else shlex.join([*words, *SHORT]))
-        elif words[0] == "printf" or words[:2] == ["pip", "install"] and "--no-deps" in words:
+            chosen.append(shortened(line))
+        elif words[0] == "printf" or (words[:2] == ["pip", "install"] and "--no-deps" in words):
             chosen.append(line)
     return chosen
 

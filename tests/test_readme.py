@@ -17,10 +17,10 @@ from types import ModuleType
 import pytest
 
 import softcue
+from scripts.blocks import all_blocks, blocks, commands
 from softcue import cli
 from softcue.cues import Cue
 from softcue.readers import DATA_KINDS
-from scripts.blocks import blocks, commands, languages
 from tests.test_layout import LEVELS, PACKAGE
 
 ROOT = PACKAGE.parent
@@ -33,20 +33,25 @@ DOCS = [
 ]
 
 
-def shell_lines() -> list[list[str]]:
+def shell_lines() -> list[str]:
+    """The commands of all bash blocks."""
+    return [line for text in blocks(README, "bash") for line in commands(text)]
+
+
+def shell_words() -> list[list[str]]:
     """The commands of all bash blocks, as words."""
-    return [shlex.split(line, comments=True) for line in commands(README)]
+    return [shlex.split(line, comments=True) for line in shell_lines()]
 
 
 def test_every_block_is_of_a_language_that_is_tested() -> None:
-    assert languages(README) == {"bash", "python", "text"}
-    assert {words[0] for words in shell_lines()} == {"make", "pip", "printf", "softcue"}
+    assert {language for language, _ in all_blocks(README)} == {"bash", "python", "text"}
+    assert {words[0] for words in shell_words()} == {"make", "pip", "printf", "softcue"}
 
 
 def test_make_targets_and_installed_things_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower()
-    for words in shell_lines():
+    for words in shell_words():
         if words[0] == "make":
             assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE)
         if words[0] == "pip" and "-c" in words:
@@ -61,7 +66,7 @@ def test_make_targets_and_installed_things_exist() -> None:
 @pytest.mark.slow
 def test_the_commands_and_the_tour_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for line in commands(README):
+    for line in shell_lines():
         words = shlex.split(line, comments=True)
         if words[0] == "printf":
             subprocess.run(line, shell=True, check=True)

@@ -57,7 +57,9 @@ def test_what_is_tried_of_a_wheel_is_the_readmes_commands_with_a_short_training(
     assert not [line for line in chosen if "constraints.txt" in line or line.startswith("make")]
     (training,) = [line for line in chosen if line.startswith("softcue train")]
     assert training.endswith("--rows 64 --set epochs=1")
-    assert chosen.index(training) < min(chosen.index(line) for line in chosen if "adapters/intent" in line and line != training)
+    assert chosen.index(training) < min(
+        chosen.index(line) for line in chosen if "adapters/intent" in line and line != training
+    )
 
 
 def test_bundled_sets_are_opened_by_name_from_any_folder(
@@ -73,7 +75,9 @@ def test_bundled_sets_are_opened_by_name_from_any_folder(
 
 @pytest.mark.skipif(library() is None, reason="the kernels were not built here")
 def test_the_kernels_run_on_the_one_openmp_that_torch_has_loaded() -> None:
-    done = subprocess.run([sys.executable, "-W", "error", "-c", PROBE], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROBE], capture_output=True, text=True, cwd=ROOT
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -47,10 +47,11 @@ def open_data(
     limit: Mapping[str, int] | None = None,
     splits: Sequence[str] = SPLITS,
 ) -> Data:
-    """Open a benchmark or a bundled set by name, a folder under the data root by name, or what read_data reads.
+    """Open a benchmark, a bundled set or a folder under the data root by name, or whatever read_data reads.
 
-    A benchmark's or bundled set's name means that, whatever folders stand in the working directory: "./rte"
-    is the folder. A benchmark is found under `data_root` first and on the hub second. Raises RequestError.
+    A benchmark's or a bundled set's name means just that, whatever folders stand in the working directory:
+    "./rte" is the folder. A benchmark is found under `data_root` first and on the hub second. Raises
+    RequestError.
     """
     if not isinstance(where, str | os.PathLike):
         raise DataError(
