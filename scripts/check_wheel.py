@@ -133,7 +133,7 @@ def readme_commands(readme: str) -> list[str]:
         words = shlex.split(line, comments=True)
         if words[0] == "softcue" and words[1] not in ("serve", "quickstart"):
             chosen.append(shortened(line))
-        elif words[0] == "printf" or (words[:2] == ["pip", "install"] and "--no-deps" in words):
+        elif words[0] == "printf" or words[:3] == ["pip", "install", "--no-deps"]:
             chosen.append(line)
     return chosen
 
