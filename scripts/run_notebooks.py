@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "notebooks"
-SECONDS = 120  # a cell that takes longer hangs
+SECONDS = 300  # a cell that takes longer hangs
 
 
 def main() -> None:
