@@ -124,7 +124,7 @@ def try_wheel(wheel: Path, environment: Path, work: Path) -> None:
 
 
 def readme_commands(readme: str) -> list[str]:
-    """Return README's commands for an installed softcue, in order, each training a short one.
+    """Return README's commands for an installed softcue: what installs, then the others, training shortly.
 
     What installs softcue itself is left out, and so are `make`, what needs another extra and the quickstart,
     which takes a quarter of an hour.
@@ -136,7 +136,7 @@ def readme_commands(readme: str) -> list[str]:
             chosen.append(shortened(line))
         elif words[0] == "printf" or words[:3] == ["pip", "install", "--no-deps"]:
             chosen.append(line)
-    return chosen
+    return sorted(chosen, key=lambda line: not line.startswith("pip"))
 
 
 def run(command: str | list[object], **options: object) -> None:
