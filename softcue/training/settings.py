@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from softcue.errors import SettingsError
+from softcue.kinds import KINDS
 from softcue.options import Options, setting
 from softcue.protocol import Cue
 
@@ -65,7 +66,7 @@ def preset(method: str, kind: str, rows: int, overrides: Mapping[str, Any]) -> T
     general to the most special: default, default.small, METHOD, METHOD.KIND, METHOD.KIND.small.
     """
     general = _presets()["default"]
-    of_kind = _presets().get(method, {}).get(kind, {})
+    of_kind = _presets().get(method, {}).get(_presets_of(kind), {})
     if rows < SMALL:
         table = {**general, **general["small"], **_table(method, kind), **of_kind.get("small", {})}
     else:
@@ -89,9 +90,14 @@ def preset_config(method: str, kind: str) -> dict[str, Any]:
     return {name: value for name, value in _table(method, kind).items() if name not in TRAINING | _BUDGET}
 
 
+def _presets_of(kind: str) -> str:
+    """Return the kind whose presets a kind takes."""
+    return (KINDS[kind].presets if kind in KINDS else None) or kind
+
+
 def _table(method: str, kind: str) -> dict[str, Any]:
     of_method = _presets().get(method, {})
-    table = {**of_method, **of_method.get(kind, {})}
+    table = {**of_method, **of_method.get(_presets_of(kind), {})}
     return {name: value for name, value in table.items() if not isinstance(value, dict)}
 
 
