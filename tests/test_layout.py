@@ -28,6 +28,7 @@ LEVELS = (
     ("studies",),
     ("inspection", "serving"),
     ("api",),
+    ("interop",),
     ("cli",),
 )
 MODULES_BESIDE = 14  # modules beside the folders, at most
