@@ -24,6 +24,7 @@ from softcue.cli.flags import (
     TagsColumn,
     TextColumn,
     TokensColumn,
+    UnsureFlag,
     columns_of,
     load_plugins,
 )
@@ -111,13 +112,21 @@ def eval_command(
     plugin: PluginsFlag = None,
     precision: PrecisionFlag = "auto",
     device: DeviceFlag = "cpu",
+    unsure_below: UnsureFlag = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write report.json and report.png; show the most wrong rows."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Score an adapter on one split of DATA."""
     from softcue import api
     from softcue.cli import show
+    from softcue.cli.report import check_report, write_report
 
     load_plugins(plugin)
+    if report is not None:
+        check_report(report)
     result = api.evaluate(
         adapter,
         data,
@@ -129,8 +138,11 @@ def eval_command(
         columns=columns_of(
             text=text, text_pair=text_pair, label=label, labels=labels, tokens=tokens, tags=tags
         ),
+        unsure_below=unsure_below,
     )
     show.show_evaluated(result, as_json)
+    if report is not None:
+        write_report(result, report, quiet=as_json)
 
 
 @app.command("predict", epilog='Example: softcue predict adapters/trec "Who wrote Hamlet?"')
@@ -150,6 +162,7 @@ def predict_command(
     plugin: PluginsFlag = None,
     precision: PrecisionFlag = "auto",
     device: DeviceFlag = "cpu",
+    unsure_below: UnsureFlag = None,
 ) -> None:
     """Answer a text, or every line of a file, as one JSON object each."""
     from softcue import api
@@ -160,7 +173,12 @@ def predict_command(
     if out is not None:
         check_file(out)
     answers = api.predict(
-        adapter, api.questions(text or [], file), backbone=backbone, precision=precision, device=device
+        adapter,
+        api.questions(text or [], file),
+        backbone=backbone,
+        precision=precision,
+        device=device,
+        unsure_below=unsure_below,
     )
     show.show_answers(answers, out)
 

@@ -9,6 +9,10 @@ import typer
 from softcue.errors import RequestError
 from softcue.kinds import KINDS
 
+UnsureFlag = Annotated[
+    float | None,
+    typer.Option(metavar="P", help="Answers with a chance below P are unsure; default: as the adapter says."),
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 BackboneFlag = Annotated[
     str, typer.Option(help="A folder, a Hugging Face id, or an alias (see `softcue backbones`).")

@@ -21,6 +21,7 @@ from softcue.cli.flags import (
     TagsColumn,
     TextColumn,
     TokensColumn,
+    UnsureFlag,
     columns_of,
     load_plugins,
     parse_settings,
@@ -70,6 +71,10 @@ def train_command(
         float | None,
         typer.Option(metavar="MINUTES", help="Search the learning rate first, for so many minutes."),
     ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="The metric that selects, as in macro_f1; default: the data's own.")
+    ] = None,
+    unsure_below: UnsureFlag = None,
     precision: PrecisionFlag = "auto",
     device: DeviceFlag = "cpu",
     checkpoint: Annotated[
@@ -122,6 +127,8 @@ def train_command(
                     text=text, text_pair=text_pair, label=label, labels=labels, tokens=tokens, tags=tags
                 ),
                 auto=auto,
+                metric=metric,
+                unsure_below=unsure_below,
                 checkpoints=checkpoints,
                 trackers=trackers,
             )

@@ -19,11 +19,11 @@ from softcue.answering.served import question_of
 from softcue.base import Base, open_base
 from softcue.cues import Cue
 from softcue.errors import DataError, RequestError, short
+from softcue.kinds.entities import to_iob2
 from softcue.options import check_whole
 from softcue.readers import Data, Problems, RawRow, Shape
 from softcue.readers.parse import Parser
 from softcue.readers.splits import Selection, cut
-from softcue.scoring.entities import to_iob2
 from softcue.scoring.metrics import metrics_of, scores
 from softcue.training.conditions import identity
 from softcue.training.job import DEFAULT_LIMIT, Job, method_class

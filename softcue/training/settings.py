@@ -42,11 +42,21 @@ class Training(Options):
     units: bool = True
     backbone_dropout: bool = True  # the frozen backbone's own dropout while training, as published
     head_dropout: float = setting(0.1, least=0, below=1)  # before the head's linear map, as published
+    # how much an example of a label counts in the loss; "balanced": rows / (labels * rows of the label)
+    class_weight: Literal["balanced"] | dict[str, float] | None = None
+    # exponent of the focal loss (Lin et al., 2017; there 2): answers that are right already count less
+    focal: float = setting(0.0, least=0, below=101)
 
     @property
     def shape(self) -> Any:
         """What jobs that train in one loop have in common; all other settings each seat has for itself."""
         return self.backbone_dropout, self.head_dropout
+
+    def problems(self) -> list[str]:
+        """Say which labels have a weight that is no positive number."""
+        own = self.class_weight if isinstance(self.class_weight, dict) else {}
+        wrong = [label for label, weight in own.items() if weight <= 0]
+        return [f"class_weight of {', '.join(wrong)} is not above 0; expected positive numbers"] * bool(wrong)
 
 
 TRAINING = frozenset(f.name for f in fields(Training))  # the names of its settings
