@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from softcue.adapter import OWN_ENCODER, Adapter
+from softcue.adapter.remote import local_folder
 from softcue.answering.predict import Predictor
 from softcue.base import Base, open_base
 from softcue.errors import BackboneError, RequestError
@@ -18,12 +19,15 @@ def open_predictor(
     adapter: str | Path | Adapter, backbone: str | Base | None, precision: str, device: str
 ) -> tuple[Predictor, str]:
     """Return a predictor of one adapter, and the adapter's name in it."""
-    loaded = adapter if isinstance(adapter, Adapter) else Adapter.load(adapter)
-    folder = None if isinstance(adapter, Adapter) else Path(adapter)
+    folder: Path | None = None
+    if isinstance(adapter, Adapter):
+        loaded, name = adapter, adapter.task
+    else:
+        folder = local_folder(adapter)
+        loaded, name = Adapter.load(folder), str(adapter)
     base = (
         backbone if isinstance(backbone, Base) else _open_named(backbone, loaded, folder, precision, device)
     )
-    name = loaded.task if folder is None else str(folder)
     return Predictor(base, {name: loaded}), name
 
 

@@ -12,6 +12,7 @@ import typer
 from softcue.cli.bank import bank_app
 from softcue.cli.compare import compare_command
 from softcue.cli.flags import (
+    AdapterPlace,
     BackboneFlag,
     DeviceFlag,
     JsonFlag,
@@ -29,6 +30,7 @@ from softcue.cli.flags import (
     load_plugins,
 )
 from softcue.cli.inspect import inspect_app
+from softcue.cli.push import push_command
 from softcue.cli.serve import serve_command
 from softcue.cli.sweep import SweepCommand, sweep_command
 from softcue.cli.train import train_command
@@ -85,12 +87,14 @@ def main() -> None:
 TRAIN = "softcue train data/trec --method pasta --backbone minilm --out adapters/trec"
 COMPARE = "softcue compare data/trec --methods pasta,stp,spt --seeds 3 --out comparison"
 SERVE = "softcue serve adapters --port 8000"
+PUSH = "softcue push adapters/trec OWNER/trec-pasta --private"
 SWEEP = "softcue sweep data/trec --method apt --grid lr=1e-3,5e-3 --out sweep"
 
 app.command("train", epilog=f"Example: {TRAIN}")(train_command)
 app.command("compare", epilog=f"Example: {COMPARE}")(compare_command)
 app.command("sweep", cls=SweepCommand, epilog=f"Example: {SWEEP}")(sweep_command)
 app.command("serve", epilog=f"Example: {SERVE}")(serve_command)
+app.command("push", epilog=f"Example: {PUSH}")(push_command)
 
 app.add_typer(inspect_app, name="inspect")
 app.add_typer(bank_app, name="bank")
@@ -98,7 +102,7 @@ app.add_typer(bank_app, name="bank")
 
 @app.command("eval", epilog="Example: softcue eval adapters/trec data/trec --split test")
 def eval_command(
-    adapter: Annotated[Path, typer.Argument(help="The adapter's folder.")],
+    adapter: AdapterPlace,
     data: Annotated[str, typer.Argument(help="As for train.")],
     split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
     text: TextColumn = None,
@@ -147,7 +151,7 @@ def eval_command(
 
 @app.command("predict", epilog='Example: softcue predict adapters/trec "Who wrote Hamlet?"')
 def predict_command(
-    adapter: Annotated[Path, typer.Argument(help="The adapter's folder.")],
+    adapter: AdapterPlace,
     text: Annotated[
         list[str] | None, typer.Argument(help="A text, or two for an adapter that reads pairs.")
     ] = None,
@@ -212,7 +216,7 @@ def backbones_command(as_json: JsonFlag = False) -> None:
 
 @app.command("info", epilog="Example: softcue info adapters/trec")
 def info_command(
-    adapter: Annotated[Path, typer.Argument(help="The adapter's folder.")],
+    adapter: AdapterPlace,
     plugin: PluginsFlag = None,
     as_json: JsonFlag = False,
 ) -> None:

@@ -14,6 +14,9 @@ UnsureFlag = Annotated[
     typer.Option(metavar="P", help="Answers with a chance below P are unsure; default: as the adapter says."),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+AdapterPlace = Annotated[
+    Path, typer.Argument(help="The adapter's folder, or hf:OWNER/NAME for one on the Hugging Face hub.")
+]
 BackboneFlag = Annotated[
     str, typer.Option(help="A folder, a Hugging Face id, or an alias (see `softcue backbones`).")
 ]

@@ -1,0 +1,38 @@
+"""Pushing what lies in a folder, an adapter or a whole fine-tuned checkpoint, to the Hugging Face hub."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from softcue.adapter import Adapter
+from softcue.adapter.card import card_of, public_backbone
+from softcue.adapter.folder import HEADER, own_files
+from softcue.adapter.remote import Pushed, parse_repository, push_files
+from softcue.errors import AdapterError, RequestError
+from softcue.files import parse_json, read_bytes
+
+
+def push_folder(
+    folder: str | Path,
+    repository: str,
+    *,
+    private: bool | None = None,
+    token: str | None = None,
+    revision: str | None = None,
+) -> Pushed:
+    """Check an adapter's folder and push its own files, with a model card, to OWNER/NAME.
+
+    Nothing else that lies in the folder is pushed. private: None makes a new repository as the owner's settings
+    say. revision: a branch. Raises AdapterError, and RequestError for what the hub refuses.
+    """
+    adapter, place = Adapter.load(folder), Path(folder)
+    own = own_files(parse_json(read_bytes(place / HEADER, AdapterError)))
+    files: dict[str, bytes | Path] = {name: place / name for name in own if (place / name).is_file()}
+    card = card_of(adapter, parse_repository(repository, RequestError).name)
+    done = push_files(files, card, repository, private=private, token=token, revision=revision)
+    if adapter.tuned == "cue" and public_backbone(adapter) is None:
+        note = (
+            f"the adapter names its backbone {adapter.backbone!r}, which others cannot fetch; they must give "
+            "--backbone, with the same weights"
+        )
+        return replace(done, notes=(*done.notes, note))
+    return done
