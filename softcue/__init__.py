@@ -34,6 +34,7 @@ _PUBLIC = {
     "open_base": "softcue.base",
     "open_data": "softcue.tasks",
     "open_source": "softcue.bank",
+    "pipeline": "softcue.interop.pipeline",
     "train": "softcue.api",
     "train_jobs": "softcue.training.jobs",
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 from softcue.adapter import Adapter
 from softcue.adapter.card import card_of, public_backbone
 from softcue.adapter.folder import HEADER, own_files
-from softcue.adapter.remote import Pushed, parse_repository, push_files
+from softcue.adapter.remote import Pushed, local_folder, parse_repository, push_files
 from softcue.errors import AdapterError, RequestError
 from softcue.files import parse_json, read_bytes
 
@@ -24,7 +24,8 @@ def push_folder(
     Nothing else that lies in the folder is pushed. private: None makes a new repository as the owner's settings
     say. revision: a branch. Raises AdapterError, and RequestError for what the hub refuses.
     """
-    adapter, place = Adapter.load(folder), Path(folder)
+    place = local_folder(folder)
+    adapter = Adapter.load(place)
     own = own_files(parse_json(read_bytes(place / HEADER, AdapterError)))
     files: dict[str, bytes | Path] = {name: place / name for name in own if (place / name).is_file()}
     card = card_of(adapter, parse_repository(repository, RequestError).name)
