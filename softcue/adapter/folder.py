@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,23 @@ def own_files(header: Mapping[str, Any]) -> set[str]:
     files = {os.path.normpath(os.path.join(OWN_ENCODER, name)) for name in SAVED}
     folders = {f"{os.path.dirname(file)}/" for file in files}
     return {HEADER, TENSORS} | files | folders
+
+
+def own_paths(folder: Path) -> dict[str, Path]:
+    """Return those of an adapter's own files that a folder holds, by their paths in it. Raises AdapterError."""
+    try:
+        header = parse_json(read_bytes(folder / HEADER, AdapterError, CONFIG_LIMIT))
+    except ValueError as error:
+        raise AdapterError(f"{folder / HEADER}: {error}") from error
+    named = own_files(header) if is_ours(header) else set()
+    return {name: folder / name for name in sorted(named) if (folder / name).is_file()}
+
+
+def copy_own(folder: Path, into: Path) -> None:
+    """Copy an adapter's own files, of a fine-tuned checkpoint the encoder's too, to a new folder."""
+    for name, path in own_paths(folder).items():
+        (into / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, into / name)
 
 
 def _entries(folder: Path, above: str, own: set[str]) -> Iterator[str]:

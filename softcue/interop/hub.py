@@ -5,10 +5,9 @@ from pathlib import Path
 
 from softcue.adapter import Adapter
 from softcue.adapter.card import card_of, public_backbone
-from softcue.adapter.folder import HEADER, own_files
+from softcue.adapter.folder import own_paths
 from softcue.adapter.remote import Pushed, local_folder, parse_repository, push_files
-from softcue.errors import AdapterError, RequestError
-from softcue.files import parse_json, read_bytes
+from softcue.errors import RequestError
 
 
 def push_folder(
@@ -26,8 +25,7 @@ def push_folder(
     """
     place = local_folder(folder)
     adapter = Adapter.load(place)
-    own = own_files(parse_json(read_bytes(place / HEADER, AdapterError)))
-    files: dict[str, bytes | Path] = {name: place / name for name in own if (place / name).is_file()}
+    files: dict[str, bytes | Path] = {**own_paths(place)}
     card = card_of(adapter, parse_repository(repository, RequestError).name)
     done = push_files(files, card, repository, private=private, token=token, revision=revision)
     if adapter.tuned == "cue" and public_backbone(adapter) is None:
