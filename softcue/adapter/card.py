@@ -1,4 +1,4 @@
-"""Card: the README.md of an adapter in a repository, with its data, its scores and the command of its training."""
+"""Card: the README.md of an adapter in a repository: its data, its scores, the command of its training."""
 
 import hashlib
 import json
@@ -15,7 +15,9 @@ from softcue.encoder.load import HUB_ID
 from softcue.tasks import find_task
 
 CARD = "README.md"
-ALIASES = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}  # of backbones that the hub has by another name
+ALIASES = {
+    "minilm": "sentence-transformers/all-MiniLM-L6-v2"
+}  # of backbones that the hub has by another name
 PIPELINES = {
     "classify": "text-classification",
     "score": "text-classification",
@@ -160,11 +162,16 @@ def _body(adapter: Any, repository: str | None) -> Iterator[str]:
     yield from _scores(adapter)
     yield from ("", "## Training", "", f"    {training_command(adapter)}", "")
     yield (
-        "Capital words stand for what is not recorded. A data set that is no benchmark and not of the hub is a "
-        "folder of that name, under `--data-root`. A cap on training rows (`--rows`) is not recorded."
+        "Capital words stand for what is not recorded. A data set that is no benchmark and not of the hub is "
+        "a folder of that name, under `--data-root`. A cap on training rows (`--rows`) is not recorded."
     )
     if adapter.labels:
-        yield from ("", "## Labels", "", *(f"    {json.dumps(label)}" for label in adapter.labels[:SHOWN_LABELS]))
+        yield from (
+            "",
+            "## Labels",
+            "",
+            *(f"    {json.dumps(label)}" for label in adapter.labels[:SHOWN_LABELS]),
+        )
         if len(adapter.labels) > SHOWN_LABELS:
             yield f"\nand {len(adapter.labels) - SHOWN_LABELS:,} more."
 

@@ -87,7 +87,7 @@ def own_files(header: Mapping[str, Any]) -> set[str]:
 
 
 def own_paths(folder: Path) -> dict[str, Path]:
-    """Return those of an adapter's own files that a folder holds, by their paths in it. Raises AdapterError."""
+    """Return an adapter's own files that a folder holds, by their paths in it. Raises AdapterError."""
     try:
         header = parse_json(read_bytes(folder / HEADER, AdapterError, CONFIG_LIMIT))
     except ValueError as error:

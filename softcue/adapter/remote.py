@@ -68,9 +68,7 @@ def own_name(where: str | Path) -> str:
     return parse_repository(str(where)).name.split("/")[1] if is_remote(where) else resolve(where).name
 
 
-def fetched(
-    where: str | Path, revision: str | None, token: str | None, cache_dir: str | Path | None
-) -> Path:
+def fetched(where: str | Path, revision: str | None, token: str | None, cache_dir: str | Path | None) -> Path:
     """Return local_folder's, where OWNER/NAME is a repository, too, unless it is there as a folder.
 
     Raises AdapterError.
@@ -113,7 +111,9 @@ def fetch_adapter(
         raise AdapterError(f"{repository}: {error}") from error
     except Exception as error:  # the hub passes on errors of whatever carries its requests
         if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
-            reason = f"it holds no adapter; expected {HEADER} and {TENSORS}, as Adapter.push_to_hub writes them"
+            reason = (
+                f"it holds no adapter; expected {HEADER} and {TENSORS}, as Adapter.push_to_hub writes them"
+            )
         else:
             reason = told(error)
         raise AdapterError(f"{repository}: {reason}") from error
@@ -177,9 +177,7 @@ def push_files(
             CommitOperationAdd(path, data if isinstance(data, bytes) else os.fspath(data))
             for path, data in sorted(files.items())
         ]
-        done = hub.create_commit(
-            repository.name, adds, commit_message="Adapter of softcue", revision=branch
-        )
+        done = hub.create_commit(repository.name, adds, commit_message="Adapter of softcue", revision=branch)
     except Exception as error:  # as in fetch_adapter
         raise RequestError(f"cannot push to {repository}: {told(error)}") from error
     return Pushed(str(done.commit_url), tuple(sorted(files)), notes)

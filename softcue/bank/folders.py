@@ -41,8 +41,8 @@ class AdapterFolders:
     def __init__(self, path: str | Path, only: str | None = None, at: Path | None = None) -> None:
         """Open a folder.
 
-        only: the one adapter to find in it. at: the folder of that one, if it is called otherwise and is not to
-        be written to. Raises RequestError.
+        only: the one adapter to find in it. at: the folder of that one, if it is called otherwise and is not
+        to be written to. Raises RequestError.
         """
         self.path, self.only, self.at = Path(path).absolute(), only, at
         if not self.path.is_dir():

@@ -30,7 +30,8 @@ AdapterName = Annotated[
 def add_command(
     bank: BankPath,
     folder: Annotated[
-        list[Path], typer.Argument(metavar="FOLDER...", help="Adapters' folders, folders of them, or hf:OWNER/NAME.")
+        list[Path],
+        typer.Argument(metavar="FOLDER...", help="Adapters' folders, folders of them, or hf:OWNER/NAME."),
     ],
     name: Annotated[
         str | None, typer.Option(help="Name of the one adapter; default: its folder's name.")

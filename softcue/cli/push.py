@@ -14,7 +14,8 @@ def push_command(
         str, typer.Argument(metavar="OWNER/NAME", help="The repository; made if there is none.")
     ],
     private: Annotated[
-        bool | None, typer.Option(help="Make a new repository private or public; default: as the owner set it.")
+        bool | None,
+        typer.Option(help="Make a new repository private or public; default: as the owner set it."),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="The branch; made if there is none.")] = None,
     plugin: PluginsFlag = None,

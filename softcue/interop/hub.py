@@ -20,8 +20,8 @@ def push_folder(
 ) -> Pushed:
     """Check an adapter's folder and push its own files, with a model card, to OWNER/NAME.
 
-    Nothing else that lies in the folder is pushed. private: None makes a new repository as the owner's settings
-    say. revision: a branch. Raises AdapterError, and RequestError for what the hub refuses.
+    Nothing else that lies in the folder is pushed. private: None makes a new repository as the owner's
+    settings say. revision: a branch. Raises AdapterError, and RequestError for what the hub refuses.
     """
     place = local_folder(folder)
     adapter = Adapter.load(place)

@@ -86,8 +86,8 @@ def log_model(adapter: Saveable, name: str = FOLDER, **more: Any) -> Any:
 def load_model(model_uri: str, dst_path: str | None = None) -> Adapter:
     """Return the adapter of a logged or saved model, as it was given.
 
-    model_uri: "models:/..", "runs:/.." or a folder. Raises RequestError for a model of another flavour, and for
-    a fine-tuned checkpoint, which mlflow.pyfunc.load_model opens.
+    model_uri: "models:/..", "runs:/.." or a folder. Raises RequestError for a model of another flavour, and
+    for a fine-tuned checkpoint, which mlflow.pyfunc.load_model opens.
     """
     mlflow = _mlflow()
     place = Path(mlflow.artifacts.download_artifacts(artifact_uri=str(model_uri), dst_path=dst_path))
@@ -112,8 +112,8 @@ class TableModel:
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> "pandas.DataFrame":
         """Return a table with a row for each row of the input, and the answer's fields as columns.
 
-        model_input: a table with the columns that the adapter's kind reads (text, text_pair, choices, tokens),
-        or a list of texts or objects. Raises RequestError that names the row.
+        model_input: a table with the columns that the adapter's kind reads (text, text_pair, choices,
+        tokens), or a list of texts or objects. Raises RequestError that names the row.
         """
         import pandas
 

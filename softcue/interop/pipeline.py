@@ -135,7 +135,12 @@ def _numbered(words: list[dict[str, Any]], row: Mapping[str, Any]) -> list[dict[
     """Return words that are not grouped with their numbers in the text, from 1; entities as they are."""
     text = row.get("text") or " ".join(row.get("tokens", ()))
     return [
-        {"entity": word["entity"], "score": word["score"], "index": len(text[: word["start"]].split()) + 1, **word}
+        {
+            "entity": word["entity"],
+            "score": word["score"],
+            "index": len(text[: word["start"]].split()) + 1,
+            **word,
+        }
         if "entity" in word
         else word
         for word in words

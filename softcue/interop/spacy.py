@@ -17,7 +17,9 @@ try:
     from spacy.tokens import Doc, Span
     from spacy.util import filter_spans, minibatch
 except ImportError as error:
-    raise RequestError(f"spaCy is not installed ({error}); install it: pip install 'softcue[spacy]'") from error
+    raise RequestError(
+        f"spaCy is not installed ({error}); install it: pip install 'softcue[spacy]'"
+    ) from error
 
 ALIGNMENTS = ("strict", "contract", "expand")  # spaCy's alignment_mode
 DEFAULTS: dict[str, Any] = {
@@ -30,7 +32,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 class AdapterComponent:
-    """Answers documents by one adapter: a tagger's entities go to doc.ents, a classifier's chances to doc.cats."""
+    """Answers documents by one adapter: entities go to doc.ents, chances of labels to doc.cats."""
 
     def __init__(self, predictor: Predictor, adapter: str, name: str, alignment_mode: str) -> None:
         self.predictor, self.adapter, self.name = predictor, adapter, name
@@ -44,7 +46,10 @@ class AdapterComponent:
         """Answer documents, so many in one call of the encoder, in order."""
         for docs in minibatch(stream, batch_size):
             asked = [doc for doc in docs if self._says_something(doc.text)]
-            requests = [{"adapter": self.adapter, "text": doc.text, "where": f"a document of {self.name}"} for doc in asked]
+            requests = [
+                {"adapter": self.adapter, "text": doc.text, "where": f"a document of {self.name}"}
+                for doc in asked
+            ]
             for doc, answer in zip(asked, self.predictor(requests), strict=True):
                 self._set(doc, answer)
             yield from docs
@@ -61,8 +66,8 @@ class AdapterComponent:
         lost = [entity["word"] for entity, span in found if span is None]
         if lost:
             warnings.warn(
-                f"{self.name}: {len(lost)} entities fit no spaCy tokens and are left out ({short(lost[0])} is "
-                f"one); alignment_mode is {self.alignment_mode!r}, and 'expand' keeps them",
+                f"{self.name}: {len(lost)} entities fit no spaCy tokens and are left out ({short(lost[0])} "
+                f"is one); alignment_mode is {self.alignment_mode!r}, and 'expand' keeps them",
                 stacklevel=2,
             )
         ours = filter_spans([span for _, span in found if span is not None])
@@ -105,6 +110,6 @@ def make_component(
     if opened.kind not in ("tag", "classify") or opened.pair:
         reads = "pairs of texts" if opened.pair else "single texts"
         raise RequestError(
-            f"{adapter} answers {opened.kind} on {reads}; expected an adapter that tags or classifies single texts"
+            f"{adapter} answers {opened.kind} on {reads}; expected one that tags or classifies texts"
         )
     return AdapterComponent(predictor, own, name, alignment_mode)

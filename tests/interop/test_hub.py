@@ -229,7 +229,9 @@ def test_a_card_names_no_folder_of_this_machine(tmp_path: Path) -> None:
 def test_the_command_of_a_card_trains_the_same_adapter(tmp_path: Path) -> None:
     data, base = tiny_data(train=20, dev=6, test=6), tiny_base()
     for method, own in {"stp": {}, "spt": {"length": 3}}.items():
-        first = api.train(data, backbone=base, method=method, settings={**own, "epochs": 2, "rate": 1e-2}, seed=4)
+        first = api.train(
+            data, backbone=base, method=method, settings={**own, "epochs": 2, "rate": 1e-2}, seed=4
+        )
         words = shlex.split(training_command(first))
         settings = parse_settings([value for flag, value in pairwise(words) if flag == "--set"])
         again = api.train(data, backbone=base, method=method, settings=settings, seed=4, limit=first.limit)
@@ -254,7 +256,9 @@ def test_save_pretrained_replaces_its_own_card_and_no_other(tmp_path: Path) -> N
 
 def test_a_fine_tuned_checkpoint_goes_and_comes_with_its_encoder(hub: HubStand, tmp_path: Path) -> None:
     settings = {"epochs": 1}
-    trained = api.train(tiny_data(train=8, dev=4, test=4), backbone=tiny_base(), method="full", settings=settings)
+    trained = api.train(
+        tiny_data(train=8, dev=4, test=4), backbone=tiny_base(), method="full", settings=settings
+    )
     assert isinstance(trained, Checkpoint)
     folder = trained.save(tmp_path / "full")
     (folder / "encoder" / "notes.txt").write_text("mine")

@@ -1,5 +1,5 @@
-"""Pipelines: an adapter answers as transformers' own pipeline does, in numbers where the weights are the same,
-in shape everywhere.
+"""Pipelines: an adapter answers as transformers' own pipeline does, in numbers where the weights are
+the same, in shape everywhere.
 """
 
 from collections.abc import Mapping
@@ -88,7 +88,9 @@ def test_pairs_equal_those_of_transformers(inputs: Any) -> None:
 def test_what_is_said_when_it_is_made_stands_and_has_transformers_shape() -> None:
     own = softcue.pipeline(pooled("classify"), backbone=tiny_base(), top_k=2)
     model = theirs("classify")
-    other = transformers.pipeline("text-classification", model=model.model, tokenizer=model.tokenizer, top_k=2)
+    other = transformers.pipeline(
+        "text-classification", model=model.model, tokenizer=model.tokenizer, top_k=2
+    )
     for inputs in (TEXTS[0], TEXTS):
         assert same(own(inputs), other(inputs))
     assert same(own(TEXTS[0], top_k=1), other(TEXTS[0], top_k=1))
