@@ -51,6 +51,9 @@ SLOW_TO_IMPORT = (
     "uvicorn",
     "pydantic",
     "prometheus_client",
+    "mlflow",
+    "spacy",
+    "pandas",
 )
 
 

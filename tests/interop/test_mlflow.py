@@ -1,4 +1,4 @@
-"""MLflow: an adapter is logged as a model of its own flavour, and pyfunc answers tables as a predictor does."""
+"""MLflow: an adapter is a model of its own flavour, and pyfunc answers tables as a predictor does."""
 
 import sys
 from collections.abc import Iterator
