@@ -1,7 +1,7 @@
 """spaCy: a component sets entities and categories as a predictor answers, in batches, from a config."""
 
-import subprocess
-import sys
+import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from tests.answering.test_predict import random_adapter
 from tests.tiny_base import base_folder, tiny_base
 
 spacy: Any = pytest.importorskip("spacy")
+# as the entry point does it, where softcue is not installed anew
+component_module: Any = pytest.importorskip("softcue.interop.spacy")
 TEXTS = ["Alice was in paris, with bob.", "", "dave-carol in rome", " \n ", "the apple"]
 
 
@@ -35,14 +37,11 @@ def answers(place: Path, texts: list[str]) -> list[dict[str, Any]]:
     return predictor([{"adapter": "one", "text": text} for text in texts])
 
 
-def test_the_factory_is_found_by_its_entry_point() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "import spacy; print('softcue' in spacy.blank('en').factory_names)"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == "True"
+def test_the_entry_point_names_the_factory() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    [(name, value)] = project["entry-points"]["spacy_factories"].items()
+    assert EntryPoint(name, value, "spacy_factories").load() is component_module.make_component
+    assert name in spacy.blank("en").factory_names
 
 
 def test_a_taggers_entities_are_those_of_a_predictor(place: Path) -> None:
