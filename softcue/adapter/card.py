@@ -12,6 +12,7 @@ from typing import Any
 from softcue.adapter.header import OWN_ENCODER
 from softcue.cues import Cue
 from softcue.encoder.load import HUB_ID
+from softcue.errors import one_line
 from softcue.tasks import find_task
 
 CARD = "README.md"
@@ -83,6 +84,10 @@ def _titled(adapter: Any) -> str:
     return f"{_method(adapter)} ({grade})" if grade else _method(adapter)
 
 
+def _data(adapter: Any) -> str:
+    return one_line(adapter.task) or "unknown data"
+
+
 def _toml(value: Any) -> str:
     """Return a setting's value as `--set` reads it; a plain word needs no quotes."""
     plain = isinstance(value, str) and value.replace("_", "").isalnum() and not value[:1].isdigit()
@@ -117,8 +122,8 @@ def _front(adapter: Any) -> str:
     results = [
         EvalResult(
             task_type=pipeline,
-            dataset_type=dataset or adapter.task or "unknown",
-            dataset_name=adapter.task or "unknown",
+            dataset_type=dataset or _data(adapter),
+            dataset_name=_data(adapter),
             metric_type=HUB_METRICS.get(name, name),
             metric_value=value,
             metric_name=f"{name} ({_measured(adapter)})",
@@ -133,7 +138,7 @@ def _front(adapter: Any) -> str:
         tags=["softcue", "adapter", _method(adapter), adapter.kind, *(["reconstruction"] if grade else [])],
         datasets=[dataset] if dataset else None,
         metrics=list(dict.fromkeys(HUB_METRICS.get(name, name) for name in metrics)) or None,
-        model_name=f"{_titled(adapter)} on {adapter.task or 'unknown data'}",
+        model_name=f"{_titled(adapter)} on {_data(adapter)}",
         eval_results=results or None,
     )
     return data.to_yaml().rstrip("\n")
@@ -141,7 +146,7 @@ def _front(adapter: Any) -> str:
 
 def _measured(adapter: Any) -> str:
     """Return how the scores were measured, and on what part of a benchmark."""
-    return str(adapter.measured) + (f"; {adapter.subset}" if adapter.subset else "")
+    return one_line(adapter.measured) + (f"; {adapter.subset}" if adapter.subset else "")
 
 
 def _body(adapter: Any, repository: str | None) -> Iterator[str]:
@@ -150,7 +155,7 @@ def _body(adapter: Any, repository: str | None) -> Iterator[str]:
     encoder = f"`{ALIASES.get(backbone, backbone)}`" if backbone else "an encoder that is not public by name"
     if adapter.tuned != "cue":
         encoder = "its own encoder, which lies beside it"
-    yield f"# {_titled(adapter)} on {adapter.task or 'unknown data'}"
+    yield f"# {_titled(adapter)} on {_data(adapter)}"
     yield ""
     yield f"An adapter of softcue for {encoder} (fingerprint `{adapter.fingerprint[:12]}`)."
     yield f"It reads {_reads(adapter)}, at most {adapter.limit} tokens, and answers {adapter.kind}."
@@ -188,6 +193,6 @@ def _scores(adapter: Any) -> Iterator[str]:
     if not metrics:
         yield f"None were measured ({_measured(adapter)})."
         return
-    yield f"On {adapter.task or 'unknown data'}: {_measured(adapter)}. Seed {adapter.seed}."
+    yield f"On {_data(adapter)}: {_measured(adapter)}. Seed {adapter.seed}."
     yield from ("", "| metric | value |", "|---|---|")
     yield from (f"| {name} | {value:.4f} |" for name, value in metrics.items())
