@@ -28,7 +28,6 @@ LEVELS = (
     ("training",),
     ("studies",),
     ("inspection", "serving"),
-    ("interop",),
     ("api",),
     ("interop",),
     ("cli",),
