@@ -155,18 +155,17 @@ def signature_of(adapter: Adapter) -> Any:
 
 def _inputs(row: Mapping[Any, Any]) -> dict[str, Any]:
     """Return a row of a table as a request: without what is missing, and with lists for arrays."""
+    import pandas
+
     found = {}
     for name, value in row.items():
         if name in REQUEST_INPUTS and not isinstance(value, str | list | tuple):
-            if value is None or value != value:  # of cells that hold nothing
+            if type(value).__module__ == "numpy":
+                value = value.tolist()
+            elif pandas.isna(value):  # a cell that holds nothing
                 continue
-            value = value.tolist() if name in ("choices", "tokens") and _is_array(value) else value
         found[str(name)] = value
     return found
-
-
-def _is_array(value: Any) -> bool:
-    return type(value).__module__ == "numpy"
 
 
 def _table(given: Any) -> "pandas.DataFrame":

@@ -151,7 +151,10 @@ def test_without_a_network_the_cache_answers_and_what_it_lacks_is_told_of(
 ) -> None:
     held(hub, make(seed=6))
     Adapter.load("hf:me/mine")
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    nowhere = "http://127.0.0.1:9"
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", nowhere)
+    template = nowhere + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(huggingface_hub.utils._http.time, "sleep", lambda seconds: None)
     assert Adapter.load("hf:me/mine").seed == 6
     assert "the hub cannot be reached" in refused("hf:me/mine@other")
@@ -247,7 +250,8 @@ def test_hostile_labels_stay_inside_the_card() -> None:
 def test_save_pretrained_replaces_its_own_card_and_no_other(tmp_path: Path) -> None:
     folder = make(seed=1).save_pretrained(tmp_path / "mine")
     assert {file.name for file in folder.iterdir()} == OWN
-    assert same(Adapter.from_pretrained(make(seed=2).save_pretrained(folder)), make(seed=2))
+    newer = make(seed=2)
+    assert same(Adapter.from_pretrained(newer.save_pretrained(folder)), newer)
     (folder / CARD).write_text("# My own words\n")
     with pytest.raises(WriteError, match=CARD):
         make(seed=3).save_pretrained(folder)

@@ -53,6 +53,7 @@ def theirs(kind: str, pair: bool = False) -> Any:
         sep_token="[SEP]",
         mask_token="[MASK]",
         model_max_length=64,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )
     return transformers.pipeline(task, model=model.eval(), tokenizer=tokenizer, device="cpu")
 
