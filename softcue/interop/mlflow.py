@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,17 +60,20 @@ def save_model(
             backbone=header.backbone,
             fingerprint=header.fingerprint,
         )
-        mlflow.pyfunc.save_model(
-            path=str(path),
-            loader_module=__name__,
-            data_path=str(folder),
-            mlflow_model=model,
-            signature=signature or signature_of(header),
-            input_example=input_example,
-            pip_requirements=list(pip_requirements or (f"softcue=={__version__}",)),
-            model_config=dict(OPENED),
-            metadata=metadata,
-        )
+        with warnings.catch_warnings():
+            # MLflow wants an example to find the signature by; ours is said
+            warnings.filterwarnings("ignore", ".*input example was not provided")
+            mlflow.pyfunc.save_model(
+                path=str(path),
+                loader_module=__name__,
+                data_path=str(folder),
+                mlflow_model=model,
+                signature=signature or signature_of(header),
+                input_example=input_example,
+                pip_requirements=list(pip_requirements or (f"softcue=={__version__}",)),
+                model_config=dict(OPENED),
+                metadata=metadata,
+            )
 
 
 def log_model(adapter: Saveable, name: str = FOLDER, **more: Any) -> Any:

@@ -111,7 +111,7 @@ def test_what_is_wrong_is_told_with_its_row(store: Path) -> None:
         model.predict(pd.DataFrame({"text": ["fine", " "]}, index=[2, 4]))
     with pytest.raises(RequestError, match="expected a DataFrame with a column text"):
         model.predict(7)
-    with pytest.raises(AdapterError, match="no such folder"):
+    with pytest.raises(AdapterError, match="No such file"):
         flavour.save_model(store / "absent", store / "model")
     assert not (store / "model").exists()
 
