@@ -229,6 +229,7 @@ def test_a_card_names_no_folder_of_this_machine(tmp_path: Path) -> None:
     assert "--backbone BACKBONE" in training_command(adapter)
 
 
+@pytest.mark.slow
 def test_the_command_of_a_card_trains_the_same_adapter(tmp_path: Path) -> None:
     data, base = tiny_data(train=20, dev=6, test=6), tiny_base()
     for method, own in {"stp": {}, "spt": {"length": 3}}.items():
@@ -258,6 +259,7 @@ def test_save_pretrained_replaces_its_own_card_and_no_other(tmp_path: Path) -> N
     assert (folder / CARD).read_text() == "# My own words\n"
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_checkpoint_goes_and_comes_with_its_encoder(hub: HubStand, tmp_path: Path) -> None:
     settings = {"epochs": 1}
     trained = api.train(

@@ -84,6 +84,7 @@ def test_a_folder_is_saved_as_its_adapter_is(store: Path) -> None:
     assert same(flavour.load_model(str(store / "model")), adapter)
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_checkpoint_brings_its_encoder_along(store: Path) -> None:
     data = tiny_data(train=8, dev=4, test=4)
     trained = api.train(data, backbone=tiny_base(), method="full", settings={"epochs": 1})
