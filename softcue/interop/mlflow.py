@@ -150,10 +150,10 @@ def signature_of(adapter: Adapter) -> Any:
         "choice": [("choice", DataType.long), ("scores", Array(DataType.double))],
         "tag": [("entities", AnyType())],
     }
-    inputs = [ColSpec(kind, name) for name, kind in reads.get(adapter.kind, pair)]
+    inputs: list[Any] = [ColSpec(kind, name) for name, kind in reads.get(adapter.kind, pair)]
     if adapter.kind == "tag":  # one of the two
         inputs = [ColSpec(text, "text", required=False), ColSpec(texts, "tokens", required=False)]
-    outputs = [ColSpec(kind, name) for name, kind in answers[adapter.kind]]
+    outputs: list[Any] = [ColSpec(kind, name) for name, kind in answers[adapter.kind]]
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
 
 
