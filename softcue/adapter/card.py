@@ -5,7 +5,7 @@ import json
 import math
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -13,18 +13,16 @@ from softcue.adapter.header import OWN_ENCODER
 from softcue.cues import Cue
 from softcue.encoder.load import HUB_ID
 from softcue.errors import one_line
+from softcue.kinds import KINDS
+from softcue.kinds.base import READS_CHOICES, READS_TEXTS, READS_WORDS
 from softcue.tasks import find_task
 
 CARD = "README.md"
 ALIASES = {
     "minilm": "sentence-transformers/all-MiniLM-L6-v2"
 }  # of backbones that the hub has by another name
-PIPELINES = {
-    "classify": "text-classification",
-    "score": "text-classification",
-    "choice": "multiple-choice",
-    "tag": "token-classification",
-}
+# what an adapter reads -> the hub's name of such a task
+PIPELINES = {READS_WORDS: "token-classification", READS_CHOICES: "multiple-choice"}
 # our names of metrics -> the hub's
 HUB_METRICS = {
     "matthews": "matthews_correlation",
@@ -118,7 +116,7 @@ def _front(adapter: Any) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     metrics, dataset, backbone = _metrics(adapter), _dataset(adapter), public_backbone(adapter)
-    pipeline = PIPELINES[adapter.kind]
+    pipeline = PIPELINES.get(KINDS[adapter.kind].reads, "text-classification")
     results = [
         EvalResult(
             task_type=pipeline,
@@ -182,8 +180,8 @@ def _body(adapter: Any, repository: str | None) -> Iterator[str]:
 
 
 def _reads(adapter: Any) -> str:
-    other: Mapping[str, str] = {"tag": "words or a text", "choice": "a text and its choices"}
-    return other.get(adapter.kind, "pairs of texts" if adapter.pair else "single texts")
+    reads = KINDS[adapter.kind].reads
+    return ("pairs of texts" if adapter.pair else "single texts") if reads == READS_TEXTS else reads
 
 
 def _scores(adapter: Any) -> Iterator[str]:

@@ -11,10 +11,12 @@ from softcue import __version__
 from softcue.adapter import Adapter
 from softcue.adapter.folder import copy_own
 from softcue.adapter.remote import local_folder
-from softcue.answering.answers import REQUEST_INPUTS
 from softcue.answering.opening import open_predictor
 from softcue.answering.predict import Predictor
 from softcue.errors import RequestError, short
+from softcue.kinds import KINDS
+from softcue.kinds.base import READS_CHOICES, READS_WORDS
+from softcue.kinds.requests import REQUEST_INPUTS
 from softcue.training.full import Checkpoint
 
 if TYPE_CHECKING:
@@ -141,19 +143,20 @@ def signature_of(adapter: Adapter) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, Schema
 
-    text, texts = DataType.string, Array(DataType.string)
-    pair = [("text", text), *([("text_pair", text)] if adapter.pair else [])]
-    reads: Mapping[str, Any] = {"choice": [("text", text), ("choices", texts)]}
-    answers: Mapping[str, Any] = {
-        "classify": [("label", text), ("score", DataType.double), ("scores", Map(DataType.double))],
-        "score": [("value", DataType.double)],
-        "choice": [("choice", DataType.long), ("scores", Array(DataType.double))],
-        "tag": [("entities", AnyType())],
-    }
-    inputs: list[Any] = [ColSpec(kind, name) for name, kind in reads.get(adapter.kind, pair)]
-    if adapter.kind == "tag":  # one of the two
+    text, texts, number = DataType.string, Array(DataType.string), DataType.double
+    kind = KINDS[adapter.kind]
+    inputs: list[Any] = [ColSpec(text, "text"), *([ColSpec(text, "text_pair")] if adapter.pair else [])]
+    outputs: list[Any] = [ColSpec(number, "value")]
+    if kind.reads == READS_WORDS:  # given as either of the two
         inputs = [ColSpec(text, "text", required=False), ColSpec(texts, "tokens", required=False)]
-    outputs: list[Any] = [ColSpec(kind, name) for name, kind in answers[adapter.kind]]
+        outputs = [ColSpec(AnyType(), "entities")]
+    elif kind.reads == READS_CHOICES:
+        inputs.append(ColSpec(texts, "choices"))
+        outputs = [ColSpec(DataType.long, "choice"), ColSpec(Array(number), "scores")]
+    elif kind.activation == "sigmoid":  # several labels
+        outputs = [ColSpec(texts, "labels"), ColSpec(Map(number), "scores")]
+    elif kind.has_labels:
+        outputs = [ColSpec(text, "label"), ColSpec(number, "score"), ColSpec(Map(number), "scores")]
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
 
 

@@ -10,6 +10,8 @@ from softcue.answering.piped import FUNCTIONS, STRATEGIES, piped_answer
 from softcue.answering.predict import Predictor
 from softcue.base import Base
 from softcue.errors import RequestError, short
+from softcue.kinds import KINDS
+from softcue.kinds.base import READS_WORDS
 from softcue.options import check_whole
 
 TOP = 1_000_000  # of top_k
@@ -77,7 +79,7 @@ class AdapterPipeline:
             )
             for answer, row in zip(answers, rows, strict=True)
         ]
-        if kind == "tag":
+        if KINDS[kind].reads == READS_WORDS:
             made: list[Any] = [_numbered(own, row) for own, row in zip(piped, rows, strict=True)]
             return made[0] if one else made
         made = [own[0] if top == "best" else own for own in piped]

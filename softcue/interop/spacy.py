@@ -11,6 +11,8 @@ from typing import Any
 from softcue.answering.opening import open_predictor
 from softcue.answering.predict import Predictor
 from softcue.errors import RequestError, short
+from softcue.kinds import KINDS
+from softcue.kinds.base import READS_TEXTS, READS_WORDS
 
 try:
     from spacy.language import Language
@@ -107,7 +109,9 @@ def make_component(
         )
     predictor, own = open_predictor(Path(adapter), backbone, precision, device)
     opened = predictor.adapters[own]
-    if opened.kind not in ("tag", "classify") or opened.pair:
+    kind = KINDS[opened.kind]
+    labels_texts = kind.reads == READS_TEXTS and kind.has_labels and not opened.pair
+    if kind.reads != READS_WORDS and not labels_texts:
         reads = "pairs of texts" if opened.pair else "single texts"
         raise RequestError(
             f"{adapter} answers {opened.kind} on {reads}; expected one that tags or classifies texts"
