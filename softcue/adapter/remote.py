@@ -13,7 +13,7 @@ from softcue.adapter.header import CONFIG_LIMIT, is_ours
 from softcue.errors import AdapterError, RequestError, SoftcueError, one_line, short
 from softcue.files import JsonRecord, parse_json, read_bytes, resolve
 
-PREFIX = "hf:"  # as data of the hub are named
+HUB_PREFIX = "hf:"  # as data of the hub are named
 # an owner is required: a name alone would be taken for a folder's
 REPOSITORY = re.compile(r"(?=.{3,96}$)[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -26,7 +26,7 @@ class Repository:
     revision: str | None = None  # None: the main branch
 
     def __str__(self) -> str:
-        return f"{PREFIX}{self.name}" + (f"@{self.revision}" if self.revision else "")
+        return f"{HUB_PREFIX}{self.name}" + (f"@{self.revision}" if self.revision else "")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Pushed(JsonRecord):
 
 def parse_repository(name: str, error: type[SoftcueError] = AdapterError) -> Repository:
     """Return what OWNER/NAME or OWNER/NAME@REVISION stands for, with or without hf: in front."""
-    own, at, revision = name.removeprefix(PREFIX).partition("@")
+    own, at, revision = name.removeprefix(HUB_PREFIX).partition("@")
     if not REPOSITORY.fullmatch(own) or ".." in own or "--" in own or bool(at) != bool(revision):
         raise error(
             f"{short(name)} names no repository of the hub; expected hf:OWNER/NAME or hf:OWNER/NAME@REVISION"
@@ -50,7 +50,7 @@ def parse_repository(name: str, error: type[SoftcueError] = AdapterError) -> Rep
 
 def is_remote(where: str | Path) -> bool:
     """Say whether an adapter is named by a repository of the hub."""
-    return str(where).startswith(PREFIX)
+    return str(where).startswith(HUB_PREFIX)
 
 
 def local_folder(where: str | Path) -> Path:
@@ -115,7 +115,7 @@ def fetch_adapter(
                 f"it holds no adapter; expected {HEADER} and {TENSORS}, as Adapter.push_to_hub writes them"
             )
         else:
-            reason = told(error)
+            reason = hub_reason(error)
         raise AdapterError(f"{repository}: {reason}") from error
     return folder
 
@@ -179,7 +179,7 @@ def push_files(
         ]
         done = hub.create_commit(repository.name, adds, commit_message="Adapter of softcue", revision=branch)
     except Exception as error:  # as in fetch_adapter
-        raise RequestError(f"cannot push to {repository}: {told(error)}") from error
+        raise RequestError(f"cannot push to {repository}: {hub_reason(error)}") from error
     return Pushed(str(done.commit_url), tuple(sorted(files)), notes)
 
 
@@ -194,7 +194,7 @@ def _has_card_of_others(hub: Any, name: str, branch: str | None) -> bool:
     return not is_own_card(read_bytes(Path(file), RequestError))
 
 
-def told(error: Exception) -> str:
+def hub_reason(error: Exception) -> str:
     """Return what the hub or the network said, on one line, with what to do."""
     from huggingface_hub.errors import (
         GatedRepoError,

@@ -104,13 +104,9 @@ class Adapter:
         and AdapterError for a fine-tuned checkpoint, whose folder `softcue push` pushes.
         """
         if self.tuned != "cue":
-            raise AdapterError(
-                "a fine-tuned checkpoint is more than its adapter; push its folder: softcue push"
-            )
-        files, card = (
-            self.to_files(repository),
-            card_of(self, parse_repository(repository, RequestError).name),
-        )
+            raise AdapterError("a checkpoint is more than its adapter; push its folder: softcue push")
+        card = card_of(self, parse_repository(repository, RequestError).name)
+        files = self.to_files(repository)
         return push_files(files, card, repository, private=private, token=token, revision=revision)
 
     def check_savable(self) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas
 
 FLAVOUR = "softcue"
-FOLDER = "adapter"  # in the model's folder `data`
+IN_MODEL = "adapter"  # in the model's folder `data`
 # how pyfunc opens it; mlflow.pyfunc.load_model(uri, model_config={..}) says otherwise
 OPENED: Mapping[str, Any] = {"backbone": None, "precision": "auto", "device": "cpu"}
 Saveable = str | Path | Adapter | Checkpoint
@@ -46,7 +46,7 @@ def save_model(
     """
     mlflow = _mlflow()
     with tempfile.TemporaryDirectory(prefix="softcue-mlflow-") as place:
-        folder = Path(place) / FOLDER
+        folder = Path(place) / IN_MODEL
         if isinstance(adapter, Adapter | Checkpoint):
             adapter.save(folder)
         else:
@@ -55,7 +55,7 @@ def save_model(
         model = mlflow_model or mlflow.models.Model()
         model.add_flavor(
             FLAVOUR,
-            data=f"data/{FOLDER}",
+            data=f"data/{IN_MODEL}",
             softcue_version=__version__,
             method=header.method if header.tuned == "cue" else header.tuned,
             kind=header.kind,
@@ -78,7 +78,7 @@ def save_model(
             )
 
 
-def log_model(adapter: Saveable, name: str = FOLDER, **more: Any) -> Any:
+def log_model(adapter: Saveable, name: str = IN_MODEL, **more: Any) -> Any:
     """Log an adapter as a model of the active run, and return MLflow's ModelInfo.
 
     more: of save_model, and registered_model_name, tags and what else mlflow.models.Model.log takes.
@@ -100,7 +100,7 @@ def load_model(model_uri: str, dst_path: str | None = None) -> Adapter:
     flavours = mlflow.models.Model.load(str(place)).flavors
     if FLAVOUR not in flavours:
         raise RequestError(f"{model_uri} has the flavours {', '.join(flavours)}; expected {FLAVOUR}")
-    adapter = Adapter.load(place / "data" / FOLDER)
+    adapter = Adapter.load(place / "data" / IN_MODEL)
     if adapter.tuned != "cue":
         raise RequestError(
             f"{model_uri} is a fine-tuned checkpoint, whose encoder lies beside it; open it with "
