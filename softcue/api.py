@@ -1,6 +1,5 @@
 """The front door in Python: train on data given by name, and score an adapter on data given by name."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,9 +17,10 @@ from softcue.errors import RequestError
 from softcue.kinds import KINDS
 from softcue.kinds.base import READS_WORDS
 from softcue.options import check_whole
-from softcue.readers import Data, Problems, Record
+from softcue.readers import Data, Record
+from softcue.readers.columns import Said
 from softcue.readers.items import Reading, make_items
-from softcue.readers.stream import json_rows
+from softcue.readers.requests import read_requests
 from softcue.scoring.metrics import OwnMetric, add_metric, scores
 from softcue.scoring.report import doubts, worst_rows
 from softcue.scoring.report import report as score_report
@@ -42,13 +42,14 @@ SEEDS = 2**63
 
 
 def train(
-    data: str | Path | Data,
+    data: Any,
     *,
     backbone: str | Base = "minilm",
     method: str = "pasta",
     settings: Mapping[str, Any] | None = None,
     kind: str | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Said | None = None,
+    encoding: str | None = None,
     root: str | Path | None = None,
     rows: int | None = None,
     seed: int = 0,
@@ -68,6 +69,9 @@ def train(
 
     Method "full" gives a whole Checkpoint.
 
+    data: a path, a benchmark's name or hf:ID; a DataFrame, a Dataset, a list of objects, (texts, labels), or
+    an object of such tables by split; or what open_data gives. columns, encoding: how the data are to be read
+    (docs/data.md);
     settings: fields of the method's config and of Training; rows: cap on training rows (a seeded draw);
     limit: tokens per example; auto: minutes for a search of the learning rate first; metric: what selects,
     by name or as a function of truth and predicted answers, higher is better (None: the data's own);
@@ -82,10 +86,18 @@ def train(
         refuse_ranks(f"method {method} trains", "give method full, or run it without torchrun")
     own, training = split_settings(None if method == FULL else method_class(method), settings or {})
     if isinstance(data, Data):
-        refuse_reading(kind=kind, columns=columns, root=root, rows=rows)
+        refuse_reading(kind=kind, columns=columns, encoding=encoding, root=root, rows=rows)
     else:
         cap = None if rows is None else {"train": rows}
-        data = open_data(data, kind=kind, columns=columns, data_root=data_root(root), seed=seed, limit=cap)
+        data = open_data(
+            data,
+            kind=kind,
+            columns=columns,
+            encoding=encoding,
+            data_root=data_root(root),
+            seed=seed,
+            limit=cap,
+        )
     if metric is not None:
         data = selecting_by(data, metric)
     check_unsure_below(unsure_below, data.kind)
@@ -131,25 +143,27 @@ def train(
 
 def evaluate(
     adapter: str | Path | Adapter,
-    data: str | Path | Data,
+    data: Any,
     *,
     split: str = "test",
     backbone: str | Base | None = None,
     root: str | Path | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Said | None = None,
+    encoding: str | None = None,
     precision: str = "auto",
     device: str = "cpu",
     unsure_below: float | None = None,
 ) -> Evaluation:
     """Score an adapter on one split.
 
-    backbone: None loads the one that the adapter names. unsure_below: chance below which an answer counts as
-    unsure; None: as the adapter says. A single file is split as it was for training, by the adapter's seed.
-    Raises SoftcueError.
+    data: as for train; columns: None is those that the adapter was trained on; backbone: None loads the one
+    that the adapter names; unsure_below: chance below which an answer counts as unsure, None: as the adapter
+    says. A single file or table is split as it was for training, by the adapter's seed: {"test": table} is a
+    whole split. Raises SoftcueError.
     """
     predictor, name = open_predictor(adapter, backbone, precision, device)
     loaded, text = predictor.adapters[name], predictor.base.text
-    data = open_for(loaded, data, (split,), columns, root)
+    data = open_for(loaded, data, (split,), columns, root, encoding)
     records, reading = data.splits[split], reading_of(loaded)
     items = make_items(records, text, reading)
     answers = run(predictor.model, items, [0] * len(items))
@@ -185,7 +199,7 @@ def evaluate(
 
 def predict(
     adapter: str | Path | Adapter,
-    requests: Sequence[Mapping[str, Any]],
+    requests: Any,
     *,
     backbone: str | Base | None = None,
     precision: str = "auto",
@@ -199,7 +213,7 @@ def predict(
 
     Raises SoftcueError.
     """
-    check_requests(requests)
+    requests = check_requests(requests)
     predictor, name = open_predictor(adapter, backbone, precision, device)
     predictor.adapters[name] = with_unsure_below(predictor.adapters[name], unsure_below)
     return predictor(
@@ -207,24 +221,22 @@ def predict(
     )
 
 
-def questions(texts: Sequence[str], file: Path | None) -> list[dict[str, Any]]:
-    """Make requests of the command line's input: one text, a pair of texts, or a JSONL file."""
+def questions(
+    texts: Sequence[str], file: Path | None, columns: Said | None = None, encoding: str | None = None
+) -> list[dict[str, Any]]:
+    """Make requests of the command line's input: one text, a pair of texts, or a file.
+
+    columns: the file's; without them its rows go on as they are, for the adapter knows its own.
+    """
     if bool(texts) == (file is not None):
-        raise RequestError("give a text (two for a pair), or --file with one JSON object a line")
-    if file is None:
-        if len(texts) > 2:
-            raise RequestError(
-                f"{len(texts)} texts came; expected one, or two for an adapter that reads pairs (quote them)"
-            )
-        return [dict(zip(("text", "text_pair"), texts, strict=False))]
-    if not os.path.isfile(file):
-        raise RequestError(f"--file {file} is no file; expected one with a JSON object a line")
-    problems = Problems()
-    rows = [{**row, "where": f"{file.name}:{line}"} for line, row in json_rows(file, problems)]
-    problems.check(str(file))
-    if not rows:
-        raise RequestError(f"--file {file} is empty; expected one JSON object a line")
-    return rows
+        raise RequestError("give a text (two for a pair), or --file")
+    if file is not None:
+        return read_requests(file, columns, encoding)
+    if len(texts) > 2:
+        raise RequestError(
+            f"{len(texts)} texts came; expected one, or two for an adapter that reads pairs (quote them)"
+        )
+    return [dict(zip(("text", "text_pair"), texts, strict=False))]
 
 
 def selecting_by(data: Data, metric: str | OwnMetric) -> Data:

@@ -56,6 +56,9 @@ class Adapter:
     pair: bool  # whether the examples were pairs of texts
     limit: int  # tokens of an example, beyond which it is truncated
     task: str  # data set or benchmark whose template applies, "" if none
+    columns: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # what was said of the data's columns: text -> names
     subset: str | None  # what part of a benchmark it was trained on, None for all
     centre: float = 0.0  # of score heads: value = raw * spread + centre
     spread: float = 1.0

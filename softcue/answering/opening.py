@@ -1,6 +1,6 @@
 """Opening an adapter over the encoder that it names, and data that it can answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from softcue.base import Base, open_base
 from softcue.errors import BackboneError, RequestError
 from softcue.kinds import KINDS
 from softcue.kinds.base import READS_TEXTS
-from softcue.readers import Data
+from softcue.readers import Data, as_columns
+from softcue.readers.columns import Said
 from softcue.tasks import data_root, open_data
 
 
@@ -55,23 +56,26 @@ def _open_named(
 
 def open_for(
     adapter: Adapter,
-    data: str | Path | Data,
+    data: Any,
     splits: Sequence[str],
-    columns: Mapping[str, str] | None,
+    columns: Said | None,
     root: str | Path | None,
+    encoding: str | None = None,
 ) -> Data:
     """Open data that an adapter can answer, or check those that are read already.
 
     At least one of the splits is there. A single file is split as it was for training, by the adapter's
-    seed. Raises RequestError.
+    seed. The columns that it was trained on are known; those that are given stand over them. Raises
+    RequestError.
     """
     if isinstance(data, Data):
-        refuse_reading(columns=columns, root=root)
+        refuse_reading(columns=columns, root=root, encoding=encoding)
     else:
         data = open_data(
             data,
             kind=adapter.kind,
-            columns=columns,
+            columns=as_columns(columns, adapter.columns),
+            encoding=encoding,
             data_root=data_root(root),
             seed=adapter.seed,
             splits=splits,

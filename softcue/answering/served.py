@@ -7,11 +7,13 @@ from typing import Any
 from softcue.adapter import OWN_ENCODER, Adapter
 from softcue.answering.answers import Question, ask
 from softcue.base import Base
-from softcue.errors import AdapterError, SettingsError, short
+from softcue.errors import AdapterError, RequestError, SettingsError, short
 from softcue.kinds import KINDS
 from softcue.kinds.base import READS_WORDS
 from softcue.kinds.record import Reading
 from softcue.kinds.requests import REQUEST_INPUTS
+from softcue.kinds.values import Wrong
+from softcue.readers.columns import Finder, as_columns, unpacked
 from softcue.tasks import inputs_of
 from softcue.text.tokens import Text
 
@@ -68,8 +70,18 @@ def check_unsure_below(chance: float | None, kind: str) -> None:
 def inputs_for(request: Mapping[str, Any], adapter: Adapter) -> Mapping[str, Any]:
     """Return the texts of a request as the adapter is to read them. Raises RequestError."""
     raw = {key: value for key, value in request.items() if key not in OURS}
-    # no other key: the texts as they are to be read
-    return inputs_of(adapter.task, raw) if set(raw) - set(REQUEST_INPUTS) else raw
+    others = set(raw) - set(REQUEST_INPUTS)
+    if not others and not adapter.columns:
+        return raw  # the texts as they are to be read
+    try:
+        fields = Finder(as_columns(None, adapter.columns)).fields(inputs_of(adapter.task, raw))
+        found = unpacked({name: value for name, value in fields.items() if name in REQUEST_INPUTS})
+    except Wrong as error:
+        raise RequestError(str(error)) from error
+    if adapter.columns and not found:
+        said = " and ".join(f"{name} ({line})" for name, line in adapter.columns.items() if name != "label")
+        raise RequestError(f"has {short(', '.join(map(str, raw)))}; expected {said}, under either name")
+    return found
 
 
 def reading_of(adapter: Adapter) -> Reading:

@@ -15,6 +15,8 @@ from softcue.cli.flags import (
     AdapterPlace,
     BackboneFlag,
     DeviceFlag,
+    EncodingFlag,
+    EntitiesColumn,
     JsonFlag,
     LabelColumn,
     LabelsColumn,
@@ -22,7 +24,9 @@ from softcue.cli.flags import (
     PluginsFlag,
     PrecisionFlag,
     RootFlag,
+    TagNamesFlag,
     TagsColumn,
+    TemplateFlag,
     TextColumn,
     TokensColumn,
     UnsureFlag,
@@ -111,6 +115,10 @@ def eval_command(
     labels: LabelsColumn = None,
     tokens: TokensColumn = None,
     tags: TagsColumn = None,
+    entities: EntitiesColumn = None,
+    template: TemplateFlag = None,
+    tag_names: TagNamesFlag = None,
+    encoding: EncodingFlag = None,
     backbone: Annotated[str | None, typer.Option(help="Default: the one that the adapter names.")] = None,
     data_root: RootFlag = None,
     plugin: PluginsFlag = None,
@@ -140,9 +148,18 @@ def eval_command(
         precision=precision,
         device=device,
         columns=columns_of(
-            text=text, text_pair=text_pair, label=label, labels=labels, tokens=tokens, tags=tags
+            text=text,
+            text_pair=text_pair,
+            label=label,
+            labels=labels,
+            tokens=tokens,
+            tags=tags,
+            entities=entities,
+            template=template,
+            tag_names=tag_names,
         ),
         unsure_below=unsure_below,
+        encoding=encoding,
     )
     show.show_evaluated(result, as_json)
     if report is not None:
@@ -156,8 +173,16 @@ def predict_command(
         list[str] | None, typer.Argument(help="A text, or two for an adapter that reads pairs.")
     ] = None,
     file: Annotated[
-        Path | None, typer.Option(help="JSONL: one object a line with text, text_pair, choices or tokens.")
+        Path | None,
+        typer.Option(
+            help="A file as for train, without labels; its columns are those trained on, or as said."
+        ),
     ] = None,
+    columns_text: TextColumn = None,
+    text_pair: PairColumn = None,
+    tokens: TokensColumn = None,
+    template: TemplateFlag = None,
+    encoding: EncodingFlag = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Where to write answers, one JSON object a line; default: standard output."),
@@ -178,7 +203,12 @@ def predict_command(
         check_file(out)
     answers = api.predict(
         adapter,
-        api.questions(text or [], file),
+        api.questions(
+            text or [],
+            file,
+            columns_of(text=columns_text, text_pair=text_pair, tokens=tokens, template=template),
+            encoding,
+        ),
         backbone=backbone,
         precision=precision,
         device=device,

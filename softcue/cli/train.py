@@ -7,6 +7,8 @@ import typer
 
 from softcue.cli.flags import (
     DeviceFlag,
+    EncodingFlag,
+    EntitiesColumn,
     JsonFlag,
     KindFlag,
     LabelColumn,
@@ -18,7 +20,9 @@ from softcue.cli.flags import (
     RootFlag,
     RowsFlag,
     SettingsFlag,
+    TagNamesFlag,
     TagsColumn,
+    TemplateFlag,
     TextColumn,
     TokensColumn,
     UnsureFlag,
@@ -59,6 +63,10 @@ def train_command(
     labels: LabelsColumn = None,
     tokens: TokensColumn = None,
     tags: TagsColumn = None,
+    entities: EntitiesColumn = None,
+    template: TemplateFlag = None,
+    tag_names: TagNamesFlag = None,
+    encoding: EncodingFlag = None,
     seed: Annotated[
         int | None, typer.Option(help="Of initial numbers, order of rows, dropout and splits; default: 0.")
     ] = None,
@@ -124,8 +132,17 @@ def train_command(
                 report=report,
                 say=show.progress,
                 columns=columns_of(
-                    text=text, text_pair=text_pair, label=label, labels=labels, tokens=tokens, tags=tags
+                    text=text,
+                    text_pair=text_pair,
+                    label=label,
+                    labels=labels,
+                    tokens=tokens,
+                    tags=tags,
+                    entities=entities,
+                    template=template,
+                    tag_names=tag_names,
                 ),
+                encoding=encoding,
                 auto=auto,
                 metric=metric,
                 unsure_below=unsure_below,

@@ -264,7 +264,8 @@ def _release(hot: HotAdapters, one: HotAdapter, _: "Future[Tensor]") -> None:
 
 def _manner(adapter: Adapter) -> tuple[Any, ...]:
     """Return what adapters that turn a text into the same item have in common."""
-    return KINDS[adapter.kind].reads, adapter.pair, adapter.limit, adapter.task
+    kind = KINDS[adapter.kind].reads
+    return kind, adapter.pair, adapter.limit, adapter.task, tuple(adapter.columns.items())
 
 
 def _size(inputs: Mapping[str, Any]) -> int:
