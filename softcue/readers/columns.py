@@ -29,6 +29,7 @@ _WORDS = {
     "the entity": "entities",
     "the label of entity": "entities",
     "a choice": "choices",
+    "a label": "labels",
 }
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]+)\}|[^{}]+|[{}]")
 
