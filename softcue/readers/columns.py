@@ -15,10 +15,9 @@ from softcue.kinds.values import Wrong, as_list
 FIELDS = ("text", "text_pair", "label", "labels", "choices", "tokens", "tags", "entities")
 JOINABLE = ("text", "text_pair")  # fields that several columns may make
 TEMPLATE, TAG_NAMES = "template", "tag_names"  # what else is said of columns
-SPREAD = ("labels",)  # fields that may be one column for each label
+SPREAD = ("labels",)  # may be one column for each label
 LISTS = ("choices", "tokens")  # in a cell of a table they are written in JSON
-# Not a separator of the tokenizer: what a text says is never read as a special token.
-JOINER = ". "
+JOINER = ". "  # no separator of the tokenizer: what a text says is never read as a special token
 _OTHER_NAMES = {"tags": ("tags", "ner_tags")}  # Hugging Face's data sets of tagged words have the second
 # how messages about a field begin
 _WORDS = {
