@@ -1,8 +1,8 @@
 """The front door in Python: train on data given by name, and score an adapter on data given by name."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,18 @@ from softcue.adapter.header import TOKEN_LIMIT
 from softcue.answering.evaluation import Evaluation, decide, gold, judge, run
 from softcue.answering.opening import open_for, open_predictor, refuse_reading
 from softcue.answering.predict import check_requests, score_raw_text
-from softcue.answering.served import reading_of
+from softcue.answering.served import check_unsure_below, reading_of, unsure_below_of, with_unsure_below
 from softcue.base import Base, open_base
 from softcue.errors import RequestError
 from softcue.kinds import KINDS
 from softcue.kinds.base import READS_WORDS
 from softcue.options import check_whole
-from softcue.readers import Data, Problems
+from softcue.readers import Data, Record
+from softcue.readers.columns import Said
 from softcue.readers.items import Reading, make_items
-from softcue.readers.stream import json_rows
+from softcue.readers.requests import read_requests
+from softcue.scoring.metrics import OwnMetric, add_metric, scores
+from softcue.scoring.report import doubts, worst_rows
 from softcue.scoring.report import report as score_report
 from softcue.studies.auto import choose_rate
 from softcue.tasks import data_root, open_data
@@ -39,13 +42,14 @@ SEEDS = 2**63
 
 
 def train(
-    data: str | Path | Data,
+    data: Any,
     *,
     backbone: str | Base = "minilm",
     method: str = "pasta",
     settings: Mapping[str, Any] | None = None,
     kind: str | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Said | None = None,
+    encoding: str | None = None,
     root: str | Path | None = None,
     rows: int | None = None,
     seed: int = 0,
@@ -54,6 +58,8 @@ def train(
     precision: str = "auto",
     device: str = "cpu",
     auto: float | None = None,
+    metric: str | OwnMetric | None = None,
+    unsure_below: float | None = None,
     report: Report = lambda prepared, run: None,
     say: Callable[[str], None] | None = None,
     checkpoints: Checkpoints | None = None,
@@ -63,11 +69,16 @@ def train(
 
     Method "full" gives a whole Checkpoint.
 
+    data: a path, a benchmark's name or hf:ID; a DataFrame, a Dataset, a list of objects, (texts, labels), or
+    an object of such tables by split; or what open_data gives. columns, encoding: how the data are to be read
+    (docs/data.md);
     settings: fields of the method's config and of Training; rows: cap on training rows (a seeded draw);
-    limit: tokens per example; auto: minutes for a search of the learning rate first; report: called after
+    limit: tokens per example; auto: minutes for a search of the learning rate first; metric: what selects,
+    by name or as a function of truth and predicted answers, higher is better (None: the data's own);
+    unsure_below: chance below which an answer is called unsure, saved with the adapter; report: called after
     every step; say: told what is odd about the data, and where a linear head does as well (None: that is not
-    even computed); checkpoints: where a killed run goes on; trackers: what
-    its course is logged to (docs/training.md). Raises SoftcueError.
+    even computed); checkpoints: where a killed run goes on; trackers: what its course is logged to
+    (docs/training.md). Raises SoftcueError.
     """
     seed = check_whole("seed", seed, 0, SEEDS - 1)
     limit = check_whole("limit", limit, 1, TOKEN_LIMIT)
@@ -75,10 +86,21 @@ def train(
         refuse_ranks(f"method {method} trains", "give method full, or run it without torchrun")
     own, training = split_settings(None if method == FULL else method_class(method), settings or {})
     if isinstance(data, Data):
-        refuse_reading(kind=kind, columns=columns, root=root, rows=rows)
+        refuse_reading(kind=kind, columns=columns, encoding=encoding, root=root, rows=rows)
     else:
         cap = None if rows is None else {"train": rows}
-        data = open_data(data, kind=kind, columns=columns, data_root=data_root(root), seed=seed, limit=cap)
+        data = open_data(
+            data,
+            kind=kind,
+            columns=columns,
+            encoding=encoding,
+            data_root=data_root(root),
+            seed=seed,
+            limit=cap,
+        )
+    if metric is not None:
+        data = selecting_by(data, metric)
+    check_unsure_below(unsure_below, data.kind)
     tell = say or (lambda line: None)
     for warning in data.warnings:
         tell(f"warning: {warning}")
@@ -108,6 +130,10 @@ def train(
         if method == FULL
         else train_jobs([job], base, follow, checkpoints=checkpoints)[0]
     )
+    if isinstance(trained, Checkpoint):
+        trained = replace(trained, adapter=with_unsure_below(trained.adapter, unsure_below))
+    else:
+        trained = with_unsure_below(trained, unsure_below)
     for tracker in trackers:
         tracker.finish(trained.scores)
     if say is not None and leads():
@@ -117,23 +143,27 @@ def train(
 
 def evaluate(
     adapter: str | Path | Adapter,
-    data: str | Path | Data,
+    data: Any,
     *,
     split: str = "test",
     backbone: str | Base | None = None,
     root: str | Path | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Said | None = None,
+    encoding: str | None = None,
     precision: str = "auto",
     device: str = "cpu",
+    unsure_below: float | None = None,
 ) -> Evaluation:
     """Score an adapter on one split.
 
-    backbone: None loads the one that the adapter names. A single file is split as it was for training, by the
-    adapter's seed. Raises SoftcueError.
+    data: as for train; columns: None is those that the adapter was trained on; backbone: None loads the one
+    that the adapter names; unsure_below: chance below which an answer counts as unsure, None: as the adapter
+    says. A single file or table is split as it was for training, by the adapter's seed: {"test": table} is a
+    whole split. Raises SoftcueError.
     """
     predictor, name = open_predictor(adapter, backbone, precision, device)
     loaded, text = predictor.adapters[name], predictor.base.text
-    data = open_for(loaded, data, (split,), columns, root)
+    data = open_for(loaded, data, (split,), columns, root, encoding)
     records, reading = data.splits[split], reading_of(loaded)
     items = make_items(records, text, reading)
     answers = run(predictor.model, items, [0] * len(items))
@@ -141,57 +171,95 @@ def evaluate(
     truth = [gold(record, loaded.kind) for record in records]
     kind = KINDS[loaded.kind]
     chances = [answer.tolist() for answer in answers] if kind.calibrated else None
+    report = score_report(loaded.kind, truth, predicted, chances, labels=loaded.labels)
+    doubted = with_unsure_below(loaded, unsure_below)
+    if chances is not None and unsure_below_of(doubted):
+        right = [a == b for a, b in zip(truth, predicted, strict=True)]
+        report["unsure"] = doubts(right, [max(row) for row in chances], unsure_below_of(doubted))
     return Evaluation(
         scores=judge(answers, records, reading, data),
-        report=score_report(loaded.kind, truth, predicted, chances, labels=loaded.labels),
+        report=report,
         rows=len(records),
         truncated=sum(item.dropped > 0 for item in items),
         split=split,
         subset=data.subset,
         warnings=(*data.warnings, *_unknown_labels(truth, reading)),
+        worst=tuple(
+            {
+                **asked(records[row]),
+                "truth": told_answer(truth[row]),
+                "answer": told_answer(predicted[row]),
+                "how_wrong": size,
+            }
+            for row, size in worst_rows(truth, predicted, chances)
+        ),
         raw_text=score_raw_text(predictor, name, records) if kind.reads == READS_WORDS else None,
     )
 
 
 def predict(
     adapter: str | Path | Adapter,
-    requests: Sequence[Mapping[str, Any]],
+    requests: Any,
     *,
     backbone: str | Base | None = None,
     precision: str = "auto",
     device: str = "cpu",
+    unsure_below: float | None = None,
 ) -> list[dict[str, Any]]:
     """Answer requests with one adapter, in order.
 
-    Requests are as Predictor takes them, without "adapter".
+    Requests are as Predictor takes them, without "adapter". unsure_below: chance below which an answer is
+    called unsure; None: the one that was saved with the adapter.
 
     Raises SoftcueError.
     """
-    check_requests(requests)
+    requests = check_requests(requests)
     predictor, name = open_predictor(adapter, backbone, precision, device)
+    predictor.adapters[name] = with_unsure_below(predictor.adapters[name], unsure_below)
     return predictor(
         [{**request, "adapter": name} if isinstance(request, Mapping) else request for request in requests]
     )
 
 
-def questions(texts: Sequence[str], file: Path | None) -> list[dict[str, Any]]:
-    """Make requests of the command line's input: one text, a pair of texts, or a JSONL file."""
+def questions(
+    texts: Sequence[str], file: Path | None, columns: Said | None = None, encoding: str | None = None
+) -> list[dict[str, Any]]:
+    """Make requests of the command line's input: one text, a pair of texts, or a file.
+
+    columns: the file's; without them its rows go on as they are, for the adapter knows its own.
+    """
     if bool(texts) == (file is not None):
-        raise RequestError("give a text (two for a pair), or --file with one JSON object a line")
-    if file is None:
-        if len(texts) > 2:
-            raise RequestError(
-                f"{len(texts)} texts came; expected one, or two for an adapter that reads pairs (quote them)"
-            )
-        return [dict(zip(("text", "text_pair"), texts, strict=False))]
-    if not os.path.isfile(file):
-        raise RequestError(f"--file {file} is no file; expected one with a JSON object a line")
-    problems = Problems()
-    rows = [{**row, "where": f"{file.name}:{line}"} for line, row in json_rows(file, problems)]
-    problems.check(str(file))
-    if not rows:
-        raise RequestError(f"--file {file} is empty; expected one JSON object a line")
-    return rows
+        raise RequestError("give a text (two for a pair), or --file")
+    if file is not None:
+        return read_requests(file, columns, encoding)
+    if len(texts) > 2:
+        raise RequestError(
+            f"{len(texts)} texts came; expected one, or two for an adapter that reads pairs (quote them)"
+        )
+    return [dict(zip(("text", "text_pair"), texts, strict=False))]
+
+
+def selecting_by(data: Data, metric: str | OwnMetric) -> Data:
+    """Return the data set with the metric that selects. Raises RequestError where it cannot be computed."""
+    name = add_metric(metric) if callable(metric) else metric
+    for records in data.splits.values():  # told now, not after the first epoch
+        truth = [gold(record, data.kind) for record in records]
+        groups, extra = [record.group for record in records], [record.extra for record in records]
+        if truth:
+            scores(data.kind, [name], truth, truth, groups, data.positive, extra=extra)
+    return replace(data, metrics=(name, *(other for other in data.metrics if other != name)))
+
+
+def asked(record: Record) -> dict[str, Any]:
+    """Return what a record asks, ready for JSON, with the place that it came from."""
+    texts = {"text": record.text, "text_pair": record.pair}
+    lists = {"choices": list(record.choices), "tokens": list(record.tokens)}
+    return {"where": record.where, **{name: value for name, value in {**texts, **lists}.items() if value}}
+
+
+def told_answer(answer: Any) -> Any:
+    """Return an answer as JSON holds it: a set of labels in order."""
+    return sorted(answer) if isinstance(answer, frozenset) else answer
 
 
 def _unknown_labels(truth: Sequence[Any], reading: Reading) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 
@@ -23,6 +24,16 @@ class Base:
     def fingerprint(self) -> str:
         """What an adapter is bound to: a hash over the encoder's tensors and its tokenizer."""
         return hashlib.sha256(f"{self.backbone.fingerprint} {self.text.digest}".encode()).hexdigest()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Base":
+        """Return itself: it is frozen, and copies of what holds it share it."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how a pickle opens it again: by name, as it was opened, without its weights."""
+        weight = next(self.backbone.encoder.parameters())
+        precision = str(weight.dtype).removeprefix("torch.")
+        return open_base, (self.backbone.name, precision, str(weight.device))
 
 
 def open_base(name: str, precision: str = "auto", device: str = "cpu") -> Base:

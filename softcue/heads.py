@@ -13,6 +13,7 @@ from softcue.kinds.base import READS_WORDS
 from softcue.rows import per_seat
 
 POOLINGS = ("cls", "mean", "pooler")
+CERTAIN = 1e-6  # chance of an error below which the focal loss falls no further
 
 
 def pool(hidden: Tensor, batch: Batch, pooling: str, pooled: Tensor | None) -> Tensor:
@@ -40,6 +41,8 @@ class Head(nn.Module):
     """
 
     classes: Tensor  # (A,) labels of each seat
+    class_weight: Tensor | None  # (A, C)
+    focal: Tensor | None  # (A,)
 
     def __init__(
         self, kind: str, hidden: int, classes: Sequence[int], pooling: str, dropout: float = 0.1
@@ -54,6 +57,9 @@ class Head(nn.Module):
         self.weight = nn.Parameter(torch.randn(len(classes), max(classes), hidden) * 0.02)
         self.bias = nn.Parameter(torch.zeros(len(classes), max(classes)))
         self.register_buffer("classes", torch.tensor(classes, dtype=torch.long), persistent=False)
+        # by seat and class, and by seat: see `emphasise`; none: all examples count alike
+        self.register_buffer("class_weight", None, persistent=False)
+        self.register_buffer("focal", None, persistent=False)
 
     @property
     def own(self) -> Kind:
@@ -117,9 +123,27 @@ class Head(nn.Module):
         """Return what the batch should give, from one value per example in the order of the request."""
         return sent(self.own.target(values, batch, self.bias.shape[1]), batch.device)
 
+    def emphasise(self, seat: int, weight: Tensor, focal: float) -> None:
+        """Let examples of a seat count by their class, and less where they are answered right: (C,).
+
+        The loss of an example is w (1 - p)^focal -log p, p the chance of its class and w its weight, in a
+        mean over the weights, as torch's cross-entropy takes it. Targets must be class numbers.
+        """
+        if self.class_weight is None or self.focal is None:
+            self.class_weight = torch.ones_like(self.bias, requires_grad=False)
+            self.focal = torch.zeros_like(self.class_weight[:, 0])
+        self.class_weight[seat, : len(weight)] = weight.to(self.class_weight)
+        self.focal[seat] = focal
+
     def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return each example's summed loss and its count, for means by seat: (B, C), (B,) -> (B,), (B,)."""
         losses, counts = self.own.loss(logits, target, batch)
+        if self.class_weight is not None and self.focal is not None:
+            seat = batch.seat[self.owner(batch)] if self.reads_words else batch.seat
+            counts = counts * self.class_weight[seat, target.clamp(min=0)]
+            # above 0, or the slope of a power of 0 would be no number
+            missed = (-torch.expm1(-losses)).clamp(min=CERTAIN)
+            losses = losses * counts * missed ** self.focal[seat]
         if not self.reads_words:
             return losses, counts
         zeros, owner = losses.new_zeros(len(batch)), self.owner(batch)

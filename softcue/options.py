@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import field, fields
 from functools import lru_cache
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from softcue.errors import SettingsError, short
 
@@ -119,8 +119,11 @@ def _expected(value: Any, hint: Any, least: float | None, below: float | None) -
 def _fits(value: Any, hint: Any) -> bool:
     if get_origin(hint) is Literal:
         return value in get_args(hint)
-    if get_origin(hint) is UnionType:
+    if get_origin(hint) in (UnionType, Union):
         return any(_fits(value, h) for h in get_args(hint))
+    if get_origin(hint) is dict:
+        key, own = get_args(hint)
+        return isinstance(value, dict) and all(_fits(k, key) and _fits(v, own) for k, v in value.items())
     if get_origin(hint) is tuple:
         return isinstance(value, tuple) and all(_fits(v, get_args(hint)[0]) for v in value)
     if hint is float:
@@ -134,8 +137,11 @@ def _say(hint: Any) -> str:
     """Return a type in words."""
     if get_origin(hint) is Literal:
         return " or ".join(map(repr, get_args(hint)))
-    if get_origin(hint) is UnionType:
+    if get_origin(hint) in (UnionType, Union):
         return " or ".join(map(_say, get_args(hint)))
+    if get_origin(hint) is dict:
+        key, own = map(_say, get_args(hint))
+        return f"an object that gives {own} for {key}"
     if get_origin(hint) is tuple:
         return f"a list of {_say(get_args(hint)[0])}"
     return OPTION_TYPES[hint]

@@ -73,12 +73,16 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda out: api.predict(probe(), [7], backbone=tiny_base()),
         "request 0 is 7",
     ),  # type: ignore[list-item]
-    "train on a list": (
-        lambda out: api.train([{"text": "a"}], backbone=tiny_base()),
+    "train on a list of texts": (
+        lambda out: api.train(["a"], backbone=tiny_base()),
         "list came as data; expected a path",
-    ),  # type: ignore[arg-type]
-    "train on a number": (lambda out: api.train(7, backbone=tiny_base()), "int came as data"),  # type: ignore[arg-type]
-    "data as bytes": (lambda out: open_data(b"x"), "bytes came as data"),  # type: ignore[arg-type]
+    ),
+    "train on a list without labels": (
+        lambda out: api.train([{"text": "a"}], backbone=tiny_base()),
+        "list:1: 'label' missing",
+    ),
+    "train on a number": (lambda out: api.train(7, backbone=tiny_base()), "int came as data"),
+    "data as bytes": (lambda out: open_data(b"x"), "bytes came as data"),
     "an adapter as a list": (lambda out: Adapter.load([]), "list came as an adapter"),  # type: ignore[arg-type]
     "evaluate nothing": (lambda out: api.evaluate(None, tiny_data()), "NoneType came as an adapter"),  # type: ignore[arg-type]
     "a backbone as a dict": (lambda out: open_base({}), "dict came as a backbone"),  # type: ignore[arg-type]

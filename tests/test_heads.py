@@ -138,6 +138,72 @@ def test_an_unknown_label_costs_nothing_and_is_not_counted() -> None:
     )
 
 
+WEIGHTS = torch.tensor([[3.0, 0.5, 1, 1, 1], [1.0, 2.0, 0.2, 4.0, 0.7], [1.0, 1.0, 1.0, 1, 1]])
+FOCAL = (0.0, 2.0, 0.5)
+
+
+def slow_emphasised(rows: list[tuple[int, Tensor, int]]) -> Tensor:
+    """Each seat's sum of w (1 - p)^focal -log p over its sum of w; (seat, logits, target) for each row."""
+    means = []
+    for seat in range(3):
+        total = weight = torch.zeros(())
+        for own, logits, target in rows:
+            if own == seat and target != IGNORED:
+                chance = logits.softmax(-1)[target]
+                total = total - WEIGHTS[seat, target] * (1 - chance) ** FOCAL[seat] * chance.log()
+                weight = weight + WEIGHTS[seat, target]
+        means.append(total / weight if weight > 0 else total)
+    return torch.stack(means)
+
+
+def emphasised(head: Head) -> None:
+    for seat in range(3):
+        head.emphasise(seat, WEIGHTS[seat, : CLASSES[seat]], FOCAL[seat])
+
+
+def test_class_weights_and_focal_losses_are_the_seats_own() -> None:
+    head, _, batch, hidden = setting("classify")
+    emphasised(head)
+    targets = [1, 0, 4, 2, IGNORED, 3, 0]
+    logits = head(hidden, batch, None)
+    row = {int(i): logits[b] for b, i in enumerate(batch.order)}
+    slow = slow_emphasised([(SEATS[i], row[i], targets[i]) for i in range(7)])
+    losses = seat_losses(output(head, batch, logits), targets, batch.seat, 3)
+    torch.testing.assert_close(losses, slow)
+    first = [i for i in range(7) if SEATS[i] == 0]  # without a focal loss it is torch's own
+    own = torch.stack([row[i][: CLASSES[0]] for i in first])
+    wanted = torch.tensor([targets[i] for i in first])
+    theirs = torch.nn.functional.cross_entropy(
+        own, wanted, weight=WEIGHTS[0, : CLASSES[0]], ignore_index=IGNORED
+    )
+    torch.testing.assert_close(losses[0], theirs)
+
+
+def test_class_weights_of_tags_count_words() -> None:
+    head, examples, batch, hidden = setting("tag")
+    emphasised(head)
+    chance = random.Random(0)
+    targets = [[chance.randrange(CLASSES[s]) for _ in e.word] for s, e in zip(SEATS, examples, strict=True)]
+    logits = head(hidden, batch, None)
+    rows, at = [], 0
+    for b, i in enumerate(batch.order):
+        for place in range(batch.words[b]):
+            rows.append((SEATS[i], logits[at], targets[i][place]))
+            at += 1
+    losses = seat_losses(output(head, batch, logits), targets, batch.seat, 3)
+    torch.testing.assert_close(losses, slow_emphasised(rows))
+
+
+def test_the_slope_of_a_focal_loss_is_a_number_where_the_answer_is_certain() -> None:
+    head = Head("classify", WIDTH, [3, 3], "cls")
+    head.emphasise(0, torch.ones(3), 0.5)
+    batch = pack(random_examples("bert", (5, 6)), (0, 1))
+    logits = torch.tensor([[90.0, 0.0, 0.0], [90.0, 0.0, 0.0]], requires_grad=True)
+    losses, _ = head.loss(logits, torch.tensor([0, 0]), batch)
+    losses.sum().backward()
+    assert logits.grad is not None and logits.grad.isfinite().all()
+
+
 def test_a_seat_whose_every_label_is_unknown_has_no_loss_and_a_gradient_of_zero() -> None:
     head, _, batch, hidden = setting("classify")
     targets = [IGNORED if seat == 1 else 1 for seat in SEATS]

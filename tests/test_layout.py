@@ -22,12 +22,14 @@ LEVELS = (
     ("kinds", "rows"),
     ("attention", "cues", "heads", "mixture", "scoring"),
     ("encoder", "readers"),
-    ("adapter", "base", "model", "tasks"),
+    ("tasks",),
+    ("adapter", "base", "model"),
     ("answering", "bank", "plugins"),
     ("training",),
     ("studies",),
     ("inspection", "serving"),
     ("api",),
+    ("interop",),
     ("cli",),
 )
 MODULES_BESIDE = 14  # modules beside the folders, at most
@@ -48,6 +50,9 @@ SLOW_TO_IMPORT = (
     "uvicorn",
     "pydantic",
     "prometheus_client",
+    "mlflow",
+    "spacy",
+    "pandas",
 )
 
 

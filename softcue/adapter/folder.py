@@ -1,9 +1,13 @@
 """An adapter's folder: which of its files softcue wrote, so that no other file is overwritten."""
 
+import contextlib
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from softcue.adapter.card import CARD, is_own_card
 from softcue.adapter.header import CONFIG_LIMIT, OWN_ENCODER, is_ours
 from softcue.encoder.load import SAVED
 from softcue.errors import AdapterError, WriteError
@@ -37,6 +41,18 @@ def refuse_foreign(folder: Path) -> None:
         )
 
 
+@contextlib.contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Put the folder's or file's name in front of an error's message, unless it is there already."""
+    try:
+        yield
+    except AdapterError as error:
+        text = str(error)
+        raise AdapterError(text if text.startswith(f"{place}: ") else f"{place}: {text}") from error
+    except OSError as error:
+        raise AdapterError(f"{place}: cannot be read: {error.strerror or error}") from error
+
+
 def foreign(folder: Path) -> list[str]:
     """Return the relative paths of what a folder holds that softcue did not write.
 
@@ -47,18 +63,44 @@ def foreign(folder: Path) -> list[str]:
 
 
 def _own(folder: Path) -> set[str]:
-    """Return the files and folders that softcue writes beside such a header; folders end in a slash."""
+    """Return the files and folders that softcue wrote beside such a header; folders end in a slash."""
     try:
         header = parse_json(read_bytes(folder / HEADER, AdapterError, CONFIG_LIMIT))
     except (AdapterError, ValueError):
         return set()
     if not is_ours(header):
         return set()
+    try:
+        has_card = is_own_card(read_bytes(folder / CARD, AdapterError))
+    except AdapterError:
+        has_card = False
+    return own_files(header) | ({CARD} if has_card else set())
+
+
+def own_files(header: Mapping[str, Any]) -> set[str]:
+    """Return the files and folders that softcue writes with a header; folders end in a slash."""
     if header.get("tuned") != "full":
         return {HEADER, TENSORS}
     files = {os.path.normpath(os.path.join(OWN_ENCODER, name)) for name in SAVED}
     folders = {f"{os.path.dirname(file)}/" for file in files}
     return {HEADER, TENSORS} | files | folders
+
+
+def own_paths(folder: Path) -> dict[str, Path]:
+    """Return an adapter's own files that a folder holds, by their paths in it. Raises AdapterError."""
+    try:
+        header = parse_json(read_bytes(folder / HEADER, AdapterError, CONFIG_LIMIT))
+    except ValueError as error:
+        raise AdapterError(f"{folder / HEADER}: {error}") from error
+    named = own_files(header) if is_ours(header) else set()
+    return {name: folder / name for name in sorted(named) if (folder / name).is_file()}
+
+
+def copy_own(folder: Path, into: Path) -> None:
+    """Copy an adapter's own files, of a fine-tuned checkpoint the encoder's too, to a new folder."""
+    for name, path in own_paths(folder).items():
+        (into / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, into / name)
 
 
 def _entries(folder: Path, above: str, own: set[str]) -> Iterator[str]:

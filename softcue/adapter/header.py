@@ -6,7 +6,7 @@ It is written in a fixed order and checked field by field.
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -14,11 +14,12 @@ from softcue import __version__
 from softcue.adapter.compact import PRECISIONS
 from softcue.adapter.values import check_fields, decode, decode_record, encode, first_line, largest
 from softcue.cues import Cue
-from softcue.errors import AdapterError, SoftcueError
+from softcue.errors import AdapterError, DataError, SoftcueError
 from softcue.files import parse_json
 from softcue.heads import POOLINGS
 from softcue.kinds import KINDS
 from softcue.options import hints_of
+from softcue.readers.columns import sources_of
 
 FORMAT = 1
 CONFIG_LIMIT = 4 * 2**20  # bytes of the file
@@ -138,8 +139,22 @@ def _rules_of_names(values: dict[str, Any]) -> Iterator[tuple[bool, str]]:
     for name in ("backbone", "fingerprint", "task", "words", "measured"):
         text = values[name]
         yield not CONTROL.search(text), f"{name} is {text[:60]!r}; expected no control characters"
+    wrong = _wrong_columns(values["columns"])
+    yield wrong is None, f"columns: {wrong}"
     for name in ("backbone", "fingerprint"):
         yield bool(values[name]), f"{name} is empty; expected the name of what the adapter was trained on"
+
+
+def _wrong_columns(columns: Mapping[str, Any]) -> str | None:
+    """Say what is wrong with the names of columns, or None."""
+    odd = next((name for name, line in columns.items() if not isinstance(line, str)), None)
+    if odd is not None:
+        return f"those of {odd[:40]!r} are no string; expected the names in one line of CSV"
+    try:
+        sources_of(columns)
+    except DataError as error:
+        return first_line(error)
+    return None
 
 
 def is_ours(header: Any) -> bool:

@@ -3,10 +3,9 @@
 It is saved as a folder, and checked when it is loaded.
 """
 
-import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from io import BytesIO
 from pathlib import Path
@@ -15,9 +14,11 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from softcue.adapter.card import CARD, card_of
 from softcue.adapter.compact import WEIGHT, as_stored, file_shapes, restored, stored
-from softcue.adapter.folder import HEADER, TENSORS, refuse_foreign
+from softcue.adapter.folder import HEADER, TENSORS, naming, refuse_foreign
 from softcue.adapter.header import CONFIG_LIMIT, header_bytes, parse_header
+from softcue.adapter.remote import Pushed, fetched, local_folder, parse_repository, push_files
 from softcue.adapter.shapes import shapes_of
 from softcue.adapter.tensors import WIDTH, check_finite, check_tensors, read_tensors, tensors_digest, to_bytes
 from softcue.adapter.values import first_line
@@ -55,6 +56,9 @@ class Adapter:
     pair: bool  # whether the examples were pairs of texts
     limit: int  # tokens of an example, beyond which it is truncated
     task: str  # data set or benchmark whose template applies, "" if none
+    columns: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # what was said of the data's columns: text -> names
     subset: str | None  # what part of a benchmark it was trained on, None for all
     centre: float = 0.0  # of score heads: value = raw * spread + centre
     spread: float = 1.0
@@ -80,6 +84,33 @@ class Adapter:
     def write(self, into: Path) -> None:
         """Write the adapter's two files into the folder that a write_folder is filling."""
         _write(into, self.to_files(str(into)))
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write the adapter's folder as `save` does, with a model card beside the two files.
+
+        An older card is replaced if softcue wrote it and nobody edited it. Raises as save does.
+        """
+        files = {**self.to_files(str(folder)), CARD: card_of(self)}
+        return write_folder(folder, lambda into: _write(into, files), refuse_foreign)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+    ) -> Pushed:
+        """Push the adapter and its model card in one commit to OWNER/NAME, which is made if there is none.
+
+        private: None makes a new one as the owner's settings say. revision: a branch. Raises RequestError,
+        and AdapterError for a fine-tuned checkpoint, whose folder `softcue push` pushes.
+        """
+        if self.tuned != "cue":
+            raise AdapterError("a checkpoint is more than its adapter; push its folder: softcue push")
+        card = card_of(self, parse_repository(repository, RequestError).name)
+        files = self.to_files(repository)
+        return push_files(files, card, repository, private=private, token=token, revision=revision)
 
     def check_savable(self) -> None:
         """Refuse what save would refuse of names, labels, sizes, settings and numbers.
@@ -130,13 +161,11 @@ class Adapter:
 
     @staticmethod
     def load(folder: str | Path) -> "Adapter":
-        """Read an adapter's folder and check all of it.
+        """Read an adapter's folder, or hf:OWNER/NAME[@REVISION], and check all of it.
 
         Raises AdapterError that names the folder and the file.
         """
-        if not isinstance(folder, str | os.PathLike):
-            raise AdapterError(f"{type(folder).__name__} came as an adapter; expected a folder's path")
-        place = Path(folder)
+        place = local_folder(folder)
         try:
             with reading(place):
                 if not place.is_dir():
@@ -144,6 +173,21 @@ class Adapter:
                 return _read(place)
         except (OSError, ValueError, RequestError) as error:
             raise AdapterError(f"{folder}: {error}") from error
+
+    @staticmethod
+    def from_pretrained(
+        folder: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | Path | None = None,
+    ) -> "Adapter":
+        """Read an adapter's folder, or OWNER/NAME on the hub, and check all of it.
+
+        revision: a branch, a tag or a commit; cache_dir: where it is kept, the hub's own cache if None; both
+        say nothing about a folder. Raises AdapterError.
+        """
+        return Adapter.load(fetched(folder, revision, token, cache_dir))
 
     @staticmethod
     def from_files(files: Mapping[str, bytes], where: str, trusted: bool = False) -> "Adapter":
@@ -254,15 +298,3 @@ def _check_room(values: Mapping[str, Any], size: int, tensors_name: str) -> None
 def _write(into: Path, files: Mapping[str, bytes]) -> None:
     for name, data in files.items():
         (into / name).write_bytes(data)  # write_folder sees to it that they reach the disk
-
-
-@contextlib.contextmanager
-def naming(place: str) -> Iterator[None]:
-    """Put the folder's or file's name in front of an error's message, unless it is there already."""
-    try:
-        yield
-    except AdapterError as error:
-        text = str(error)
-        raise AdapterError(text if text.startswith(f"{place}: ") else f"{place}: {text}") from error
-    except OSError as error:
-        raise AdapterError(f"{place}: cannot be read: {error.strerror or error}") from error

@@ -21,6 +21,7 @@ class Question:
     reading: Reading
     text: str
     offset: Offsets = ()  # of each word in `text` (tagging)
+    unsure_below: float = 0.0  # chance of an answer below which it is called unsure; 0: none is
 
 
 def ask(request: Mapping[str, Any], reading: Reading, pair: bool, text: Text) -> Question:
@@ -34,4 +35,14 @@ def say(answer: Tensor, question: Question) -> dict[str, Any]:
 
     (C,), (), (choices,) or (words, C) -> a dictionary.
     """
-    return KINDS[question.reading.kind].say(answer, question)
+    said = KINDS[question.reading.kind].say(answer, question)
+    return with_doubt(said, question.unsure_below) if question.unsure_below else said
+
+
+def with_doubt(said: dict[str, Any], below: float) -> dict[str, Any]:
+    """Return an answer that also says whether it is unsure: its chance, or an entity's, is below `below`."""
+    if "entities" in said:
+        entities = [{**entity, "unsure": entity["score"] < below} for entity in said["entities"]]
+        return {**said, "entities": entities}
+    chances = said["scores"].values() if isinstance(said["scores"], Mapping) else said["scores"]
+    return {**said, "unsure": max(chances) < below}

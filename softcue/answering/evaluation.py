@@ -29,6 +29,7 @@ class Evaluation(JsonRecord):
     split: str
     subset: str | None  # what part of a benchmark it is, None for all of it
     warnings: tuple[str, ...]
+    worst: tuple[Mapping[str, Any], ...] = ()  # rows that are answered wrongly, the worst first
     raw_text: Mapping[str, float] | None = None  # entity scores of a tagger that is given texts, not tokens
 
     def to_json(self) -> dict[str, Any]:

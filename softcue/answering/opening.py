@@ -1,16 +1,18 @@
 """Opening an adapter over the encoder that it names, and data that it can answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from softcue.adapter import OWN_ENCODER, Adapter
+from softcue.adapter.remote import local_folder
 from softcue.answering.predict import Predictor
 from softcue.base import Base, open_base
 from softcue.errors import BackboneError, RequestError
 from softcue.kinds import KINDS
 from softcue.kinds.base import READS_TEXTS
-from softcue.readers import Data
+from softcue.readers import Data, as_columns
+from softcue.readers.columns import Said
 from softcue.tasks import data_root, open_data
 
 
@@ -18,12 +20,15 @@ def open_predictor(
     adapter: str | Path | Adapter, backbone: str | Base | None, precision: str, device: str
 ) -> tuple[Predictor, str]:
     """Return a predictor of one adapter, and the adapter's name in it."""
-    loaded = adapter if isinstance(adapter, Adapter) else Adapter.load(adapter)
-    folder = None if isinstance(adapter, Adapter) else Path(adapter)
+    folder: Path | None = None
+    if isinstance(adapter, Adapter):
+        loaded, name = adapter, adapter.task
+    else:
+        folder = local_folder(adapter)
+        loaded, name = Adapter.load(folder), str(adapter)
     base = (
         backbone if isinstance(backbone, Base) else _open_named(backbone, loaded, folder, precision, device)
     )
-    name = loaded.task if folder is None else str(folder)
     return Predictor(base, {name: loaded}), name
 
 
@@ -51,23 +56,26 @@ def _open_named(
 
 def open_for(
     adapter: Adapter,
-    data: str | Path | Data,
+    data: Any,
     splits: Sequence[str],
-    columns: Mapping[str, str] | None,
+    columns: Said | None,
     root: str | Path | None,
+    encoding: str | None = None,
 ) -> Data:
     """Open data that an adapter can answer, or check those that are read already.
 
     At least one of the splits is there. A single file is split as it was for training, by the adapter's
-    seed. Raises RequestError.
+    seed. The columns that it was trained on are known; those that are given stand over them. Raises
+    RequestError.
     """
     if isinstance(data, Data):
-        refuse_reading(columns=columns, root=root)
+        refuse_reading(columns=columns, root=root, encoding=encoding)
     else:
         data = open_data(
             data,
             kind=adapter.kind,
-            columns=columns,
+            columns=as_columns(columns, adapter.columns),
+            encoding=encoding,
             data_root=data_root(root),
             seed=adapter.seed,
             splits=splits,

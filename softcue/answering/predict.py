@@ -15,6 +15,7 @@ from softcue.base import Base, open_base
 from softcue.errors import RequestError
 from softcue.kinds.entities import spans
 from softcue.readers.records import Record
+from softcue.readers.tables import requests_of
 
 AHEAD = 1_024  # requests whose texts are sorted by length together
 
@@ -68,20 +69,26 @@ class Predictor:
         return loaded
 
     def __call__(
-        self, requests: Iterable[Mapping[str, Any]], budget: int = ROW_BUDGET
+        self, requests: Any, budget: int = ROW_BUDGET, *, adapter: str | None = None
     ) -> list[dict[str, Any]]:
         """Return one answer per request, in order.
 
-        budget: rows in one forward pass.
+        requests: a list of objects or of texts, or a DataFrame or Dataset; budget: rows in one forward pass;
+        adapter: of the requests that name none.
 
         Raises RequestError that names the request.
 
-        A request in the published fields of the adapter's benchmark goes through the benchmark's template.
+        A request in the published fields of the adapter's benchmark goes through the benchmark's template,
+        and one in the columns that the adapter was trained on is read as they were.
         classify: label, score, scores; score: value; choice: choice, scores; tag: entities (and tags, for
         given tokens).
         """
-        check_requests(requests)
-        requests = list(requests)
+        requests = list(check_requests(requests))
+        if adapter is not None:
+            requests = [
+                {"adapter": adapter, **request} if isinstance(request, Mapping) else request
+                for request in requests
+            ]
         answers: list[dict[str, Any]] = []
         for questions in self._read_ahead(requests):
             seats = [
@@ -137,12 +144,17 @@ class Predictor:
             raise RequestError(f"{where} (adapter '{name}'): {error}") from error
 
 
-def check_requests(requests: Any) -> None:
-    """Refuse what is no list of requests, one request alone among it. Raises RequestError."""
+def check_requests(requests: Any) -> Iterable[Any]:
+    """Return requests, or the rows of a table as such; refuse what is neither, one request alone among it.
+
+    Raises RequestError.
+    """
+    requests = requests_of(requests)
     if isinstance(requests, str | bytes | Mapping) or not isinstance(requests, Iterable):
         raise RequestError(
             f"{type(requests).__name__} came as requests; expected a list of objects, as in [{{'text': ...}}]"
         )
+    return requests
 
 
 def score_raw_text(

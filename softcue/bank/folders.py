@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from softcue.adapter import Adapter, refuse_foreign
-from softcue.adapter.folder import HEADER, TENSORS
+from softcue.adapter.folder import HEADER, TENSORS, naming
 from softcue.adapter.header import CONFIG_LIMIT, parse_header
-from softcue.adapter.store import naming
+from softcue.adapter.remote import local_folder, own_name
 from softcue.bank.bank import check_limit
 from softcue.bank.entry import NAME, Entry, check_name, split_name
 from softcue.bank.writing import refuse_checkpoint
@@ -38,9 +38,13 @@ class AdapterFolders:
     and its older ones are gone. The first adapter that can be read says which backbone is the folder's.
     """
 
-    def __init__(self, path: str | Path, only: str | None = None) -> None:
-        """Open a folder. only: the one adapter to find in it. Raises RequestError."""
-        self.path, self.only = Path(path).absolute(), only
+    def __init__(self, path: str | Path, only: str | None = None, at: Path | None = None) -> None:
+        """Open a folder.
+
+        only: the one adapter to find in it. at: the folder of that one, if it is called otherwise and is not
+        to be written to. Raises RequestError.
+        """
+        self.path, self.only, self.at = Path(path).absolute(), only, at
         if not self.path.is_dir():
             raise RequestError(f"{path} is no folder; expected one with adapters in it")
         self._seen: dict[str, tuple[Stamp, Entry]] = {}
@@ -81,7 +85,7 @@ class AdapterFolders:
         Raises UnknownAdapterError if it was replaced or removed, AdapterError if it is damaged.
         """
         self.find(entry.full_name)
-        adapter = Adapter.load(self.path / entry.name)
+        adapter = Adapter.load(self._place(entry.name))
         self.find(entry.full_name)  # it may have been replaced while it was read
         return adapter
 
@@ -136,6 +140,8 @@ class AdapterFolders:
 
     def _refuse_others(self, name: str) -> None:
         """Refuse to write where this object is of one adapter, or through a link to another place."""
+        if self.at is not None:
+            raise WriteError(f"{self.only} is a copy of what another place holds; copy it to a folder first")
         if self.only not in (None, name):
             raise RequestError(
                 f"{self.path / str(self.only)} is a single adapter, and {name!r} is another; {WANTS_BANK}"
@@ -146,12 +152,15 @@ class AdapterFolders:
     def names(self) -> Sequence[str]:
         """Return the names of the folders that look like adapters, in order."""
         if self.only is not None:
-            return [self.only] if (self.path / self.only / HEADER).is_file() else []
+            return [self.only] if (self._place(self.only) / HEADER).is_file() else []
         try:
             names = os.listdir(self.path)
         except OSError as error:
             raise AdapterError(f"{self.path} cannot be read: {error.strerror}") from error
         return sorted(n for n in names if NAME.fullmatch(n) and os.path.isfile(self.path / n / HEADER))
+
+    def _place(self, name: str) -> Path:
+        return self.at or self.path / name
 
     def _binding(self) -> _Bound | None:
         if self._bound is None:
@@ -202,7 +211,7 @@ class AdapterFolders:
     def _stamp(self, name: str) -> Stamp:
         """Return the sizes, times and numbers of an adapter's files. Raises UnknownAdapterError."""
         if self.only in (None, name):
-            folder = self.path / name
+            folder = self._place(name)
             stamp = _stamp_of(folder)
             if stamp is None and folder.parent.is_dir():
                 with reading(folder):  # it may be swapped at this moment, or a crash has left it aside
@@ -215,7 +224,7 @@ class AdapterFolders:
 
     def _header(self, name: str) -> tuple[Adapter, bytes]:
         """Return an adapter without its numbers, and the header's bytes. Raises AdapterError."""
-        file = self.path / name / HEADER
+        file = self._place(name) / HEADER
         with naming(str(file)):
             data = read_bytes(file, AdapterError, CONFIG_LIMIT)
             values, _ = parse_header(Adapter, data)
@@ -224,11 +233,16 @@ class AdapterFolders:
         return header, data
 
 
-def adapter_folders(place: Path) -> list[Path]:
-    """Return an adapter's folder, or those in a folder, in order. Raises RequestError if there are none."""
+def adapter_folders(where: Path) -> list[tuple[str, Path]]:
+    """Return an adapter's name and folder, or those of each in a folder, in order.
+
+    where: a folder, or hf:OWNER/NAME. Raises RequestError if there are none, and AdapterError for a
+    repository that cannot be had.
+    """
+    place = local_folder(where)
     if (place / HEADER).is_file():
-        return [place]
-    found = [place / name for name in AdapterFolders(place).names()]
+        return [(own_name(where), place)]
+    found = [(name, place / name) for name in AdapterFolders(place).names()]
     if not found:
         raise RequestError(f"{place} holds no adapters; expected {HEADER} in it, or in folders in it")
     return found

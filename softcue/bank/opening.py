@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from softcue.adapter.folder import HEADER
+from softcue.adapter.remote import is_remote, local_folder, own_name
 from softcue.bank.bank import INDEX, Bank
 from softcue.bank.entry import NAME, NAME_RULE
 from softcue.bank.folders import AdapterFolders
@@ -18,9 +19,12 @@ EXPECTED = f"expected a bank, a folder of adapter folders, or an adapter's folde
 def open_source(path: str | Path) -> Source:
     """Return the adapters of a bank, of a folder of adapter folders, or of a single adapter's folder.
 
-    An empty folder is one of no adapters yet. Raises RequestError for anything else.
+    path: that, or hf:OWNER/NAME for a single adapter. An empty folder is one of no adapters yet. Raises
+    RequestError for anything else, and AdapterError for a repository that cannot be had.
     """
     place = as_path("the source of adapters", path)
+    if is_remote(place):
+        return AdapterFolders(folder := local_folder(place), only=own_name(place), at=folder)
     recover(place)
     if not place.is_dir():
         what = "is a file" if place.exists() else "is not there"

@@ -12,8 +12,11 @@ import typer
 from softcue.cli.bank import bank_app
 from softcue.cli.compare import compare_command
 from softcue.cli.flags import (
+    AdapterPlace,
     BackboneFlag,
     DeviceFlag,
+    EncodingFlag,
+    EntitiesColumn,
     JsonFlag,
     LabelColumn,
     LabelsColumn,
@@ -21,13 +24,17 @@ from softcue.cli.flags import (
     PluginsFlag,
     PrecisionFlag,
     RootFlag,
+    TagNamesFlag,
     TagsColumn,
+    TemplateFlag,
     TextColumn,
     TokensColumn,
+    UnsureFlag,
     columns_of,
     load_plugins,
 )
 from softcue.cli.inspect import inspect_app
+from softcue.cli.push import push_command
 from softcue.cli.serve import serve_command
 from softcue.cli.sweep import SweepCommand, sweep_command
 from softcue.cli.train import train_command
@@ -84,12 +91,14 @@ def main() -> None:
 TRAIN = "softcue train data/trec --method pasta --backbone minilm --out adapters/trec"
 COMPARE = "softcue compare data/trec --methods pasta,stp,spt --seeds 3 --out comparison"
 SERVE = "softcue serve adapters --port 8000"
+PUSH = "softcue push adapters/trec OWNER/trec-pasta --private"
 SWEEP = "softcue sweep data/trec --method apt --grid lr=1e-3,5e-3 --out sweep"
 
 app.command("train", epilog=f"Example: {TRAIN}")(train_command)
 app.command("compare", epilog=f"Example: {COMPARE}")(compare_command)
 app.command("sweep", cls=SweepCommand, epilog=f"Example: {SWEEP}")(sweep_command)
 app.command("serve", epilog=f"Example: {SERVE}")(serve_command)
+app.command("push", epilog=f"Example: {PUSH}")(push_command)
 
 app.add_typer(inspect_app, name="inspect")
 app.add_typer(bank_app, name="bank")
@@ -97,7 +106,7 @@ app.add_typer(bank_app, name="bank")
 
 @app.command("eval", epilog="Example: softcue eval adapters/trec data/trec --split test")
 def eval_command(
-    adapter: Annotated[Path, typer.Argument(help="The adapter's folder.")],
+    adapter: AdapterPlace,
     data: Annotated[str, typer.Argument(help="As for train.")],
     split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
     text: TextColumn = None,
@@ -106,18 +115,30 @@ def eval_command(
     labels: LabelsColumn = None,
     tokens: TokensColumn = None,
     tags: TagsColumn = None,
+    entities: EntitiesColumn = None,
+    template: TemplateFlag = None,
+    tag_names: TagNamesFlag = None,
+    encoding: EncodingFlag = None,
     backbone: Annotated[str | None, typer.Option(help="Default: the one that the adapter names.")] = None,
     data_root: RootFlag = None,
     plugin: PluginsFlag = None,
     precision: PrecisionFlag = "auto",
     device: DeviceFlag = "cpu",
+    unsure_below: UnsureFlag = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write report.json and report.png; show the most wrong rows."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Score an adapter on one split of DATA."""
     from softcue import api
     from softcue.cli import show
+    from softcue.cli.report import check_report, write_report
 
     load_plugins(plugin)
+    if report is not None:
+        check_report(report)
     result = api.evaluate(
         adapter,
         data,
@@ -127,21 +148,41 @@ def eval_command(
         precision=precision,
         device=device,
         columns=columns_of(
-            text=text, text_pair=text_pair, label=label, labels=labels, tokens=tokens, tags=tags
+            text=text,
+            text_pair=text_pair,
+            label=label,
+            labels=labels,
+            tokens=tokens,
+            tags=tags,
+            entities=entities,
+            template=template,
+            tag_names=tag_names,
         ),
+        unsure_below=unsure_below,
+        encoding=encoding,
     )
     show.show_evaluated(result, as_json)
+    if report is not None:
+        write_report(result, report, quiet=as_json)
 
 
 @app.command("predict", epilog='Example: softcue predict adapters/trec "Who wrote Hamlet?"')
 def predict_command(
-    adapter: Annotated[Path, typer.Argument(help="The adapter's folder.")],
+    adapter: AdapterPlace,
     text: Annotated[
         list[str] | None, typer.Argument(help="A text, or two for an adapter that reads pairs.")
     ] = None,
     file: Annotated[
-        Path | None, typer.Option(help="JSONL: one object a line with text, text_pair, choices or tokens.")
+        Path | None,
+        typer.Option(
+            help="A file as for train, without labels; its columns are those trained on, or as said."
+        ),
     ] = None,
+    columns_text: TextColumn = None,
+    text_pair: PairColumn = None,
+    tokens: TokensColumn = None,
+    template: TemplateFlag = None,
+    encoding: EncodingFlag = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Where to write answers, one JSON object a line; default: standard output."),
@@ -150,6 +191,7 @@ def predict_command(
     plugin: PluginsFlag = None,
     precision: PrecisionFlag = "auto",
     device: DeviceFlag = "cpu",
+    unsure_below: UnsureFlag = None,
 ) -> None:
     """Answer a text, or every line of a file, as one JSON object each."""
     from softcue import api
@@ -160,7 +202,17 @@ def predict_command(
     if out is not None:
         check_file(out)
     answers = api.predict(
-        adapter, api.questions(text or [], file), backbone=backbone, precision=precision, device=device
+        adapter,
+        api.questions(
+            text or [],
+            file,
+            columns_of(text=columns_text, text_pair=text_pair, tokens=tokens, template=template),
+            encoding,
+        ),
+        backbone=backbone,
+        precision=precision,
+        device=device,
+        unsure_below=unsure_below,
     )
     show.show_answers(answers, out)
 
@@ -194,7 +246,7 @@ def backbones_command(as_json: JsonFlag = False) -> None:
 
 @app.command("info", epilog="Example: softcue info adapters/trec")
 def info_command(
-    adapter: Annotated[Path, typer.Argument(help="The adapter's folder.")],
+    adapter: AdapterPlace,
     plugin: PluginsFlag = None,
     as_json: JsonFlag = False,
 ) -> None:

@@ -30,7 +30,8 @@ AdapterName = Annotated[
 def add_command(
     bank: BankPath,
     folder: Annotated[
-        list[Path], typer.Argument(metavar="FOLDER...", help="Adapters' folders, or folders of them.")
+        list[Path],
+        typer.Argument(metavar="FOLDER...", help="Adapters' folders, folders of them, or hf:OWNER/NAME."),
     ],
     name: Annotated[
         str | None, typer.Option(help="Name of the one adapter; default: its folder's name.")
@@ -44,13 +45,12 @@ def add_command(
     from softcue.bank.entry import check_name
     from softcue.bank.folders import adapter_folders
     from softcue.cli.lines import print_json, print_line
-    from softcue.files import resolve
 
     load_plugins(plugin)
     folders = [found for place in folder for found in adapter_folders(place)]
     if name is not None and len(folders) != 1:
         raise RequestError(f"--name {name} came with {len(folders)} adapters; expected one")
-    named = [(name or resolve(place).name, place) for place in folders]
+    named = [(name or own, place) for own, place in folders]
     for own, _ in named:
         check_name(own)
 

@@ -8,6 +8,8 @@ import typer
 from softcue.cli.flags import (
     BackboneFlag,
     DeviceFlag,
+    EncodingFlag,
+    EntitiesColumn,
     JsonFlag,
     KindFlag,
     LabelColumn,
@@ -19,7 +21,9 @@ from softcue.cli.flags import (
     RootFlag,
     RowsFlag,
     SettingsFlag,
+    TagNamesFlag,
     TagsColumn,
+    TemplateFlag,
     TextColumn,
     TokensColumn,
     columns_of,
@@ -47,6 +51,10 @@ def compare_command(
     labels: LabelsColumn = None,
     tokens: TokensColumn = None,
     tags: TagsColumn = None,
+    entities: EntitiesColumn = None,
+    template: TemplateFlag = None,
+    tag_names: TagNamesFlag = None,
+    encoding: EncodingFlag = None,
     epochs: Annotated[
         int | None, typer.Option(help="For every method; default: by the number of rows.")
     ] = None,
@@ -77,8 +85,17 @@ def compare_command(
             settings=chosen,
             kind=kind,
             columns=columns_of(
-                text=text, text_pair=text_pair, label=label, labels=labels, tokens=tokens, tags=tags
+                text=text,
+                text_pair=text_pair,
+                label=label,
+                labels=labels,
+                tokens=tokens,
+                tags=tags,
+                entities=entities,
+                template=template,
+                tag_names=tag_names,
             ),
+            encoding=encoding,
             root=data_root,
             rows=rows,
             pooling=pooling,

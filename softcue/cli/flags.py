@@ -9,7 +9,14 @@ import typer
 from softcue.errors import RequestError
 from softcue.kinds import KINDS
 
+UnsureFlag = Annotated[
+    float | None,
+    typer.Option(metavar="P", help="Answers with a chance below P are unsure; default: as the adapter says."),
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+AdapterPlace = Annotated[
+    Path, typer.Argument(help="The adapter's folder, or hf:OWNER/NAME for one on the Hugging Face hub.")
+]
 BackboneFlag = Annotated[
     str, typer.Option(help="A folder, a Hugging Face id, or an alias (see `softcue backbones`).")
 ]
@@ -28,7 +35,10 @@ SettingsFlag = Annotated[
 RowsFlag = Annotated[int | None, typer.Option(help="Use at most this many training rows, drawn by the seed.")]
 PoolingFlag = Annotated[str | None, typer.Option(help="cls, mean or pooler; default: the backbone's.")]
 TextColumn = Annotated[
-    str | None, typer.Option("--text", help="The column that holds the text; likewise for the five below.")
+    str | None,
+    typer.Option(
+        "--text", help="The column that holds the text, or several as in subject,body; likewise those below."
+    ),
 ]
 PairColumn = Annotated[str | None, typer.Option("--text-pair", help="The second text.")]
 LabelColumn = Annotated[
@@ -40,6 +50,21 @@ LabelsColumn = Annotated[
 ]
 TokensColumn = Annotated[str | None, typer.Option("--tokens", help="The words.")]
 TagsColumn = Annotated[str | None, typer.Option("--tags", help="The words' tags.")]
+EntitiesColumn = Annotated[
+    str | None, typer.Option("--entities", help="The text's entities: start, end and label of each.")
+]
+TemplateFlag = Annotated[
+    str | None,
+    typer.Option("--template", help="How columns make the text, as in '{subject}: {body}'; without --text."),
+]
+TagNamesFlag = Annotated[
+    str | None,
+    typer.Option("--tag-names", help="What tags that are numbers stand for, as in O,B-PER,I-PER."),
+]
+EncodingFlag = Annotated[
+    str | None,
+    typer.Option(help="Of files that are not UTF-8, as in windows-1252; UTF-16 is known by its mark."),
+]
 PluginsFlag = Annotated[
     list[Path] | None,
     typer.Option(

@@ -9,6 +9,8 @@ import typer
 
 from softcue.cli.flags import (
     DeviceFlag,
+    EncodingFlag,
+    EntitiesColumn,
     JsonFlag,
     LabelColumn,
     LabelsColumn,
@@ -16,7 +18,9 @@ from softcue.cli.flags import (
     PluginsFlag,
     PrecisionFlag,
     RootFlag,
+    TagNamesFlag,
     TagsColumn,
+    TemplateFlag,
     TextColumn,
     TokensColumn,
     columns_of,
@@ -78,6 +82,10 @@ def _register(view: str) -> None:
         labels: LabelsColumn = None,
         tokens: TokensColumn = None,
         tags: TagsColumn = None,
+        entities: EntitiesColumn = None,
+        template: TemplateFlag = None,
+        tag_names: TagNamesFlag = None,
+        encoding: EncodingFlag = None,
         backbone: Annotated[str | None, typer.Option(help="Default: the one that the adapter names.")] = None,
         data_root: RootFlag = None,
         plugin: PluginsFlag = None,
@@ -87,12 +95,21 @@ def _register(view: str) -> None:
     ) -> None:
         load_plugins(plugin)
         columns = columns_of(
-            text=text, text_pair=text_pair, label=label, labels=labels, tokens=tokens, tags=tags
+            text=text,
+            text_pair=text_pair,
+            label=label,
+            labels=labels,
+            tokens=tokens,
+            tags=tags,
+            entities=entities,
+            template=template,
+            tag_names=tag_names,
         )
         how: dict[str, Any] = {
             "split": split,
             "rows": rows,
             "columns": columns or None,
+            "encoding": encoding,
             "backbone": backbone,
             "root": data_root,
             "precision": precision,

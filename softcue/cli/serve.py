@@ -17,7 +17,7 @@ DRAIN = 5.0  # seconds beyond the deadline that answers may take to be sent when
 
 
 def serve_command(
-    folder: Annotated[Path, typer.Argument(help="A bank, or a folder of adapter folders.")],
+    folder: Annotated[Path, typer.Argument(help="A bank, a folder of adapter folders, or hf:OWNER/NAME.")],
     host: Annotated[
         str, typer.Option(help="Address to listen on; others than this machine's own take tokens.")
     ] = "127.0.0.1",
@@ -51,6 +51,7 @@ def serve_command(
     import os
 
     need_server()
+    from softcue.adapter.remote import is_remote
     from softcue.cli.lines import print_line
     from softcue.serving.access import check_exposed, gather_access
     from softcue.serving.listen import bind_to, listen, url_of
@@ -61,7 +62,7 @@ def serve_command(
     access = gather_access(read_token_file, manage_token_file, os.environ)
     check_exposed(host, access)
     settings = ServerSettings(
-        folder=folder.absolute(),
+        folder=folder if is_remote(folder) else folder.absolute(),
         backbone=backbone,
         precision=precision,
         device=device,

@@ -159,6 +159,8 @@ def show_info(folder: Path, as_json: bool) -> None:
             f"{len(adapter.labels)} labels: "
             f"{', '.join(adapter.labels[:20])}{' ...' if len(adapter.labels) > 20 else ''}"
         )
+    if adapter.columns:
+        print_line(f"columns: {', '.join(f'{name}={line}' for name, line in adapter.columns.items())}")
     print_line(f"settings: {', '.join(f'{k}={v}' for k, v in asdict(adapter.config).items()) or 'none'}")
     print_line(f"trained on {adapter.task} with seed {adapter.seed}; {size_line(adapter)}")
     _scores(adapter)
@@ -189,6 +191,7 @@ def _header(adapter: Adapter) -> dict[str, Any]:
             "pair",
             "limit",
             "task",
+            "columns",
             "subset",
         )
     }

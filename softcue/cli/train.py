@@ -7,6 +7,8 @@ import typer
 
 from softcue.cli.flags import (
     DeviceFlag,
+    EncodingFlag,
+    EntitiesColumn,
     JsonFlag,
     KindFlag,
     LabelColumn,
@@ -18,9 +20,12 @@ from softcue.cli.flags import (
     RootFlag,
     RowsFlag,
     SettingsFlag,
+    TagNamesFlag,
     TagsColumn,
+    TemplateFlag,
     TextColumn,
     TokensColumn,
+    UnsureFlag,
     columns_of,
     load_plugins,
     parse_settings,
@@ -58,6 +63,10 @@ def train_command(
     labels: LabelsColumn = None,
     tokens: TokensColumn = None,
     tags: TagsColumn = None,
+    entities: EntitiesColumn = None,
+    template: TemplateFlag = None,
+    tag_names: TagNamesFlag = None,
+    encoding: EncodingFlag = None,
     seed: Annotated[
         int | None, typer.Option(help="Of initial numbers, order of rows, dropout and splits; default: 0.")
     ] = None,
@@ -70,6 +79,10 @@ def train_command(
         float | None,
         typer.Option(metavar="MINUTES", help="Search the learning rate first, for so many minutes."),
     ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="The metric that selects, as in macro_f1; default: the data's own.")
+    ] = None,
+    unsure_below: UnsureFlag = None,
     precision: PrecisionFlag = "auto",
     device: DeviceFlag = "cpu",
     checkpoint: Annotated[
@@ -119,9 +132,20 @@ def train_command(
                 report=report,
                 say=show.progress,
                 columns=columns_of(
-                    text=text, text_pair=text_pair, label=label, labels=labels, tokens=tokens, tags=tags
+                    text=text,
+                    text_pair=text_pair,
+                    label=label,
+                    labels=labels,
+                    tokens=tokens,
+                    tags=tags,
+                    entities=entities,
+                    template=template,
+                    tag_names=tag_names,
                 ),
+                encoding=encoding,
                 auto=auto,
+                metric=metric,
+                unsure_below=unsure_below,
                 checkpoints=checkpoints,
                 trackers=trackers,
             )

@@ -1,6 +1,6 @@
 """Views as PNG: maps over layers in one scale of colours, and lines beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from softcue.errors import RequestError
@@ -44,6 +44,60 @@ def draw_view(view: View) -> bytes:
     else:
         _plan(figure, view)
     return as_png(figure)
+
+
+def draw_report(report: Mapping[str, Any]) -> bytes:
+    """Return the picture of an evaluation's report as PNG: F1 by label, confusion, calibration.
+
+    What the kind of data does not have is left out. Raises RequestError where matplotlib is missing.
+    """
+    figure = need_plots()(layout="constrained")
+    parts = [draw for name, draw in REPORTED.items() if name in report]
+    figure.set_size_inches(5.5 * max(1, len(parts)), 5)
+    spots = figure.add_gridspec(1, max(1, len(parts)))
+    told = ", ".join(f"{name} {value:.3f}" for name, value in report["scores"].items())
+    figure.suptitle(f"{report['rows']:,} rows: {told}")
+    for place, draw in enumerate(parts):
+        draw(figure, figure.add_subplot(spots[0, place]), report)
+    return as_png(figure)
+
+
+def _labels_drawn(figure: Any, axes: Any, report: Mapping[str, Any]) -> None:
+    """Draw precision, recall and F1 of each label."""
+    names = list(report["per_label"])
+    for key, colour, marker in (("precision", LIGHT, "s"), ("recall", DARK, "o"), ("f1", "black", "D")):
+        values = [report["per_label"][name][key] for name in names]
+        axes.plot(values, range(len(names)), color=colour, marker=marker, linestyle="", label=key)
+    axes.set_title("by label", fontsize="small")
+    axes.set_xlim(-0.03, 1.03)
+    axes.set_yticks(_ticks(len(names)), [names[i] for i in _ticks(len(names))])
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+
+
+def _confusion(figure: Any, axes: Any, report: Mapping[str, Any]) -> None:
+    """Draw how many rows (words, for tags) of each label got which answer."""
+    drawn = _map(axes, report["confusion"], "confusion", "answer", "truth")
+    places = _ticks(len(report["labels"]))
+    names = [report["labels"][i] for i in places]
+    axes.set_xticks(places, names, rotation=90)
+    axes.set_yticks(places, names)
+    figure.colorbar(drawn, ax=axes, label="words" if report["kind"] == "tag" else "rows", shrink=0.8)
+
+
+def _calibration(figure: Any, axes: Any, report: Mapping[str, Any]) -> None:
+    """Draw the accuracy of the rows by how sure their answers are."""
+    bins = report["calibration"]["bins"]
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
+    axes.plot([b["confidence"] for b in bins], [b["accuracy"] for b in bins], color=DARK, marker="o")
+    axes.set_title(f"calibration, expected error {report['calibration']['ece']:.3f}", fontsize="small")
+    axes.set_xlabel("confidence")
+    axes.set_ylabel("accuracy")
+    axes.grid(alpha=0.3)
+
+
+# what a report may have -> how it is drawn
+REPORTED = {"per_label": _labels_drawn, "confusion": _confusion, "calibration": _calibration}
 
 
 def _attention(figure: Any, view: AttentionView) -> None:

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from softcue.kinds.base import READS_CHOICES
 from softcue.model import Model
 from softcue.options import check_whole
 from softcue.protocol import CueObserver
-from softcue.readers import Data
+from softcue.readers.columns import Said
 from softcue.readers.items import Item, make_items
 
 ROWS = 256  # rows of a data set that are looked at, unless more are asked for
@@ -44,7 +44,8 @@ class HowOpened(TypedDict, total=False):
     rows: int  # at most so many rows of it, drawn by a fixed seed
     backbone: str | Base | None  # default: the one that the adapter names
     root: str | Path | None  # of data sets that are given by name
-    columns: Mapping[str, str] | None
+    columns: Said | None
+    encoding: str | None
     precision: str
     device: str
 
@@ -128,13 +129,14 @@ class Subject:
 
 def open_subject(
     adapter: str | Path | Adapter,
-    data: str | Path | Data,
+    data: Any,
     *,
     split: str | None = None,
     rows: int = ROWS,
     backbone: str | Base | None = None,
     root: str | Path | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Said | None = None,
+    encoding: str | None = None,
     precision: str = "auto",
     device: str = "cpu",
     draw: bool = True,
@@ -151,7 +153,7 @@ def open_subject(
             f"{name} is a fine-tuned checkpoint, which has no frozen encoder to compare with; expected an "
             "adapter: train one with another method than full"
         )
-    opened = open_for(own, data, WHERE if split is None else (split,), columns, root)
+    opened = open_for(own, data, WHERE if split is None else (split,), columns, root, encoding)
     split = next(one for one in (WHERE if split is None else (split,)) if one in opened.splits)
     records = opened.splits[split]
     if len(records) > rows:

@@ -65,6 +65,7 @@ class Kind(ABC):
     mark: ClassVar[str | None] = None  # the field by which a record shows that it is of this kind
     numeric: ClassVar[bool] = False  # whether labels are numbers
     has_labels: ClassVar[bool] = True  # whether the head has a row for each label; else it gives one number
+    presets: ClassVar[str | None] = None  # the kind whose presets it takes; None: its own
     metrics: ClassVar[tuple[str, ...]]  # names in scoring.metrics; the first selects
     task_type: ClassVar[str] = "SEQ_CLS"  # what PEFT calls it
     reads: ClassVar[str] = READS_TEXTS

@@ -30,7 +30,7 @@ class Multilabel(Kind):
 
     An answer is a probability for each label (C,). Those of at least the reading's threshold are given: one
     number for all labels, the one with the highest micro-F1 on the rows that select. Where micro-F1 is the
-    aim, the best threshold is the same for every label (Lipton et al., 2014; Koyejo et al., 2015), and a
+    aim, the best threshold is the same for every label (Koyejo et al., 2015), and a
     threshold for each would be chosen on the few rows that have it, too few for rare labels (Yang, 2001).
     """
 
@@ -38,6 +38,7 @@ class Multilabel(Kind):
     order = 4
     needs = ("text", "labels")
     mark = "labels"
+    presets = "classify"
     metrics = ("micro_f1", "macro_f1", "exact_match")
     activation = "sigmoid"
     has_threshold = True

@@ -60,7 +60,7 @@ class Tag(Kind):
             if not isinstance(tag, str) or not is_tag(tag):
                 raise Wrong(
                     f"tag {at + 1} is {short(tag)}; expected O, B-TYPE or I-TYPE (or the E-, S-, L-, U- of "
-                    "BIOES and BILOU)"
+                    "BIOES and BILOU); what numbers stand for is said with --tag-names"
                 )
             encodable(tag, f"tag {at + 1}")
         return {"tokens": tokens, "tags": tuple(map(sys.intern, tags))}

@@ -14,11 +14,19 @@ class Wrong(Exception):
     """What is wrong with one row."""
 
 
+class Empty(Wrong):
+    """A field that says nothing."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is empty")
+        self.name = name
+
+
 def as_text(value: Any, name: str) -> str:
     if not isinstance(value, str):
         raise Wrong(f"{name} is a {type(value).__name__} ({short(value)}); expected a string")
     if not value.strip():
-        raise Wrong(f"{name} is empty")
+        raise Empty(name)
     return encodable(value, name)
 
 

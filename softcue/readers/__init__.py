@@ -1,10 +1,10 @@
 """Readers: files of any format, and data sets of the hub, to checked records."""
 
+from softcue.readers.columns import FIELDS, Columns, as_columns
 from softcue.readers.data import read_data, read_file, read_folder, read_hub
 from softcue.readers.hub import Hub
 from softcue.readers.records import (
     DATA_KINDS,
-    FIELDS,
     SPLITS,
     Data,
     Problems,
@@ -18,6 +18,7 @@ __all__ = [
     "DATA_KINDS",
     "FIELDS",
     "SPLITS",
+    "Columns",
     "Data",
     "Hub",
     "Problems",
@@ -25,6 +26,7 @@ __all__ = [
     "Record",
     "RowTemplate",
     "Shape",
+    "as_columns",
     "read_data",
     "read_file",
     "read_folder",

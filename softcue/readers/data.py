@@ -8,10 +8,14 @@ from pathlib import Path
 from softcue.errors import DataError
 from softcue.kinds import KINDS
 from softcue.options import check_whole
+from softcue.readers.columns import TAG_NAMES, Columns, Said, as_columns
 from softcue.readers.hub import Hub, load_hub
+from softcue.readers.lines import check_encoding
 from softcue.readers.parse import Parser, settle
 from softcue.readers.records import SPLITS, Data, Problems, Record, Shape
+from softcue.readers.repeats import repeats
 from softcue.readers.stream import FORMATS, NAMELESS, UNTYPED
+from softcue.readers.tables import Table
 from softcue.scoring.metrics import metrics_of
 
 SPLIT_NAMES = {"train": ("train",), "dev": ("dev", "validation", "valid", "val"), "test": ("test",)}
@@ -21,7 +25,8 @@ def read_data(
     where: str | Path,
     *,
     kind: str | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Said | Columns | None = None,
+    encoding: str | None = None,
     seed: int = 0,
     limit: Mapping[str, int] | None = None,
     splits: Sequence[str] = SPLITS,
@@ -30,11 +35,12 @@ def read_data(
 
     A folder has train, dev and test files. A single file is split 80/10/10 by `seed`.
 
-    kind: overrides what the file suggests; columns: our field name -> the file's; limit: rows to keep of each
+    kind: overrides what the file suggests; columns: our field name -> the file's (docs/data.md); encoding: of
+    files that are neither UTF-8 nor say in a byte order mark what they are; limit: rows to keep of each
     split, drawn by `seed`; splits: those wanted, of which the ones that exist are read. Raises RequestError
     that lists what is wrong, by file and line.
     """
-    shape = Shape(kind=kind, columns=columns or {})
+    shape = Shape(kind=kind, columns=as_columns(columns), encoding=check_encoding(encoding))
     if str(where).startswith("hf:"):
         identity, _, config = str(where)[3:].partition(":")
         return read_hub(
@@ -58,12 +64,14 @@ def read_file(
     path: str | Path,
     *,
     kind: str | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Said | Columns | None = None,
+    encoding: str | None = None,
     split: str = "test",
 ) -> Data:
     """Read one whole file as one split."""
     path = Path(path)
-    parser = Parser(Shape(kind=kind, columns=columns or {}), Problems())
+    shape = Shape(kind=kind, columns=as_columns(columns), encoding=check_encoding(encoding))
+    parser = Parser(shape, Problems())
     try:
         records = _parse(path, parser)
     except OSError as error:
@@ -100,24 +108,51 @@ def read_hub(
     splits: Sequence[str] = SPLITS,
 ) -> Data:
     """Read a data set of the hub; a split whose labels are hidden is left out with a warning."""
-    loaded = load_hub(hub)
-    known = hub.splits or {
-        ours: theirs for ours, names in SPLIT_NAMES.items() for theirs in names if theirs in loaded
-    }
-    chosen = {split: loaded[known[split]] for split in _ordered(splits) if known.get(split) in loaded}
-    source = f"hf:{hub.identity}"
+    return read_tables(
+        load_hub(hub),
+        shape,
+        name=name,
+        source=f"hf:{hub.identity}",
+        known=hub.splits,
+        seed=seed,
+        limit=limit,
+        splits=splits,
+    )
+
+
+def read_tables(
+    tables: Mapping[str, Table],
+    shape: Shape,
+    *,
+    name: str,
+    source: str,
+    known: Mapping[str, str],
+    seed: int = 0,
+    limit: Mapping[str, int] | None = None,
+    splits: Sequence[str] = SPLITS,
+) -> Data:
+    """Read the tables of the splits that are wanted; one alone is split as a single file is.
+
+    source: where they are from, for messages; known: our split -> the table's name, empty: recognised by
+    name.
+    """
+    known = known or {ours: own for ours, names in SPLIT_NAMES.items() for own in names if own in tables}
+    chosen = {split: tables[known[split]] for split in _ordered(splits) if known.get(split) in tables}
     parser = Parser(shape, Problems())
-    if not chosen and len(loaded) == 1:
-        chosen = {"train": next(iter(loaded.values()))}
+    if not chosen and len(tables) == 1:
+        chosen = {"train": next(iter(tables.values()))}
     if not chosen:
-        raise DataError(f"{source} has no {' or '.join(splits)} split; it has {', '.join(loaded) or 'none'}")
+        raise DataError(f"{source} has no {' or '.join(splits)} split; it has {', '.join(tables) or 'none'}")
     found = {}
     for split, rows in chosen.items():
-        if rows.unlabelled(shape.columns.get("label", "label")):
+        if rows.unlabelled(shape.columns.given.get("label", "label")):
             parser.warnings.append(f"{rows.name} has no labels and is left out")
         else:
             found[split] = parser.read(rows, rows.name, table=shape.template is None)
-    if len(loaded) == 1 and list(found) == ["train"]:
+            if not found[split] and not parser.problems.count:
+                parser.problems.add(f"{rows.name}:1", "the table has no rows")
+    if len(tables) == 1 and list(found) == ["train"]:
+        parser.problems.check(source)
         found = _cut(found["train"], seed, source, parser, splits)
     return _finish(name, found, parser, source, seed, limit)
 
@@ -157,13 +192,16 @@ def _parse(path: Path, parser: Parser) -> list[Record]:
     if suffix not in FORMATS:
         raise DataError(f"{path} is of no known format; expected one of {', '.join(FORMATS)}")
     stream, table = FORMATS[suffix]
-    if suffix in NAMELESS and parser.shape.columns:
+    if suffix in NAMELESS and set(parser.shape.columns.given) - {TAG_NAMES}:
         raise DataError(
             f"{path}: columns of {suffix} files go by place (word first, tag last); column names do not apply"
         )
     before = parser.problems.count
     records = parser.read(
-        stream(path, parser.problems), path.name, table and parser.shape.template is None, suffix in UNTYPED
+        stream(path, parser.problems, parser.shape.encoding),
+        path.name,
+        table and parser.shape.template is None,
+        suffix in UNTYPED,
     )
     if not records and parser.problems.count == before:
         parser.problems.add(f"{path.name}:1", "the file has no rows")
@@ -185,7 +223,8 @@ def _cut(
     tenth = max(1, len(records) // 10)
     rows = {"dev": order[:tenth], "test": order[tenth : 2 * tenth], "train": order[2 * tenth :]}
     sizes = ", ".join(f"{len(rows[split]):,} {split}" for split in SPLITS)
-    parser.warnings.append(f"{Path(source).name} is a single file; split by seed {seed} into {sizes} rows")
+    what = "file" if Path(source).suffix else "table"
+    parser.warnings.append(f"{Path(source).name} is a single {what}; split by seed {seed} into {sizes} rows")
     return {split: [records[at] for at in sorted(rows[split])] for split in _ordered(splits)}
 
 
@@ -217,8 +256,16 @@ def _finish(
             f"{len(parser.empty_pairs):,} rows have an empty second text, the first at "
             f"{parser.empty_pairs[0]}"
         )
-    warnings = [*parser.warnings, *_foreign_labels(kind, labels, splits), *_repeats(splits)]
-    return Data(kind, splits, labels, bool(parser.paired), name, metrics_of(kind), warnings=warnings)
+    warnings = [
+        *parser.problems.notes,
+        *parser.warnings,
+        *_foreign_labels(kind, labels, splits),
+        *repeats(splits),
+    ]
+    said = dict(parser.shape.columns.given)
+    return Data(
+        kind, splits, labels, bool(parser.paired), name, metrics_of(kind), warnings=warnings, columns=said
+    )
 
 
 def _foreign_labels(kind: str, labels: tuple[str, ...], splits: Mapping[str, list[Record]]) -> Iterator[str]:
@@ -237,21 +284,3 @@ def _foreign_labels(kind: str, labels: tuple[str, ...], splits: Mapping[str, lis
                 f"{split}: {rows:,} rows have labels that train lacks ({names}); they are kept and "
                 "counted as wrong"
             )
-
-
-def _repeats(splits: Mapping[str, list[Record]]) -> Iterator[str]:
-    """Give a warning for each pair of splits that share texts."""
-    keys = {
-        split: [hash((r.text, r.pair, r.choices, r.tokens)) for r in records]
-        for split, records in splits.items()
-    }
-    seen: dict[str, set[int]] = {}
-    for split, hashes in keys.items():
-        for earlier, known in seen.items():
-            repeats = sum(key in known for key in hashes)
-            if repeats:
-                yield (
-                    f"{repeats:,} {split} {'row' if repeats == 1 else 'rows'} also "
-                    f"{'stands' if repeats == 1 else 'stand'} in {earlier}"
-                )
-        seen[split] = set(hashes)

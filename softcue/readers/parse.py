@@ -8,14 +8,15 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from softcue.errors import RequestError, short
 from softcue.kinds import KINDS, Kind
 from softcue.kinds.base import Fields
-from softcue.kinds.values import Wrong, as_text
-from softcue.readers.records import SPREAD, Problems, RawRow, Record, Shape
+from softcue.kinds.values import Empty, Wrong, as_text
+from softcue.readers.columns import FIELDS, Absent, Finder, tag_names_of
+from softcue.readers.records import Problems, RawRow, Record, Shape
+from softcue.readers.tags import with_tags
 
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -38,11 +39,12 @@ class Parser:
     paired: bool | None = None
 
     def __post_init__(self) -> None:
-        named = (kind for kind in KINDS.values() if kind.mark in self.shape.columns)
+        named = (kind for kind in KINDS.values() if kind.mark in self.shape.columns.given)
         if self.shape.kind is not None:
             self.form = KINDS[self.shape.kind]
         else:
             self.form = next(named, None)  # who names a column of one kind alone has said which
+        self._begin()
 
     def read(
         self, stream: Iterable[tuple[int, RawRow]], name: str, table: bool = False, untyped: bool = False
@@ -52,15 +54,21 @@ class Parser:
         table: all rows have the columns of the first. untyped: every value is a string.
         """
         records: list[Record] = []
+        self._begin()
         for number, raw in stream:
             where = f"{name}:{number}"
             try:
-                for row in self._rows(raw):
+                for row in self._rows(raw, where):
                     records.append(self._record(row, where, untyped))
             except Wrong as error:
-                self.problems.add(where, str(error))
-                if table and not records and self._lacks(raw, self.form or _plain()):
+                self.problems.add(where, self.finder.named(str(error)))
+                if isinstance(error, Empty) and error.name in FIELDS:
+                    self.problems.empty[self.finder.shown(error.name)] += 1
+                if table and not records and isinstance(error, Absent):
                     break  # every further row would say the same
+        for column in self.finder.unmet() if records and self.shape.template is None else ():
+            self.problems.add(f"{name}:1", f"no row has the column {column!r}")
+        self.warnings += self.finder.lacks(name)
         if self.form is not None:
             try:
                 self.warnings += self.form.settle_file(records, name)
@@ -68,9 +76,18 @@ class Parser:
                 self.problems.add(f"{name}:1", str(error))
         return records
 
-    def _rows(self, raw: RawRow) -> Iterable[RawRow]:
+    def _begin(self) -> None:
+        """Look columns up anew, as for each file."""
+        self.finder = Finder(self.shape.columns)
+        self.tag_names = tag_names_of(self.shape.columns)
+
+    def _rows(self, raw: RawRow, where: str) -> Iterable[RawRow]:
         if self.shape.template is None:
-            return (raw,)
+            fields = self.finder.fields(raw, where)
+            if self.form is not None and "tags" not in self.form.needs:
+                return (fields,)
+            asked = self.form is not None or "entities" in self.shape.columns.given
+            return (with_tags(fields, self.tag_names, asked),)
         try:
             return list(self.shape.template(raw))
         except KeyError as error:
@@ -80,27 +97,8 @@ class Parser:
         except (TypeError, ValueError, AttributeError, IndexError) as error:
             raise Wrong(f"not a row of this benchmark ({type(error).__name__}: {str(error)[:80]})") from None
 
-    def _column(self, name: str) -> str:
-        return self.shape.columns.get(name, name)
-
-    def _get(self, row: RawRow, name: str) -> Any:
-        return row.get(self._column(name))
-
-    def _value(self, row: RawRow, name: str) -> Any:
-        """Return a field; one that is spread over several columns as {column: cell}, if all are there."""
-        found = self._get(row, name)
-        columns = self._columns(name)
-        if found is not None or len(columns) == 1:
-            return found
-        cells = {column: row.get(column) for column in columns}
-        return None if None in cells.values() else cells
-
-    def _columns(self, name: str) -> list[str]:
-        column = self._column(name)
-        return [part.strip() for part in column.split(",")] if name in SPREAD else [column]
-
     def _record(self, row: RawRow, where: str, untyped: bool) -> Record:
-        form = next((kind for kind in KINDS.values() if kind.shows(partial(self._value, row))), _plain())
+        form = next((kind for kind in KINDS.values() if kind.shows(row.get)), _plain())
         if self.form is None:
             self.form = form if not self._lacks(row, form) else None
         missing = self._lacks(row, self.form or form)
@@ -113,27 +111,31 @@ class Parser:
         return Record(**made, group=group, extra=extra, where=where)
 
     def _lacks(self, row: RawRow, form: Kind) -> list[str]:
-        return [name for name in form.needs if self._value(row, name) is None]
+        return [name for name in form.needs if row.get(name) is None]
 
     def _refuse(self, row: RawRow, missing: list[str], form: Kind) -> None:
-        columns = [column for name in missing for column in self._columns(name) if row.get(column) is None]
-        names = " and ".join(map(repr, columns))
+        if missing[0] in row:
+            raise Empty(missing[0])
+        names = " and ".join(map(repr, missing))
         if self.form is not None and form.needs != self.form.needs and not self._lacks(row, form):
             raise Wrong(
                 f"a {_form_name(form)} record among {_form_name(self.form)} records ({names} missing); a "
                 "data set is of one kind"
             )
         flag = missing[0].replace("_", "-")
-        raise Wrong(
-            f"{names} missing; the row has {short(', '.join(map(str, row)))} (name the column with --{flag})"
+        keys = row if self.finder.keys is None else self.finder.keys
+        raise Absent(
+            f"{names} missing; the row has {short(', '.join(map(str, keys)))} (name the column with --{flag})"
         )
 
     def _pair(self, row: RawRow, where: str) -> str | None:
-        pair = self._get(row, "text_pair")
+        pair = row.get("text_pair")
+        if pair is None and "text_pair" in row and (self.paired or "text_pair" in self.shape.columns.given):
+            pair = ""
         if self.paired is None:
             self.paired = pair is not None
         if (pair is not None) != self.paired:
-            column = self._column("text_pair")
+            column = self.finder.shown("text_pair")
             raise Wrong(
                 f"{column!r} {'missing' if self.paired else 'given'}, unlike in the first row; give every "
                 "row one or none"
@@ -143,7 +145,7 @@ class Parser:
         if isinstance(pair, str) and not pair.strip():
             self.empty_pairs.append(where)
             return ""
-        return as_text(pair, self._column("text_pair"))
+        return as_text(pair, "text_pair")
 
     def _label(self, label: Any, untyped: bool) -> str | float | int:
         """Return a string, an integer or a float.
@@ -190,7 +192,7 @@ class _Row(Fields):
     untyped: bool
 
     def value(self, name: str) -> Any:
-        return self.parser._value(self.row, name)
+        return self.row.get(name)
 
     def text(self) -> str:
         return as_text(self.value("text"), "text")

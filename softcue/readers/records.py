@@ -1,17 +1,16 @@
 """Records: what the readers hand on, whatever file it came from."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from softcue.errors import DataError
+from softcue.errors import DataError, short
 from softcue.kinds import KINDS
 from softcue.kinds.record import Record
+from softcue.readers.columns import Columns
 
 DATA_KINDS = tuple(KINDS)
-# the names that a record's fields have in a file
-FIELDS = ("text", "text_pair", "label", "labels", "choices", "tokens", "tags")
-SPREAD = ("labels",)  # fields that may be one column for each label, given as "a,b,c"
 SPLITS = ("train", "dev", "test")
 
 RawRow = Mapping[str, Any]
@@ -34,6 +33,7 @@ class Data:
     # why this is only a part of a benchmark; to be said wherever its score is shown
     subset: str | None = None
     warnings: list[str] = field(default_factory=list)
+    columns: Mapping[str, str] = field(default_factory=dict)  # what was said of the file's columns
 
     @property
     def metric(self) -> str:
@@ -46,18 +46,14 @@ class Shape:
     """How the rows of a data set are to be read."""
 
     kind: str | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)  # our field name -> the file's
+    columns: Columns = field(default_factory=Columns)
     extra_columns: tuple[str, ...] = ()  # extra keys to carry along
     template: RowTemplate | None = None
+    encoding: str | None = None  # of files; None: UTF-8
 
     def __post_init__(self) -> None:
         if self.kind is not None and self.kind not in DATA_KINDS:
             raise DataError(f"kind {self.kind!r} is unknown; expected one of {', '.join(DATA_KINDS)}")
-        wrong = sorted(set(self.columns) - set(FIELDS))
-        if wrong:
-            raise DataError(
-                f"column names were given for {', '.join(wrong)}; they can be given for {', '.join(FIELDS)}"
-            )
 
 
 @dataclass
@@ -67,6 +63,8 @@ class Problems:
     SHOWN = 20
     first: list[str] = field(default_factory=list)
     count: int = 0
+    notes: list[str] = field(default_factory=list)  # what is no problem, and has to be told
+    empty: Counter[str] = field(default_factory=Counter)  # values that are missing, by column
 
     def add(self, where: str, what: str) -> None:
         """Note a problem; `where` is "file:line"."""
@@ -81,6 +79,9 @@ class Problems:
         if self.count:
             rest = self.count - len(self.first)
             tail = [f"and {rest:,} more"] if rest else []
+            if self.empty:
+                counts = ", ".join(f"{short(name)} {count:,}" for name, count in self.empty.most_common(10))
+                tail.append(f"missing values by column: {counts}")
             raise DataError(
                 "\n  ".join([f"{source}: {self.count:,} problems; correct these lines", *self.first, *tail])
             )

@@ -4,69 +4,55 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
 
 from softcue.errors import DataError, short
+from softcue.readers.excel import excel_rows
+from softcue.readers.lines import LONGEST, lines_of
 from softcue.readers.records import Problems, RawRow
 
-# bytes of a line or a quoted field; beyond it the file is not the text that it claims to be
-LONGEST = 1 << 26
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
-_BOM = b"\xef\xbb\xbf"
+_SPACE = re.compile(r"[ \t\r\n]*")
 _BLANKS = re.compile(r"[ \t]+")  # not str.split(): tokens may hold other Unicode spaces
 
 Stream = Iterator[tuple[int, RawRow]]  # line (or row) number, raw fields
-
-
-def lines_of(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a UTF-8 file with their numbers; lines that cannot be read are noted as problems."""
-    with path.open("rb") as file:
-        number = 0
-        while raw := file.readline(LONGEST + 1):
-            number += 1
-            where = f"{path.name}:{number}"
-            if len(raw) > LONGEST:
-                problems.add(where, f"the line is longer than {LONGEST >> 20} MiB")
-                while raw and not raw.endswith(b"\n"):
-                    raw = file.readline(LONGEST)
-                continue
-            if number == 1:
-                if raw.startswith(_UTF16):
-                    problems.add(where, "the file is UTF-16; save it as UTF-8")
-                    return
-                raw = raw.removeprefix(_BOM)
-            try:
-                line = raw.decode()
-            except UnicodeDecodeError as error:
-                byte = raw[error.start]
-                problems.add(
-                    where,
-                    f"byte {error.start + 1} of the line (0x{byte:02x}) is not UTF-8; save the file as UTF-8",
-                )
-                continue
-            if "\0" in line:
-                problems.add(where, f"a NUL byte at column {line.index(chr(0)) + 1}; this is not a text file")
-                continue
-            yield number, line
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def json_rows(path: Path, problems: Problems) -> Stream:
-    """Yield the rows of a file with one JSON object a line."""
-    for number, line in lines_of(path, problems):
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object whose keys stand once: of two, the parser would drop one."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        double = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {short(double)} stands twice in an object")
+    return found
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_once)
+
+
+def json_rows(path: Path, problems: Problems, encoding: str | None = None) -> Stream:
+    """Yield the rows of a file with one JSON object a line, or with one list of objects."""
+    lines = lines_of(path, problems, encoding)
+    first = next((line for line in lines if line[1].strip()), None)
+    if first is None:
+        return
+    if first[1].lstrip().startswith("["):
+        yield from _listed(path, problems, first, lines)
+        return
+    for number, line in chain([first], lines):
         if not line.strip():
             continue
         where = f"{path.name}:{number}"
         try:
-            row = json.loads(line, parse_constant=_no_constant)
+            row = _DECODER.decode(line)
         except json.JSONDecodeError as error:
-            hint = "; expected one object a line" if line.strip() in ("[", "{") else ""
-            problems.add(where, f"broken JSON at column {error.colno} ({error.msg}){hint}")
+            problems.add(where, _broken(error, "; expected one object a line" * (line.strip() == "{")))
         except RecursionError:
             problems.add(where, "JSON nested too deeply; expected one flat object a line")
         except ValueError as error:
@@ -80,6 +66,58 @@ def json_rows(path: Path, problems: Problems) -> Stream:
                     f"a JSON {type(row).__name__}; expected one object a line, such as {{'text': ..., "
                     f"'label': ...}}",
                 )
+
+
+def _listed(
+    path: Path, problems: Problems, first: tuple[int, str], lines: Iterable[tuple[int, str]]
+) -> Stream:
+    """Yield the objects of a file that is one JSON list, each under the number of the line it begins on."""
+    before = problems.count
+    text = "".join(line for _, line in chain([first], lines))
+    if problems.count > before:
+        return  # lines are missing from the list
+    number, counted, at = first[0], 0, text.index("[") + 1
+    opening = True
+    while True:
+        at = _space(text, at)
+        number, counted = number + text.count("\n", counted, at), at
+        where = f"{path.name}:{number}"
+        if text[at : at + 1] == "]" and opening:
+            break
+        try:
+            row, at = _DECODER.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            problems.add(f"{path.name}:{first[0] + text.count(chr(10), 0, error.pos)}", _broken(error))
+            return
+        except RecursionError:
+            problems.add(where, "JSON nested too deeply; expected a list of flat objects")
+            return
+        except ValueError as error:
+            problems.add(where, f"broken JSON ({str(error)[:80]})")
+            return
+        if isinstance(row, dict):
+            yield number, row
+        else:
+            problems.add(where, f"a JSON {type(row).__name__} in the list; expected objects alone")
+        at, opening = _space(text, at), False
+        if text[at : at + 1] != ",":
+            break
+        at += 1
+    end = f"{path.name}:{number + text.count(chr(10), counted, at)}"
+    if text[at : at + 1] != "]":
+        problems.add(end, "the list goes on without a comma or ends without its bracket")
+    elif text[at + 1 :].strip():
+        problems.add(end, "something follows the list; expected the end of the file")
+
+
+def _space(text: str, at: int) -> int:
+    """Return where the white space of JSON at `at` ends."""
+    found = _SPACE.match(text, at)
+    return at if found is None else found.end()
+
+
+def _broken(error: json.JSONDecodeError, hint: str = "") -> str:
+    return f"broken JSON at column {error.colno} ({error.msg}){hint}"
 
 
 class _Lines:
@@ -97,23 +135,35 @@ class _Lines:
         return line
 
 
-def csv_rows(path: Path, problems: Problems) -> Stream:
-    """Yield the rows of a comma-separated file with a header.
+def csv_rows(path: Path, problems: Problems, encoding: str | None = None) -> Stream:
+    """Yield the rows of a file with a header, whose cells commas, semicolons or tabs separate.
 
-    Quoted fields may hold commas, quotes and line breaks.
+    Quoted fields may hold separators, quotes and line breaks.
     """
-    csv.field_size_limit(LONGEST)
-    yield from _table(path, problems, delimiter=",", strict=True)
+    lines = lines_of(path, problems, encoding)
+    first = next((line for line in lines if line[1].strip()), None)
+    if first is not None:
+        yield from _table(path, problems, chain([first], lines), delimiter=separator(first[1]), strict=True)
 
 
-def tsv_rows(path: Path, problems: Problems) -> Stream:
+def separator(header: str) -> str:
+    """Return what separates the names in a header: of comma, semicolon and tab the one that makes most names.
+
+    What is quoted does not count; of equals the comma, and then the semicolon.
+    """
+    bare = "".join(header.split('"')[::2])
+    return max(",;\t", key=bare.count)
+
+
+def tsv_rows(path: Path, problems: Problems, encoding: str | None = None) -> Stream:
     """Yield the rows of a tab-separated file with a header; quotes are text, as in GLUE's files."""
+    lines = lines_of(path, problems, encoding)
+    yield from _table(path, problems, lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def _table(path: Path, problems: Problems, own: Iterable[tuple[int, str]], **dialect: Any) -> Stream:
     csv.field_size_limit(LONGEST)
-    yield from _table(path, problems, delimiter="\t", quoting=csv.QUOTE_NONE)
-
-
-def _table(path: Path, problems: Problems, **dialect: Any) -> Stream:
-    lines = _Lines(lines_of(path, problems))
+    lines = _Lines(iter(own))
     reader = csv.reader(lines, **dialect)
     header: list[str] | None = None
     while True:
@@ -123,7 +173,8 @@ def _table(path: Path, problems: Problems, **dialect: Any) -> Stream:
         except StopIteration:
             return
         except csv.Error as error:
-            problems.add(f"{path.name}:{lines.first}", f"broken row ({error})")
+            reason = "a carriage return stands alone" if "new-line" in str(error) else error
+            problems.add(f"{path.name}:{lines.first}", f"broken row ({reason})")
             continue
         where = f"{path.name}:{lines.first}"
         if not cells:
@@ -140,7 +191,7 @@ def _table(path: Path, problems: Problems, **dialect: Any) -> Stream:
             yield lines.first, dict(zip(header, cells, strict=True))
 
 
-def conll_rows(path: Path, problems: Problems) -> Stream:
+def conll_rows(path: Path, problems: Problems, encoding: str | None = None) -> Stream:
     """Yield the sentences of a CoNLL file: a word a line, and a blank line after each sentence.
 
     The first column is the word, the last its tag.
@@ -148,8 +199,13 @@ def conll_rows(path: Path, problems: Problems) -> Stream:
     tokens: list[str] = []
     tags: list[str] = []
     start, width = 0, 0
-    for number, line in lines_of(path, problems):
+    for number, line in lines_of(path, problems, encoding):
         line = line.rstrip("\r\n")
+        if "\r" in line:
+            problems.add(
+                f"{path.name}:{number}", "a carriage return stands alone; save the file with line feeds"
+            )
+            continue
         if not line.strip():
             if tokens:
                 yield start, {"tokens": tokens, "tags": tags}
@@ -173,7 +229,7 @@ def conll_rows(path: Path, problems: Problems) -> Stream:
         yield start, {"tokens": tokens, "tags": tags}
 
 
-def parquet_rows(path: Path, problems: Problems) -> Stream:
+def parquet_rows(path: Path, problems: Problems, encoding: str | None = None) -> Stream:
     """Yield the rows of a Parquet file; needs pyarrow."""
     try:
         import pyarrow
@@ -192,17 +248,18 @@ def parquet_rows(path: Path, problems: Problems) -> Stream:
 
 
 # suffix -> stream, and whether all rows have the same columns
-FORMATS: dict[str, tuple[Callable[[Path, Problems], Stream], bool]] = {
+FORMATS: dict[str, tuple[Callable[[Path, Problems, str | None], Stream], bool]] = {
     ".jsonl": (json_rows, False),
     ".json": (json_rows, False),
     ".csv": (csv_rows, True),
     ".tsv": (tsv_rows, True),
+    ".xlsx": (excel_rows, True),
     ".parquet": (parquet_rows, True),
     ".conll": (conll_rows, False),
     ".iob": (conll_rows, False),
     ".bio": (conll_rows, False),
     ".txt": (conll_rows, False),
 }
-UNTYPED = (".csv", ".tsv")  # every cell is a string: numbers are recognised by how they look
+UNTYPED = (".csv", ".tsv", ".xlsx")  # every cell is a string: numbers are recognised by how they look
 # columns go by place, so that names given for them do not apply
 NAMELESS = (".conll", ".iob", ".bio", ".txt")

@@ -7,9 +7,10 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
-from softcue.errors import DataError
+from softcue.errors import DataError, SettingsError, short
 from softcue.kinds import KINDS
 
 
@@ -191,6 +192,10 @@ METRICS: dict[str, Callable[[Answers], float]] = {
 }
 
 
+OwnMetric = Callable[[Sequence[Any], Sequence[Any]], float]  # (truth, predicted), higher is better
+_own: dict[str, OwnMetric] = {}  # by the function's name
+
+
 def metrics_of(kind: str) -> tuple[str, ...]:
     """Return the names of the metrics of a kind of data, the one that selects first."""
     return KINDS[kind].metrics
@@ -210,12 +215,31 @@ def scores(
 
     Raises RequestError if a metric is unknown, or needs what the answers do not have.
     """
-    unknown = [name for name in names if name not in METRICS]
+    unknown = [name for name in names if name not in METRICS and name not in _own]
     if unknown:
-        raise DataError(f"metric {unknown[0]!r} is unknown; expected {', '.join(METRICS)}")
+        raise DataError(f"metric {unknown[0]!r} is unknown; expected one of {', '.join([*METRICS, *_own])}")
     if not len(gold) or len(gold) != len(predicted):
         raise DataError(
             f"{len(predicted)} answers for {len(gold)} rows; expected one for each of at least one row"
         )
     answers = Answers(kind, gold, predicted, groups, positive, confidence, extra)
-    return {name: METRICS[name](answers) for name in names}
+    return {name: METRICS[name](answers) if name in METRICS else _measure(name, answers) for name in names}
+
+
+def add_metric(function: OwnMetric) -> str:
+    """Let a function of gold and predicted answers be a metric, and return its name.
+
+    Raises SettingsError for the name of one of softcue's own.
+    """
+    name = function.__name__
+    if name in METRICS:
+        raise SettingsError(f"metric {name} is one of softcue's own; give your function another name")
+    _own[name] = function
+    return name
+
+
+def _measure(name: str, answers: Answers) -> float:
+    value = _own[name](answers.gold, answers.predicted)
+    if not isinstance(value, Real) or not math.isfinite(value):
+        raise DataError(f"metric {name} gave {short(value)}; expected a finite number")
+    return float(value)

@@ -10,6 +10,7 @@ from softcue.kinds import KINDS
 from softcue.scoring.metrics import metrics_of, precision_recall_f1, scores
 
 BINS = 15  # of the calibration error (Guo et al., 2017)
+WORST = 20  # wrongly answered rows of a report
 MOST_CONFUSED = 1_000  # labels of a confusion table: it has a number for each pair of them
 
 
@@ -69,6 +70,45 @@ def calibration(right: Sequence[bool], confidence: Sequence[float]) -> dict[str,
     return {"ece": gap / max(len(right), 1), "bins": table}
 
 
+def doubts(right: Sequence[bool], confidence: Sequence[float], below: float) -> dict[str, Any]:
+    """Return how many rows are unsure, with a confidence below `below`, and the accuracy of both parts.
+
+    A part without rows has an accuracy of None.
+    """
+    sure = [one for one, value in zip(right, confidence, strict=True) if value >= below]
+    unsure = len(right) - len(sure)
+    return {
+        "below": below,
+        "rows": unsure,
+        "share": unsure / max(1, len(right)),
+        "accuracy_of_sure": sum(sure) / len(sure) if sure else None,
+        "accuracy_of_unsure": (sum(right) - sum(sure)) / unsure if unsure else None,
+    }
+
+
+def worst_rows(
+    gold: Sequence[Any], predicted: Sequence[Any], chances: Sequence[Sequence[float]] | None = None
+) -> list[tuple[int, float]]:
+    """Return the numbers of at most WORST rows that are answered wrongly, the worst first, and how wrong.
+
+    That is how sure the wrong answer is, where there are chances; or else the error of a score, or the number
+    of wrong tags or labels.
+    """
+    pairs = list(zip(gold, predicted, strict=True))
+    if chances is not None:
+        wrong = [float(max(own)) * (a != b) for (a, b), own in zip(pairs, chances, strict=True)]
+    else:
+        wrong = [_difference(a, b) for a, b in pairs]
+    found = [(row, size) for row, size in enumerate(wrong) if size > 0]
+    return sorted(found, key=lambda one: -one[1])[:WORST]
+
+
+def _difference(gold: Any, predicted: Any) -> float:
+    if isinstance(gold, list):
+        return float(sum(a != b for a, b in zip(gold, predicted, strict=True)))
+    return float(len(gold ^ predicted) if isinstance(gold, frozenset) else abs(gold - predicted))
+
+
 def report_table(result: Mapping[str, Any]) -> str:
     """Return a report as text: one line for each label, then the scores."""
     lines = []
@@ -87,6 +127,12 @@ def report_table(result: Mapping[str, Any]) -> str:
             values[name] = result[name]
     if "calibration" in result:
         values["calibration_error"] = result["calibration"]["ece"]
+    if "unsure" in result:
+        own = result["unsure"]
+        for name in ("accuracy_of_sure", "accuracy_of_unsure"):
+            if own[name] is not None:
+                values[name] = own[name]
+        lines.append(f"unsure (below {own['below']:g}): {own['rows']:,} rows, {own['share']:.1%}")
     shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
     lines.append(f"{result['rows']:,} rows: {shown}")
     return "\n".join(lines)

@@ -26,7 +26,7 @@ from softcue.serving.engine import Engine
 from softcue.serving.hot import HotAdapter, HotAdapters
 
 _T = TypeVar("_T")
-PATIENCE = 0.5  # of the deadline: the work that waits at most, as quick as the engine was of late
+SHARE_OF_DEADLINE = 0.5  # of the deadline: the work that waits at most, as quick as the engine was of late
 READERS = 2  # threads that make long texts into tokens
 READ_AT_ONCE = 1_000  # characters of a text that is made into tokens on the spot
 
@@ -68,7 +68,7 @@ class Service:
         """
         self.base, self.source, self.deadline = base, source, deadline
         self.hot = HotAdapters(base, source, memory, pinned)
-        self.engine = Engine(self.hot.model, budget, delay, room, PATIENCE * deadline)
+        self.engine = Engine(self.hot.model, budget, delay, room, SHARE_OF_DEADLINE * deadline)
         self.share = max(1, budget // 4)  # rows of one long text that wait in the queue together
         self.readers = ThreadPoolExecutor(READERS, "softcue-reader")
         self._late = 0  # requests whose time was over
@@ -264,7 +264,8 @@ def _release(hot: HotAdapters, one: HotAdapter, _: "Future[Tensor]") -> None:
 
 def _manner(adapter: Adapter) -> tuple[Any, ...]:
     """Return what adapters that turn a text into the same item have in common."""
-    return KINDS[adapter.kind].reads, adapter.pair, adapter.limit, adapter.task
+    kind = KINDS[adapter.kind].reads
+    return kind, adapter.pair, adapter.limit, adapter.task, tuple(adapter.columns.items())
 
 
 def _size(inputs: Mapping[str, Any]) -> int:

@@ -1,18 +1,15 @@
 """Shapes: answers as text-embeddings-inference, Hugging Face, vLLM and KServe give them."""
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
+from softcue.answering.piped import piped_answer, scored_answer
 from softcue.errors import RequestError
 from softcue.kinds import KINDS
-from softcue.kinds.base import READS_WORDS
 from softcue.serving.needs import Answered
 from softcue.serving.wire import InferBody, PipelineParameters
-
-_WORD = re.compile(r"\S+")
 
 
 def scored(answer: Answered, row: Mapping[str, Any], raw: bool = False) -> list[dict[str, Any]]:
@@ -20,8 +17,7 @@ def scored(answer: Answered, row: Mapping[str, Any], raw: bool = False) -> list[
 
     raw: logarithms of the probabilities, which are the logits but for a constant.
     """
-    kind = KINDS[answer.entry.kind]
-    return kind.scored(answer.value, row, kind.raw if raw else float)
+    return scored_answer(answer.entry.kind, answer.value, row, raw)
 
 
 def native(answer: Answered) -> dict[str, Any]:
@@ -34,20 +30,16 @@ def piped(
 ) -> list[dict[str, Any]]:
     """Return an answer as Hugging Face's pipelines give it. Raises RequestError."""
     asked = parameters or PipelineParameters()
-    kind = KINDS[answer.entry.kind]
-    if kind.reads == READS_WORDS:
-        return _entities_as(answer.value["entities"], asked)
-    if asked.function_to_apply == "sigmoid" and kind.activation == "softmax":
-        raise RequestError(
-            f"function_to_apply is 'sigmoid', and the labels of {answer.entry.name!r} exclude each other; "
-            "expected 'softmax' or 'none'"
-        )
-    if asked.function_to_apply == "softmax" and kind.activation == "sigmoid":
-        raise RequestError(
-            f"function_to_apply is 'softmax', and the labels of {answer.entry.name!r} do not exclude each "
-            "other; expected 'sigmoid' or 'none'"
-        )
-    return scored(answer, row, asked.function_to_apply == "none")[: asked.top_k]
+    return piped_answer(
+        answer.entry.kind,
+        answer.value,
+        row,
+        name=answer.entry.name,
+        top_k=asked.top_k,
+        function_to_apply=asked.function_to_apply,
+        aggregation_strategy=asked.aggregation_strategy,
+        ignore_labels=asked.ignore_labels,
+    )
 
 
 def classified(model: str, answers: Sequence[Answered]) -> dict[str, Any]:
@@ -111,23 +103,3 @@ def _no_shape(answer: Answered, route: str) -> RequestError:
         f"{answer.entry.name!r} is an adapter of kind {answer.entry.kind}, which {route} has no shape "
         "for; use /predict"
     )
-
-
-def _entities_as(entities: Sequence[dict[str, Any]], asked: PipelineParameters) -> list[dict[str, Any]]:
-    """Return entities as they are grouped, or word by word where no grouping was asked for."""
-    ignored = set(asked.ignore_labels or ())
-    if asked.aggregation_strategy != "none":
-        return [entity for entity in entities if entity["entity_group"] not in ignored]
-    words = []
-    for entity in entities:
-        for number, found in enumerate(_WORD.finditer(entity["word"])):
-            words.append(
-                {
-                    "entity": f"{'I' if number else 'B'}-{entity['entity_group']}",
-                    "score": entity["score"],
-                    "word": found[0],
-                    "start": entity["start"] + found.start(),
-                    "end": entity["start"] + found.end(),
-                }
-            )
-    return [word for word in words if word["entity"] not in ignored]

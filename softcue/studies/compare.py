@@ -18,6 +18,7 @@ from softcue.files import JsonRecord, as_path, write_file
 from softcue.kinds import KINDS
 from softcue.options import check_list, check_whole
 from softcue.readers import Data, Record
+from softcue.readers.columns import Said
 from softcue.readers.items import Reading
 from softcue.readers.splits import select
 from softcue.studies.cells import Cell, check_cells, encoder_size, read_cells, run_cell
@@ -61,7 +62,7 @@ class Comparison(JsonRecord):
 
 
 def compare(
-    data: str | Path | Data,
+    data: Any,
     methods: Sequence[str],
     out: str | Path,
     *,
@@ -69,7 +70,8 @@ def compare(
     backbone: str | Base = "minilm",
     settings: Mapping[str, Any] | None = None,
     kind: str | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Said | None = None,
+    encoding: str | None = None,
     root: str | Path | None = None,
     rows: int | None = None,
     pooling: str | None = None,
@@ -93,7 +95,8 @@ def compare(
     check_results(folder, COMPARE_FILES, COMPARE_KEYS)
     if not isinstance(data, Data):
         cap = None if rows is None else {"train": rows}
-        data = open_data(data, kind=kind, columns=columns, data_root=data_root(root), limit=cap)
+        root = data_root(root)
+        data = open_data(data, kind=kind, columns=columns, encoding=encoding, data_root=root, limit=cap)
     base = backbone if isinstance(backbone, Base) else open_base(backbone, precision, device)
     jobs = [
         plan(data, method, shares[method], seed, pooling, limit) for seed in range(seeds) for method in wanted

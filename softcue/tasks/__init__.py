@@ -3,10 +3,15 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from softcue.errors import DataError
 from softcue.files import as_path
-from softcue.readers import SPLITS, Data, Shape, read_data, read_folder
+from softcue.readers import SPLITS, Columns, Data, Shape, as_columns, read_data, read_folder
+from softcue.readers.columns import Said
+from softcue.readers.data import read_tables
+from softcue.readers.lines import check_encoding
+from softcue.readers.tables import WAYS_IN, come_by_split, tables_of
 from softcue.tasks.base import Task, all_tasks, find_task, forget, inputs_of, load, present, register
 from softcue.tasks.glue import GLUE
 from softcue.tasks.ner import NER
@@ -38,25 +43,39 @@ for _task in (*GLUE, *SUPERGLUE, *NER, *OTHER):
 
 
 def open_data(
-    where: str | Path,
+    where: Any,
     *,
     kind: str | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Said | Columns | None = None,
+    encoding: str | None = None,
     data_root: str | Path | None = None,
     seed: int = 0,
     limit: Mapping[str, int] | None = None,
     splits: Sequence[str] = SPLITS,
 ) -> Data:
-    """Open a benchmark, a bundled set or a folder under the data root by name, or whatever read_data reads.
+    """Open a benchmark or bundled set by name, a folder under the data root, a table, or what read_data reads.
+
+    A table is a DataFrame, a Dataset, a list of objects, (texts, labels), or an object of tables by split.
 
     A benchmark's or a bundled set's name means just that, whatever folders stand in the working directory:
     "./rte" is the folder. A benchmark is found under `data_root` first and on the hub second. Raises
     RequestError.
     """
+    columns = as_columns(columns)
     if not isinstance(where, str | os.PathLike):
-        raise DataError(
-            f"{type(where).__name__} came as data; expected a path, a benchmark's name or hf:ID, or what "
-            "open_data gives"
+        tables = tables_of(where)
+        if tables is None:
+            raise DataError(f"{type(where).__name__} came as data; expected {WAYS_IN}")
+        name = type(where).__name__
+        return read_tables(
+            tables,
+            Shape(kind, columns),
+            name=name,
+            source=name,
+            known={} if come_by_split(where) else {"train": name},
+            seed=seed,
+            limit=limit,
+            splits=splits,
         )
     name = str(where)
     root = None if data_root is None else as_path("the data root", data_root)
@@ -76,9 +95,17 @@ def open_data(
         where = DATA / name
     is_name = isinstance(where, str) and name.replace("_", "").replace("-", "").isalnum()
     if is_name and root is not None and os.path.isdir(root / name):
-        shape = Shape(kind, columns or {})
+        shape = Shape(kind, columns, encoding=check_encoding(encoding))
         return read_folder(root / name, shape, name=name, seed=seed, limit=limit, splits=splits)
-    return read_data(where, kind=kind, columns=columns, seed=seed, limit=limit, splits=splits)
+    return read_data(
+        Path(where) if isinstance(where, os.PathLike) else where,
+        kind=kind,
+        columns=columns,
+        encoding=encoding,
+        seed=seed,
+        limit=limit,
+        splits=splits,
+    )
 
 
 def data_root(given: str | Path | None) -> Path | None:

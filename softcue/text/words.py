@@ -5,13 +5,11 @@ from collections.abc import Iterator
 from string import punctuation
 from unicodedata import category
 
-from softcue.text.template import Offset
-
 # Hangul's vowels and finals, and the marks of half-width katakana. Unicode's category of marks lacks them.
 MERGING = re.compile("[\u1160-\u11ff\uff9e\uff9f]")
 
 
-def marks_apart(text: str, first: int, end: int) -> Iterator[Offset]:
+def marks_apart(text: str, first: int, end: int) -> Iterator[tuple[int, int]]:
     """Cut a stretch without white space before and after each punctuation mark, and yield the spans."""
     for at in range(first, end):
         if text[at] in punctuation or category(text[at]).startswith("P"):

@@ -111,6 +111,7 @@ def untrained(prepared: Prepared, base: Base) -> Adapter:
         spread=reading.spread,
         threshold=reading.threshold,
         task=job.data.name,
+        columns=job.data.columns,
         subset=job.data.subset,
         scores={},
         measured=prepared.selection.measured,

@@ -15,6 +15,7 @@ from softcue.model import Model
 from softcue.readers.items import remembering
 from softcue.training.checkpoint import Checkpoints, Saved
 from softcue.training.conditions import identity
+from softcue.training.emphasis import class_weights, emphasise, emphasises
 from softcue.training.finished import finished_adapter, untrained
 from softcue.training.job import Job, Prepared, prepare, refuse_steps, seeded
 from softcue.training.linear import fit_adapter
@@ -148,6 +149,8 @@ def groups_of(jobs: Sequence[Job], base: Base) -> list[dict[int, Prepared]]:
     for number, job in enumerate(jobs):
         refuse_steps(job)
         prepared = prepare(job, base, read)
+        if emphasises(prepared):
+            class_weights(prepared)  # refused now, if they are wrong
         # An adapter that cannot be saved is better refused now than after the last step.
         untrained(prepared, base).check_savable()
         groups.setdefault(prepared.shape, {})[number] = prepared
@@ -236,6 +239,8 @@ def make_run(model: Model, seat: int, prepared: Prepared, precision: Autocast = 
             answers = run(model, items, [seat] * len(items))
         return judge(answers, records, tuned(answers, records, prepared.reading), data)[data.metric]
 
+    place = model.places[seat]
+    emphasise(model.head(place.head), place.head_seat, prepared)
     cue = model.mixture.cue_of(seat)
     units = {id(cue.get_parameter(name)): unit for name, unit in prepared.units.items()}
     own = [units.get(id(parameter)) for parameter in model.tuned()]

@@ -16,6 +16,7 @@ from softcue.training.optim import SeatAdamW
 from softcue.training.parallel import ALONE, Ranks
 from softcue.training.run import TrainingRun
 
+LEAST_COUNT = 1e-12  # of what a mean is over
 Autocast = Callable[[], AbstractContextManager[Any]]
 # called after every step with a function that returns what a checkpoint would hold
 OfferCheckpoint = Callable[[Callable[[], Saved]], None]
@@ -54,7 +55,8 @@ def seat_losses(
         count = count.index_add(0, own, counts)
     examples = zeros.index_add(0, seat, torch.ones(len(seat), device=seat.device))
     penalty = zeros.index_add(0, seat, output.penalty)
-    return total / whole(count).clamp(min=1) + penalty / whole(examples).clamp(min=1)
+    # a count is a sum of weights, which may be less than 1; 0 of nothing is 0
+    return total / whole(count).clamp(min=LEAST_COUNT) + penalty / whole(examples).clamp(min=1)
 
 
 def fit(

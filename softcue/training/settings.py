@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from softcue.errors import SettingsError
+from softcue.kinds import KINDS
 from softcue.options import Options, setting
 from softcue.protocol import Cue
 
@@ -41,11 +42,21 @@ class Training(Options):
     units: bool = True
     backbone_dropout: bool = True  # the frozen backbone's own dropout while training, as published
     head_dropout: float = setting(0.1, least=0, below=1)  # before the head's linear map, as published
+    # how much an example of a label counts in the loss; "balanced": rows / (labels * rows of the label)
+    class_weight: Literal["balanced"] | dict[str, float] | None = None
+    # exponent of the focal loss (Lin et al., 2017; there 2): answers that are right already count less
+    focal: float = setting(0.0, least=0, below=101)
 
     @property
     def shape(self) -> Any:
         """What jobs that train in one loop have in common; all other settings each seat has for itself."""
         return self.backbone_dropout, self.head_dropout
+
+    def problems(self) -> list[str]:
+        """Say which labels have a weight that is no positive number."""
+        own = self.class_weight if isinstance(self.class_weight, dict) else {}
+        wrong = [label for label, weight in own.items() if weight <= 0]
+        return [f"class_weight of {', '.join(wrong)} is not above 0; expected positive numbers"] * bool(wrong)
 
 
 TRAINING = frozenset(f.name for f in fields(Training))  # the names of its settings
@@ -65,7 +76,7 @@ def preset(method: str, kind: str, rows: int, overrides: Mapping[str, Any]) -> T
     general to the most special: default, default.small, METHOD, METHOD.KIND, METHOD.KIND.small.
     """
     general = _presets()["default"]
-    of_kind = _presets().get(method, {}).get(kind, {})
+    of_kind = _presets().get(method, {}).get(_presets_of(kind), {})
     if rows < SMALL:
         table = {**general, **general["small"], **_table(method, kind), **of_kind.get("small", {})}
     else:
@@ -89,9 +100,14 @@ def preset_config(method: str, kind: str) -> dict[str, Any]:
     return {name: value for name, value in _table(method, kind).items() if name not in TRAINING | _BUDGET}
 
 
+def _presets_of(kind: str) -> str:
+    """Return the kind whose presets a kind takes."""
+    return (KINDS[kind].presets if kind in KINDS else None) or kind
+
+
 def _table(method: str, kind: str) -> dict[str, Any]:
     of_method = _presets().get(method, {})
-    table = {**of_method, **of_method.get(kind, {})}
+    table = {**of_method, **of_method.get(_presets_of(kind), {})}
     return {name: value for name, value in table.items() if not isinstance(value, dict)}
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from softcue.training.emphasis import emphasises
 from softcue.training.job import Prepared
 from softcue.training.jobs import Report
 from softcue.training.run import TrainingRun
@@ -21,7 +22,8 @@ def noticing(say: Callable[[str], None], report: Report) -> Report:
 
     def notice(prepared: Prepared, run: TrainingRun) -> None:
         report(prepared, run)
-        if prepared.fitted:  # a fit is the best that there is: no rate would learn more
+        # A fit is the best that there is: no rate would learn more. A loss with weights cannot be compared.
+        if prepared.fitted or emphasises(prepared):
             return
         early = round(EARLY * run.total) if EARLY * run.total >= FEWEST else run.total
         start = min(max(run.warmup, early // 2), early - 1)

@@ -58,6 +58,7 @@ def make(method: str = "pasta", **changed: Any) -> Adapter:
         pair=True,
         limit=128,
         task="glue/rte",
+        columns={"text": '"Dear, Sir",body', "label": "\u00e9tat"},
         subset=None,
         scores={"accuracy": 0.1 + 0.2, "selection_step": 40},
         measured="test; selected on dev",

@@ -88,7 +88,7 @@ def test_a_row_with_a_label_beside_its_labels_is_one_of_classes(tmp_path: Path) 
         ({"labels": [True]}, "a label is a bool"),
         ({"labels": 3}, "labels is 3; expected a list"),
         ({"labels": "[broken"}, "broken JSON"),
-        ({"labels": None}, "'labels' missing"),
+        ({"labels": None}, "labels is empty"),
     ],
 )
 def test_what_is_wrong_with_labels_is_told_by_line(row: dict[str, Any], told: str, tmp_path: Path) -> None:

@@ -215,13 +215,13 @@ def test_empty_second_texts_are_kept_with_a_warning(tmp_path):
 def test_paths_that_hold_no_data_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     folder(tmp_path / "double", train__csv="text,label\na,b\n", train__jsonl=jsonl(ROWS))
-    folder(tmp_path / "odd", train__xlsx="x")
+    folder(tmp_path / "odd", train__docx="x")
     cases = {
         "missing": "does not exist",
         "empty": "it has nothing",
         "double": "keep one",
-        "odd": "train.xlsx",
-        "odd/train.xlsx": "no known format",
+        "odd": "train.docx",
+        "odd/train.docx": "no known format",
     }
     for name, message in cases.items():
         with pytest.raises(RequestError, match=message):

@@ -123,7 +123,7 @@ def test_a_table_without_the_columns_says_so_once(tmp_path):
             "caf\u00e9".encode("latin-1"),
             "train.jsonl:1: byte 4 of the line (0xe9) is not UTF-8",
         ),
-        ("train__jsonl", jsonl(ROWS).encode("utf-16"), "train.jsonl:1: the file is UTF-16"),
+        ("train__jsonl", jsonl(ROWS).encode("utf-16-le"), "train.jsonl:1: a NUL byte at column 2"),
         ("train__conll", "a O\nb\n", "train.conll:2: 1 columns"),
         ("train__conll", "a X O\nb O\n", "train.conll:2: 2 columns"),
         ("train__parquet", b"PAR1 not really", "train.parquet:1: not a readable Parquet file"),

@@ -31,37 +31,12 @@ import softcue.training.recipes  # noqa: F401  (loaded once, before the forks)
 from softcue import cli
 from softcue.errors import visible
 from tests.answering.test_predict import random_adapter
-from tests.soak.mutate import ODD, damage
+from tests.soak.mutate import damage, flags
+from tests.soak.odd import odd_file
 from tests.tiny_base import base_folder, tiny_base
 
 SECONDS, MEMORY = 10, 2 * 2**30
 TEXTS = ("an owl and a fig", "gold on tin", "the apple, a pear", "Alice was in paris", "iron or lead")
-FLAGS = (
-    "--rows",
-    "--seed",
-    "--limit",
-    "--kind",
-    "--set",
-    "--pooling",
-    "--precision",
-    "--device",
-    "--text",
-    "--label",
-    "--method",
-    "--every",
-    "--data-root",
-    "--auto",
-    "--grid",
-    "--range",
-    "--random",
-    "--seeds",
-    "--budget",
-    "--methods",
-    "--epochs",
-    "--split",
-    "--recipe",
-    "--plugin",
-)
 
 
 @dataclass(frozen=True)
@@ -86,6 +61,10 @@ def formats() -> dict[str, bytes]:
     ]
     kinds = {"rows": rows, "pairs": pairs, "scores": scores, "choices": choices, "tags": tags}
     files = {f"{name}.jsonl": "".join(json.dumps(row) + "\n" for row in own) for name, own in kinds.items()}
+    files["list.json"] = json.dumps(rows, indent=1)
+    span = {"text": TEXTS[0], "entities": [{"start": 3, "end": 6, "label": "BIRD"}]}
+    files["spans.jsonl"] = (json.dumps(span) + "\n" + '{"text": "on tin", "entities": []}\n') * 12
+    files["semicolons.csv"] = "Text;LABEL\n" + "".join(f"{row['text']};{row['label']}\n" for row in rows)
     files["rows.csv"] = "text,label\n" + "".join(f'"{row["text"]}",{row["label"]}\n' for row in rows)
     files["rows.tsv"] = "text\tlabel\n" + "".join(f"{row['text']}\t{row['label']}\n" for row in rows)
     files["tags.conll"] = "\n".join(
@@ -125,7 +104,7 @@ def make(number: int) -> Case:
         "--method",
         "bitfit",
     ]
-    sort = chance.randrange(6)
+    sort = chance.randrange(7)
     if sort == 0:
         return Case({name: damage(sound, chance)}, train)
     if sort == 1:
@@ -148,6 +127,8 @@ def make(number: int) -> Case:
         )
     if sort == 4:
         return Case({name: sound, "recipe.toml": b""}, [*train, *flags(chance)])
+    if sort == 5:
+        return with_odd_file(number, adapter, train)
     command = chance.choice(("sweep", "compare"))
     method = ["--method" if command == "sweep" else "--methods", "bitfit"]
     small = ["--set", "epochs=1"] if command == "sweep" else ["--epochs", "1", "--seeds", "1"]
@@ -157,30 +138,16 @@ def make(number: int) -> Case:
     )
 
 
-def flags(chance: random.Random) -> list[str]:
-    """One to three flags with odd values."""
-    told: list[str] = []
-    for flag in chance.choices(FLAGS, k=chance.randint(1, 3)):
-        word = chance.choice(
-            (
-                *ODD,
-                "0",
-                "-1",
-                "3",
-                "1e-3",
-                "x",
-                "a=b",
-                "rate=1e-3..1e-1",
-                "rate=1,2",
-                "10**9",
-                "1000000000",
-                "nan",
-                "inf",
-            )
-        )
-        named = chance.choice(("", "rate=", "epochs=", "dropout=", "clip=", "length="))
-        told += [flag, (named + word).replace("\0", "")]
-    return told
+def with_odd_file(number: int, adapter: dict[str, bytes], train: list[str]) -> Case:
+    """A case of a file as programs and people write them."""
+    odd = odd_file(number)
+    how = [] if odd.encoding is None else ["--encoding", odd.encoding]
+    words = (
+        [odd.name if word == train[1] else word for word in train],
+        ["eval", "adapter", odd.name],
+        ["predict", "adapter", "--file", odd.name, "--out", "out"],
+    )
+    return Case({odd.name: odd.data, **adapter}, [*words[number % 3], *how])
 
 
 def run(number: int) -> str | None:

@@ -61,6 +61,39 @@ VALUES = (
 )
 
 
+FLAGS = (
+    "--rows",
+    "--seed",
+    "--limit",
+    "--kind",
+    "--set",
+    "--pooling",
+    "--precision",
+    "--device",
+    "--text",
+    "--label",
+    "--text-pair",
+    "--entities",
+    "--template",
+    "--tag-names",
+    "--encoding",
+    "--method",
+    "--every",
+    "--data-root",
+    "--auto",
+    "--grid",
+    "--range",
+    "--random",
+    "--seeds",
+    "--budget",
+    "--methods",
+    "--epochs",
+    "--split",
+    "--recipe",
+    "--plugin",
+)
+
+
 def damage(data: bytes, chance: random.Random) -> bytes:
     """One to four mutations of bytes, lines or JSON."""
     for _ in range(chance.randint(1, 4)):
@@ -163,6 +196,32 @@ def header(data: bytes, chance: random.Random) -> bytes:
         )
     changed = values(data[8 : 8 + length], chance)
     return struct.pack("<Q", len(changed)) + changed + data[8 + length :]
+
+
+def flags(chance: random.Random) -> list[str]:
+    """One to three flags with odd values."""
+    told: list[str] = []
+    for flag in chance.choices(FLAGS, k=chance.randint(1, 3)):
+        word = chance.choice(
+            (
+                *ODD,
+                "0",
+                "-1",
+                "3",
+                "1e-3",
+                "x",
+                "a=b",
+                "rate=1e-3..1e-1",
+                "rate=1,2",
+                "10**9",
+                "1000000000",
+                "nan",
+                "inf",
+            )
+        )
+        named = chance.choice(("", "rate=", "epochs=", "dropout=", "clip=", "length="))
+        told += [flag, (named + word).replace("\0", "")]
+    return told
 
 
 MUTATIONS: tuple[Callable[[bytes, random.Random], bytes], ...] = (

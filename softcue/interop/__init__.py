@@ -1,0 +1,1 @@
+"""Interop: softcue inside other libraries, one module for each of them."""

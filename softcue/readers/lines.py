@@ -1,0 +1,117 @@
+"""Lines: a file of any encoding to lines of text, with their numbers."""
+
+import codecs
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from softcue.errors import DataError, short
+from softcue.readers.records import Problems
+
+# bytes of a line or a quoted field; beyond it the file is not the text that it claims to be
+LONGEST = 1 << 26
+UTF8 = "utf-8"
+# the mark at the beginning of a file says what it is written in; UTF-32's begins with that of UTF-16
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF8, UTF8),
+)
+_BROKEN = "\udfff"  # stands for bytes that are no text; no decoder gives it for those that are
+
+
+def _broken(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return _BROKEN, error.end
+
+
+codecs.register_error("softcue.broken", _broken)
+
+
+def check_encoding(encoding: str | None) -> str | None:
+    """Return the name of an encoding of text, or None. Raises DataError if Python knows no such encoding."""
+    if encoding is None:
+        return None
+    try:
+        if isinstance(encoding, str) and encoding.isprintable():
+            b"a".decode(encoding)
+            return encoding
+    except UnicodeError:  # one letter is not enough of it, as in UTF-16
+        return encoding
+    except LookupError:
+        pass
+    raise DataError(
+        f"the encoding {short(encoding)} is unknown; expected a name such as utf-8, windows-1252 or utf-16"
+    )
+
+
+def lines_of(path: Path, problems: Problems, encoding: str | None = None) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a file with their numbers; lines that cannot be read are noted as problems.
+
+    encoding: None is UTF-8. A byte order mark at the beginning of the file says more than either.
+    """
+    with path.open("rb") as file:
+        start = file.read(4)
+        mark, marked = next(((m, name) for m, name in _MARKS if start.startswith(m)), (b"", None))
+        written = codecs.lookup(marked or encoding or UTF8).name
+        file.seek(len(mark) if marked == UTF8 else 0)
+        if written == UTF8:
+            yield from _utf8(file, path.name, problems)
+        else:
+            yield from _other(file, path.name, problems, encoding if marked is None else marked)
+
+
+def _utf8(file: BinaryIO, name: str, problems: Problems) -> Iterator[tuple[int, str]]:
+    number = 0
+    while raw := file.readline(LONGEST + 1):
+        number += 1
+        where = f"{name}:{number}"
+        if len(raw) > LONGEST:
+            problems.add(where, f"the line is longer than {LONGEST >> 20} MiB")
+            while raw and not raw.endswith(b"\n"):
+                raw = file.readline(LONGEST)
+            continue
+        try:
+            line = raw.decode()
+        except UnicodeDecodeError as error:
+            byte = raw[error.start]
+            problems.add(
+                where,
+                f"byte {error.start + 1} of the line (0x{byte:02x}) is not UTF-8; save the file as UTF-8, or "
+                "say how it is written with --encoding, as in --encoding windows-1252",
+            )
+            continue
+        if "\0" in line:
+            problems.add(where, f"a NUL byte at column {line.index(chr(0)) + 1}; this is not a text file")
+            continue
+        yield number, line
+
+
+def _other(file: BinaryIO, name: str, problems: Problems, encoding: str | None) -> Iterator[tuple[int, str]]:
+    text = io.TextIOWrapper(file, encoding=encoding, errors="softcue.broken", newline="\n")
+    number = 0
+    try:
+        while line := text.readline(LONGEST + 1):
+            number += 1
+            where = f"{name}:{number}"
+            if len(line) > LONGEST:
+                problems.add(where, f"the line is longer than {LONGEST >> 20} MiB")
+                while line and not line.endswith("\n"):
+                    line = text.readline(LONGEST)
+            elif _BROKEN in line:
+                at = line.index(_BROKEN) + 1
+                problems.add(where, f"character {at} of the line is not {encoding}; say another --encoding")
+            elif "\0" in line:
+                at = line.index("\0") + 1
+                problems.add(
+                    where, f"a NUL byte at column {at}; the file is not {encoding}, or not a text file"
+                )
+            else:
+                yield number, line
+    except UnicodeError as error:  # of an encoding that cannot go on after a mistake
+        problems.add(f"{name}:{number + 1}", f"the file is not {encoding} ({str(error)[:80]})")
+    finally:
+        text.detach()
