@@ -10,22 +10,13 @@ import torch
 from torch import Tensor
 
 from softcue.errors import BatchError
+from softcue.text.example import Example as Example
 
 # (seat, first, one past the last) for every stretch of things that share a seat
 Runs = tuple[tuple[int, int, int], ...]
 T = TypeVar("T")
 # of an example after the last layer: every row, [CLS] alone, or the first of each word
 Reads = Literal["all", "first", "words"]
-
-
-@dataclass(frozen=True)
-class Example:
-    """Token ids of one text (or pair), as `text` makes them; indices count from the example's first token."""
-
-    token: Sequence[int]
-    segment: Sequence[int]  # 0 for the first text, 1 for the second
-    special: Sequence[int]  # indices of the special tokens that the template inserted, in reading order
-    word: Sequence[int] = ()  # index of the first token of each word (tagging)
 
 
 @dataclass(frozen=True)
@@ -98,6 +89,13 @@ class Batch:
         for i in sorted(range(len(self)), key=lambda i: self.order[i]):
             found.setdefault(self.groups[i], []).append(i)
         return found
+
+    @property
+    def front(self) -> Tensor:
+        """(B,) the first row of each example: a reserved one where it has any, else that of [CLS]."""
+        if not self.reserved.shape[1]:
+            return self.special[:, 0]
+        return torch.where(self.reserved[:, 0] < 0, self.special[:, 0], self.reserved[:, 0])
 
     def check_special(self, most: int, method: str) -> None:
         """Refuse an example with more than `most` special tokens. Raises BatchError.

@@ -12,7 +12,10 @@ from softcue.kinds import KINDS, Kind
 from softcue.kinds.base import READS_WORDS
 from softcue.rows import per_seat
 
-POOLINGS = ("cls", "mean", "pooler")
+# pooler and front: the checkpoint's own pooler on [CLS], and on the first row of the example, a prompt's
+# where there is one (as transformers' classifiers read a prompted text)
+POOLINGS = ("cls", "mean", "pooler", "front")
+THROUGH_POOLER = ("pooler", "front")
 CERTAIN = 1e-6  # chance of an error below which the focal loss falls no further
 
 
@@ -21,9 +24,9 @@ def pool(hidden: Tensor, batch: Batch, pooling: str, pooled: Tensor | None) -> T
 
     `mean` counts text and special rows, never reserved ones.
 
-    pooled: (B, D), the checkpoint's own pooler on [CLS], for pooling "pooler".
+    pooled: (B, D), what the checkpoint's own pooler gave, for THROUGH_POOLER.
     """
-    if pooling == "pooler":
+    if pooling in THROUGH_POOLER:
         assert pooled is not None
         return pooled.float()
     if pooling == "cls":
@@ -76,7 +79,7 @@ class Head(nn.Module):
         """The rows of each example that are read."""
         if self.reads_words:
             return "words"
-        return "all" if self.pooling == "mean" else "first"
+        return "all" if self.pooling in ("mean", "front") else "first"
 
     def forward(self, hidden: Tensor, batch: Batch, pooled: Tensor | None) -> Tensor:
         """Return logits in float32: (N, D) -> (B, C); (W, C) of words, (B,) where a seat has no labels."""

@@ -11,7 +11,7 @@ from softcue.batch import Batch, Example, pack, sent
 from softcue.encoder.affine import edits
 from softcue.encoder.core import Encoder
 from softcue.encoder.fan_out import fan_out, home, shared_levels
-from softcue.heads import Head
+from softcue.heads import THROUGH_POOLER, Head
 from softcue.mixture import Mixture
 from softcue.protocol import Context, Cue
 
@@ -136,7 +136,7 @@ class Model(nn.Module):
         """
         reads = {head.reads for head in heads}
         asked = reads.pop() if len(reads) == 1 else "all"
-        pools = any(head.pooling == "pooler" and head.reads == "first" for head in heads)
+        pools = any(head.pooling in THROUGH_POOLER and head.reads != "words" for head in heads)
         levels = None if torch.is_grad_enabled() or self.training else shared_levels(batch, self.mixture)
         if levels is None:
             hidden, ctx = self.encoder(batch, self.mixture, reads=asked)
@@ -157,9 +157,17 @@ class Model(nn.Module):
         )
 
     def _pooled(self, hidden: Tensor, ctx: Context) -> Tensor:
-        """Return what the pooler makes of [CLS]: (N, D) -> (B, D)."""
-        first = hidden.index_select(0, ctx.batch.special[:, 0])
-        return self.encoder.pool(first, edits(self.mixture, len(self.encoder.layers) - 1, ctx))
+        """Return what the pooler makes of [CLS], or of the first row: (N, D) -> (B, D)."""
+        batch = ctx.batch
+        row, front = batch.special[:, 0], [self._pools_front(seat) for seat in batch.seats]
+        if any(front):
+            row = torch.where(sent(torch.tensor(front), batch.device), batch.front, row)
+        return self.encoder.pool(
+            hidden.index_select(0, row), edits(self.mixture, len(self.encoder.layers) - 1, ctx)
+        )
+
+    def _pools_front(self, seat: int) -> bool:
+        return self.head(self.places[seat].head).pooling == "front"
 
     def head(self, number: int) -> Head:
         """Return the head that assignments name by `number`."""

@@ -17,8 +17,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # not know each other.
 LEVELS = (
     ("errors",),
-    ("batch", "files", "options"),
-    ("kernels", "protocol", "text"),
+    ("files", "options", "text"),
+    ("batch",),
+    ("kernels", "protocol"),
     ("kinds", "rows"),
     ("attention", "cues", "heads", "mixture", "scoring"),
     ("encoder", "readers"),

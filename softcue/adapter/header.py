@@ -16,7 +16,7 @@ from softcue.adapter.values import check_fields, decode, decode_record, encode, 
 from softcue.cues import Cue
 from softcue.errors import AdapterError, DataError, SoftcueError
 from softcue.files import parse_json
-from softcue.heads import POOLINGS
+from softcue.heads import POOLINGS, THROUGH_POOLER
 from softcue.kinds import KINDS
 from softcue.options import hints_of
 from softcue.readers.columns import sources_of
@@ -117,8 +117,8 @@ def _rules(values: dict[str, Any]) -> Iterator[tuple[bool, str]]:
     yield sound, f"dims are {dims}; expected {most}"
     divides = dims.heads < 1 or dims.hidden % dims.heads == 0
     yield divides, f"dims are {dims}; expected a width that the heads divide"
-    pools = pooling != "pooler" or dims.pooler
-    yield pools, "pooling is 'pooler'; the backbone has none, expected cls or mean"
+    pools = pooling not in THROUGH_POOLER or dims.pooler
+    yield pools, f"pooling is {pooling[:40]!r}; the backbone has no pooler, expected cls or mean"
     yield len(labels) <= LABEL_LIMIT, f"{len(labels)} labels; expected at most {LABEL_LIMIT}"
     yield len(set(labels)) == len(labels), "the labels repeat; expected each once"
     wanted = "at least one" if has_labels else "none"

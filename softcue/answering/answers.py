@@ -4,12 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+import numpy
 
+from softcue.errors import RequestError, short
 from softcue.kinds import KINDS
 from softcue.kinds.record import Offsets, Reading, Record
+from softcue.kinds.requests import REQUEST_INPUTS
+from softcue.kinds.values import Wrong
+from softcue.readers.columns import Finder, as_columns, unpacked
 from softcue.readers.items import Item, make_items
+from softcue.tasks import inputs_of
 from softcue.text.tokens import Text
+
+OURS = ("adapter", "where")  # keys of a request that say nothing about the text
 
 
 @dataclass(frozen=True)
@@ -30,12 +37,33 @@ def ask(request: Mapping[str, Any], reading: Reading, pair: bool, text: Text) ->
     return Question(make_items([made.record], text, reading)[0], made.record, reading, made.text, made.offset)
 
 
-def say(answer: Tensor, question: Question) -> dict[str, Any]:
+def inputs_for(request: Mapping[str, Any], task: str, columns: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return the texts of a request as an adapter is to read them. Raises RequestError.
+
+    task, columns: what the adapter was trained on.
+    """
+    raw = {key: value for key, value in request.items() if key not in OURS}
+    others = set(raw) - set(REQUEST_INPUTS)
+    if not others and not columns:
+        return raw  # the texts as they are to be read
+    try:
+        fields = Finder(as_columns(None, columns)).fields(inputs_of(task, raw))
+        found = unpacked({name: value for name, value in fields.items() if name in REQUEST_INPUTS})
+    except Wrong as error:
+        raise RequestError(str(error)) from error
+    if columns and not found:
+        said = " and ".join(f"{name} ({line})" for name, line in columns.items() if name != "label")
+        raise RequestError(f"has {short(', '.join(map(str, raw)))}; expected {said}, under either name")
+    return found
+
+
+def say(answer: Any, question: Question) -> dict[str, Any]:
     """Return an answer as JSON-ready values.
 
+    answer: of torch on the host, or of NumPy.
     (C,), (), (choices,) or (words, C) -> a dictionary.
     """
-    said = KINDS[question.reading.kind].say(answer, question)
+    said = KINDS[question.reading.kind].say(numpy.asarray(answer), question)
     return with_doubt(said, question.unsure_below) if question.unsure_below else said
 
 

@@ -5,20 +5,15 @@ from dataclasses import replace
 from typing import Any
 
 from softcue.adapter import OWN_ENCODER, Adapter
-from softcue.answering.answers import Question, ask
+from softcue.answering.answers import Question, ask, inputs_for
 from softcue.base import Base
-from softcue.errors import AdapterError, RequestError, SettingsError, short
+from softcue.errors import AdapterError, SettingsError, short
 from softcue.kinds import KINDS
 from softcue.kinds.base import READS_WORDS
 from softcue.kinds.record import Reading
-from softcue.kinds.requests import REQUEST_INPUTS
-from softcue.kinds.values import Wrong
-from softcue.readers.columns import Finder, as_columns, unpacked
-from softcue.tasks import inputs_of
 from softcue.text.tokens import Text
 
 UNSURE_BELOW = "unsure_below"  # its name among what an adapter's header says of training
-OURS = ("adapter", "where")  # keys of a request that say nothing about the text
 
 
 def check_served(name: str, adapter: Adapter, base: Base) -> None:
@@ -36,7 +31,9 @@ def question_of(request: Mapping[str, Any], adapter: Adapter, text: Text) -> Que
 
     Raises RequestError where its fields do not fit the adapter's kind.
     """
-    question = ask(inputs_for(request, adapter), reading_of(adapter), adapter.pair, text)
+    question = ask(
+        inputs_for(request, adapter.task, adapter.columns), reading_of(adapter), adapter.pair, text
+    )
     below = unsure_below_of(adapter)
     return replace(question, unsure_below=below) if below else question
 
@@ -65,23 +62,6 @@ def check_unsure_below(chance: float | None, kind: str) -> None:
         raise SettingsError(f"unsure_below is {short(chance)}; expected a chance from 0 to 1")
     if not (KINDS[kind].calibrated or KINDS[kind].reads == READS_WORDS):
         raise SettingsError(f"unsure_below came for {kind}, whose answers have no one chance; leave it out")
-
-
-def inputs_for(request: Mapping[str, Any], adapter: Adapter) -> Mapping[str, Any]:
-    """Return the texts of a request as the adapter is to read them. Raises RequestError."""
-    raw = {key: value for key, value in request.items() if key not in OURS}
-    others = set(raw) - set(REQUEST_INPUTS)
-    if not others and not adapter.columns:
-        return raw  # the texts as they are to be read
-    try:
-        fields = Finder(as_columns(None, adapter.columns)).fields(inputs_of(adapter.task, raw))
-        found = unpacked({name: value for name, value in fields.items() if name in REQUEST_INPUTS})
-    except Wrong as error:
-        raise RequestError(str(error)) from error
-    if adapter.columns and not found:
-        said = " and ".join(f"{name} ({line})" for name, line in adapter.columns.items() if name != "label")
-        raise RequestError(f"has {short(', '.join(map(str, raw)))}; expected {said}, under either name")
-    return found
 
 
 def reading_of(adapter: Adapter) -> Reading:

@@ -34,6 +34,7 @@ from softcue.cli.flags import (
     load_plugins,
 )
 from softcue.cli.inspect import inspect_app
+from softcue.cli.interop import export_onnx_command, export_peft_command, import_peft_command
 from softcue.cli.push import push_command
 from softcue.cli.serve import serve_command
 from softcue.cli.sweep import SweepCommand, sweep_command
@@ -92,6 +93,9 @@ TRAIN = "softcue train data/trec --method pasta --backbone minilm --out adapters
 COMPARE = "softcue compare data/trec --methods pasta,stp,spt --seeds 3 --out comparison"
 SERVE = "softcue serve adapters --port 8000"
 PUSH = "softcue push adapters/trec OWNER/trec-pasta --private"
+IMPORT_PEFT = "softcue import-peft lora/spam --label ham --label spam --out adapters/spam"
+EXPORT_PEFT = "softcue export-peft adapters/spam --out lora/spam"
+EXPORT_ONNX = "softcue export-onnx adapters/spam adapters/trec --out onnx"
 SWEEP = "softcue sweep data/trec --method apt --grid lr=1e-3,5e-3 --out sweep"
 
 app.command("train", epilog=f"Example: {TRAIN}")(train_command)
@@ -99,6 +103,9 @@ app.command("compare", epilog=f"Example: {COMPARE}")(compare_command)
 app.command("sweep", cls=SweepCommand, epilog=f"Example: {SWEEP}")(sweep_command)
 app.command("serve", epilog=f"Example: {SERVE}")(serve_command)
 app.command("push", epilog=f"Example: {PUSH}")(push_command)
+app.command("import-peft", epilog=f"Example: {IMPORT_PEFT}")(import_peft_command)
+app.command("export-peft", epilog=f"Example: {EXPORT_PEFT}")(export_peft_command)
+app.command("export-onnx", epilog=f"Example: {EXPORT_ONNX}")(export_onnx_command)
 
 app.add_typer(inspect_app, name="inspect")
 app.add_typer(bank_app, name="bank")

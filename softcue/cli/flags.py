@@ -33,7 +33,7 @@ SettingsFlag = Annotated[
     list[str] | None, typer.Option("--set", help="A setting of the method or of training, NAME=VALUE.")
 ]
 RowsFlag = Annotated[int | None, typer.Option(help="Use at most this many training rows, drawn by the seed.")]
-PoolingFlag = Annotated[str | None, typer.Option(help="cls, mean or pooler; default: the backbone's.")]
+PoolingFlag = Annotated[str | None, typer.Option(help="cls, mean, pooler or front; default: the backbone's.")]
 TextColumn = Annotated[
     str | None,
     typer.Option(

@@ -58,5 +58,6 @@ ALBERT = Family(
         "pooler": "pooler",
     },
     prefixes=("albert.",),
+    linear_heads=("classify", "tag"),
     ignored=(*HEADS, r"(predictions|sop_classifier)\..*"),
 )

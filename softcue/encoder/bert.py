@@ -79,12 +79,16 @@ BERT = Family(
     build=build_bert,
     names={**EMBED, **LAYER, **POOLER},
     prefixes=("bert.",),
+    linear_heads=("classify", "tag"),
+    takes_past=True,
 )
 ROBERTA = Family(
     models=("roberta", "xlm-roberta", "camembert"),
     build=build_roberta,
     names={**EMBED, **LAYER, **POOLER},
     prefixes=("roberta.", "camembert.", "xlm_roberta."),
+    linear_heads=("tag",),
+    takes_past=True,
 )
 ELECTRA = Family(
     models=("electra",),
@@ -95,6 +99,8 @@ ELECTRA = Family(
         *HEADS,
         r"(discriminator_predictions|generator_predictions|generator_lm_head|sequence_summary)\..*",
     ),
+    linear_heads=("tag",),
+    takes_past=True,
 )
 DISTILBERT = Family(
     models=("distilbert",),
@@ -112,4 +118,5 @@ DISTILBERT = Family(
     },
     prefixes=("distilbert.",),
     ignored=(*HEADS, r"(vocab_transform|vocab_layer_norm|vocab_projector)\..*"),
+    linear_heads=("tag",),
 )

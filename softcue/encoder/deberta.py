@@ -255,6 +255,7 @@ DEBERTA = Family(
         "layers.{}.norm3": "encoder.conv.LayerNorm",
     },
     prefixes=("deberta.",),
+    linear_heads=("tag",),
     ignored=(
         *HEADS,
         r"(lm_predictions|mask_predictions|pooler)\..*",

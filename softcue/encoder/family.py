@@ -29,6 +29,9 @@ class Family:
     names: Mapping[str, str | tuple[str, ...]]
     prefixes: tuple[str, ...]  # what a checkpoint with a head writes in front of the encoder's names
     ignored: tuple[str, ...] = HEADS  # patterns of names that may be left over
+    # kinds whose head in transformers is one linear map, on the pooler's output or on each token's row
+    linear_heads: tuple[str, ...] = ()
+    takes_past: bool = False  # whether transformers' model takes past keys and values
 
 
 def integer(

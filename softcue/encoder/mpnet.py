@@ -71,4 +71,5 @@ MPNET = Family(
         "pooler": "pooler.dense",
     },
     prefixes=("mpnet.",),
+    linear_heads=("tag",),
 )

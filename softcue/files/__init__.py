@@ -11,6 +11,7 @@ from softcue.files.write import check_folder as check_folder
 from softcue.files.write import clear_unfinished as clear_unfinished
 from softcue.files.write import reading as reading
 from softcue.files.write import recover as recover
+from softcue.files.write import refuse_filled as refuse_filled
 from softcue.files.write import remove_folder as remove_folder
 from softcue.files.write import resolve as resolve
 from softcue.files.write import write_file as write_file

@@ -95,6 +95,12 @@ def write_folder(folder: str | Path, fill: Callable[[Path], None], check: Check)
     return folder
 
 
+def refuse_filled(folder: Path) -> None:
+    """Raise WriteError for a folder with anything in it, where nothing would tell whose it is."""
+    if os.listdir(folder):
+        raise WriteError(f"{folder} is a folder that is not empty; give another, or move that away")
+
+
 def remove_folder(folder: str | Path, check: Check) -> None:
     """Remove a folder; whoever reads it meanwhile has it whole.
 

@@ -166,8 +166,8 @@ class Kind(ABC):
         return read_texts_of(request, pair)
 
     @abstractmethod
-    def say(self, answer: Tensor, question: QuestionParts) -> dict[str, Any]:
-        """Return an answer as JSON-ready values: (C,), (), (choices,) or (words, C)."""
+    def say(self, answer: Any, question: QuestionParts) -> dict[str, Any]:
+        """Return an answer of NumPy as JSON-ready values: (C,), (), (choices,) or (words, C)."""
 
     @abstractmethod
     def decide(self, answer: Tensor, reading: Reading) -> Any:

@@ -163,13 +163,14 @@ class Tag(Kind):
         tokens = tuple(raw[a:b] for a, b in offset)
         return Parsed(Record(text=request.get("text"), tokens=tokens), raw, offset)
 
-    def say(self, answer: Tensor, question: QuestionParts) -> dict[str, Any]:
+    def say(self, answer: Any, question: QuestionParts) -> dict[str, Any]:
         """Return entities as the Hugging Face token-classification pipeline gives them.
 
         (words, C) -> a dictionary. score: the mean probability of the words' tags.
         """
         labels = question.reading.labels
-        chance, best = answer[:, : len(labels)].max(-1)
+        chances = answer[:, : len(labels)]
+        chance, best = chances.max(-1), chances.argmax(-1)
         given = question.record.text is None  # of a raw text's units the caller knows nothing
         words = [(word, word + 1) for word in range(len(best))]
         if not given:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from softcue.batch import Example
 from softcue.kinds import KINDS
 from softcue.kinds.base import READS_WORDS
 from softcue.kinds.entities import continued
 from softcue.kinds.record import IGNORED, Reading, Record
+from softcue.text.example import Example
 from softcue.text.tokens import Encoded, Text
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from softcue.batch import Example
 from softcue.errors import BackboneError, RequestError
+from softcue.text.example import Example
 
 JsonObject = Mapping[str, Any]
 Offset = tuple[int, int]  # characters [first, one past the last) of a Python string

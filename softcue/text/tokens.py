@@ -12,8 +12,8 @@ from typing import cast
 
 from tokenizers import Encoding, PreTokenizedString, Tokenizer, models, normalizers, pre_tokenizers
 
-from softcue.batch import Example
 from softcue.errors import BackboneError, RequestError
+from softcue.text.example import Example
 from softcue.text.template import JsonObject, Offset, Template, read_templates
 from softcue.text.vocabulary import REBUILD, from_vocabulary
 from softcue.text.words import end_of_word, marks_apart

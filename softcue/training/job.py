@@ -15,7 +15,7 @@ from softcue.cues import Cue
 from softcue.encoder.attention_mass import attention_mass
 from softcue.encoder.row_sizes import row_sizes
 from softcue.errors import RequestError, SettingsError
-from softcue.heads import POOLINGS, Head
+from softcue.heads import POOLINGS, THROUGH_POOLER, Head
 from softcue.kinds import KINDS
 from softcue.kinds.base import READS_CHOICES
 from softcue.protocol import Facts
@@ -176,7 +176,7 @@ def choose_pooling(pooling: str | None, base: Base) -> str:
 
     Raises RequestError for one that the backbone does not have.
     """
-    allowed = [p for p in POOLINGS if p != "pooler" or base.backbone.encoder.pooler is not None]
+    allowed = [p for p in POOLINGS if p not in THROUGH_POOLER or base.backbone.encoder.pooler is not None]
     pooling = pooling or base.backbone.pooling
     if pooling not in allowed:
         raise RequestError(

@@ -1,0 +1,195 @@
+"""Answering by a graph: onnxruntime, NumPy and the tokenizer, without torch."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from softcue.answering.answers import Question, ask, inputs_for, say
+from softcue.errors import AdapterError, RequestError
+from softcue.files import as_path, read_json
+from softcue.kinds import KINDS
+from softcue.kinds.base import READS_CHOICES, READS_WORDS
+from softcue.kinds.record import Reading
+from softcue.text.example import Example
+from softcue.text.tokens import Text
+
+GRAPH, MANIFEST, ADAPTERS = "model.onnx", "graph.json", "adapters"
+VERSION = 1
+TOKEN_INPUTS = ("token", "segment", "slot", "mask")  # inputs with a number for each token
+OUTPUTS = ("logits", "token_logits")
+GRAPH_BUDGET = 4_096  # tokens of one run, padding included
+Array = numpy.ndarray
+AskedExample = tuple[int, Example]  # the number of a request, and one of its examples
+
+
+class OnnxPredictor:
+    """Answers requests for any adapters of an exported folder, which share a run of its graph."""
+
+    def __init__(self, folder: str | Path, threads: int = 0) -> None:
+        """Load a folder that export_onnx wrote.
+
+        threads: of onnxruntime; 0: as many as there are cores. Raises AdapterError for a folder of another
+        kind, and RequestError where onnxruntime is missing.
+        """
+        place = as_path("folder", folder)
+        manifest = _read_manifest(place / MANIFEST)
+        self.inputs: dict[str, tuple[str, tuple[int, ...], str]] = {
+            name: (axes, tuple(shape), kind) for name, (axes, shape, kind) in manifest["inputs"].items()
+        }
+        self.about: dict[str, dict[str, Any]] = manifest["adapters"]
+        self.reading = {
+            name: Reading(**{**about["reading"], "labels": tuple(about["reading"]["labels"])})
+            for name, about in self.about.items()
+        }
+        self.text = Text.load(place, manifest["positions"])
+        self.numbers = {name: _read_numbers(place / ADAPTERS / f"{name}.npz") for name in self.about}
+        self.session = _session(place / GRAPH, threads)
+        self.seated: tuple[tuple[str, ...], dict[str, Array]] = ((), {})
+
+    def __call__(
+        self, requests: Sequence[Mapping[str, Any]], budget: int = GRAPH_BUDGET
+    ) -> list[dict[str, Any]]:
+        """Return one answer per request, in order, as Predictor does.
+
+        budget: tokens of one run, padding included. Raises RequestError that names the request.
+        """
+        questions = [self._question(i, request) for i, request in enumerate(requests)]
+        names = [request["adapter"] for request in requests]
+        asked = [(i, one) for i, question in enumerate(questions) for one in question.item.examples]
+        made: list[Array] = [numpy.empty(0)] * len(asked)
+        for batch in _batches(asked, budget):
+            for place, logits in zip(batch, self._run([asked[p] for p in batch], names), strict=True):
+                made[place] = logits
+        own: list[list[Array]] = [[] for _ in questions]
+        for (i, _), logits in zip(asked, made, strict=True):
+            own[i].append(logits)
+        return [say(_answer(parts, q), q) for parts, q in zip(own, questions, strict=True)]
+
+    def _question(self, number: int, request: Mapping[str, Any]) -> Question:
+        if not isinstance(request, Mapping):
+            raise RequestError(
+                f"request {number} is {request!r:.60}; expected an object with adapter and text"
+            )
+        name = request.get("adapter")
+        if not isinstance(name, str) or name not in self.about:
+            known = ", ".join(list(self.about)[:10])
+            raise RequestError(f"request {number} names the adapter {name!r:.60}; this graph has {known}")
+        about = self.about[name]
+        try:
+            inputs = inputs_for(request, about["task"], about["columns"])
+            question = ask(inputs, self.reading[name], about["pair"], self.text)
+            return replace(question, unsure_below=about["unsure_below"])
+        except RequestError as error:
+            where = request.get("where", f"request {number}")
+            raise RequestError(f"{where} (adapter '{name}'): {error}") from error
+
+    def _run(self, asked: Sequence[AskedExample], names: Sequence[str]) -> Iterator[Array]:
+        """Yield the logits of each example, (C,), or of its words, (W, C)."""
+        present = tuple(sorted({names[i] for i, _ in asked}))
+        seat = {name: number for number, name in enumerate(present)}
+        if present != self.seated[0]:
+            self.seated = present, self._tables(present)
+        examples = [example for _, example in asked]
+        rows = numpy.zeros(
+            (len(TOKEN_INPUTS), len(examples), max(len(e.token) for e in examples)), numpy.int64
+        )
+        rows[TOKEN_INPUTS.index("slot")] = -1
+        for at, example in enumerate(examples):
+            count = len(example.token)
+            rows[0, at, :count], rows[1, at, :count], rows[3, at, :count] = example.token, example.segment, 1
+            rows[2, at, list(example.special)] = range(len(example.special))
+        feed = {**dict(zip(TOKEN_INPUTS, rows, strict=True)), **self.seated[1]}
+        feed["seat"] = numpy.array([seat[names[i]] for i, _ in asked])
+        logits, of_tokens = self.session.run(list(OUTPUTS), feed)
+        for at, (i, example) in enumerate(asked):
+            reading = self.reading[names[i]]
+            own = (
+                of_tokens[at, list(example.word)] if KINDS[reading.kind].reads == READS_WORDS else logits[at]
+            )
+            yield own[..., : len(reading.labels) or 1]
+
+    def _tables(self, present: Sequence[str]) -> dict[str, Array]:
+        """Return the inputs of some adapters, each padded with zeros to the largest: (A, ..)."""
+        own_of = {name: [self.numbers[one].get(name) for one in present] for name in self.inputs}
+        size: dict[str, int] = {}  # by letter: an axis is as long in every input that has it
+        for name, (axes, least, _) in self.inputs.items():
+            for shape in (least, *(array.shape for array in own_of[name] if array is not None)):
+                size |= {x: max(size.get(x, 0), length) for x, length in zip(axes, shape, strict=True)}
+        tables = {}
+        for name, (axes, _, kind) in self.inputs.items():
+            own = own_of[name]
+            table = numpy.zeros((len(own), *(size[letter] for letter in axes)), kind)
+            for number, array in enumerate(own):
+                if array is not None:
+                    table[number, ...][tuple(slice(length) for length in array.shape)] = array
+            tables[name] = table
+        return tables
+
+
+def _answer(parts: Sequence[Array], question: Question) -> Array:
+    """Return what `say` takes: probabilities, or a score."""
+    kind, answering = KINDS[question.reading.kind], question.item.answering
+    if kind.reads in (READS_CHOICES, READS_WORDS):
+        chance = _softmax(numpy.concatenate(parts))
+        return chance if answering is None else chance[list(answering)]
+    if not kind.has_labels:
+        return parts[0][0]
+    return 1 / (1 + numpy.exp(-parts[0])) if kind.activation == "sigmoid" else _softmax(parts[0])
+
+
+def _softmax(logits: Array) -> Array:
+    power = numpy.exp(logits - logits.max(-1, keepdims=True))
+    return power / power.sum(-1, keepdims=True)
+
+
+def _batches(asked: Sequence[AskedExample], budget: int) -> Iterator[list[int]]:
+    """Yield places of examples of similar length, at most `budget` tokens of padded rows or one example."""
+    batch: list[int] = []
+    longest = 0
+    for place in sorted(range(len(asked)), key=lambda place: -len(asked[place][1].token)):
+        if batch and longest * (len(batch) + 1) > budget:
+            yield batch
+            batch = []
+        longest = longest if batch else len(asked[place][1].token)
+        batch.append(place)
+    if batch:
+        yield batch
+
+
+def _read_manifest(file: Path) -> dict[str, Any]:
+    """Read what export_onnx wrote; its adapters name files of its own folder alone."""
+    manifest = read_json(file, AdapterError)
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if version != VERSION:
+        raise AdapterError(
+            f"{file}: format_version is {version!r:.40}; this softcue reads {VERSION}: export again"
+        )
+    missing = [name for name in ("inputs", "adapters", "positions") if name not in manifest]
+    if missing or any(Path(name).name != name for name in manifest["adapters"]):
+        raise AdapterError(f"{file}: is not as it was written; export again")
+    return dict(manifest)
+
+
+def _read_numbers(file: Path) -> dict[str, Array]:
+    try:
+        with numpy.load(file, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, ValueError) as error:
+        raise AdapterError(f"{file}: cannot be read ({error}); export again") from error
+
+
+def _session(file: Path, threads: int) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise RequestError("an ONNX graph needs onnxruntime: pip install 'softcue[onnx]'") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a type for each code of its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise AdapterError(f"{file}: is no sound graph ({reason}); export again") from error
