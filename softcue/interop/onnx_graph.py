@@ -102,7 +102,7 @@ class PaddedForward(nn.Module):
         normed = embed.norm(word)
         if "bias.embed_norm" in own:
             normed = normed + own["bias.embed_norm"].unsqueeze(1)
-        return normed if embed.project is None else plain(embed.project, normed)
+        return normed if embed.project is None else mapped(embed.project, normed)
 
     def prompted(
         self, number: int, hidden: Tensor, memory: Tensor | None, own: Numbers
@@ -155,7 +155,7 @@ class PaddedForward(nn.Module):
         """Apply one layer: (B, U, D) -> (B, U, D)."""
         layer = self.encoder.layers[number]
         assert isinstance(layer, Layer)
-        parts = plain(layer.qkv, hidden).chunk(3, -1)
+        parts = mapped(layer.qkv, hidden).chunk(3, -1)
         query, key, value = (
             self.edited(site, number, hidden, y, own).unflatten(-1, (self.spec.heads, -1)).transpose(1, 2)
             for site, y in zip(("query", "key", "value"), parts, strict=True)
@@ -171,11 +171,11 @@ class PaddedForward(nn.Module):
             ahead = ahead.masked_fill(~visible[:, None, None], HIDDEN)
             scores, value = torch.cat([ahead, scores], -1), torch.cat([prefix[1], value], 2)
         mixed = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
-        out = self.edited("out", number, mixed, plain(layer.out, mixed), own)
+        out = self.edited("out", number, mixed, mapped(layer.out, mixed), own)
         hidden = self.edited("norm1", number, hidden, layer.norm1(hidden + out), own)
-        wide = self.edited("up", number, hidden, plain(layer.up, hidden), own)
+        wide = self.edited("up", number, hidden, mapped(layer.up, hidden), own)
         wide = F.gelu(wide) if self.spec.activation == "gelu" else ACTIVATIONS[self.spec.activation](wide)
-        down = self.edited("down", number, wide, plain(layer.down, wide), own)
+        down = self.edited("down", number, wide, mapped(layer.down, wide), own)
         return self.edited("norm2", number, hidden, layer.norm2(hidden + down), own)
 
     def edited(self, site: str, number: int, x: Tensor, y: Tensor, own: Numbers) -> Tensor:
@@ -206,11 +206,11 @@ class PaddedForward(nn.Module):
     def pooled(self, row: Tensor, own: Numbers) -> Tensor:
         """Apply the checkpoint's own pooler: (B, D) -> (B, D)."""
         assert self.encoder.pooler is not None
-        y = plain(self.encoder.pooler, row)
+        y = mapped(self.encoder.pooler, row)
         return torch.tanh(y + own["bias.pooler"] if "bias.pooler" in own else y)
 
 
-def plain(linear: nn.Linear, x: Tensor) -> Tensor:
+def mapped(linear: nn.Linear, x: Tensor) -> Tensor:
     """Apply an affine map by torch's own operator, which can be exported: (.., I) -> (.., O)."""
     return F.linear(x, linear.weight, linear.bias)
 
