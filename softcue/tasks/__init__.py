@@ -53,7 +53,7 @@ def open_data(
     limit: Mapping[str, int] | None = None,
     splits: Sequence[str] = SPLITS,
 ) -> Data:
-    """Open a benchmark or bundled set by name, a folder under the data root, a table, or what read_data reads.
+    """Open a benchmark or bundled set by name, a folder under the data root, a table, or else as read_data.
 
     A table is a DataFrame, a Dataset, a list of objects, (texts, labels), or an object of tables by split.
 
