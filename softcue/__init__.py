@@ -38,6 +38,7 @@ _PUBLIC = {
     "open_data": "softcue.tasks",
     "open_source": "softcue.bank",
     "pipeline": "softcue.interop.pipeline",
+    "rank": "softcue.answering.ranking",
     "to_peft": "softcue.interop.peft",
     "train": "softcue.api",
     "train_jobs": "softcue.training.jobs",

@@ -35,6 +35,7 @@ class HeadOutput:
     head: Head
     batch: Batch  # the head's own examples, under the head's own seats
     examples: Tensor  # (b,) their numbers in the whole batch
+    feature: Tensor  # (b, D) the vectors that its map read; (W, D) of words
     logits: Tensor  # (b, C), or as the head says
 
 
@@ -120,8 +121,9 @@ class Model(nn.Module):
         hidden, pooled, penalty = self._encoded(batch, heads)
         parts = []
         for number, examples, part in shares:
-            own = None if pooled is None else pooled[examples]
-            parts.append(HeadOutput(self.head(number), part, examples, self.head(number)(hidden, part, own)))
+            head, own = self.head(number), None if pooled is None else pooled[examples]
+            feature = head.feature(hidden, part, own)
+            parts.append(HeadOutput(head, part, examples, feature, head.logits(feature, part)))
         return Output(tuple(parts), penalty)
 
     def feature(self, batch: Batch) -> Tensor:

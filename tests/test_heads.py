@@ -51,7 +51,7 @@ def slow_logits(head: Head, seat: int, vector: Tensor) -> Tensor:
 
 
 def output(head: Head, batch: Batch, logits: Tensor, penalty: Tensor | None = None) -> Output:
-    part = HeadOutput(head, batch, torch.arange(len(batch)), logits)
+    part = HeadOutput(head, batch, torch.arange(len(batch)), torch.empty(0), logits)
     return Output((part,), torch.zeros(len(batch)) if penalty is None else penalty)
 
 

@@ -58,10 +58,17 @@ def batches(items: Sequence[Item], budget: int) -> Iterator[list[int]]:
 
 
 @torch.inference_mode()
-def run(model: Model, items: Sequence[Item], seats: Sequence[int], budget: int = ROW_BUDGET) -> list[Tensor]:
+def run(
+    model: Model,
+    items: Sequence[Item],
+    seats: Sequence[int],
+    budget: int = ROW_BUDGET,
+    features: bool = False,
+) -> list[Tensor]:
     """Answer items with any mix of seats, and return the answers on the host.
 
     (C,) probabilities, () a score, (choices,) probabilities, or (words, C) probabilities, for each item.
+    features: instead of answers, what the heads' maps read, (D,) for each item; not for items of words.
 
     Any mix of seats in one forward; the model is put in evaluation mode and left in the mode it was found in.
     """
@@ -73,7 +80,12 @@ def run(model: Model, items: Sequence[Item], seats: Sequence[int], budget: int =
     for numbers in batches([piece for _, piece in cut], budget):
         batch = pack_items(model, [cut[i][1] for i in numbers], [seats[cut[i][0]] for i in numbers])
         for part in model(batch).parts:
-            for local, answer in part.head.answers(part.logits, part.batch):
+            made = (
+                zip(part.batch.groups, part.feature.cpu(), strict=True)
+                if features
+                else part.head.answers(part.logits, part.batch)
+            )
+            for local, answer in made:
                 answers[numbers[local]] = answer
     if any(modes):
         model.train(modes[0])

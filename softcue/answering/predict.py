@@ -12,11 +12,14 @@ from softcue.answering.evaluation import ROW_BUDGET, run
 from softcue.answering.seating import Seating
 from softcue.answering.served import check_served, question_of
 from softcue.base import Base, open_base
-from softcue.errors import RequestError
+from softcue.errors import RequestError, short
+from softcue.kinds import KINDS
+from softcue.kinds.base import READS_TEXTS
 from softcue.kinds.entities import spans
 from softcue.readers.records import Record
 from softcue.readers.tables import requests_of
 
+EMBED = "embed"  # what is asked for instead of the adapters' own answers
 AHEAD = 1_024  # requests whose texts are sorted by length together
 
 
@@ -28,15 +31,21 @@ class Predictor:
         backbone: str | Base,
         adapters: Mapping[str, str | Path | Adapter],
         *,
+        kind: str | None = None,
         precision: str = "auto",
         device: str = "cpu",
     ) -> None:
         """Load adapters over one backbone.
 
-        adapters: name -> folder or Adapter.
+        adapters: name -> folder or Adapter. kind: None answers by each adapter's own kind; "embed" gives the
+        pooled vector that its head would read, for search, clusters and duplicates.
 
-        Raises AdapterError for one of another backbone or a fine-tuned checkpoint.
+        Raises AdapterError for one of another backbone or a fine-tuned checkpoint, and RequestError for
+        another kind.
         """
+        if kind not in (None, EMBED):
+            raise RequestError(f"kind is {short(kind)}; expected {EMBED!r}, or None for the adapters' own")
+        self.embeds = kind == EMBED
         self.base = backbone if isinstance(backbone, Base) else open_base(backbone, precision, device)
         self.adapters = {name: self._load(name, adapter) for name, adapter in adapters.items()}
         self.seating = Seating(self.base.backbone.encoder, serves=True)
@@ -81,7 +90,7 @@ class Predictor:
         A request in the published fields of the adapter's benchmark goes through the benchmark's template,
         and one in the columns that the adapter was trained on is read as they were.
         classify: label, score, scores; score: value; choice: choice, scores; tag: entities (and tags, for
-        given tokens).
+        given tokens). With kind "embed": embedding, a list of D numbers.
         """
         requests = list(check_requests(requests))
         if adapter is not None:
@@ -95,8 +104,11 @@ class Predictor:
                 self.seat[request["adapter"]]
                 for request in requests[len(answers) : len(answers) + len(questions)]
             ]
-            made = run(self.model, [question.item for question in questions], seats, budget)
-            answers += [say(answer, question) for answer, question in zip(made, questions, strict=True)]
+            made = run(self.model, [question.item for question in questions], seats, budget, self.embeds)
+            if self.embeds:
+                answers += [{"embedding": vector.tolist()} for vector in made]
+            else:
+                answers += [say(answer, question) for answer, question in zip(made, questions, strict=True)]
         return answers
 
     def _read_ahead(self, requests: Sequence[Mapping[str, Any]]) -> Iterator[list[Question]]:
@@ -138,6 +150,11 @@ class Predictor:
             )
         adapter = self.adapters[name]
         try:
+            if self.embeds and KINDS[adapter.kind].reads != READS_TEXTS:
+                reads = KINDS[adapter.kind].reads
+                raise RequestError(
+                    f"reads {reads}, and has no vector of a text; expected one of texts or pairs"
+                )
             return question_of(request, adapter, self.base.text)
         except RequestError as error:
             where = request.get("where", f"request {number}")
