@@ -19,7 +19,7 @@ from softcue.kinds.entities import spans
 from softcue.readers.records import Record
 from softcue.readers.tables import requests_of
 
-EMBED = "embed"  # what is asked for instead of the adapters' own answers
+VECTORS = "embed"  # what is asked for instead of the adapters' own answers
 AHEAD = 1_024  # requests whose texts are sorted by length together
 
 
@@ -43,9 +43,9 @@ class Predictor:
         Raises AdapterError for one of another backbone or a fine-tuned checkpoint, and RequestError for
         another kind.
         """
-        if kind not in (None, EMBED):
-            raise RequestError(f"kind is {short(kind)}; expected {EMBED!r}, or None for the adapters' own")
-        self.embeds = kind == EMBED
+        if kind not in (None, VECTORS):
+            raise RequestError(f"kind is {short(kind)}; expected {VECTORS!r}, or None for the adapters' own")
+        self.embeds = kind == VECTORS
         self.base = backbone if isinstance(backbone, Base) else open_base(backbone, precision, device)
         self.adapters = {name: self._load(name, adapter) for name, adapter in adapters.items()}
         self.seating = Seating(self.base.backbone.encoder, serves=True)

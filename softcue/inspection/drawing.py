@@ -9,6 +9,8 @@ from softcue.inspection.cell import CellView
 from softcue.inspection.gates import GatesView
 from softcue.inspection.plan import PlanView
 from softcue.inspection.selection import SelectionView
+from softcue.kinds import KINDS
+from softcue.kinds.base import READS_WORDS
 from softcue.studies.plot import as_png
 
 View = AttentionView | GatesView | SelectionView | CellView | PlanView
@@ -82,7 +84,8 @@ def _confusion(figure: Any, axes: Any, report: Mapping[str, Any]) -> None:
     names = [report["labels"][i] for i in places]
     axes.set_xticks(places, names, rotation=90)
     axes.set_yticks(places, names)
-    figure.colorbar(drawn, ax=axes, label="words" if report["kind"] == "tag" else "rows", shrink=0.8)
+    unit = "words" if KINDS[report["kind"]].reads == READS_WORDS else "rows"
+    figure.colorbar(drawn, ax=axes, label=unit, shrink=0.8)
 
 
 def _calibration(figure: Any, axes: Any, report: Mapping[str, Any]) -> None:

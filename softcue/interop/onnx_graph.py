@@ -39,7 +39,7 @@ def check_family(encoder: Encoder, name: str) -> None:
 class PaddedForward(nn.Module):
     """Logits of padded examples, each by the numbers of its own seat.
 
-    Letters: B examples, T tokens, R rows in front, U = R + T; others as in GRAPH_INPUTS.
+    Letters: B examples, T tokens, R rows in front; others as in GRAPH_INPUTS.
     """
 
     def __init__(self, encoder: Encoder) -> None:
@@ -61,7 +61,7 @@ class PaddedForward(nn.Module):
         real = mask > 0
         front = own.get("front")
         hidden = self.embedded(token, segment, own)
-        seen = real if front is None else torch.cat([front > 0, real], 1)  # (B, U)
+        seen = real if front is None else torch.cat([front > 0, real], 1)  # (B, R + T)
         rows = 0 if front is None else front.shape[1]
         memory: Tensor | None = None
         for number in range(self.spec.layers):
@@ -83,7 +83,7 @@ class PaddedForward(nn.Module):
         return self.logits(text, first, head, real, own)
 
     def embedded(self, token: Tensor, segment: Tensor, own: Numbers) -> Tensor:
-        """Return the first layer's input: (B, T) -> (B, U, D)."""
+        """Return the first layer's input: (B, T), (B, T) -> (B, R+T, D)."""
         embed, spec = self.encoder.embed, self.spec
         word = F.embedding(token, embed.words.weight)
         # beyond the table stands padding alone
@@ -107,7 +107,10 @@ class PaddedForward(nn.Module):
     def prompted(
         self, number: int, hidden: Tensor, memory: Tensor | None, own: Numbers
     ) -> tuple[Tensor, Tensor]:
-        """Write the rows in front at a layer's input; return the input, and what the cell remembers."""
+        """Write the rows in front at a layer's input; return the input, and what the cell remembers.
+
+        (B, R+T, D), (B, R, D) -> (B, R+T, D), (B, R, D).
+        """
         rows = own["front"].shape[1]
         left, text = hidden[:, :rows], hidden[:, rows:]
         if memory is None:
@@ -122,7 +125,10 @@ class PaddedForward(nn.Module):
         return torch.cat([entered, text], 1), kept
 
     def cell(self, left: Tensor, memory: Tensor, own: Numbers) -> Tensor:
-        """Return what a cell makes of the prompt, and of other rows in front what they are: (B, R, D)."""
+        """Return what a cell makes of the prompt, and of other rows in front what they are.
+
+        (B, R, D), (B, R, D) -> (B, R, D).
+        """
         is_cell, is_tanh, is_gate, is_normed = (own["cell"][:, i].view(-1, 1, 1) > 0 for i in range(4))
         mixed = memory @ own["remember"] + left @ own["forget"]
         if "cell_bias" in own:
@@ -152,7 +158,10 @@ class PaddedForward(nn.Module):
     def layer(
         self, number: int, hidden: Tensor, seen: Tensor, prefix: tuple[Tensor, Tensor] | None, own: Numbers
     ) -> Tensor:
-        """Apply one layer: (B, U, D) -> (B, U, D)."""
+        """Apply one layer; seen: (B, R+T) what attention may look at.
+
+        (B, R+T, D) -> (B, R+T, D).
+        """
         layer = self.encoder.layers[number]
         assert isinstance(layer, Layer)
         parts = mapped(layer.qkv, hidden).chunk(3, -1)
@@ -179,7 +188,7 @@ class PaddedForward(nn.Module):
         return self.edited("norm2", number, hidden, layer.norm2(hidden + down), own)
 
     def edited(self, site: str, number: int, x: Tensor, y: Tensor, own: Numbers) -> Tensor:
-        """Add what the adapters add to the output of one map: (B, U, I), (B, U, O) -> (B, U, O)."""
+        """Add what the adapters add to the output of one map: (B, R+T, I), (B, R+T, O) -> (B, R+T, O)."""
         if f"shrink.{site}" in own:
             y = y + (x @ own[f"shrink.{site}"][:, number]) @ own[f"grow.{site}"][:, number]
         if f"bias.{site}" in own:
@@ -191,8 +200,8 @@ class PaddedForward(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return logits of the examples and of the tokens.
 
-        first, head: (B, D) the rows of [CLS], and of the example's first row.
-        (B, T, D) -> (B, C), (B, T, C).
+        first, head: the rows of [CLS], and of the example's first row; real: whether a token is there.
+        (B, T, D), (B, D), (B, D), (B, T) -> (B, C), (B, T, C).
         """
         features = [first, mean_of(text, real)]
         if self.encoder.pooler is not None:

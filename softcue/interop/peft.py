@@ -20,6 +20,7 @@ from softcue.encoder.weights import plain_name, read_json_object
 from softcue.errors import AdapterError, RequestError
 from softcue.files import as_path, parse_json, read_bytes, refuse_filled, write_folder
 from softcue.interop.peft_numbers import EXCHANGES, Exchange, Tensors, take
+from softcue.kinds import KINDS
 from softcue.options import check_whole
 from softcue.training.job import DEFAULT_LIMIT, check_room
 
@@ -245,7 +246,7 @@ def _in_front(settings: Mapping[str, Any]) -> int:
 
 
 def _labels(labels: Sequence[str] | None, kind: str, classes: int) -> tuple[str, ...]:
-    if kind == "score":
+    if not KINDS[kind].has_labels:
         if labels:
             raise RequestError(
                 f"{len(labels)} labels came; a classifier of one row gives scores, expected none"
