@@ -2,46 +2,26 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from torch import Tensor
-
 from softcue.adapter import Adapter
-from softcue.answering.answers import Question, say
-from softcue.answering.evaluation import ROW_BUDGET, joined_answer, shares_of
+from softcue.answering.evaluation import ROW_BUDGET
 from softcue.answering.predict import check_requests
-from softcue.answering.served import check_served, question_of, reading_of
-from softcue.bank.entry import Entry
+from softcue.answering.served import check_served
 from softcue.bank.source import Source
 from softcue.base import Base
-from softcue.errors import AdapterError, DeadlineError, RequestError, short
-from softcue.kinds import KINDS
-from softcue.readers.items import Item
+from softcue.errors import DeadlineError, RequestError, UnknownAdapterError, short
 from softcue.serving.engine import Engine
-from softcue.serving.hot import HotAdapter, HotAdapters
+from softcue.serving.hot import HotAdapters
+from softcue.serving.visit import Answer as Answer
+from softcue.serving.visit import Visit, Wanted
 
 _T = TypeVar("_T")
 SHARE_OF_DEADLINE = 0.5  # of the deadline: the work that waits at most, as quick as the engine was of late
+TRIES = 5  # to find an adapter that is replaced while it is read
 READERS = 2  # threads that make long texts into tokens
-READ_AT_ONCE = 1_000  # characters of a text that is made into tokens on the spot
-
-
-Wanted = tuple[Any, Mapping[str, Any]]  # the name of an adapter as it came, and the texts
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What one adapter said to one request."""
-
-    entry: Entry
-    value: dict[str, Any]  # as Predictor gives it
-    tokens: int
-    truncated: bool  # whether the text was cut at the adapter's limit
 
 
 class Service:
@@ -140,141 +120,27 @@ class Service:
             self.engine.leave(len(asked))
 
     async def _answered(self, asked: Sequence[Wanted], deadline: float) -> list[Answer]:
+        """Answer rows; where a version was removed before it was read, by what its name stands for then."""
+        for left in reversed(range(TRIES)):
+            visit = Visit(self, asked, deadline)
+            try:
+                visit.lease()
+                return await self._visited(visit)
+            except UnknownAdapterError:
+                if not left or len(visit.leases) < len(asked):  # it was not there to begin with
+                    raise
+            finally:
+                visit.end()
+        raise AssertionError("the last try returns or raises")
+
+    async def _visited(self, visit: Visit) -> list[Answer]:
         """Answer the rows whose adapters are hot together, and each other one when its adapter has come."""
-        visit = _Visit(self, asked, deadline)
-        try:
-            visit.lease()
-            hot = [number for number, lease in enumerate(visit.leases) if lease.done()]
-            cold = [number for number, lease in enumerate(visit.leases) if not lease.done()]
-            groups = [visit.answer(group) for group in (hot, *([number] for number in cold)) if group]
-            parts = [await groups[0]] if len(groups) == 1 else await _gathered(groups)
-        finally:
-            visit.end()
+        hot = [number for number, lease in enumerate(visit.leases) if lease.done()]
+        cold = [number for number, lease in enumerate(visit.leases) if not lease.done()]
+        groups = [visit.answer(group) for group in (hot, *([number] for number in cold)) if group]
+        parts = [await groups[0]] if len(groups) == 1 else await _gathered(groups)
         by_number = {number: answer for part in parts for number, answer in part}
-        return [by_number[number] for number in range(len(asked))]
-
-
-class _Visit:
-    """The rows of one call, from their leases to their answers."""
-
-    def __init__(self, service: Service, asked: Sequence[Wanted], deadline: float) -> None:
-        self.service, self.asked, self.deadline = service, asked, deadline
-        self.leases: list[Future[HotAdapter]] = []
-        self.made: dict[Any, Question | asyncio.Future[Question]] = {}  # by how it is read
-
-    def lease(self) -> None:
-        """Find the adapters and begin to load what is not hot."""
-        for number, (name, _) in enumerate(self.asked):
-            with self._naming(number):
-                self.leases.append(self.service.hot.lease(self.service.source.find(name)))
-
-    def end(self) -> None:
-        """Give the leases back; those of what the engine still computes are its own."""
-        for lease in self.leases:
-            if not lease.cancel():
-                lease.add_done_callback(self._give_back)
-
-    def _give_back(self, lease: "Future[HotAdapter]") -> None:
-        if lease.exception() is None:
-            self.service.hot.release(lease.result())
-
-    async def answer(self, numbers: Sequence[int]) -> list[tuple[int, Answer]]:
-        """Answer some rows in one batch as soon as their adapters are hot."""
-        hot, questions = list[HotAdapter](), list[Question]()
-        for number in numbers:
-            with self._naming(number):
-                lease = self.leases[number]
-                hot.append(lease.result() if lease.done() else await asyncio.wrap_future(lease))
-        reading = [self._read(number, one.adapter) for number, one in zip(numbers, hot, strict=True)]
-        for number, one, read in zip(numbers, hot, reading, strict=True):
-            with self._naming(number):
-                made = read if isinstance(read, Question) else await read
-            questions.append(replace(made, reading=reading_of(one.adapter)))
-        tensors = await self._answered(questions, hot)
-        return [
-            (number, self._said(one, question, tensor))
-            for number, one, question, tensor in zip(numbers, hot, questions, tensors, strict=True)
-        ]
-
-    def _said(self, one: HotAdapter, question: Question, tensor: Tensor) -> Answer:
-        item = question.item
-        return Answer(one.entry, say(tensor, question), item.rows, item.dropped > 0)
-
-    async def _answered(self, questions: Sequence[Question], hot: Sequence[HotAdapter]) -> list[Tensor]:
-        """Have questions answered: at once, or share by share where a text is long.
-
-        So one huge text holds up no other.
-        """
-        items = {id(question.item): question.item for question in questions}
-        cut = {key: shares_of(item, self.service.share) for key, item in items.items()}
-        shares = [cut[id(question.item)] for question in questions]
-        parts: list[list[Tensor]] = [[] for _ in questions]
-        for turn in range(max(map(len, shares))):
-            there = [at for at, own in enumerate(shares) if turn < len(own)]
-            tensors = await self._submitted([(shares[at][turn], hot[at]) for at in there])
-            for at, tensor in zip(there, tensors, strict=True):
-                parts[at].append(tensor)
-        return [
-            own[0] if len(own) == 1 else joined_answer(own, question.item)
-            for own, question in zip(parts, questions, strict=True)
-        ]
-
-    async def _submitted(self, asked: Sequence[tuple[Item, HotAdapter]]) -> list[Tensor]:
-        """Put items into the engine's queue together, and return their answers."""
-        futures = self.service.engine.submit([(item, one.seat) for item, one in asked], self.deadline)
-        for (_, one), future in zip(asked, futures, strict=True):
-            self.service.hot.keep(one)
-            future.add_done_callback(partial(_release, self.service.hot, one))
-        try:
-            return [await asyncio.wrap_future(future) for future in futures]
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
-
-    def _read(self, number: int, adapter: Adapter) -> "Question | asyncio.Future[Question]":
-        """Make a row into a question: at once, or a long text in a thread."""
-        inputs = self.asked[number][1]
-        key = id(inputs), *_manner(adapter)
-        if key not in self.made:
-            with self._naming(number):
-                if _size(inputs) <= READ_AT_ONCE:
-                    self.made[key] = question_of(inputs, adapter, self.service.base.text)
-                else:
-                    self.made[key] = asyncio.get_running_loop().run_in_executor(
-                        self.service.readers, question_of, inputs, adapter, self.service.base.text
-                    )
-        return self.made[key]
-
-    @contextmanager
-    def _naming(self, number: int) -> Iterator[None]:
-        """Let an error say which of several rows it is about."""
-        try:
-            yield
-        except (RequestError, AdapterError) as error:
-            if len(self.asked) == 1:
-                raise
-            name = self.asked[number][0]
-            raise type(error)(f"request {number} (adapter {short(name)}): {error}") from error
-
-
-def _release(hot: HotAdapters, one: HotAdapter, _: "Future[Tensor]") -> None:
-    hot.release(one)
-
-
-def _manner(adapter: Adapter) -> tuple[Any, ...]:
-    """Return what adapters that turn a text into the same item have in common."""
-    kind = KINDS[adapter.kind].reads
-    return kind, adapter.pair, adapter.limit, adapter.task, tuple(adapter.columns.items())
-
-
-def _size(inputs: Mapping[str, Any]) -> int:
-    """Count the characters of all texts of a request."""
-    size = 0
-    for value in inputs.values():
-        parts = value if isinstance(value, list | tuple) else (value,)
-        size += sum(len(part) for part in parts if isinstance(part, str))
-    return size
+        return [by_number[number] for number in range(len(visit.asked))]
 
 
 async def _gathered(groups: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:

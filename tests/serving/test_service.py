@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from softcue.answering.predict import Predictor
+from softcue.answering.served import with_unsure_below
 from softcue.errors import BusyError, ClosingError, DeadlineError, RequestError, UnknownAdapterError
 from softcue.serving.service import Answer, Service
 from tests.answering.test_predict import alone, random_adapter, same, zoo
@@ -102,6 +103,16 @@ def test_a_fan_out_shares_the_item_in_one_batch(services: list[Service]) -> None
         same(answer.value, asyncio.run(ask(service, name)).value)
 
 
+def test_each_adapter_of_a_fan_out_has_its_own_doubt(services: list[Service]) -> None:
+    one, other = (random_adapter(tiny_base(), "pasta", classes=2, seed=seed) for seed in (1, 2))
+    source = MemorySource(doubts=with_unsure_below(one, 1.0), knows=other)
+    services.append(service := Service(tiny_base(), source))
+    for names in (["doubts", "knows"], ["knows", "doubts"]):
+        answers = asyncio.run(service.fan_out(names, {"text": TEXT}))
+        found = {answer.entry.name: answer.value.get("unsure") for answer in answers}
+        assert found == {"doubts": True, "knows": None}
+
+
 def test_what_is_not_there_is_an_error_that_names_the_row(services: list[Service]) -> None:
     services.append(service := Service(tiny_base(), few(3)))
     with pytest.raises(UnknownAdapterError):
@@ -127,6 +138,38 @@ def test_a_replaced_or_removed_adapter_answers_no_more(services: list[Service]) 
     source.remove("a0")
     with pytest.raises(UnknownAdapterError):
         asyncio.run(ask(service, "a0"))
+
+
+def test_what_is_replaced_while_it_is_read_is_answered_by_the_new_version(services: list[Service]) -> None:
+    source = few(2)
+    services.append(service := Service(tiny_base(), source))
+    new = replace(random_adapter(tiny_base(), "pasta", classes=2), labels=("new", "not-new"))
+
+    async def scene() -> list[Answer]:
+        source.gate.clear()
+        asked = asyncio.ensure_future(service.answer([{"adapter": "a0", "text": TEXT}] * 3))
+        await asyncio.sleep(0.05)  # it was found, and its load waits
+        source.add("a0", new)
+        del source.versions["a0"][1]
+        source.gate.set()
+        return await asked
+
+    assert {answer.entry.full_name for answer in asyncio.run(scene())} == {"a0@2"}
+
+
+def test_one_name_is_one_version_in_all_rows_of_a_request(services: list[Service]) -> None:
+    source = few(2)
+    services.append(service := Service(tiny_base(), source))
+    find = source.find
+
+    def replacing(asked: str) -> Any:
+        entry = find(asked)
+        source.add("a0", source.versions["a0"][entry.version][1])
+        return entry
+
+    source.find = replacing  # type: ignore[method-assign]
+    answers = asyncio.run(service.answer([{"adapter": "a0", "text": TEXT}] * 3))
+    assert {answer.entry.full_name for answer in answers} == {"a0@1"}
 
 
 def test_a_hot_adapter_does_not_wait_for_a_cold_one(services: list[Service]) -> None:
@@ -244,7 +287,7 @@ def sure(count: int) -> MemorySource:
     return made
 
 
-@pytest.mark.parametrize("rows", [20_000, pytest.param(1_000_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("rows", [6_400, pytest.param(1_000_000, marks=pytest.mark.soak)])
 def test_no_row_of_many_is_answered_by_the_wrong_adapter(rows: int, services: list[Service]) -> None:
     services.append(service := Service(tiny_base(), sure(1_000), memory=2_000_000, room=10_000, deadline=600))
     assert asyncio.run(load_test(service, rows, 1_000)) == 0
