@@ -76,8 +76,8 @@ class Visit:
             with self._naming(number):
                 lease = self.leases[number]
                 hot.append(lease.result() if lease.done() else await asyncio.wrap_future(lease))
-        reading = [self._read(number, one.adapter) for number, one in zip(numbers, hot, strict=True)]
-        for number, one, read in zip(numbers, hot, reading, strict=True):
+        reads = [self._read(number, one.adapter) for number, one in zip(numbers, hot, strict=True)]
+        for number, one, read in zip(numbers, hot, reads, strict=True):
             with self._naming(number):
                 made = read if isinstance(read, Question) else await read
             reading, below = reading_of(one.adapter), unsure_below_of(one.adapter)
