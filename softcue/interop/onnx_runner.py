@@ -21,7 +21,7 @@ VERSION = 1
 TOKEN_INPUTS = ("token", "segment", "slot", "mask")  # inputs with a number for each token
 OUTPUTS = ("logits", "token_logits")
 GRAPH_BUDGET = 4_096  # tokens of one run, padding included
-Numbered = numpy.ndarray
+NumpyArray = numpy.ndarray
 AskedExample = tuple[int, Example]  # the number of a request, and one of its examples
 
 
@@ -47,7 +47,7 @@ class OnnxPredictor:
         self.text = Text.load(place, manifest["positions"])
         self.numbers = {name: _read_numbers(place / ADAPTERS / f"{name}.npz") for name in self.about}
         self.session = _session(place / GRAPH, threads)
-        self.seated: tuple[tuple[str, ...], dict[str, Numbered]] = ((), {})
+        self.seated: tuple[tuple[str, ...], dict[str, NumpyArray]] = ((), {})
 
     def __call__(
         self, requests: Sequence[Mapping[str, Any]], budget: int = GRAPH_BUDGET
@@ -59,11 +59,11 @@ class OnnxPredictor:
         questions = [self._question(i, request) for i, request in enumerate(requests)]
         names = [request["adapter"] for request in requests]
         asked = [(i, one) for i, question in enumerate(questions) for one in question.item.examples]
-        made: list[Numbered] = [numpy.empty(0)] * len(asked)
+        made: list[NumpyArray] = [numpy.empty(0)] * len(asked)
         for batch in _batches(asked, budget):
             for place, logits in zip(batch, self._run([asked[p] for p in batch], names), strict=True):
                 made[place] = logits
-        own: list[list[Numbered]] = [[] for _ in questions]
+        own: list[list[NumpyArray]] = [[] for _ in questions]
         for (i, _), logits in zip(asked, made, strict=True):
             own[i].append(logits)
         return [say(_answer(parts, q), q) for parts, q in zip(own, questions, strict=True)]
@@ -86,7 +86,7 @@ class OnnxPredictor:
             where = request.get("where", f"request {number}")
             raise RequestError(f"{where} (adapter '{name}'): {error}") from error
 
-    def _run(self, asked: Sequence[AskedExample], names: Sequence[str]) -> Iterator[Numbered]:
+    def _run(self, asked: Sequence[AskedExample], names: Sequence[str]) -> Iterator[NumpyArray]:
         """Yield the logits of each example, (C,), or of its words, (W, C)."""
         present = tuple(sorted({names[i] for i, _ in asked}))
         seat = {name: number for number, name in enumerate(present)}
@@ -111,7 +111,7 @@ class OnnxPredictor:
             )
             yield own[..., : len(reading.labels) or 1]
 
-    def _tables(self, present: Sequence[str]) -> dict[str, Numbered]:
+    def _tables(self, present: Sequence[str]) -> dict[str, NumpyArray]:
         """Return the inputs of some adapters, each padded with zeros to the largest: (A, ..)."""
         own_of = {name: [self.numbers[one].get(name) for one in present] for name in self.inputs}
         size: dict[str, int] = {}  # by letter: an axis is as long in every input that has it
@@ -129,7 +129,7 @@ class OnnxPredictor:
         return tables
 
 
-def _answer(parts: Sequence[Numbered], question: Question) -> Numbered:
+def _answer(parts: Sequence[NumpyArray], question: Question) -> NumpyArray:
     """Return what `say` takes: probabilities, or a score."""
     kind, answering = KINDS[question.reading.kind], question.item.answering
     if kind.reads in (READS_CHOICES, READS_WORDS):
@@ -140,7 +140,7 @@ def _answer(parts: Sequence[Numbered], question: Question) -> Numbered:
     return 1 / (1 + numpy.exp(-parts[0])) if kind.activation == "sigmoid" else _softmax(parts[0])
 
 
-def _softmax(logits: Numbered) -> Numbered:
+def _softmax(logits: NumpyArray) -> NumpyArray:
     power = numpy.exp(logits - logits.max(-1, keepdims=True))
     return power / power.sum(-1, keepdims=True)
 
@@ -173,7 +173,7 @@ def _read_manifest(file: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _read_numbers(file: Path) -> dict[str, Numbered]:
+def _read_numbers(file: Path) -> dict[str, NumpyArray]:
     try:
         with numpy.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
