@@ -20,7 +20,7 @@ from softcue.serving.visit import Visit, Wanted
 
 _T = TypeVar("_T")
 SHARE_OF_DEADLINE = 0.5  # of the deadline: the work that waits at most, as quick as the engine was of late
-TRIES = 5  # to find an adapter that is replaced while it is read
+READ_TRIES = 5  # to find an adapter that is replaced while it is read
 READERS = 2  # threads that make long texts into tokens
 
 
@@ -121,7 +121,7 @@ class Service:
 
     async def _answered(self, asked: Sequence[Wanted], deadline: float) -> list[Answer]:
         """Answer rows; where a version was removed before it was read, by what its name stands for then."""
-        for left in reversed(range(TRIES)):
+        for left in reversed(range(READ_TRIES)):
             visit = Visit(self, asked, deadline)
             try:
                 visit.lease()
