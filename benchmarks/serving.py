@@ -168,7 +168,7 @@ def overload(options: Options) -> list[dict[str, Any]]:
             "other": sum(len(v) for s, v in tally.seconds.items() if s not in (200, 429)) + tally.lost,
             "p50 ms": 1e3 * tally.percentile(50),
             "p99 ms": 1e3 * tally.percentile(99),
-            "429 p99 ms": 1e3 * tally.percentile(99, 429),
+            "429 p99 ms": 1e3 * tally.percentile(99, 429) if 429 in tally.seconds else 0.0,
         }
         for phase, tally in (("usual", usual), ("four times that", flood), ("10 s later", after))
     ]

@@ -293,4 +293,4 @@ def test_no_row_of_many_is_answered_by_the_wrong_adapter(rows: int, services: li
     assert asyncio.run(load_test(service, rows, 1_000)) == 0
     facts = service.facts()
     assert facts["bytes"] <= 2_000_000
-    assert facts["evictions"] > 1_000
+    assert facts["evictions"] > 100
