@@ -14,7 +14,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +47,30 @@ SEEDS = 3
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, train, write."""
     sets = [name for names in HELD_BACK.values() for name in names]
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    check_sets("check_presets", __doc__ or "", RESULTS, sets, METHODS, arguments)
+
+
+def check_sets(
+    script: str,
+    told: str,
+    out: Path,
+    sets: Sequence[str],
+    methods: Sequence[str],
+    arguments: Sequence[str] | None,
+    made: Callable[[Data], Data] = lambda data: data,
+) -> None:
+    """Read a script's command line, and check its methods on its data sets, each into a file of its own.
+
+    told: the script's docstring. out, sets, methods: where the command line names none. made: of a data set
+    as it was read.
+    """
+    parser = argparse.ArgumentParser(description=told.splitlines()[0])
     parser.add_argument(
         "--data-root", type=Path, required=True, help="folder with a folder for each data set"
     )
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of a JSON for each data set")
+    parser.add_argument("--out", type=Path, default=out, help="folder of a JSON for each data set")
     parser.add_argument("--sets", default=",".join(sets), help="names with commas between")
-    parser.add_argument("--methods", default=",".join(METHODS), help="names with commas between")
+    parser.add_argument("--methods", default=",".join(methods), help="names with commas between")
     parser.add_argument("--rows", type=int, default=ROWS, help="cap on training rows")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--backbone", default="minilm")
@@ -62,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         base = open_base(given.backbone)
         for name in given.sets.split(","):
-            data = open_data(name, data_root=given.data_root, limit={"train": given.rows})
+            data = made(open_data(name, data_root=given.data_root, limit={"train": given.rows}))
             check(
                 data,
                 given.methods.split(","),
@@ -71,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 given.out / f"{name}-{given.rows}.json",
             )
     except SoftcueError as error:
-        sys.exit(f"check_presets: {error}")
+        sys.exit(f"{script}: {error}")
 
 
 def check(data: Data, methods: Sequence[str], seeds: Sequence[int], base: Base, file: Path) -> None:

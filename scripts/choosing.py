@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.adapters import MINILM
 from benchmarks.common import table
 from scripts.check_presets import METHODS
 from scripts.find_presets import HELD_BACK
@@ -16,7 +17,7 @@ from scripts.presets_evidence import shown
 from scripts.presets_page import checked, score, short
 from scripts.readme_table import rewritten
 from softcue.cues import Cue
-from softcue.protocol import Dims, Facts
+from softcue.protocol import Facts
 from softcue.studies.compare import PROBE
 from softcue.training.full import METHOD as FULL
 from softcue.training.settings import preset_config
@@ -24,7 +25,6 @@ from softcue.training.settings import preset_config
 BEGIN = "<!-- choosing:begin, written by python -m scripts.choosing -->"
 END = "<!-- choosing:end -->"
 ROOT = Path(__file__).resolve().parent.parent
-MINILM = Dims(layers=6, hidden=384, heads=12, embed=384, ff=1536, pooler=True)
 NAMES = {"classify": "labels", "tag": "tags"}
 
 

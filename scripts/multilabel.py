@@ -9,19 +9,14 @@ training rows, presets, three seeds, a tenth of train selects, and the rows repo
 JSON for each data set to OUT.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from scripts.check_presets import ROWS, SEEDS, check
-from softcue.base import open_base
-from softcue.errors import SoftcueError
+from scripts.check_presets import check_sets
 from softcue.kinds import KINDS
 from softcue.kinds.entities import spans
 from softcue.readers import Data, Record
-from softcue.tasks import open_data
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "multilabel"
 SETS = ("conll2003", "wnut17")
@@ -30,26 +25,7 @@ METHODS = ("probe", "pasta", "spt", "ptuning", "lora", "full")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, train, write."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--data-root", type=Path, required=True, help="folder with a folder for each data set"
-    )
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of a JSON for each data set")
-    parser.add_argument("--sets", default=",".join(SETS), help="data sets of tags, with commas between")
-    parser.add_argument("--methods", default=",".join(METHODS), help="names with commas between")
-    parser.add_argument("--rows", type=int, default=ROWS, help="cap on training rows")
-    parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--backbone", default="minilm")
-    given = parser.parse_args(arguments)
-    given.out.mkdir(parents=True, exist_ok=True)
-    try:
-        base = open_base(given.backbone)
-        for name in given.sets.split(","):
-            data = by_types(open_data(name, data_root=given.data_root, limit={"train": given.rows}))
-            file = given.out / f"{name}-{given.rows}.json"
-            check(data, given.methods.split(","), range(given.seeds), base, file)
-    except SoftcueError as error:
-        sys.exit(f"multilabel: {error}")
+    check_sets("multilabel", __doc__ or "", RESULTS, SETS, METHODS, arguments, by_types)
 
 
 def by_types(data: Data) -> Data:

@@ -229,9 +229,14 @@ def command(name: str, options: str = "") -> str:
     return f"```bash\nSOFTCUE_DATA=FOLDER python -m benchmarks.{name}{options}\n```\n"
 
 
+def options_of(machine: Row) -> str:
+    """The options that a file was made with."""
+    return " --threads {threads} --clock {clock} --repeat {rounds}".format_map(machine)
+
+
 def measured(name: str, kind: str, result: Result) -> str:
     """The command with the options that made a file, its table and its machine."""
-    options = " --threads {threads} --clock {clock} --repeat {rounds}".format_map(result["machine"])
+    options = options_of(result["machine"])
     options += " --device cuda" if kind == "cuda" else ""
     rows = [
         {

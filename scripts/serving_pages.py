@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import table
-from scripts.performance import command, measured_on
+from scripts.performance import command, measured_on, options_of
 from scripts.readme_table import rewritten
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,8 +90,8 @@ def _milliseconds(value: float) -> str:
 
 def block(name: str, result: Result) -> str:
     """The figures with their command and machine, between the marks."""
-    options = " --threads {threads} --clock {clock} --repeat {rounds}".format_map(result["machine"])
-    parts = [BEGIN, command(name, options), PAGES[name](result), "", measured_on(result["machine"])]
+    machine = result["machine"]
+    parts = [BEGIN, command(name, options_of(machine)), PAGES[name](result), "", measured_on(machine)]
     parts += ["", "The benchmark is unfinished."] * ("unfinished" in result)
     return "\n".join([*parts, END])
 

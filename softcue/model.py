@@ -161,9 +161,10 @@ class Model(nn.Module):
     def _pooled(self, hidden: Tensor, ctx: Context) -> Tensor:
         """Return what the pooler makes of [CLS], or of the first row: (N, D) -> (B, D)."""
         batch = ctx.batch
-        row, front = batch.special[:, 0], [self._pools_front(seat) for seat in batch.seats]
-        if any(front):
-            row = torch.where(sent(torch.tensor(front), batch.device), batch.front, row)
+        row = batch.special[:, 0]
+        if any(head.pooling == "front" for head in self.heads):
+            front = torch.tensor([self._pools_front(seat) for seat in batch.seats])
+            row = torch.where(sent(front, batch.device), batch.front, row)
         return self.encoder.pool(
             hidden.index_select(0, row), edits(self.mixture, len(self.encoder.layers) - 1, ctx)
         )

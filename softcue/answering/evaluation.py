@@ -97,17 +97,8 @@ def run(
 
 
 def pieces(items: Sequence[Item], budget: int) -> list[tuple[int, Item]]:
-    """Return items with their numbers, and the windows of a tagged text beyond the budget one by one."""
-    cut: list[tuple[int, Item]] = []
-    for number, item in enumerate(items):
-        if item.answering is not None and item.rows > budget:
-            cut += [
-                (number, Item((one,), (target,)))
-                for one, target in zip(item.encoded, item.targets, strict=True)
-            ]
-        else:
-            cut.append((number, item))
-    return cut
+    """Return items with their numbers, and tagged texts beyond the budget as several."""
+    return [(number, share) for number, item in enumerate(items) for share in shares_of(item, budget)]
 
 
 def shares_of(item: Item, rows: int) -> list[Item]:

@@ -154,17 +154,7 @@ def eval_command(
         root=data_root,
         precision=precision,
         device=device,
-        columns=columns_of(
-            text=text,
-            text_pair=text_pair,
-            label=label,
-            labels=labels,
-            tokens=tokens,
-            tags=tags,
-            entities=entities,
-            template=template,
-            tag_names=tag_names,
-        ),
+        columns=columns_of(locals()),
         unsure_below=unsure_below,
         encoding=encoding,
     )
@@ -213,7 +203,9 @@ def predict_command(
         api.questions(
             text or [],
             file,
-            columns_of(text=columns_text, text_pair=text_pair, tokens=tokens, template=template),
+            columns_of(
+                {"text": columns_text, "text_pair": text_pair, "tokens": tokens, "template": template}
+            ),
             encoding,
         ),
         backbone=backbone,

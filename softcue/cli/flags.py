@@ -1,6 +1,7 @@
 """Flags that commands share, and what is made of their values."""
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,6 +66,18 @@ EncodingFlag = Annotated[
     str | None,
     typer.Option(help="Of files that are not UTF-8, as in windows-1252; UTF-16 is known by its mark."),
 ]
+# of the flags above, those that say which columns there are
+COLUMN_FLAGS = (
+    "text",
+    "text_pair",
+    "label",
+    "labels",
+    "tokens",
+    "tags",
+    "entities",
+    "template",
+    "tag_names",
+)
 PluginsFlag = Annotated[
     list[Path] | None,
     typer.Option(
@@ -90,9 +103,12 @@ def parse_settings(given: list[str]) -> dict[str, Any]:
     return settings
 
 
-def columns_of(**given: str | None) -> dict[str, str]:
-    """Return our field name -> the file's column, for the flags that were given."""
-    return {field: column for field, column in given.items() if column is not None}
+def columns_of(flags: Mapping[str, Any]) -> dict[str, str]:
+    """Return our field name -> the file's column, for the flags of columns that were given.
+
+    flags: a command's values by name; those that say nothing of columns may be among them.
+    """
+    return {name: flags[name] for name in COLUMN_FLAGS if flags.get(name) is not None}
 
 
 def load_plugins(given: list[Path] | None) -> None:

@@ -94,17 +94,7 @@ def _register(view: str) -> None:
         as_json: JsonFlag = False,
     ) -> None:
         load_plugins(plugin)
-        columns = columns_of(
-            text=text,
-            text_pair=text_pair,
-            label=label,
-            labels=labels,
-            tokens=tokens,
-            tags=tags,
-            entities=entities,
-            template=template,
-            tag_names=tag_names,
-        )
+        columns = columns_of(locals())
         how: dict[str, Any] = {
             "split": split,
             "rows": rows,

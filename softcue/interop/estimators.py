@@ -1,6 +1,7 @@
 """scikit-learn estimators: a classifier of texts and a tagger of token lists."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -36,7 +37,7 @@ FITTED = "fit"  # what the data and the adapter of an estimator are called
 _AHEAD: ContextVar[Mapping[str, Adapter] | None] = ContextVar("ahead", default=None)
 
 
-class TextEstimator(BaseEstimator):
+class TextEstimator(BaseEstimator, ABC):
     """What the classifier and the tagger share: parameters, the job that they make, and its adapter."""
 
     kind: str
@@ -129,21 +130,21 @@ class TextEstimator(BaseEstimator):
         metrics = metrics_of(self.kind)
         return Data(self.kind, {"train": records}, labels, bool(parser.paired), FITTED, metrics)
 
+    @abstractmethod
     def requests_of(self, X: Any) -> list[dict[str, Any]]:
         """Return what is to be answered, one request for each row of X."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _answers(self, y: Any) -> list[RawRow]:
         """Return what the rows of y say, under the names that a file has for it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _labels(self, y: Any) -> tuple[str, ...]:
         """Return the labels among the answers, in order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _note(self, y: Any) -> None:
         """Set the fitted attributes that depend on y."""
-        raise NotImplementedError
 
     def _chances(self, X: Any) -> list[np.ndarray]:
         """Return the probabilities of the labels for each row: (C,), or (words, C) for tags."""

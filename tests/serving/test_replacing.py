@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.serving import resident
 from softcue.bank.bank import Bank
 from tests.answering.test_predict import random_adapter
 from tests.serving.processes import started
@@ -76,15 +77,9 @@ def upload(name: str, number: int) -> bytes:
     return tar_of(replace(made, labels=labels).to_files("here"))
 
 
-def resident(process: Any) -> int:
-    """Kilobytes that a process holds in memory."""
-    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
-
-
-async def scene(url: str, process: Any, seconds: float) -> tuple[Ledger, list[int]]:
+async def scene(url: str, process: Any, seconds: float) -> tuple[Ledger, list[float]]:
     """Ask, replace and remove for some seconds; return the ledger and the memory over the time."""
-    ledger, memory, end = Ledger(), list[int](), time.monotonic() + seconds
+    ledger, memory, end = Ledger(), list[float](), time.monotonic() + seconds
 
     async def ask(seed: int) -> None:
         chance = random.Random(seed)
