@@ -19,11 +19,12 @@ from softcue.heads import POOLINGS, THROUGH_POOLER, Head
 from softcue.kinds import KINDS
 from softcue.kinds.base import READS_CHOICES
 from softcue.protocol import Facts
-from softcue.readers.items import Item, Reading, ReadItems, remembering
+from softcue.readers.items import Item, Reading, ReadItems
 from softcue.readers.records import Data, Record
 from softcue.readers.splits import Selection, select
 from softcue.text.tokens import Text
 from softcue.training.settings import SMALL, TRAINING, Training, preset, preset_config, steps_settings
+from softcue.training.shared import Shared
 
 DEFAULT_LIMIT = 128  # tokens, as in the published recipes
 MEASURED = 256  # training examples on which attention is measured
@@ -102,12 +103,13 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def prepare(job: Job, base: Base, read: ReadItems | None = None) -> Prepared:
+def prepare(job: Job, base: Base, shared: Shared | None = None) -> Prepared:
     """Settle a job: splits, labels, config, initial numbers, limit, token ids.
 
-    read: the function that read other jobs' items, so that jobs over the same records share them.
+    shared: what jobs over the same records have in common; it is filled.
     """
-    read = read or remembering(base.text)
+    shared = shared or Shared(base)
+    read = shared.read
     method = method_class(job.method)
     encoder = base.backbone.encoder
     slots = base.text.slots(job.data.pair or KINDS[job.data.kind].reads == READS_CHOICES)
@@ -121,11 +123,11 @@ def prepare(job: Job, base: Base, read: ReadItems | None = None) -> Prepared:
     items = read(selection.train, reading)
     examples = [example for item in items[:MEASURED] for example in item.examples]
     doubled = base.text.slots(True).count("sep") > 2
-    facts = Facts(encoder.dims, slots, lambda: attention_mass(encoder, examples, len(slots)), doubled)
+    facts = Facts(encoder.dims, slots, lambda: shared.measured(attention_mass, examples, len(slots)), doubled)
     config = method.settle(make_config(method, job.data.kind, job.settings), facts)
     units: Mapping[str, Tensor] = {}
     if training.units:
-        units = method.units(config, lambda: row_sizes(encoder, examples[:SIZED], len(slots)))
+        units = method.units(config, lambda: shared.measured(row_sizes, examples[:SIZED], len(slots)))
     classes = max(1, len(reading.labels))
     with seeded(job.seed):
         cue = method(encoder.dims, config)

@@ -12,7 +12,6 @@ from softcue.answering.seating import Seating
 from softcue.base import Base
 from softcue.errors import DivergedError, RequestError
 from softcue.model import Model
-from softcue.readers.items import remembering
 from softcue.training.checkpoint import Checkpoints, Saved
 from softcue.training.conditions import identity
 from softcue.training.emphasis import class_weights, emphasise, emphasises
@@ -22,6 +21,7 @@ from softcue.training.linear import fit_adapter
 from softcue.training.loop import Autocast, OfferCheckpoint, fit
 from softcue.training.parallel import refuse_ranks
 from softcue.training.run import TrainingRun
+from softcue.training.shared import Shared
 
 SEATS = 32  # of one loop; more save little time and cost memory
 FINISHED = "finished"  # folder beside the checkpoints, with the adapters that are trained so far
@@ -142,13 +142,13 @@ def diverged(lost: Iterable[tuple[str, float]]) -> DivergedError:
 def groups_of(jobs: Sequence[Job], base: Base) -> list[dict[int, Prepared]]:
     """Prepare the jobs and return them by number, those of equal shape together.
 
-    Jobs share the token ids of rows that they read in the same way.
+    Jobs over the same rows share their token ids, and what the encoder shows of them.
     """
-    read = remembering(base.text)
+    shared = Shared(base)
     groups: dict[Any, dict[int, Prepared]] = {}
     for number, job in enumerate(jobs):
         refuse_steps(job)
-        prepared = prepare(job, base, read)
+        prepared = prepare(job, base, shared)
         if emphasises(prepared):
             class_weights(prepared)  # refused now, if they are wrong
         # An adapter that cannot be saved is better refused now than after the last step.

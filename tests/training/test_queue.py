@@ -11,12 +11,14 @@ import torch
 
 from softcue.adapter import Adapter
 from softcue.errors import DivergedError, RequestError
-from softcue.readers.items import make_items, remembering
+from softcue.readers.items import make_items
+from softcue.training import job as preparing
 from softcue.training import jobs as training
 from softcue.training.checkpoint import Checkpoints
 from softcue.training.job import Job, Prepared, prepare
-from softcue.training.jobs import Report, open_seats, start, train_jobs
+from softcue.training.jobs import Report, groups_of, open_seats, start, train_jobs
 from softcue.training.run import TrainingRun
+from softcue.training.shared import Shared
 from tests.tiny_base import tiny_base, tiny_data
 from tests.training.training_cases import calm, job, logits, same
 
@@ -196,11 +198,28 @@ def test_a_finished_job_is_lifted_before_the_next_one_begins(monkeypatch: pytest
 
 def test_rows_read_alike_are_tokenised_once() -> None:
     data = tiny_data("classify", train=8, dev=4, test=4)
-    read = remembering(tiny_base().text)
-    first, second = (prepare(job(data, "pasta", seed), tiny_base(), read) for seed in (0, 1))
-    other = prepare(replace(job(data, "pasta"), limit=16), tiny_base(), read)
+    shared = Shared(tiny_base())
+    first, second = (prepare(job(data, "pasta", seed), tiny_base(), shared) for seed in (0, 1))
+    other = prepare(replace(job(data, "pasta"), limit=16), tiny_base(), shared)
     assert first.items is second.items and other.items is not first.items
     assert first.items == make_items(data.splits["train"], tiny_base().text, first.reading)
+
+
+@pytest.mark.parametrize(("method", "name"), [("pasta", "row_sizes"), ("stp", "attention_mass")])
+def test_an_encoder_is_measured_once_for_jobs_over_the_same_rows(
+    method: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured, measure = [], getattr(preparing, name)
+    monkeypatch.setattr(preparing, name, lambda *given: measured.append(given[1]) or measure(*given))
+    data = tiny_data("classify", train=8, dev=4, test=4)
+    jobs = [job(data, method, seed) for seed in range(3)]
+    packed = groups_of([*jobs, job(tiny_data("classify", train=6, dev=4, test=4), method)], tiny_base())
+    assert [len(examples) for examples in measured] == [8, 6]
+    together = {n: one for group in packed for n, one in group.items()}
+    for number, own in enumerate(jobs):
+        alone = prepare(own, tiny_base())
+        assert together[number].cue.config == alone.cue.config
+        assert all(torch.equal(together[number].units[n], unit) for n, unit in alone.units.items())
 
 
 def test_no_seats_are_refused() -> None:
