@@ -135,8 +135,9 @@ class Service:
 
     async def _visited(self, visit: Visit) -> list[Answer]:
         """Answer the rows whose adapters are hot together, and each other one when its adapter has come."""
-        hot = [number for number, lease in enumerate(visit.leases) if lease.done()]
-        cold = [number for number, lease in enumerate(visit.leases) if not lease.done()]
+        done = [lease.done() for lease in visit.leases]  # asked once, for it changes meanwhile
+        hot = [number for number, there in enumerate(done) if there]
+        cold = [number for number, there in enumerate(done) if not there]
         groups = [visit.answer(group) for group in (hot, *([number] for number in cold)) if group]
         parts = [await groups[0]] if len(groups) == 1 else await _gathered(groups)
         by_number = {number: answer for part in parts for number, answer in part}

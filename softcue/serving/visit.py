@@ -46,6 +46,7 @@ class Visit:
     def __init__(self, service: Service, asked: Sequence[Wanted], deadline: float) -> None:
         self.service, self.asked, self.deadline = service, asked, deadline
         self.leases: list[Future[HotAdapter]] = []
+        self.held: set[int] = set()  # numbers of the rows whose leases are not given back
         self.made: dict[Any, Question | asyncio.Future[Question]] = {}  # by how it is read
 
     def lease(self) -> None:
@@ -57,20 +58,29 @@ class Visit:
                 if entry is None:
                     entry = self.service.source.find(name)
                     found[name] = entry
+                self.held.add(len(self.leases))
                 self.leases.append(self.service.hot.lease(entry))
 
     def end(self) -> None:
         """Give the leases back; those of what the engine still computes are its own."""
-        for lease in self.leases:
-            if not lease.cancel():
-                lease.add_done_callback(self._give_back)
+        self._give_back(list(self.held))
 
-    def _give_back(self, lease: Future[HotAdapter]) -> None:
+    def _give_back(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            self.held.remove(number)
+            lease = self.leases[number]
+            if not lease.cancel():
+                lease.add_done_callback(self._release)
+
+    def _release(self, lease: Future[HotAdapter]) -> None:
         if lease.exception() is None:
             self.service.hot.release(lease.result())
 
     async def answer(self, numbers: Sequence[int]) -> list[tuple[int, Answer]]:
-        """Answer some rows in one batch as soon as their adapters are hot."""
+        """Answer some rows in one batch as soon as their adapters are hot, and give their leases back.
+
+        A row that waits for its adapter's seat then never waits for this visit's other rows, nor they for it.
+        """
         hot, questions = list[HotAdapter](), list[Question]()
         for number in numbers:
             with self._naming(number):
@@ -83,6 +93,7 @@ class Visit:
             reading, below = reading_of(one.adapter), unsure_below_of(one.adapter)
             questions.append(replace(made, reading=reading, unsure_below=below))
         tensors = await self._answered(questions, hot)
+        self._give_back(numbers)
         return [
             (number, self._said(one, question, tensor))
             for number, one, question, tensor in zip(numbers, hot, questions, tensors, strict=True)

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
@@ -12,7 +13,9 @@ import torch
 
 from softcue.answering.predict import Predictor
 from softcue.answering.served import with_unsure_below
+from softcue.bank.entry import Entry
 from softcue.errors import BusyError, ClosingError, DeadlineError, RequestError, UnknownAdapterError
+from softcue.serving.hot import HotAdapters
 from softcue.serving.service import Answer, Service
 from tests.answering.test_predict import alone, random_adapter, same, zoo
 from tests.serving.memory_source import MemorySource
@@ -87,6 +90,47 @@ def test_100_times_more_adapters_than_seats_are_answered_within_the_memory(servi
     assert facts["bytes"] <= 20_000
     assert facts["evictions"] > 100
     assert facts["inside"] == 0
+
+
+def test_more_adapters_in_use_than_seats_never_wait_for_each_other(services: list[Service]) -> None:
+    """Those in seats answer and leave, though other rows of their request still wait for a seat."""
+    services.append(service := Service(tiny_base(), few(40), memory=20_000, room=10_000, deadline=20))
+
+    async def scene() -> None:
+        lists = [[f"a{(9 * client + step) % 40}" for step in range(20)] for client in range(4)]
+        for _ in range(2):
+            asked = [[{"adapter": name, "text": TEXT} for name in names] for names in lists]
+            answers = await asyncio.gather(*(service.answer(one) for one in asked))
+            assert [[answer.entry.name for answer in own] for own in answers] == lists
+
+    asyncio.run(scene())
+    facts = service.facts()
+    assert facts["seats"] < 20 and facts["late"] == 0
+    assert all(hot.leases == 0 for hot in service.hot._hot.values())
+
+
+def test_an_adapter_that_comes_while_its_request_begins_is_answered(
+    services: list[Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.append(service := Service(tiny_base(), few(2)))
+
+    class Coming(Future[Any]):
+        """A lease that is there from the second time on that somebody asks."""
+
+        asked = 0
+
+        def done(self) -> bool:
+            self.asked += 1
+            return self.asked > 1 and super().done()
+
+    def lease(entry: Entry) -> Future[Any]:
+        given, hot = Coming(), HotAdapters.lease(service.hot, entry).result()
+        given.set_result(hot)
+        return given
+
+    monkeypatch.setattr(service.hot, "lease", lease)
+    answers = asyncio.run(service.answer([{"adapter": name, "text": TEXT} for name in ("a0", "a1")]))
+    assert [answer.entry.name for answer in answers] == ["a0", "a1"]
 
 
 def test_a_fan_out_shares_the_item_in_one_batch(services: list[Service]) -> None:
