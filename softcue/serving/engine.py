@@ -19,6 +19,7 @@ LONG = 128  # rows of a question that stands in the lane of the long ones
 RECENT = 8  # batches that say how quick the engine is
 LONGEST_RETRY = 60.0  # seconds
 BATCH_SECONDS = 0.25  # what a batch is to take: what comes meanwhile waits for it
+FIRST_ROWS = 1_024  # of the first batch's budget, whose speed nobody knows
 LEAST_ROWS = 256  # of a batch's budget: with fewer a processor does less in its time
 
 
@@ -74,6 +75,8 @@ class Engine:
         self._inside = 0  # questions that were let in
         self._closing = False
         self._recent: deque[_Done] = deque(maxlen=RECENT)
+        # batches that left others waiting: only they say what the engine can do
+        self._full: deque[_Done] = deque(maxlen=RECENT)
         self._changed = threading.Condition()
         self._worker = threading.Thread(target=self._work, name="softcue-engine", daemon=True)
         self._worker.start()
@@ -136,8 +139,11 @@ class Engine:
         self._worker.join()
 
     def _room_now(self) -> int:
-        """Return how many places there are: of an idle engine all, else what `patience` has time for."""
-        if not self._inside or not self._recent or self.patience == math.inf:
+        """Return how many places there are: of an idle engine all, else what `patience` has time for.
+
+        All, too, before a batch was full: small ones take longer for each question than the engine needs.
+        """
+        if not self._inside or not self._full or self.patience == math.inf:
             return self.room
         return min(self.room, max(1, int(self.patience / self._seconds_each())))
 
@@ -148,8 +154,9 @@ class Engine:
         return bool(arrived) and time.monotonic() - min(arrived) + batch > self.patience
 
     def _seconds_each(self) -> float:
-        """Return how long a question took in the last batches."""
-        return sum(done.seconds for done in self._recent) / sum(done.questions for done in self._recent)
+        """Return how long a question took in the last full batches, or in the last ones before any was."""
+        last = self._full or self._recent
+        return sum(done.seconds for done in last) / sum(done.questions for done in last)
 
     def _retry_after(self, over: int) -> float:
         """Return the seconds after which `over` questions have left."""
@@ -165,13 +172,14 @@ class Engine:
                     return
                 self._gather()
                 batch = self._take()
+                full = self._waiting > 0
             if batch:
-                self._answer(batch)
+                self._answer(batch, full)
 
     def _budget_now(self) -> int:
         """Return the rows of a batch of `BATCH_SECONDS`, as quick as the best of late, within the budget."""
         if not self._recent:
-            return self.budget
+            return min(self.budget, FIRST_ROWS)
         speed = max(done.rows / done.seconds for done in self._recent)
         return min(self.budget, max(LEAST_ROWS, int(speed * BATCH_SECONDS)))
 
@@ -210,7 +218,7 @@ class Engine:
                 one.future.set_exception(DeadlineError("the request's time was over before its turn came"))
         return batch
 
-    def _answer(self, batch: Sequence[Asked]) -> None:
+    def _answer(self, batch: Sequence[Asked], full: bool) -> None:
         began = time.monotonic()
         answers = self._run(batch)
         with self._changed:
@@ -219,7 +227,10 @@ class Engine:
             self.answered += len(batch)
             self.rows += rows
             self.adapters += len({one.seat for one in batch})
-            self._recent.append(_Done(time.monotonic() - began, len(batch), rows))
+            done = _Done(time.monotonic() - began, len(batch), rows)
+            self._recent.append(done)
+            if full:
+                self._full.append(done)
         for one, answer in zip(batch, answers, strict=True):
             if isinstance(answer, Tensor):
                 one.future.set_result(answer)

@@ -24,13 +24,14 @@ class Runs:
         self.batches: list[list[int]] = []
         self.gate, self.began = threading.Event(), threading.Event()
         self.rows_a_second = 0  # how quick it is, 0 for no pause
+        self.start = 0.0  # seconds that any batch takes
 
     def __call__(self, model: Any, items: list[Item], seats: list[int], budget: int) -> list[torch.Tensor]:
         self.batches.append(list(seats))
         self.began.set()
         assert self.gate.wait(20)
         if self.rows_a_second:
-            time.sleep(sum(item.rows for item in items) / self.rows_a_second)
+            time.sleep(self.start + sum(item.rows for item in items) / self.rows_a_second)
         if 13 in seats:
             raise ValueError("seat 13")
         return [torch.tensor(float(seat)) for seat in seats]
@@ -161,3 +162,22 @@ def test_what_would_wait_too_long_is_refused_at_once(runs: Runs) -> None:
         future.result(20)  # DeadlineError where one was let in that could not be answered in a second
     engine.close()
     assert refused > len(answers) > 300
+
+
+def test_small_batches_do_not_say_how_many_questions_there_is_time_for(runs: Runs) -> None:
+    runs.gate.set()
+    runs.rows_a_second, runs.start = 20_000, 0.05
+    engine = busy(runs, budget=4_096, patience=1.0)
+    for _ in range(8):  # one by one, 20 a second
+        engine.enter(1)
+        engine.submit([(item(4), 1)], far())[0].result(20)
+        engine.leave(1)
+    futures = []
+    for _ in range(400):  # all at once, which is 5 batches
+        engine.enter(1)
+        futures += engine.submit([(item(4), 1)], far())
+    for future in futures:
+        future.result(20)
+        engine.leave(1)
+    engine.close()
+    assert engine.refused == 0
