@@ -1,17 +1,14 @@
 """ONNX: one graph of an encoder whose adapters are inputs, with the adapters' numbers beside it."""
 
-import contextlib
-import io
+import importlib.util
 import json
 import shutil
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy
-import torch
 
 from softcue.adapter import Adapter
 from softcue.answering.served import check_served, reading_of, unsure_below_of
@@ -20,14 +17,10 @@ from softcue.base import Base, open_base
 from softcue.encoder.load import TOKENIZER
 from softcue.errors import AdapterError, RequestError
 from softcue.files import refuse_filled, write_folder
-from softcue.interop.onnx_graph import PaddedForward, check_family
-from softcue.interop.onnx_numbers import FREE, GRAPH_INPUTS, Numbers, graph_numbers, input_shape, sizes
-from softcue.interop.onnx_runner import ADAPTERS, GRAPH, MANIFEST, OUTPUTS, TOKEN_INPUTS, VERSION
-
-OPSET = 20
-# Sizes under which the graph is traced, each another so that none is taken for the other.
-TRACED = {"A": 3, "B": 4, "T": 9, "C": 6, "S": 5, "P": 7, "R": 8, "r": 2}
-DIM_NAMES = {"A": "adapters", "B": "examples", "T": "tokens", **FREE}
+from softcue.interop.onnx_graph import write_graph
+from softcue.interop.onnx_layers import check_family
+from softcue.interop.onnx_numbers import GRAPH_INPUTS, Numbers, graph_numbers, input_shape, sizes
+from softcue.interop.onnx_runner import ADAPTERS, GRAPH, MANIFEST, VERSION
 
 
 def export_onnx(
@@ -39,6 +32,8 @@ def export_onnx(
     names. Whole or not at all. Raises AdapterError and BackboneError for what a graph does not cover,
     RequestError where a package is missing, and WriteError for a folder that is not empty.
     """
+    if importlib.util.find_spec("onnx_ir") is None:
+        raise RequestError("the ONNX export needs onnx-ir: pip install 'softcue[onnx]'")
     if not adapters:
         raise RequestError("no adapters came; expected one or more of one backbone")
     for name in adapters:
@@ -67,7 +62,7 @@ def export_onnx(
     }
 
     def fill(into: Path) -> None:
-        _write_graph(base, present, into / GRAPH)
+        write_graph(encoder, present, into / GRAPH)
         for file in TOKENIZER:
             if (base.backbone.folder / file).is_file():
                 shutil.copyfile(base.backbone.folder / file, into / file)
@@ -101,45 +96,3 @@ def _about(adapter: Adapter) -> dict[str, Any]:
         "method": adapter.method,
         "unsure_below": unsure_below_of(adapter),
     }
-
-
-def _write_graph(base: Base, present: list[str], file: Path) -> None:
-    """Trace the forward pass and write it; torch tells its course on standard output, which is not ours."""
-    try:
-        import onnxscript  # noqa: F401  (torch's exporter needs it)
-    except ImportError as error:
-        raise RequestError("the ONNX export needs packages: pip install 'softcue[onnx]'") from error
-    encoder = base.backbone.encoder
-    size = sizes(encoder.dims, {letter: TRACED[letter] for letter in FREE})
-    tables = {
-        key: torch.zeros(TRACED["A"], *input_shape(key, size), dtype=GRAPH_INPUTS[key].dtype)
-        for key in present
-    }
-    rows, seat = torch.zeros(TRACED["B"], TRACED["T"], dtype=torch.long), torch.zeros(TRACED["B"]).long()
-    # a tensor of its own for each: one that comes twice would be one input
-    given = {
-        **{name: rows.clone() for name in TOKEN_INPUTS},
-        "mask": rows + 1,
-        "seat": seat,
-        "numbers": tables,
-    }
-    dims = {letter: torch.export.Dim(name) for letter, name in DIM_NAMES.items()}
-    of_tables = {
-        key: {0: dims["A"]} | {at + 1: dims[x] for at, x in enumerate(GRAPH_INPUTS[key].axes) if x in FREE}
-        for key in present
-    }
-    of_rows = {key: {0: dims["B"], 1: dims["T"]} for key in TOKEN_INPUTS}
-    shapes = {**of_rows, "seat": {0: dims["B"]}, "numbers": of_tables}
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # torch's and onnxscript's, of their own insides
-        program = torch.onnx.export(
-            PaddedForward(encoder).eval(),
-            kwargs=given,
-            dynamo=True,
-            input_names=[*TOKEN_INPUTS, "seat", *present],
-            output_names=list(OUTPUTS),
-            dynamic_shapes=shapes,
-            opset_version=OPSET,
-        )
-        assert program is not None
-        program.save(str(file), external_data=True)

@@ -26,7 +26,6 @@ from softcue.interop.onnx_numbers import READ_METHOD
 from tests.answering.test_predict import KINDS, REQUESTS, random_adapter
 from tests.cli.shell import Shell, make_place, make_shell  # noqa: F401  (fixtures)
 from tests.contract.cases import METHODS
-from tests.interop.eager import eager_predictor
 from tests.interop.made import adapter_of
 from tests.tiny_base import tiny_base
 
