@@ -35,6 +35,7 @@ class Rows:
     text: Value  # (B, T) whether a token is there
     seen: Value  # (B, U) what attention may look at
     index: Value  # (B|1, U) the row's number in its example, from which distances are counted
+    position: Value  # (B, U) the same moved by what the adapter moves text by
     slots: Value | None  # (B, U, S) 1 where the row is the special token of that number
     front: Value | None  # (B, R) 1 for rows that hold a prompt; None: no adapter has any
     ahead: Value | None  # (1,) R
@@ -44,6 +45,7 @@ def rows_of(nodes: Nodes, slot: Value, mask: Value, own: Seated) -> Rows:
     """Return the rows of a batch: (B, T), (B, T) -> rows."""
     text = nodes.Greater(mask, 0)
     index = nodes.Unsqueeze(nodes.range(nodes.size(slot, 1)), [0])
+    position = nodes.Add(nodes.Unsqueeze(own("shift"), [1]), index)
     seen, front, ahead = text, None, None
     if "front" in own:
         front = own("front")
@@ -51,6 +53,7 @@ def rows_of(nodes: Nodes, slot: Value, mask: Value, own: Seated) -> Rows:
         seen = nodes.Concat(nodes.Greater(front, 0.0), text, axis=1)
         none = zeros_in_front(nodes, front)
         prompt = nodes.Add(none, nodes.range(ahead))
+        position = nodes.Concat(prompt, position, axis=1)
         length = nodes.cast(nodes.ReduceSum(front, [1]), "INT64")  # (B, 1)
         index = nodes.Concat(prompt, nodes.Add(length, index), axis=1)
         slot = nodes.Concat(nodes.Sub(none, 1), slot, axis=1)
@@ -58,7 +61,7 @@ def rows_of(nodes: Nodes, slot: Value, mask: Value, own: Seated) -> Rows:
     if "delta" in own:
         numbers = nodes.range(nodes.size(own("delta", 0), 1))
         slots = nodes.cast(nodes.Equal(nodes.Unsqueeze(slot, [-1]), numbers), "FLOAT")
-    return Rows(text, seen, index, slots, front, ahead)
+    return Rows(text, seen, index, position, slots, front, ahead)
 
 
 def zeros_in_front(nodes: Nodes, front: Value) -> Value:

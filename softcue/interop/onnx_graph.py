@@ -25,7 +25,9 @@ def write_graph(encoder: Encoder, present: Sequence[str], file: Path) -> None:
     seat = nodes.input("seat", torch.int64, rows[:1])
     named: dict[str, Axis] = {**sizes(encoder.dims), **FREE}
     tables = {
-        key: nodes.input(key, GRAPH_INPUTS[key].dtype, ["adapters", *(named[x] for x in GRAPH_INPUTS[key].axes)])
+        key: nodes.input(
+            key, GRAPH_INPUTS[key].dtype, ["adapters", *(named[x] for x in GRAPH_INPUTS[key].axes)]
+        )
         for key in present
     }
     outputs = forward_pass(nodes, encoder, given, Seated(nodes, tables, seat))
@@ -55,22 +57,18 @@ def forward_pass(
     return logits(nodes, encoder, hidden, rows, own)
 
 
-def embedded(
-    nodes: Nodes, encoder: Encoder, token: Value, segment: Value, rows: Rows, own: Seated
-) -> Value:
+def embedded(nodes: Nodes, encoder: Encoder, token: Value, segment: Value, rows: Rows, own: Seated) -> Value:
     """Return the first layer's input: (B, T), (B, T) -> (B, U, D)."""
     embed, spec = encoder.embed, encoder.spec
     word = nodes.Gather(nodes.weight(embed.words.weight), token, axis=0)
-    place = nodes.Add(nodes.Unsqueeze(own("shift"), [1]), nodes.range(nodes.size(token, 1)))
     if rows.front is not None:
         none = zeros_in_front(nodes, rows.front)
         blank = nodes.Mul(nodes.Unsqueeze(rows.front, [-1]), nodes.weight(torch.zeros(spec.embed)))
         word = nodes.Concat(own("words") if "words" in own else blank, word, axis=1)
-        place = nodes.Concat(nodes.Add(none, nodes.range(rows.ahead)), place, axis=1)
         segment = nodes.Concat(none, segment, axis=1)
     if embed.position is not None:
         # only rows of padding lie beyond the table
-        place = nodes.Add(nodes.Min(place, spec.positions - 1), spec.offset)
+        place = nodes.Add(nodes.Min(rows.position, spec.positions - 1), spec.offset)
         word = nodes.Add(word, nodes.Gather(nodes.weight(embed.position.weight), place, axis=0))
     if embed.segment is not None:
         segment = nodes.Min(segment, spec.segments - 1)

@@ -78,7 +78,9 @@ def check_family(encoder: Encoder, name: str) -> None:
 
 
 def _plain(forward: Forward, encoder: Encoder) -> LayerWriter:
-    return lambda number, hidden: _post_norm(forward, encoder, number, hidden, lambda scores, query, key: scores)
+    return lambda number, hidden: _post_norm(
+        forward, encoder, number, hidden, lambda scores, query, key: scores
+    )
 
 
 def _mpnet(forward: Forward, encoder: Encoder) -> LayerWriter:
@@ -128,12 +130,13 @@ def _deberta(forward: Forward, encoder: Encoder) -> LayerWriter:
 
 def _modernbert(forward: Forward, encoder: Encoder) -> LayerWriter:
     nodes, own = forward.nodes, cast(ModernbertEncoder, encoder)
-    index = nodes.Unsqueeze(nodes.cast(forward.rows.index, "FLOAT"), [2, 3])  # (B|1, U, 1, 1)
+    # a prefix has no position, so that it is not the same wherever the text begins
+    position = nodes.Unsqueeze(nodes.cast(forward.rows.position, "FLOAT"), [2, 3])  # (B, U, 1, 1)
     turn = {}
     for theta in own.thetas:
         width = forward.spec.dims.head
         frequency = theta ** -(torch.arange(0, width, 2, dtype=torch.float32) / width)
-        angle = nodes.Mul(index, nodes.weight(frequency.repeat(2)))
+        angle = nodes.Mul(position, nodes.weight(frequency.repeat(2)))
         turn[theta] = nodes.Cos(angle), nodes.Sin(angle)
     near = nodes.Unsqueeze(nodes.LessOrEqual(nodes.Abs(forward.distance()), own.reach), [1])
 
@@ -155,9 +158,7 @@ def _modernbert(forward: Forward, encoder: Encoder) -> LayerWriter:
     return write
 
 
-def _post_norm(
-    forward: Forward, encoder: Encoder, number: int, hidden: Value, distances: Distances
-) -> Value:
+def _post_norm(forward: Forward, encoder: Encoder, number: int, hidden: Value, distances: Distances) -> Value:
     """Write a layer of BERT's kind: (B, U, D) -> (B, U, D)."""
     nodes, edit, layer = forward.nodes, forward.edited, cast(Layer, encoder.layers[number])
     prefix = prefix_of(nodes, number, hidden, forward.rows, forward.own)
@@ -232,4 +233,6 @@ LAYERS: Mapping[type[Encoder], Callable[[Forward, Encoder], LayerWriter]] = {
     DebertaEncoder: _deberta,
     ModernbertEncoder: _modernbert,
 }
-KNOWN_LAYERS: frozenset[type] = frozenset((Layer, DistilbertLayer, AlbertLayer, DebertaLayer, ModernbertLayer))
+KNOWN_LAYERS: frozenset[type] = frozenset(
+    (Layer, DistilbertLayer, AlbertLayer, DebertaLayer, ModernbertLayer)
+)

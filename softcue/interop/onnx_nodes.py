@@ -65,7 +65,8 @@ class Nodes:
         if isinstance(module, nn.Identity):
             return x
         assert isinstance(module, nn.LayerNorm)
-        bias = None if module.bias is None else self.weight(module.bias)
+        # onnxruntime 1.32 ends the process over a norm without a bias, so that one of zeros stands in
+        bias = self.weight(torch.zeros_like(module.weight) if module.bias is None else module.bias)
         return self.LayerNormalization(x, self.weight(module.weight), bias, axis=-1, epsilon=module.eps)
 
     def activation(self, name: str, x: Value) -> Value:
