@@ -93,6 +93,5 @@ def _about(adapter: Adapter) -> dict[str, Any]:
         "pair": adapter.pair,
         "task": adapter.task,
         "columns": dict(adapter.columns),
-        "method": adapter.method,
         "unsure_below": unsure_below_of(adapter),
     }

@@ -9,8 +9,8 @@ from softcue.encoder.core import Encoder
 from softcue.interop.onnx_cues import Rows, Seated, edited, mean_of, prompted, rows_of, zeros_in_front
 from softcue.interop.onnx_layers import Forward, layer_writer
 from softcue.interop.onnx_nodes import Axis, Nodes, Value
-from softcue.interop.onnx_numbers import FREE, GRAPH_INPUTS, sizes
-from softcue.interop.onnx_runner import OUTPUTS, TOKEN_INPUTS
+from softcue.interop.onnx_numbers import GRAPH_INPUTS, sizes
+from softcue.interop.onnx_runner import FREE, OUTPUTS, TOKEN_INPUTS
 
 
 @torch.no_grad()
@@ -30,9 +30,12 @@ def write_graph(encoder: Encoder, present: Sequence[str], file: Path) -> None:
         )
         for key in present
     }
-    outputs = forward_pass(nodes, encoder, given, Seated(nodes, tables, seat))
-    axes: Sequence[Sequence[Axis]] = (("examples", FREE["C"]), (*rows, FREE["C"]))
-    nodes.write({name: pair for name, *pair in zip(OUTPUTS, outputs, axes, strict=True)}, file)
+    of_examples, of_tokens = forward_pass(nodes, encoder, given, Seated(nodes, tables, seat))
+    outputs: Sequence[tuple[Value, Sequence[Axis]]] = (
+        (of_examples, ("examples", FREE["C"])),
+        (of_tokens, (*rows, FREE["C"])),
+    )
+    nodes.write(dict(zip(OUTPUTS, outputs, strict=True)), file)
 
 
 def forward_pass(

@@ -68,12 +68,13 @@ def layer_writer(forward: Forward, encoder: Encoder) -> LayerWriter:
 
 def check_family(encoder: Encoder, name: str) -> None:
     """Refuse an encoder whose equations are not here. Raises BackboneError."""
-    own = {type(layer) for layer in encoder.layers}
-    if type(encoder) not in LAYERS or not own <= KNOWN_LAYERS:
-        others = ", ".join(sorted(kind.__name__ for kind in {type(encoder), *own} - KNOWN_LAYERS - {*LAYERS}))
+    parts = {type(encoder), *(type(layer) for layer in encoder.layers)}
+    unknown = sorted(part.__name__ for part in parts - KNOWN_LAYERS - LAYERS.keys())
+    if unknown:
         raise BackboneError(
-            f"backbone {name!r} has no ONNX form ({others}); expected BERT, RoBERTa, XLM-R, CamemBERT, ELECTRA, "
-            "DistilBERT, ALBERT, MPNet, ModernBERT, or DeBERTa without a convolution"
+            f"backbone {name!r} has no ONNX form, because of its {', '.join(unknown)}; expected BERT, "
+            "RoBERTa, XLM-R, CamemBERT, ELECTRA, DistilBERT, ALBERT, MPNet, ModernBERT, or DeBERTa without a "
+            "convolution"
         )
 
 

@@ -16,8 +16,8 @@ Axis = int | str  # a size, or the name of one that is known when the graph runs
 class Nodes:
     """Writes a graph: nodes.MatMul(x, y) adds that node and returns what it gives.
 
-    Keywords are a node's attributes. Inputs are values of the graph, numbers and lists of whole numbers, which
-    become constants, or None for one that is left out.
+    Keywords are a node's attributes. Inputs are values of the graph, or numbers and lists of whole numbers,
+    which become constants.
     """
 
     def __init__(self) -> None:

@@ -11,6 +11,7 @@ from softcue.cues.bitfit import layer_sites, single_sites
 from softcue.cues.pasta import vector_of_slot
 from softcue.errors import AdapterError
 from softcue.heads import POOLINGS
+from softcue.interop.onnx_runner import FREE
 from softcue.interop.peft_numbers import keys_and_values
 from softcue.protocol import Dims
 
@@ -28,7 +29,6 @@ class Input:
     dtype: torch.dtype = torch.float32
 
 
-FREE = {"C": "classes", "S": "slots", "P": "prefix", "R": "prompt", "r": "rank"}
 ALWAYS = {
     "head_weight": Input("CD"),
     "head_bias": Input("C"),

@@ -1,7 +1,9 @@
 """Answering by a graph: onnxruntime, NumPy and the tokenizer, without torch."""
 
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,13 @@ GRAPH, MANIFEST, ADAPTERS = "model.onnx", "graph.json", "adapters"
 VERSION = 1
 TOKEN_INPUTS = ("token", "segment", "slot", "mask")  # inputs with a number for each token
 OUTPUTS = ("logits", "token_logits")
+ABOUT = ("reading", "pair", "task", "columns", "unsure_below")  # what graph.json says of an adapter
+ALWAYS = ("head_weight", "head_bias", "pooling", "shift")  # inputs that every adapter fills
+# the axes of an input, by their letters, that differ from adapter to adapter; they are padded with zeros
+FREE = {"C": "classes", "S": "slots", "P": "prefix", "R": "prompt", "r": "rank"}
 GRAPH_BUDGET = 4_096  # tokens of one run, padding included
 NumpyArray = numpy.ndarray
+Inputs = Mapping[str, tuple[str, tuple[int, ...], str]]  # name -> letters, least sizes, and type
 AskedExample = tuple[int, Example]  # the number of a request, and one of its examples
 
 
@@ -36,16 +43,12 @@ class OnnxPredictor:
         """
         place = as_path("folder", folder)
         manifest = _read_manifest(place / MANIFEST)
-        self.inputs: dict[str, tuple[str, tuple[int, ...], str]] = {
-            name: (axes, tuple(shape), kind) for name, (axes, shape, kind) in manifest["inputs"].items()
+        self.inputs, self.positions = manifest.inputs, manifest.positions
+        self.about, self.reading = manifest.about, manifest.reading
+        self.text = Text.load(place, self.positions)
+        self.numbers = {
+            name: _read_numbers(place / ADAPTERS / f"{name}.npz", self.inputs) for name in self.about
         }
-        self.about: dict[str, dict[str, Any]] = manifest["adapters"]
-        self.reading = {
-            name: Reading(**{**about["reading"], "labels": tuple(about["reading"]["labels"])})
-            for name, about in self.about.items()
-        }
-        self.text = Text.load(place, manifest["positions"])
-        self.numbers = {name: _read_numbers(place / ADAPTERS / f"{name}.npz") for name in self.about}
         self.session = _session(place / GRAPH, threads)
         self.seated: tuple[tuple[str, ...], dict[str, NumpyArray]] = ((), {})
 
@@ -56,6 +59,8 @@ class OnnxPredictor:
 
         budget: tokens of one run, padding included. Raises RequestError that names the request.
         """
+        if isinstance(requests, str | bytes | Mapping):
+            raise RequestError(f"{type(requests).__name__} came as requests; expected a list of objects")
         questions = [self._question(i, request) for i, request in enumerate(requests)]
         names = [request["adapter"] for request in requests]
         asked = [(i, one) for i, question in enumerate(questions) for one in question.item.examples]
@@ -81,10 +86,21 @@ class OnnxPredictor:
         try:
             inputs = inputs_for(request, about["task"], about["columns"])
             question = ask(inputs, self.reading[name], about["pair"], self.text)
+            self._check(question, self.numbers[name])
             return replace(question, unsure_below=about["unsure_below"])
         except RequestError as error:
             where = request.get("where", f"request {number}")
             raise RequestError(f"{where} (adapter '{name}'): {error}") from error
+
+    def _check(self, question: Question, numbers: Mapping[str, NumpyArray]) -> None:
+        """Refuse what the encoder has no positions for, as Predictor does."""
+        ahead = max(int(numbers["shift"]), len(numbers.get("front", ())))
+        reach = ahead + max(len(example.token) for example in question.item.examples)
+        if reach > self.positions:
+            raise RequestError(
+                f"an example reaches position {reach}, prompts and shift included; this encoder has "
+                f"{self.positions}: truncate the text or shorten the prompt"
+            )
 
     def _run(self, asked: Sequence[AskedExample], names: Sequence[str]) -> Iterator[NumpyArray]:
         """Yield the logits of each example, (C,), or of its words, (W, C)."""
@@ -159,26 +175,64 @@ def _batches(asked: Sequence[AskedExample], budget: int) -> Iterator[list[int]]:
         yield batch
 
 
-def _read_manifest(file: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Manifest:
+    """What export_onnx wrote of a graph and of its adapters."""
+
+    inputs: Inputs
+    positions: int  # of the encoder
+    about: dict[str, dict[str, Any]]  # of each adapter
+    reading: dict[str, Reading]
+
+
+def _read_manifest(file: Path) -> Manifest:
     """Read what export_onnx wrote; its adapters name files of its own folder alone."""
-    manifest = read_json(file, AdapterError)
-    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    found = read_json(file, AdapterError)
+    version = found.get("format_version") if isinstance(found, dict) else None
     if version != VERSION:
         raise AdapterError(
             f"{file}: format_version is {version!r:.40}; this softcue reads {VERSION}: export again"
         )
-    missing = [name for name in ("inputs", "adapters", "positions") if name not in manifest]
-    if missing or any(Path(name).name != name for name in manifest["adapters"]):
-        raise AdapterError(f"{file}: is not as it was written; export again")
-    return dict(manifest)
+    try:
+        adapters = {name: {key: about[key] for key in ABOUT} for name, about in found["adapters"].items()}
+        if any(Path(name).name != name for name in adapters):
+            raise ValueError("an adapter's name is a path")
+        reading = {
+            name: Reading(**{**about["reading"], "labels": tuple(about["reading"]["labels"])})
+            for name, about in adapters.items()
+        }
+        if not {one.kind for one in reading.values()} <= KINDS.keys():
+            raise ValueError("an adapter's kind is unknown")
+        inputs = {
+            name: (str(axes), tuple(map(int, shape)), str(numpy.dtype(kind)))
+            for name, (axes, shape, kind) in found["inputs"].items()
+        }
+        if any(len(axes) != len(shape) for axes, shape, _ in inputs.values()):
+            raise ValueError("an input's shape is not of its axes")
+        return Manifest(inputs, int(found["positions"]), adapters, reading)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise AdapterError(f"{file}: is not as it was written ({error}); export again") from error
 
 
-def _read_numbers(file: Path) -> dict[str, NumpyArray]:
+def _read_numbers(file: Path, inputs: Inputs) -> dict[str, NumpyArray]:
+    """Read one adapter's numbers. Raises AdapterError for a damaged file, or one of another graph."""
     try:
         with numpy.load(file, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError) as error:
+            numbers = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise AdapterError(f"{file}: cannot be read ({error}); export again") from error
+    for name, array in numbers.items():
+        axes, least, _ = inputs.get(name, ("", (), ""))
+        fits = len(array.shape) == len(axes) and name in inputs
+        if not fits or any(
+            size != own
+            for letter, size, own in zip(axes, least, array.shape, strict=True)
+            if letter not in FREE
+        ):
+            raise AdapterError(f"{file}: {name} {array.shape} is no input of this graph; export again")
+    if not numbers.keys() >= {*ALWAYS}:
+        raise AdapterError(f"{file}: lacks numbers that every adapter has; export again")
+    return numbers
 
 
 def _session(file: Path, threads: int) -> Any:

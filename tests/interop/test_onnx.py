@@ -1,15 +1,16 @@
 """One exported graph answers as Predictor does, for every method and any mix of adapters."""
 
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from softcue import OnnxPredictor, export_onnx
 from softcue.adapter import Adapter
@@ -21,7 +22,7 @@ from softcue.cues.pasta import PastaConfig
 from softcue.cues.prompt import PromptConfig
 from softcue.cues.ptuning import PtuningConfig
 from softcue.cues.spt import SptConfig
-from softcue.errors import AdapterError, BackboneError, RequestError, WriteError
+from softcue.errors import AdapterError, BackboneError, BatchError, RequestError, WriteError
 from softcue.interop.onnx_numbers import READ_METHOD
 from tests.answering.test_predict import KINDS, REQUESTS, random_adapter
 from tests.cli.shell import Shell, make_place, make_shell  # noqa: F401  (fixtures)
@@ -29,6 +30,10 @@ from tests.contract.cases import METHODS
 from tests.interop.made import adapter_of
 from tests.tiny_base import tiny_base
 
+pytest.importorskip("onnx_ir")
+pytest.importorskip("onnxruntime")
+FAMILIES = ("mpnet", "deberta-v3", "modernbert")
+LIKE_BERT = ("roberta", "distilbert", "electra", "albert")
 POOLINGS = ("mean", "cls", "pooler", "front")
 # settings under which a method computes something else than by default
 SETTINGS: Mapping[str, tuple[str, Any]] = {
@@ -88,22 +93,16 @@ def as_predictor(family: str, adapters: Mapping[str, Adapter], requests: Sequenc
     return Predictor(tiny_base(family), adapters)(requests)
 
 
-@pytest.fixture(scope="module", name="runner")
-def make_runner() -> OnnxPredictor:
-    """Of all of BERT's adapters, by torch: only slow tests export."""
-    return eager_predictor(tiny_base(), zoo("bert")[0])
-
-
-FEW = ("pasta.tag", "ptuning.classify", "spt.score-pair")
-
-
 @pytest.fixture(scope="module", name="graph")
 def make_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An exported graph of a few adapters."""
-    pytest.importorskip("onnxscript")
-    pytest.importorskip("onnxruntime")
-    adapters = {name: zoo("bert")[0][name] for name in FEW}
-    return export_onnx(adapters, tmp_path_factory.mktemp("onnx") / "graph", backbone=tiny_base())
+    """The exported graph of all of BERT's adapters."""
+    return export_onnx(zoo("bert")[0], tmp_path_factory.mktemp("onnx") / "graph", backbone=tiny_base())
+
+
+@pytest.fixture(scope="module", name="runner")
+def make_runner(graph: Path) -> OnnxPredictor:
+    """What answers by that graph, with onnxruntime."""
+    return OnnxPredictor(graph, threads=1)
 
 
 def test_every_method_has_a_form_in_the_graph() -> None:
@@ -118,13 +117,19 @@ def test_a_batch_of_all_methods_kinds_and_settings_is_answered_as_by_predictor(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_each_method_alone_and_in_a_batch_of_its_own_adapters(method: str, runner: OnnxPredictor) -> None:
+def test_each_method_alone_in_a_batch_and_in_a_graph_of_its_own(
+    method: str, runner: OnnxPredictor, tmp_path: Path
+) -> None:
     adapters, requests = zoo("bert")
-    own = [request for request in requests if adapters[request["adapter"]].method == method]
-    expected = as_predictor("bert", adapters, own)
-    alike(expected, runner(own))
-    for request, answer in zip(own, expected, strict=True):
+    own = {name: adapter for name, adapter in adapters.items() if adapter.method == method}
+    asked = [request for request in requests if request["adapter"] in own]
+    expected = as_predictor("bert", own, asked)
+    alike(expected, runner(asked))
+    for request, answer in zip(asked, expected, strict=True):
         alike([answer], runner([request]))
+    small = OnnxPredictor(export_onnx(own, tmp_path / "graph", backbone=tiny_base()), threads=1)
+    assert small.inputs.keys() < runner.inputs.keys()
+    alike(expected, small(asked))
 
 
 def test_order_and_budget_change_no_answer(runner: OnnxPredictor) -> None:
@@ -140,39 +145,36 @@ def test_a_text_of_many_windows_and_given_tokens_are_tagged_alike(runner: OnnxPr
     alike(as_predictor("bert", adapters, requests), runner(requests))
 
 
-@pytest.mark.slow
-def test_onnxruntime_answers_a_mixed_batch_as_predictor_does(graph: Path) -> None:
-    adapters, requests = zoo("bert")
-    few = [request for request in requests if request["adapter"] in FEW]
-    runner = OnnxPredictor(graph, threads=1)
-    expected = as_predictor("bert", adapters, few)
-    alike(expected, runner(few))
-    for request, answer in zip(few, expected, strict=True):
-        alike([answer], runner([request]))
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "albert"])
-def test_onnxruntime_answers_for_every_method_and_setting(family: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "family", [*FAMILIES, *(pytest.param(one, marks=pytest.mark.slow) for one in LIKE_BERT)]
+)
+def test_every_family_answers_for_every_method_kind_and_setting(family: str, tmp_path: Path) -> None:
     base = tiny_base(family)
     adapters, requests = zoo(family, base.backbone.encoder.pooler is not None)
     folder = export_onnx(adapters, tmp_path / "graph", backbone=base)
     alike(as_predictor(family, adapters, requests), OnnxPredictor(folder, threads=1)(requests))
 
 
-@pytest.mark.slow
-def test_adapters_that_came_later_are_answered_by_the_same_graph(graph: Path) -> None:
-    """The graph holds no adapter's number, and no adapter's size."""
+def test_the_graph_holds_no_number_or_size_of_an_adapter(graph: Path, tmp_path: Path) -> None:
+    """Other adapters, larger ones among them, are answered by the graph that was written for the first."""
     base = tiny_base()
-    longer = {"late": adapter_of(base, "ptuning", PtuningConfig(length=9), seed=77)}
-    runner, other = OnnxPredictor(graph), eager_predictor(base, longer)
-    for part in ("about", "reading", "numbers"):
-        getattr(runner, part).update(getattr(other, part))
-    request = {"adapter": "late", "text": "the gold owl"}
-    alike(as_predictor("bert", longer, [request]), runner([request]))
+    longer = {
+        "late": adapter_of(base, "ptuning", PtuningConfig(length=9), seed=77),
+        "wide": adapter_of(base, "lora", LoraConfig(rank=7), seed=78),
+    }
+    shutil.copytree(graph, tmp_path / "graph")
+    other = export_onnx(longer, tmp_path / "other", backbone=base)
+    told = [json.loads((folder / "graph.json").read_text()) for folder in (graph, other)]
+    (tmp_path / "graph" / "graph.json").write_text(
+        json.dumps({**told[0], "adapters": {**told[0]["adapters"], **told[1]["adapters"]}})
+    )
+    for name in longer:
+        shutil.copyfile(other / "adapters" / f"{name}.npz", tmp_path / "graph" / "adapters" / f"{name}.npz")
+    requests = [{"adapter": name, "text": "the gold owl"} for name in (*longer, "probe.classify")]
+    adapters = {**zoo("bert")[0], **longer}
+    alike(as_predictor("bert", adapters, requests), OnnxPredictor(tmp_path / "graph")(requests))
 
 
-@pytest.mark.slow
 def test_answering_needs_no_torch(graph: Path) -> None:
     script = (
         "import json, sys; from softcue.interop.onnx_runner import OnnxPredictor; "
@@ -183,18 +185,27 @@ def test_answering_needs_no_torch(graph: Path) -> None:
     assert json.loads(done.stdout) == [1, False, False]
 
 
-@pytest.mark.parametrize("family", ["roberta", "distilbert", "electra", "albert"])
-def test_other_plain_families_are_covered_too(family: str) -> None:
-    base = tiny_base(family)
-    adapters, requests = zoo(family, base.backbone.encoder.pooler is not None)
-    alike(as_predictor(family, adapters, requests), eager_predictor(base, adapters)(requests))
+@pytest.mark.parametrize("kind", ["classify", "tag", "multilabel", "choice"])
+def test_an_answer_is_called_unsure_where_predictor_calls_it_so(kind: str, tmp_path: Path) -> None:
+    base = tiny_base()
+    request = {**REQUESTS[next(one for one in KINDS if one[0] == kind)], "adapter": "a"}
+    plain = random_adapter(base, "pasta", kind, pair="text_pair" in request)
+    [sure] = as_predictor("bert", {"a": plain}, [request])
+    scores = [entity["score"] for entity in sure["entities"]] if kind == "tag" else sure["scores"]
+    chances = list(scores.values()) if isinstance(scores, dict) else scores
+    for below in (min(chances) / 2, max(chances) + 1e-3):
+        training = {"unsure_below": below}
+        adapters = {"a": replace(plain, training=training)}
+        folder = export_onnx(adapters, tmp_path / f"graph-{below}", backbone=base)
+        expected = as_predictor("bert", adapters, [request])
+        assert "unsure" in json.dumps(expected)
+        alike(expected, OnnxPredictor(folder, threads=1)([request]))
 
 
-@pytest.mark.parametrize("family", ["mpnet", "deberta-v3", "modernbert"])
-def test_other_families_are_refused_by_name(family: str, tmp_path: Path) -> None:
-    adapter = random_adapter(tiny_base(family), "lora")
-    with pytest.raises(BackboneError, match="the ONNX graph covers BERT"):
-        export_onnx({"a": adapter}, tmp_path / "graph", backbone=tiny_base(family))
+def test_an_encoder_with_a_convolution_is_refused_by_name(tmp_path: Path) -> None:
+    base = tiny_base("deberta-v2-conv")
+    with pytest.raises(BackboneError, match="because of its ConvolvedLayer; expected BERT"):
+        export_onnx({"a": random_adapter(base, "lora")}, tmp_path / "graph", backbone=base)
     assert not (tmp_path / "graph").exists()
 
 
@@ -215,21 +226,85 @@ def test_what_a_graph_does_not_cover_is_refused_before_anything_is_written(tmp_p
     assert not (tmp_path / "new").exists()
 
 
-def test_requests_and_folders_that_are_not_as_they_must_be_are_refused(
-    runner: OnnxPredictor, tmp_path: Path
-) -> None:
+def test_requests_that_are_not_as_they_must_be_are_refused(runner: OnnxPredictor, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="request 1 names the adapter 'x'"):
         runner([{"adapter": "lora.tag", "text": "owl"}, {"adapter": "x", "text": "owl"}])
     with pytest.raises(RequestError, match=r"request 0 .adapter 'lora.tag'.: gives no input"):
         runner([{"adapter": "lora.tag"}])
-    with pytest.raises(AdapterError, match=r"graph\.json"):
-        OnnxPredictor(tmp_path)
-    (tmp_path / "graph.json").write_text('{"format_version": 1}')
-    with pytest.raises(AdapterError, match="not as it was written"):
-        OnnxPredictor(tmp_path)
+    with pytest.raises(RequestError, match="request 0 is 'owl'"):
+        runner(["owl"])  # type: ignore[list-item]
+    with pytest.raises(RequestError, match="dict came as requests"):
+        runner({"adapter": "lora.tag", "text": "owl"})  # type: ignore[arg-type]
 
 
-@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("method", "config"), [("prompt", PromptConfig(length=30)), ("ptuning", PtuningConfig(30))]
+)
+def test_a_text_beyond_the_encoders_positions_is_refused(method: str, config: Any, tmp_path: Path) -> None:
+    base = tiny_base()
+    adapter = adapter_of(base, method, config)  # whose texts may have 40 tokens, of 64 positions
+    folder = export_onnx({"a": adapter}, tmp_path / "graph", backbone=base)
+    runner, request = OnnxPredictor(folder, threads=1), {"adapter": "a", "text": "owl " * 50}
+    with pytest.raises(BatchError, match="reaches position 70"):
+        as_predictor("bert", {"a": adapter}, [request])
+    with pytest.raises(RequestError, match=r"request 0 .adapter 'a'.: an example reaches position 70"):
+        runner([request])
+
+
+DAMAGES: Mapping[str, tuple[str, Callable[[bytes], bytes], str]] = {
+    "no manifest": ("graph.json", lambda data: b"", "is not JSON"),
+    "an older format": (
+        "graph.json",
+        lambda data: data.replace(b'_version": 1', b'_version": 0'),
+        "export again",
+    ),
+    "no readings": (
+        "graph.json",
+        lambda data: data.replace(b'"reading"', b'"other"'),
+        "not as it was written",
+    ),
+    "a kind of its own": ("graph.json", lambda data: data.replace(b'"score"', b'"guess"'), "kind is unknown"),
+    "a path": ("graph.json", lambda data: data.replace(b'"a": {', b'"../a": {'), "name is a path"),
+    "half the numbers": ("adapters/a.npz", lambda data: data[: len(data) // 2], "cannot be read"),
+    "no numbers": ("adapters/a.npz", lambda data: b"", "cannot be read"),
+    "other numbers": ("adapters/a.npz", lambda data: numbers_of("distilbert"), "is no input of this graph"),
+    "half the graph": ("model.onnx", lambda data: data[: len(data) // 2], "no sound graph"),
+    "no weights": ("model.onnx.data", lambda data: b"", "no sound graph"),
+    "no tokenizer": ("tokenizer.json", lambda data: b"{}", "tokenizer"),
+}
+
+
+def numbers_of(family: str) -> bytes:
+    """The numbers' file of an adapter that another graph has."""
+    with tempfile.TemporaryDirectory() as parent:
+        adapter = random_adapter(tiny_base(family), "spt")
+        folder = export_onnx({"a": adapter}, Path(parent) / "graph", backbone=tiny_base(family))
+        return (folder / "adapters" / "a.npz").read_bytes()
+
+
+@pytest.fixture(scope="module", name="small")
+def make_small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The graph of one adapter."""
+    adapter = random_adapter(tiny_base(), "pasta", "score")
+    return export_onnx({"a": adapter}, tmp_path_factory.mktemp("onnx") / "small", backbone=tiny_base())
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_or_missing_file_is_told_in_one_line(damage: str, small: Path, tmp_path: Path) -> None:
+    name, change, said = DAMAGES[damage]
+    folder = shutil.copytree(small, tmp_path / "graph")
+    (folder / name).write_bytes(change((small / name).read_bytes()))
+    with pytest.raises((AdapterError, BackboneError), match=said) as caught:
+        OnnxPredictor(folder)
+    assert name.removesuffix(".data") in str(caught.value)
+    assert "\n" not in str(caught.value)
+    (folder / name).unlink()
+    with pytest.raises((AdapterError, BackboneError)) as caught:
+        OnnxPredictor(folder)
+    assert name.split(".")[0] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_the_command_writes_a_graph_of_adapters_by_their_folders_names(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,9 +317,8 @@ def test_the_command_writes_a_graph_of_adapters_by_their_folders_names(
     request = {"text": "the gold owl", "adapter": "two"}
     alike(as_predictor("bert", {"two": adapter}, [request]), OnnxPredictor(tmp_path / "graph")([request]))
     assert "not empty" in shell.refused(*words, "--backbone", "backbone")
-    monkeypatch.setitem(sys.modules, "onnxscript", None)
-    again = (*words[:-1], tmp_path / "other", "--backbone", "backbone")
-    assert "pip install 'softcue[onnx]'" in shell.refused(*again)
     with pytest.raises(WriteError, match="not empty"):
         export_onnx({"a": adapter}, tmp_path / "graph", backbone=tiny_base())
-    assert torch.is_grad_enabled()
+    monkeypatch.setitem(sys.modules, "onnx_ir", None)
+    again = (*words[:-1], tmp_path / "other", "--backbone", "backbone")
+    assert "pip install 'softcue[onnx]'" in shell.refused(*again)
