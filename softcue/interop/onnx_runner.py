@@ -1,5 +1,6 @@
 """Answering by a graph: onnxruntime, NumPy and the tokenizer, without torch."""
 
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ import numpy
 
 from softcue.answering.answers import Question, ask, inputs_for, say
 from softcue.errors import AdapterError, RequestError
-from softcue.files import as_path, read_json
+from softcue.files import as_path, open_regular, read_json
 from softcue.kinds import KINDS
 from softcue.kinds.base import READS_CHOICES, READS_WORDS
 from softcue.kinds.record import Reading
@@ -217,7 +218,11 @@ def _read_manifest(file: Path) -> Manifest:
 def _read_numbers(file: Path, inputs: Inputs) -> dict[str, NumpyArray]:
     """Read one adapter's numbers. Raises AdapterError for a damaged file, or one of another graph."""
     try:
-        with numpy.load(file, allow_pickle=False) as stored:
+        with (
+            open_regular(file, AdapterError) as (descriptor, _),
+            os.fdopen(descriptor, "rb", closefd=False) as data,
+            numpy.load(data, allow_pickle=False) as stored,
+        ):
             numbers = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise AdapterError(f"{file}: cannot be read ({error}); export again") from error
