@@ -15,6 +15,7 @@ import pytest
 from softcue import OnnxPredictor, export_onnx
 from softcue.adapter import Adapter
 from softcue.answering.predict import Predictor
+from softcue.base import open_base
 from softcue.cues.apt import AptConfig
 from softcue.cues.gpc import GpcConfig
 from softcue.cues.lora import LoraConfig
@@ -303,6 +304,16 @@ def test_a_damaged_or_missing_file_is_told_in_one_line(damage: str, small: Path,
         OnnxPredictor(folder)
     assert name.split(".")[0] in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_graph_of_minilm_answers_as_predictor_does(tmp_path: Path) -> None:
+    base = open_base("minilm", "float32")
+    adapters = {method: random_adapter(base, method) for method in ("pasta", "ptuning", "lora", "prompt")}
+    texts = ("Where is my parcel?", "I cannot log in, and the reset link has expired since yesterday. " * 3)
+    requests = [{"adapter": name, "text": text} for name in adapters for text in texts]
+    runner = OnnxPredictor(export_onnx(adapters, tmp_path / "graph", backbone=base), threads=1)
+    alike(Predictor(base, adapters)(requests), runner(requests))
 
 
 def test_the_command_writes_a_graph_of_adapters_by_their_folders_names(
