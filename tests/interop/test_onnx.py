@@ -309,7 +309,13 @@ def test_a_damaged_or_missing_file_is_told_in_one_line(damage: str, small: Path,
 @pytest.mark.slow
 def test_a_graph_of_minilm_answers_as_predictor_does(tmp_path: Path) -> None:
     base = open_base("minilm", "float32")
-    adapters = {method: random_adapter(base, method) for method in ("pasta", "ptuning", "lora", "prompt")}
+    adapters = {method: random_adapter(base, method) for method in METHODS}
+    # At the usual size of these random numbers LoRA turns 384 wide rows into others by far, and with them
+    # every rounding: Predictor's own kernels differ by 5e-6 there. Training gives a tenth of that size.
+    adapters = {
+        name: replace(adapter, cue={key: numbers * 0.1 for key, numbers in adapter.cue.items()})
+        for name, adapter in adapters.items()
+    }
     texts = ("Where is my parcel?", "I cannot log in, and the reset link has expired since yesterday. " * 3)
     requests = [{"adapter": name, "text": text} for name in adapters for text in texts]
     runner = OnnxPredictor(export_onnx(adapters, tmp_path / "graph", backbone=base), threads=1)
