@@ -109,7 +109,7 @@ def _deberta(forward: Forward, encoder: Encoder) -> LayerWriter:
         layer = cast(DebertaLayer, encoder.layers[number])
 
         def read(x: Value, part: int, places: Value, like: Value) -> Value:
-            """(B, H, U, K) -> (B, H, U, U), the products with the vectors of the places."""
+            """Return the products with the vectors of the places: (B, H, U, K) -> (B, H, U, U)."""
             linear = layer.place_key if part else layer.place_query
             vectors = nodes.weight(layer.project(table, part, linear))  # (H, K, W)
             places = nodes.Expand(places, nodes.Shape(like))

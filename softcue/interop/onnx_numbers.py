@@ -29,14 +29,11 @@ class Input:
     dtype: torch.dtype = torch.float32
 
 
-ALWAYS = {
-    "head_weight": Input("CD"),
+GRAPH_INPUTS: Mapping[str, Input] = {
+    "head_weight": Input("CD"),  # these four of every adapter
     "head_bias": Input("C"),
     "pooling": Input("4"),  # which of POOLINGS the head reads
-    "shift": Input("", torch.int64),
-}
-GRAPH_INPUTS: Mapping[str, Input] = {
-    **ALWAYS,
+    "shift": Input("", torch.int64),  # of the text's positions
     "delta": Input("LSD"),  # added to special tokens at each layer's input
     "prefix": Input("L2PHK"),
     "prefix_seen": Input("LP"),  # 1 where the layer sees the prefix token

@@ -106,20 +106,18 @@ class OnnxPredictor:
     def _run(self, asked: Sequence[AskedExample], names: Sequence[str]) -> Iterator[NumpyArray]:
         """Yield the logits of each example, (C,), or of its words, (W, C)."""
         present = tuple(sorted({names[i] for i, _ in asked}))
-        seat = {name: number for number, name in enumerate(present)}
-        if present != self.seated[0]:
-            self.seated = present, self._tables(present)
-        examples = [example for _, example in asked]
-        rows = numpy.zeros(
-            (len(TOKEN_INPUTS), len(examples), max(len(e.token) for e in examples)), numpy.int64
-        )
-        rows[TOKEN_INPUTS.index("slot")] = -1
-        for at, example in enumerate(examples):
+        seated = self.seated  # as it is now: another thread may set it meanwhile
+        if present != seated[0]:
+            self.seated = seated = present, self._tables(present)
+        shape = len(asked), max(len(example.token) for _, example in asked)
+        rows = {name: numpy.full(shape, -1 if name == "slot" else 0, numpy.int64) for name in TOKEN_INPUTS}
+        for at, (_, example) in enumerate(asked):
             count = len(example.token)
-            rows[0, at, :count], rows[1, at, :count], rows[3, at, :count] = example.token, example.segment, 1
-            rows[2, at, list(example.special)] = range(len(example.special))
-        feed = {**dict(zip(TOKEN_INPUTS, rows, strict=True)), **self.seated[1]}
-        feed["seat"] = numpy.array([seat[names[i]] for i, _ in asked])
+            rows["token"][at, :count], rows["segment"][at, :count] = example.token, example.segment
+            rows["slot"][at, list(example.special)] = range(len(example.special))
+            rows["mask"][at, :count] = 1
+        seat = numpy.array([present.index(names[i]) for i, _ in asked], numpy.int64)
+        feed = {**rows, **seated[1], "seat": seat}
         logits, of_tokens = self.session.run(list(OUTPUTS), feed)
         for at, (i, example) in enumerate(asked):
             reading = self.reading[names[i]]
