@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from softcue.interop.onnx_nodes import Nodes, Value
+from softcue.interop.onnx_nodes import Nodes, NodeValue
 
 # The places of the input `cell`, by what 1 says there.
 IS_CELL, IS_TANH, IS_GATE, IS_NORMED, KEEPS_FIRST = range(5)
@@ -12,14 +12,14 @@ IS_CELL, IS_TANH, IS_GATE, IS_NORMED, KEEPS_FIRST = range(5)
 class Seated:
     """The adapters' inputs of a graph, each looked up by the seats of the examples."""
 
-    def __init__(self, nodes: Nodes, tables: Mapping[str, Value], seat: Value) -> None:
+    def __init__(self, nodes: Nodes, tables: Mapping[str, NodeValue], seat: NodeValue) -> None:
         self.nodes, self.tables, self.seat = nodes, tables, seat
-        self.found: dict[tuple[str, int | None], Value] = {}
+        self.found: dict[tuple[str, int | None], NodeValue] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self.tables
 
-    def __call__(self, name: str, layer: int | None = None) -> Value:
+    def __call__(self, name: str, layer: int | None = None) -> NodeValue:
         """Return an input of each example's own adapter, or one layer of it: (A, L, ..) -> (B, ..)."""
         if (name, layer) not in self.found:
             table = self.tables[name]
@@ -32,16 +32,16 @@ class Seated:
 class Rows:
     """The rows of padded examples, U = R + T: those in front of the text (R), and its tokens."""
 
-    text: Value  # (B, T) whether a token is there
-    seen: Value  # (B, U) what attention may look at
-    index: Value  # (B|1, U) the row's number in its example, from which distances are counted
-    position: Value  # (B, U) the same moved by what the adapter moves text by
-    slots: Value | None  # (B, U, S) 1 where the row is the special token of that number
-    front: Value | None  # (B, R) 1 for rows that hold a prompt; None: no adapter has any
-    ahead: Value | None  # (1,) R
+    text: NodeValue  # (B, T) whether a token is there
+    seen: NodeValue  # (B, U) what attention may look at
+    index: NodeValue  # (B|1, U) the row's number in its example, from which distances are counted
+    position: NodeValue  # (B, U) the same moved by what the adapter moves text by
+    slots: NodeValue | None  # (B, U, S) 1 where the row is the special token of that number
+    front: NodeValue | None  # (B, R) 1 for rows that hold a prompt; None: no adapter has any
+    ahead: NodeValue | None  # (1,) R
 
 
-def rows_of(nodes: Nodes, slot: Value, mask: Value, own: Seated) -> Rows:
+def graph_rows(nodes: Nodes, slot: NodeValue, mask: NodeValue, own: Seated) -> Rows:
     """Return the rows of a batch: (B, T), (B, T) -> rows."""
     text = nodes.Greater(mask, 0)
     index = nodes.Unsqueeze(nodes.range(nodes.size(slot, 1)), [0])
@@ -64,14 +64,14 @@ def rows_of(nodes: Nodes, slot: Value, mask: Value, own: Seated) -> Rows:
     return Rows(text, seen, index, position, slots, front, ahead)
 
 
-def zeros_in_front(nodes: Nodes, front: Value) -> Value:
+def zeros_in_front(nodes: Nodes, front: NodeValue) -> NodeValue:
     """Return a zero for each row in front: (B, R) -> (B, R) whole numbers."""
     return nodes.Mul(nodes.cast(front, "INT64"), 0)
 
 
 def prompted(
-    nodes: Nodes, layer: int, hidden: Value, memory: Value | None, rows: Rows, own: Seated
-) -> tuple[Value, Value | None]:
+    nodes: Nodes, layer: int, hidden: NodeValue, memory: NodeValue | None, rows: Rows, own: Seated
+) -> tuple[NodeValue, NodeValue | None]:
     """Write the rows in front at a layer's input; return the input, and what the cell remembers.
 
     (B, U, D), (B, R, D) -> (B, U, D), (B, R, D).
@@ -88,7 +88,7 @@ def prompted(
     return nodes.Concat(entered, text, axis=1), kept
 
 
-def cell(nodes: Nodes, left: Value, memory: Value, own: Seated) -> Value:
+def cell(nodes: Nodes, left: NodeValue, memory: NodeValue, own: Seated) -> NodeValue:
     """Return what a cell makes of the prompt, and of other rows in front what they are.
 
     (B, R, D), (B, R, D) -> (B, R, D).
@@ -110,8 +110,8 @@ def cell(nodes: Nodes, left: Value, memory: Value, own: Seated) -> Value:
 
 
 def prefix_of(
-    nodes: Nodes, layer: int, hidden: Value, rows: Rows, own: Seated
-) -> tuple[Value, Value, Value] | None:
+    nodes: Nodes, layer: int, hidden: NodeValue, rows: Rows, own: Seated
+) -> tuple[NodeValue, NodeValue, NodeValue] | None:
     """Return a layer's keys, values and whether they are seen, gated by its input; None: there are none.
 
     (B, U, D) -> (B, P, H, K), (B, P, H, K), (B, P).
@@ -131,7 +131,7 @@ def prefix_of(
     return nodes.of(kv, 0, 1), nodes.of(kv, 1, 1), nodes.Greater(own("prefix_seen", layer), 0.0)
 
 
-def rescored(nodes: Nodes, scores: Value, own: Seated) -> Value:
+def rescored(nodes: Nodes, scores: NodeValue, own: Seated) -> NodeValue:
     """Return the prefix's logits, lessened by themselves where SPT's gate is on: (B, H, U, P)."""
     if "selects" not in own:
         return scores
@@ -140,7 +140,7 @@ def rescored(nodes: Nodes, scores: Value, own: Seated) -> Value:
     return nodes.Sub(scores, nodes.Mul(selects, lost))
 
 
-def edited(nodes: Nodes, site: str, layer: int | None, x: Value, y: Value, own: Seated) -> Value:
+def edited(nodes: Nodes, site: str, layer: int | None, x: NodeValue, y: NodeValue, own: Seated) -> NodeValue:
     """Add what the adapters add to the output of one map: (B, U, I), (B, U, O) -> (B, U, O).
 
     layer: None for a site outside the layers.
@@ -153,12 +153,12 @@ def edited(nodes: Nodes, site: str, layer: int | None, x: Value, y: Value, own: 
     return y
 
 
-def mean_of(nodes: Nodes, text: Value, rows: Rows) -> Value:
+def mean_of(nodes: Nodes, text: NodeValue, rows: Rows) -> NodeValue:
     """Return the mean of the tokens: (B, T, D) -> (B, D)."""
     weight = nodes.Unsqueeze(nodes.cast(rows.text, "FLOAT"), [-1])
     total = nodes.ReduceSum(nodes.Mul(text, weight), [1], keepdims=0)
     return nodes.Div(total, nodes.ReduceSum(weight, [1], keepdims=0))
 
 
-def _kind(nodes: Nodes, own: Seated, place: int) -> Value:
+def _kind(nodes: Nodes, own: Seated, place: int) -> NodeValue:
     return nodes.on(nodes.of(own("cell"), place, 1), [1, 2])

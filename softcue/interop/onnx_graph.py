@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 from softcue.encoder.core import Encoder
-from softcue.interop.onnx_cues import Rows, Seated, edited, mean_of, prompted, rows_of, zeros_in_front
+from softcue.interop.onnx_cues import Rows, Seated, edited, graph_rows, mean_of, prompted, zeros_in_front
 from softcue.interop.onnx_layers import Forward, layer_writer
-from softcue.interop.onnx_nodes import Axis, Nodes, Value
+from softcue.interop.onnx_nodes import Axis, Nodes, NodeValue
 from softcue.interop.onnx_numbers import GRAPH_INPUTS, sizes
 from softcue.interop.onnx_runner import FREE, OUTPUTS, TOKEN_INPUTS
 
@@ -31,7 +31,7 @@ def write_graph(encoder: Encoder, present: Sequence[str], file: Path) -> None:
         for key in present
     }
     of_examples, of_tokens = forward_pass(nodes, encoder, given, Seated(nodes, tables, seat))
-    outputs: Sequence[tuple[Value, Sequence[Axis]]] = (
+    outputs: Sequence[tuple[NodeValue, Sequence[Axis]]] = (
         (of_examples, ("examples", FREE["C"])),
         (of_tokens, (*rows, FREE["C"])),
     )
@@ -39,17 +39,17 @@ def write_graph(encoder: Encoder, present: Sequence[str], file: Path) -> None:
 
 
 def forward_pass(
-    nodes: Nodes, encoder: Encoder, given: Mapping[str, Value], own: Seated
-) -> tuple[Value, Value]:
+    nodes: Nodes, encoder: Encoder, given: Mapping[str, NodeValue], own: Seated
+) -> tuple[NodeValue, NodeValue]:
     """Return logits of the examples, (B, C), and of their tokens, (B, T, C).
 
     given: by the names of TOKEN_INPUTS, (B, T) each.
     """
     spec = encoder.spec
-    rows = rows_of(nodes, given["slot"], given["mask"], own)
+    rows = graph_rows(nodes, given["slot"], given["mask"], own)
     layer = layer_writer(Forward(nodes, spec, rows, own), encoder)
     hidden = embedded(nodes, encoder, given["token"], given["segment"], rows, own)
-    memory: Value | None = None
+    memory: NodeValue | None = None
     for number in range(spec.layers):
         hidden, memory = prompted(nodes, number, hidden, memory, rows, own)
         if rows.slots is not None:
@@ -60,7 +60,9 @@ def forward_pass(
     return logits(nodes, encoder, hidden, rows, own)
 
 
-def embedded(nodes: Nodes, encoder: Encoder, token: Value, segment: Value, rows: Rows, own: Seated) -> Value:
+def embedded(
+    nodes: Nodes, encoder: Encoder, token: NodeValue, segment: NodeValue, rows: Rows, own: Seated
+) -> NodeValue:
     """Return the first layer's input: (B, T), (B, T) -> (B, U, D)."""
     embed, spec = encoder.embed, encoder.spec
     word = nodes.Gather(nodes.weight(embed.words.weight), token, axis=0)
@@ -85,7 +87,9 @@ def embedded(nodes: Nodes, encoder: Encoder, token: Value, segment: Value, rows:
     return hidden
 
 
-def logits(nodes: Nodes, encoder: Encoder, hidden: Value, rows: Rows, own: Seated) -> tuple[Value, Value]:
+def logits(
+    nodes: Nodes, encoder: Encoder, hidden: NodeValue, rows: Rows, own: Seated
+) -> tuple[NodeValue, NodeValue]:
     """Return logits of the examples and of the tokens: (B, U, D) -> (B, C), (B, T, C)."""
     text, head = hidden, nodes.of(hidden, 0, 1)  # head: the example's first row, a prompt's where it has one
     first = head
@@ -105,7 +109,7 @@ def logits(nodes: Nodes, encoder: Encoder, hidden: Value, rows: Rows, own: Seate
     return nodes.Squeeze(of_example, [1]), nodes.Add(nodes.MatMul(text, weight), bias)
 
 
-def pooled(nodes: Nodes, encoder: Encoder, row: Value, own: Seated) -> Value:
+def pooled(nodes: Nodes, encoder: Encoder, row: NodeValue, own: Seated) -> NodeValue:
     """Apply the checkpoint's own pooler: (B, D) -> (B, D)."""
     assert encoder.pooler is not None
     made = nodes.linear(encoder.pooler, row)

@@ -17,14 +17,14 @@ from softcue.encoder.mpnet import MpnetEncoder, bucket_of
 from softcue.encoder.spec import Spec
 from softcue.errors import BackboneError
 from softcue.interop.onnx_cues import Rows, Seated, edited, prefix_of, rescored
-from softcue.interop.onnx_nodes import Nodes, Value
+from softcue.interop.onnx_nodes import Nodes, NodeValue
 
 HIDDEN = torch.finfo(torch.float32).min  # logit towards what is not seen; with -inf padding could become NaN
 BY_HEAD, BY_HEAD_TURNED = (0, 2, 1, 3), (0, 2, 3, 1)  # (B, U, H, K) -> (B, H, U, K) and (B, H, K, U)
 # what a layer's attention makes of the logits between rows, from its query and key:
 # (B, H, U, U), (B, H, U, K) scaled, (B, H, U, K) -> (B, H, U, U)
-Distances = Callable[[Value, Value, Value], Value]
-LayerWriter = Callable[[int, Value], Value]  # (number, its input) -> its output
+ScoreDistances = Callable[[NodeValue, NodeValue, NodeValue], NodeValue]
+LayerWriter = Callable[[int, NodeValue], NodeValue]  # (number, its input) -> its output
 
 
 @dataclass(frozen=True)
@@ -36,20 +36,20 @@ class Forward:
     rows: Rows
     own: Seated
 
-    def cut(self, x: Value) -> Value:
+    def cut(self, x: NodeValue) -> NodeValue:
         """Cut rows by head: (B, U, D) -> (B, U, H, K)."""
         return self.nodes.Reshape(x, [0, 0, self.spec.heads, self.spec.dims.head])
 
-    def edited(self, site: str, number: int, x: Value, y: Value) -> Value:
+    def edited(self, site: str, number: int, x: NodeValue, y: NodeValue) -> NodeValue:
         """Add what the adapters add to the output of one map of a layer."""
         return edited(self.nodes, site, number, x, y, self.own)
 
-    def distance(self) -> Value:
+    def distance(self) -> NodeValue:
         """Return how far each key is behind each query: (B|1, U, U)."""
         index = self.rows.index
         return self.nodes.Sub(self.nodes.Unsqueeze(index, [1]), self.nodes.Unsqueeze(index, [2]))
 
-    def by_distance(self, table: Callable[[Tensor], Tensor]) -> Value:
+    def by_distance(self, table: Callable[[Tensor], Tensor]) -> NodeValue:
         """Look up, for each query and key, the row of their distance: (distances,) -> (B|1, U, U, ..).
 
         table: gives a row for each distance, key less query.
@@ -89,7 +89,7 @@ def _mpnet(forward: Forward, encoder: Encoder) -> LayerWriter:
     bias = forward.by_distance(lambda distance: relative[bucket_of(distance)])  # (B|1, U, U, H)
     bias = nodes.Transpose(bias, perm=(0, 3, 1, 2))
 
-    def add(scores: Value, query: Value, key: Value) -> Value:
+    def add(scores: NodeValue, query: NodeValue, key: NodeValue) -> NodeValue:
         return nodes.Add(scores, bias)
 
     return lambda number, hidden: _post_norm(forward, encoder, number, hidden, add)
@@ -105,17 +105,17 @@ def _deberta(forward: Forward, encoder: Encoder) -> LayerWriter:
     row = nodes.Unsqueeze(row, [1])
     turned = nodes.Transpose(row, perm=(0, 1, 3, 2))
 
-    def write(number: int, hidden: Value) -> Value:
+    def write(number: int, hidden: NodeValue) -> NodeValue:
         layer = cast(DebertaLayer, encoder.layers[number])
 
-        def read(x: Value, part: int, places: Value, like: Value) -> Value:
+        def read(x: NodeValue, part: int, places: NodeValue, like: NodeValue) -> NodeValue:
             """Return the products with the vectors of the places: (B, H, U, K) -> (B, H, U, U)."""
             linear = layer.place_key if part else layer.place_query
             vectors = nodes.weight(layer.project(table, part, linear))  # (H, K, W)
             places = nodes.Expand(places, nodes.Shape(like))
             return nodes.GatherElements(nodes.MatMul(x, vectors), places, axis=-1)
 
-        def add(scores: Value, query: Value, key: Value) -> Value:
+        def add(scores: NodeValue, query: NodeValue, key: NodeValue) -> NodeValue:
             made = scores
             if "c2p" in own.distances.terms:
                 made = nodes.Add(made, read(query, 1, row, scores))
@@ -141,14 +141,14 @@ def _modernbert(forward: Forward, encoder: Encoder) -> LayerWriter:
         turn[theta] = nodes.Cos(angle), nodes.Sin(angle)
     near = nodes.Unsqueeze(nodes.LessOrEqual(nodes.Abs(forward.distance()), own.reach), [1])
 
-    def hide(scores: Value, query: Value, key: Value) -> Value:
+    def hide(scores: NodeValue, query: NodeValue, key: NodeValue) -> NodeValue:
         return nodes.Where(near, scores, HIDDEN)
 
-    def write(number: int, hidden: Value) -> Value:
+    def write(number: int, hidden: NodeValue) -> NodeValue:
         layer = cast(ModernbertLayer, encoder.layers[number])
         cosine, sine = turn[layer.theta]
 
-        def turned(x: Value) -> Value:
+        def turned(x: NodeValue) -> NodeValue:
             left, right = nodes.parts(x, 2)
             across = nodes.Concat(nodes.Neg(right), left, axis=-1)
             return nodes.Add(nodes.Mul(x, cosine), nodes.Mul(across, sine))
@@ -159,7 +159,9 @@ def _modernbert(forward: Forward, encoder: Encoder) -> LayerWriter:
     return write
 
 
-def _post_norm(forward: Forward, encoder: Encoder, number: int, hidden: Value, distances: Distances) -> Value:
+def _post_norm(
+    forward: Forward, encoder: Encoder, number: int, hidden: NodeValue, distances: ScoreDistances
+) -> NodeValue:
     """Write a layer of BERT's kind: (B, U, D) -> (B, U, D)."""
     nodes, edit, layer = forward.nodes, forward.edited, cast(Layer, encoder.layers[number])
     prefix = prefix_of(nodes, number, hidden, forward.rows, forward.own)
@@ -181,10 +183,10 @@ def _pre_norm(
     forward: Forward,
     layer: ModernbertLayer,
     number: int,
-    hidden: Value,
-    distances: Distances,
-    turned: Callable[[Value], Value],
-) -> Value:
+    hidden: NodeValue,
+    distances: ScoreDistances,
+    turned: Callable[[NodeValue], NodeValue],
+) -> NodeValue:
     """Write a layer of ModernBERT's kind, which turns queries and keys: (B, U, D) -> (B, U, D)."""
     nodes, edit = forward.nodes, forward.edited
     prefix = prefix_of(nodes, number, hidden, forward.rows, forward.own)
@@ -204,13 +206,13 @@ def _pre_norm(
 
 def _attention(
     forward: Forward,
-    query: Value,  # (B, U, H, K), as key and value
-    key: Value,
-    value: Value,
-    prefix: tuple[Value, Value, Value] | None,
+    query: NodeValue,  # (B, U, H, K), as key and value
+    key: NodeValue,
+    value: NodeValue,
+    prefix: tuple[NodeValue, NodeValue, NodeValue] | None,
     scale: float | None,
-    distances: Distances,
-) -> Value:
+    distances: ScoreDistances,
+) -> NodeValue:
     """Let rows look at the prefix and each other: -> (B, U, D)."""
     nodes, spec = forward.nodes, forward.spec
     query, key, value = (nodes.Transpose(x, perm=BY_HEAD) for x in (query, key, value))

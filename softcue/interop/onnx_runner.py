@@ -23,7 +23,7 @@ GRAPH, MANIFEST, ADAPTERS = "model.onnx", "graph.json", "adapters"
 VERSION = 1
 TOKEN_INPUTS = ("token", "segment", "slot", "mask")  # inputs with a number for each token
 OUTPUTS = ("logits", "token_logits")
-ABOUT = ("reading", "pair", "task", "columns", "unsure_below")  # what graph.json says of an adapter
+ADAPTER_FIELDS = ("reading", "pair", "task", "columns", "unsure_below")  # what graph.json says of an adapter
 ALWAYS = ("head_weight", "head_bias", "pooling", "shift")  # inputs that every adapter fills
 # the axes of an input, by their letters, that differ from adapter to adapter; they are padded with zeros
 FREE = {"C": "classes", "S": "slots", "P": "prefix", "R": "prompt", "r": "rank"}
@@ -193,7 +193,9 @@ def _read_manifest(file: Path) -> Manifest:
             f"{file}: format_version is {version!r:.40}; this softcue reads {VERSION}: export again"
         )
     try:
-        adapters = {name: {key: about[key] for key in ABOUT} for name, about in found["adapters"].items()}
+        adapters = {
+            name: {key: about[key] for key in ADAPTER_FIELDS} for name, about in found["adapters"].items()
+        }
         if any(Path(name).name != name for name in adapters):
             raise ValueError("an adapter's name is a path")
         reading = {
