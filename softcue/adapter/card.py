@@ -15,6 +15,7 @@ from softcue.encoder.load import HUB_ID
 from softcue.errors import one_line
 from softcue.kinds import KINDS
 from softcue.kinds.base import READS_CHOICES, READS_TEXTS, READS_WORDS
+from softcue.scoring.metrics import METRICS
 from softcue.tasks import find_task
 
 CARD = "README.md"
@@ -51,16 +52,31 @@ def is_own_card(data: bytes) -> bool:
 def training_command(adapter: Any) -> str:
     """Return the command that trains an adapter again, as far as its header knows it.
 
-    Every setting is given, so that presets that change later change nothing.
+    Every setting is given, so that presets that change later change nothing. Capital words stand for what
+    others do not have: a folder of this machine, a metric that is a function.
     """
     given = {**asdict(adapter.config), **adapter.training}
     settings = [f"{name}={_toml(value)}" for name, value in given.items() if value is not None]
     words = ["softcue", "train", adapter.task or "DATA", "--method", _method(adapter)]
     words += ["--backbone", public_backbone(adapter) or "BACKBONE", "--kind", adapter.kind]
     words += ["--seed", str(adapter.seed), "--pooling", adapter.pooling, "--limit", str(adapter.limit)]
+    words += [word for name, value in _said(adapter) for word in (f"--{name.replace('_', '-')}", value)]
     for one in settings:
         words += ["--set", one]
     return shlex.join([*words, "--out", "adapter"])
+
+
+def _said(adapter: Any) -> Iterator[tuple[str, str]]:
+    """Yield the flags that say how the data were read, cut and scored, with their values."""
+    yield from adapter.columns.items()
+    if adapter.encoding is not None:
+        yield "encoding", adapter.encoding
+    if adapter.rows is not None:
+        yield "rows", str(adapter.rows)
+    if adapter.metric is not None:
+        yield "metric", adapter.metric if adapter.metric in METRICS else "METRIC"
+    if adapter.unsure_below:
+        yield "unsure_below", f"{adapter.unsure_below:g}"
 
 
 def public_backbone(adapter: Any) -> str | None:
@@ -166,7 +182,9 @@ def _body(adapter: Any, repository: str | None) -> Iterator[str]:
     yield from ("", "## Training", "", f"    {training_command(adapter)}", "")
     yield (
         "Capital words stand for what is not recorded. A data set that is no benchmark and not of the hub is "
-        "a folder of that name, under `--data-root`. A cap on training rows (`--rows`) is not recorded."
+        "a folder of that name, under `--data-root`, or a file or table of its name. A sweep and `compare` "
+        "select on a tenth of train, as the scores then say; `softcue train` selects on dev where there is "
+        "one."
     )
     if adapter.labels:
         yield from (

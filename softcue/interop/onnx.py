@@ -14,7 +14,7 @@ import numpy
 import torch
 
 from softcue.adapter import Adapter
-from softcue.answering.served import check_served, reading_of, unsure_below_of
+from softcue.answering.served import check_served, reading_of
 from softcue.bank.entry import check_name
 from softcue.base import Base, open_base
 from softcue.encoder.load import TOKENIZER
@@ -99,7 +99,7 @@ def _about(adapter: Adapter) -> dict[str, Any]:
         "task": adapter.task,
         "columns": dict(adapter.columns),
         "method": adapter.method,
-        "unsure_below": unsure_below_of(adapter),
+        "unsure_below": adapter.unsure_below,
     }
 
 

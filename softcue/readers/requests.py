@@ -7,12 +7,12 @@ from typing import Any
 from softcue.errors import DataError
 from softcue.kinds.values import Wrong
 from softcue.readers.columns import Finder, Said, as_columns, unpacked
-from softcue.readers.lines import check_encoding
+from softcue.readers.encoding import Encoding
 from softcue.readers.records import Problems
 from softcue.readers.stream import FORMATS, NAMELESS, UNTYPED
 
 
-def read_requests(path: Path, said: Said | None, encoding: str | None) -> list[dict[str, Any]]:
+def read_requests(path: Path, said: Said | None, encoding: Encoding) -> list[dict[str, Any]]:
     """Return the rows of a file of any format as requests, in order; a label is not needed.
 
     said: the columns of our fields; None: the rows as they are. Raises DataError that lists what is wrong.
@@ -27,7 +27,7 @@ def read_requests(path: Path, said: Said | None, encoding: str | None) -> list[d
     problems = Problems()
     finder = Finder(as_columns(said))
     found = []
-    for line, row in FORMATS[suffix][0](path, problems, check_encoding(encoding)):
+    for line, row in FORMATS[suffix][0](path, problems, encoding.of(path)):
         where = f"{path.name}:{line}"
         try:
             own = finder.fields(row, where) if said else row
