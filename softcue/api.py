@@ -209,17 +209,16 @@ def predict(
 ) -> list[dict[str, Any]]:
     """Answer requests with one adapter, in order.
 
-    Requests are as Predictor takes them, without "adapter". unsure_below: chance below which an answer is
-    called unsure; None: the one that was saved with the adapter.
+    Requests are as Predictor takes them. One that names an adapter itself ("adapter") means that one, as
+    everywhere, and is refused where it is another. unsure_below: chance below which an answer is called
+    unsure; None: the one that was saved with the adapter.
 
     Raises SoftcueError.
     """
     requests = check_requests(requests)
     predictor, name = open_predictor(adapter, backbone, precision, device)
     predictor.adapters[name] = with_unsure_below(predictor.adapters[name], unsure_below)
-    return predictor(
-        [{**request, "adapter": name} if isinstance(request, Mapping) else request for request in requests]
-    )
+    return predictor(requests, adapter=name)
 
 
 def questions(

@@ -257,7 +257,7 @@ def test_questions_are_a_text_a_pair_or_a_file_with_its_lines(tmp_path: Path) ->
     assert api.questions("adapters/none", ["a", "b"], None) == [{"text": "a", "text_pair": "b"}]
     file = tmp_path / "in.jsonl"
     file.write_text('{"text": "a"}\n\n{"text": "b", "label": 1}\n')
-    assert api.questions("adapters/none", [], file) == [
+    assert api.questions("adapters/none", [], file, encoding="utf-8") == [
         {"text": "a", "where": "in.jsonl:1"},
         {"text": "b", "label": 1, "where": "in.jsonl:3"},
     ]
@@ -265,7 +265,7 @@ def test_questions_are_a_text_a_pair_or_a_file_with_its_lines(tmp_path: Path) ->
     with pytest.raises(
         RequestError, match=r"2 problems.*\n  in.jsonl:1: broken JSON.*\n  in.jsonl:2: a JSON list"
     ):
-        api.questions("adapters/none", [], file)
+        api.questions("adapters/none", [], file, encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from softcue.errors import one_line
 from softcue.kinds import KINDS
 from softcue.kinds.base import READS_CHOICES, READS_TEXTS, READS_WORDS
 from softcue.scoring.metrics import METRICS
-from softcue.tasks import find_task
+from softcue.tasks import Task, find_task
 
 CARD = "README.md"
 ALIASES = {
@@ -57,7 +57,10 @@ def training_command(adapter: Any) -> str:
     """
     given = {**asdict(adapter.config), **adapter.training}
     settings = [f"{name}={_toml(value)}" for name, value in given.items() if value is not None]
-    words = ["softcue", "train", adapter.task or "DATA", "--method", _method(adapter)]
+    data = adapter.task or "DATA"
+    if _benchmark(data) is None and find_task(data) is not None:
+        data = f"./{data}"  # a folder; the name alone would mean the benchmark
+    words = ["softcue", "train", data, "--method", _method(adapter)]
     words += ["--backbone", public_backbone(adapter) or "BACKBONE", "--kind", adapter.kind]
     words += ["--seed", str(adapter.seed), "--pooling", adapter.pooling, "--limit", str(adapter.limit)]
     words += [word for name, value in _said(adapter) for word in (f"--{name.replace('_', '-')}", value)]
@@ -123,8 +126,14 @@ def _dataset(adapter: Any) -> str | None:
     """Return the hub's name of the adapter's data set, None where it has none."""
     if adapter.task.startswith("hf:"):
         return str(adapter.task[3:].partition(":")[0])
-    task = find_task(adapter.task)
+    task = _benchmark(adapter.task)
     return task.hub.identity if task is not None and task.hub is not None else None
+
+
+def _benchmark(name: str) -> Task | None:
+    """Return the benchmark that a header means; a folder may be called by a part of its name."""
+    task = find_task(name)
+    return task if task is not None and task.name == name else None
 
 
 def _front(adapter: Any) -> str:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,16 @@ def open_data(
             )
         return load(task, root, seed=seed, limit=limit, splits=splits)
     if isinstance(where, str) and name in BUNDLED:
-        where = DATA / name
+        opened = read_data(
+            DATA / name,
+            kind=kind,
+            columns=columns,
+            encoding=encoding,
+            seed=seed,
+            limit=limit,
+            splits=splits,
+        )
+        return replace(opened, name=name)
     is_name = isinstance(where, str) and name.replace("_", "").replace("-", "").isalnum()
     if is_name and root is not None and os.path.isdir(root / name):
         shape = Shape(kind, columns, encoding=as_encoding(encoding))
