@@ -16,6 +16,7 @@ from softcue.readers.items import Item, make_items
 from softcue.tasks import inputs_of
 from softcue.text.tokens import Text
 
+UNSURE = "unsure"  # key of an answer, or of an entity, whose chance is small
 OURS = ("adapter", "where")  # keys of a request that say nothing about the text
 
 
@@ -70,7 +71,7 @@ def say(answer: Any, question: Question) -> dict[str, Any]:
 def with_doubt(said: dict[str, Any], below: float) -> dict[str, Any]:
     """Return an answer that also says whether it is unsure: its chance, or an entity's, is below `below`."""
     if "entities" in said:
-        entities = [{**entity, "unsure": entity["score"] < below} for entity in said["entities"]]
+        entities = [{**entity, UNSURE: entity["score"] < below} for entity in said["entities"]]
         return {**said, "entities": entities}
     chances = said["scores"].values() if isinstance(said["scores"], Mapping) else said["scores"]
-    return {**said, "unsure": max(chances) < below}
+    return {**said, UNSURE: max(chances) < below}

@@ -11,6 +11,7 @@ from softcue import __version__
 from softcue.adapter import Adapter
 from softcue.adapter.folder import copy_own
 from softcue.adapter.remote import local_folder
+from softcue.answering.answers import UNSURE
 from softcue.answering.opening import open_predictor
 from softcue.answering.predict import Predictor
 from softcue.errors import RequestError, short
@@ -157,6 +158,8 @@ def signature_of(adapter: Adapter) -> Any:
         outputs = [ColSpec(texts, "labels"), ColSpec(Map(number), "scores")]
     elif kind.has_labels:
         outputs = [ColSpec(text, "label"), ColSpec(number, "score"), ColSpec(Map(number), "scores")]
+    if adapter.unsure_below and kind.calibrated:
+        outputs.append(ColSpec(DataType.boolean, UNSURE))
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
 
 

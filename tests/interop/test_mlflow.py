@@ -40,9 +40,9 @@ def opened(place: Path) -> Any:
     return mlflow.pyfunc.load_model(str(place), model_config=HOW, suppress_warnings=True)
 
 
-@pytest.mark.parametrize("kind", ["classify", "score", "choice", "tag"])
+@pytest.mark.parametrize("kind", ["classify", "score", "choice", "tag", "multilabel"])
 def test_a_table_is_answered_as_a_predictor_answers_its_rows(kind: str, store: Path) -> None:
-    pair = kind == "score"
+    pair = kind in ("score", "multilabel")
     adapter = random_adapter(tiny_base(), "pasta", kind, pair)
     flavour.save_model(adapter, store / "model")
     request = REQUESTS[kind, pair]
