@@ -11,12 +11,13 @@ from softcue.kinds import KINDS
 from softcue.kinds.record import Offsets, Reading, Record
 from softcue.kinds.requests import REQUEST_INPUTS
 from softcue.kinds.values import Wrong
-from softcue.readers.columns import Finder, as_columns, unpacked
+from softcue.readers.columns import TEMPLATE, Finder, as_columns, unpacked
 from softcue.readers.items import Item, make_items
 from softcue.tasks import inputs_of
 from softcue.text.tokens import Text
 
 UNSURE = "unsure"  # key of an answer, or of an entity, whose chance is small
+READ = (*REQUEST_INPUTS, TEMPLATE)  # what is said of columns that requests have
 OURS = ("adapter", "where")  # keys of a request that say nothing about the text
 
 
@@ -53,7 +54,7 @@ def inputs_for(request: Mapping[str, Any], task: str, columns: Mapping[str, str]
     except Wrong as error:
         raise RequestError(str(error)) from error
     if columns and not found:
-        said = " and ".join(f"{name} ({line})" for name, line in columns.items() if name != "label")
+        said = " and ".join(f"{name} ({line})" for name, line in columns.items() if name in READ)
         raise RequestError(f"has {short(', '.join(map(str, raw)))}; expected {said}, under either name")
     return found
 

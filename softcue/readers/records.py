@@ -11,7 +11,6 @@ from softcue.kinds.record import Record
 from softcue.readers.columns import Columns
 from softcue.readers.encoding import Encoding
 
-DATA_KINDS = tuple(KINDS)
 SPLITS = ("train", "dev", "test")
 
 RawRow = Mapping[str, Any]
@@ -55,8 +54,8 @@ class Shape:
     encoding: Encoding = field(default_factory=Encoding)
 
     def __post_init__(self) -> None:
-        if self.kind is not None and self.kind not in DATA_KINDS:
-            raise DataError(f"kind {self.kind!r} is unknown; expected one of {', '.join(DATA_KINDS)}")
+        if self.kind is not None and self.kind not in KINDS:
+            raise DataError(f"kind {self.kind!r} is unknown; expected one of {', '.join(KINDS)}")
 
 
 @dataclass

@@ -116,7 +116,7 @@ def sweep(
     # a later group's data are refused now too
     groups_of([make_job(Trial(points[0], one.name, 0), terms) for one in opened], base)
     began, watch, place = time.monotonic(), watch or SearchObserver(), device_of(base)
-    with _runner(ray, terms, base, methods, watch) as (runner, width):
+    with _runner(ray, terms, base, watch) as (runner, width):
         kept = Memory(folder / GROUPS, terms, base, runner, say)
         if halving:
             rungs = halve(points, range(seeds), terms, allowance, place, kept, watch, width)
@@ -136,12 +136,12 @@ def sweep(
 
 
 def _runner(
-    ray: str | None, terms: Terms, base: Base, methods: Sequence[str], watch: SearchObserver
+    ray: str | None, terms: Terms, base: Base, watch: SearchObserver
 ) -> AbstractContextManager[tuple[Runner, int]]:
     """Return what trains groups, here or as Ray tasks, and how many of them it trains at the same time."""
     if ray is None:
         return nullcontext((here(terms, base, watch), 1))
-    return on_ray(ray, terms, base, methods)
+    return on_ray(ray, terms, base)
 
 
 def _best_folders(folder: Path, opened: Sequence[Data]) -> dict[str, Path]:
