@@ -17,7 +17,7 @@ View = AttentionView | GatesView | SelectionView | CellView | PlanView
 COLOURS = "cividis"  # it reads alike with and without colour vision
 DARK, LIGHT = "#00336f", "#c9a227"  # two lines beside each other, from both ends of it
 TICKS = 12  # at most, on an axis of whole numbers
-NAMES = 40  # labels at most whose names stand on an axis; of more, every second, third, ..
+NAMED = 40  # labels at most whose names stand on an axis; of more, every second, third, ..
 LONGEST_NAME = 28  # characters of a label on an axis
 DRAWN_PAIRS = 6  # layers whose pairs of prefix tokens are drawn; the JSON has all
 
@@ -57,7 +57,7 @@ def draw_report(report: Mapping[str, Any]) -> bytes:
     """
     figure = need_plots()(layout="constrained")
     parts = [draw for name, draw in REPORTED.items() if name in report]
-    room = 0.19 * min(NAMES, len(report.get("labels", ())))  # inches; a line of small print takes less
+    room = 0.19 * min(NAMED, len(report.get("labels", ())))  # inches; a line of small print takes less
     figure.set_size_inches(max(5.5, 3.5 + room) * max(1, len(parts)), max(5, 2.5 + room))
     spots = figure.add_gridspec(1, max(1, len(parts)))
     told = ", ".join(f"{name} {value:.3f}" for name, value in report["scores"].items())
@@ -261,8 +261,8 @@ def _ticks(count: int, most: int = TICKS) -> list[int]:
 
 
 def _named_ticks(names: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Return places of at most NAMES ticks, and the names there; what is long loses its middle."""
-    places, keep = _ticks(len(names), NAMES), LONGEST_NAME // 2
+    """Return places of at most NAMED ticks, and the names there; what is long loses its middle."""
+    places, keep = _ticks(len(names), NAMED), LONGEST_NAME // 2
     lines = [one_line(names[place]) for place in places]
     short = [one if len(one) <= LONGEST_NAME else f"{one[:keep]}..{one[2 - keep :]}" for one in lines]
     return places, [one.replace("$", r"\$") for one in short]  # two of them would be a formula
