@@ -11,7 +11,7 @@ from softcue.adapter.header import TOKEN_LIMIT
 from softcue.answering.evaluation import Evaluation, decide, gold, judge, run
 from softcue.answering.opening import open_for, open_predictor, refuse_reading
 from softcue.answering.predict import check_requests, score_raw_text
-from softcue.answering.served import check_unsure_below, reading_of, unsure_below_of, with_unsure_below
+from softcue.answering.served import check_unsure_below, reading_of, with_unsure_below
 from softcue.base import Base, open_base
 from softcue.errors import RequestError
 from softcue.kinds import KINDS
@@ -19,6 +19,7 @@ from softcue.kinds.base import READS_WORDS
 from softcue.options import check_whole
 from softcue.readers import Data, Record
 from softcue.readers.columns import Said
+from softcue.readers.encoding import as_encoding
 from softcue.readers.items import Reading, make_items
 from softcue.readers.requests import read_requests
 from softcue.scoring.metrics import OwnMetric, add_metric, scores
@@ -172,10 +173,10 @@ def evaluate(
     kind = KINDS[loaded.kind]
     chances = [answer.tolist() for answer in answers] if kind.calibrated else None
     report = score_report(loaded.kind, truth, predicted, chances, labels=loaded.labels)
-    doubted = with_unsure_below(loaded, unsure_below)
-    if chances is not None and unsure_below_of(doubted):
+    below = with_unsure_below(loaded, unsure_below).unsure_below
+    if chances is not None and below:
         right = [a == b for a, b in zip(truth, predicted, strict=True)]
-        report["unsure"] = doubts(right, [max(row) for row in chances], unsure_below_of(doubted))
+        report["unsure"] = doubts(right, [max(row) for row in chances], below)
     return Evaluation(
         scores=judge(answers, records, reading, data),
         report=report,
@@ -208,30 +209,35 @@ def predict(
 ) -> list[dict[str, Any]]:
     """Answer requests with one adapter, in order.
 
-    Requests are as Predictor takes them, without "adapter". unsure_below: chance below which an answer is
-    called unsure; None: the one that was saved with the adapter.
+    Requests are as Predictor takes them. One that names an adapter itself ("adapter") means that one, as
+    everywhere, and is refused where it is another. unsure_below: chance below which an answer is called
+    unsure; None: the one that was saved with the adapter.
 
     Raises SoftcueError.
     """
     requests = check_requests(requests)
     predictor, name = open_predictor(adapter, backbone, precision, device)
     predictor.adapters[name] = with_unsure_below(predictor.adapters[name], unsure_below)
-    return predictor(
-        [{**request, "adapter": name} if isinstance(request, Mapping) else request for request in requests]
-    )
+    return predictor(requests, adapter=name)
 
 
 def questions(
-    texts: Sequence[str], file: Path | None, columns: Said | None = None, encoding: str | None = None
+    adapter: str | Path,
+    texts: Sequence[str],
+    file: Path | None,
+    columns: Said | None = None,
+    encoding: str | None = None,
 ) -> list[dict[str, Any]]:
     """Make requests of the command line's input: one text, a pair of texts, or a file.
 
-    columns: the file's; without them its rows go on as they are, for the adapter knows its own.
+    columns: the file's; without them its rows go on as they are, for the adapter knows its own. encoding: the
+    file's; None is the one that the adapter was trained with, where the file is not plainly UTF-8.
     """
     if bool(texts) == (file is not None):
         raise RequestError("give a text (two for a pair), or --file")
     if file is not None:
-        return read_requests(file, columns, encoding)
+        remembered = Adapter.load(adapter).encoding if encoding is None else None
+        return read_requests(file, columns, as_encoding(encoding, remembered))
     if len(texts) > 2:
         raise RequestError(
             f"{len(texts)} texts came; expected one, or two for an adapter that reads pairs (quote them)"

@@ -1,4 +1,4 @@
-"""Plugins: a Python file of the user's own that registers methods or tasks, run because the user named it."""
+"""Plugins: a Python file of the user's own with methods, kinds or tasks, run because the user named it."""
 
 import sys
 from collections.abc import Iterator
@@ -12,6 +12,8 @@ from traceback import walk_tb
 
 from softcue.cues import Cue
 from softcue.errors import RequestError, SoftcueError
+from softcue.kinds import KINDS, Kind
+from softcue.scoring.metrics import METRICS
 from softcue.tasks import all_tasks, forget
 
 PREFIX = "softcue_plugin_"  # of the names that plugins have as modules
@@ -19,7 +21,7 @@ _LOADED: dict[str, list[str]] = {}  # module -> what it registered
 
 
 def load_plugin(path: str | Path) -> list[str]:
-    """Run the file once and return the names of the methods and tasks that it registered.
+    """Run the file once and return the names of the methods, kinds and tasks that it registered.
 
     It runs with all the rights of this process, like any program. Raises RequestError that names file, line
     and exception.
@@ -29,21 +31,26 @@ def load_plugin(path: str | Path) -> list[str]:
     if name not in _LOADED:
         if not file.is_file():
             raise RequestError(
-                f"plugin {path} does not exist; expected a Python file that registers a method or a task"
+                f"plugin {path} does not exist; expected a Python file that registers a method, a kind or a "
+                "task"
             )
-        methods, tasks = dict(Cue.registry), {task.name for task in all_tasks()}
+        methods, kinds = dict(Cue.registry), dict(KINDS)
+        tasks = {task.name for task in all_tasks()}
         try:
             _execute(name, file)
-            added = [*_added_methods(methods), *(task.name for task in all_tasks() if task.name not in tasks)]
+            added = [*_added_methods(methods), *_added_kinds(kinds)]
+            added += [task.name for task in all_tasks() if task.name not in tasks]
             if not added:
                 raise RequestError(
-                    "it registers nothing; expected a subclass of softcue.Cue or a call of "
-                    "softcue.tasks.register"
+                    "it registers nothing; expected a subclass of softcue.Cue, or a call of "
+                    "softcue.kinds.base.register_kind or of softcue.tasks.register"
                 )
         except (Exception, SystemExit) as error:
             sys.modules.pop(name, None)
             Cue.registry.clear()
             Cue.registry.update(methods)
+            KINDS.clear()
+            KINDS.update(kinds)
             for task in all_tasks():
                 if task.name not in tasks:
                     forget(task.name)
@@ -62,6 +69,11 @@ def fault(error: BaseException) -> str | None:
         if name in _LOADED:
             return f"plugin {frame.f_code.co_filename}{_where(error, name)}: {_what(error)}"
     return None
+
+
+def loaded_files() -> tuple[str, ...]:
+    """Return the files of all plugins that have been loaded, for processes that need them too."""
+    return tuple(str(sys.modules[name].__file__) for name in _LOADED)
 
 
 def source_digest(method: type[Cue]) -> str | None:
@@ -86,8 +98,7 @@ def _added_methods(before: dict[str, type[Cue]]) -> Iterator[str]:
             continue
         if name in before:
             raise RequestError(f"there is a method {name!r} already; give the new one another name")
-        if not fullmatch(r"[a-z][a-z0-9_-]*", name):
-            raise RequestError(f"{name!r} cannot be a method's name; expected small letters, digits, - and _")
+        _check_name(name, "method")
         if not is_dataclass(method.Config):
             raise RequestError(
                 f"the config of method {name!r} is no dataclass; expected one with a default for every field"
@@ -96,6 +107,28 @@ def _added_methods(before: dict[str, type[Cue]]) -> Iterator[str]:
         if getattr(method.count, "__func__", None) is Cue.count.__func__:  # type: ignore[attr-defined]
             raise RequestError(f"method {name!r} does not define count(dims, config), its parameter formula")
         yield name
+
+
+def _added_kinds(before: dict[str, Kind]) -> Iterator[str]:
+    """Check new kinds for what the rest of softcue relies on, and return their names."""
+    for name, kind in KINDS.items():
+        if before.get(name) is kind:
+            continue
+        if name in before:
+            raise RequestError(f"there is a kind {name!r} already; give the new one another name")
+        _check_name(name, "kind")
+        wrong = [metric for metric in kind.metrics if metric not in METRICS]
+        if wrong or not kind.metrics:
+            raise RequestError(
+                f"kind {name!r} has the metrics {', '.join(kind.metrics) or 'none'}; expected some of "
+                f"{', '.join(METRICS)}"
+            )
+        yield name
+
+
+def _check_name(name: str, what: str) -> None:
+    if not fullmatch(r"[a-z][a-z0-9_-]*", name):
+        raise RequestError(f"{name!r} cannot be a {what}'s name; expected small letters, digits, - and _")
 
 
 def _where(error: BaseException, name: str) -> str:

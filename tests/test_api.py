@@ -253,11 +253,11 @@ def test_full_fine_tuning_saves_a_folder_that_is_its_own_backbone(tmp_path: Path
 
 
 def test_questions_are_a_text_a_pair_or_a_file_with_its_lines(tmp_path: Path) -> None:
-    assert api.questions(["a"], None) == [{"text": "a"}]
-    assert api.questions(["a", "b"], None) == [{"text": "a", "text_pair": "b"}]
+    assert api.questions("adapters/none", ["a"], None) == [{"text": "a"}]
+    assert api.questions("adapters/none", ["a", "b"], None) == [{"text": "a", "text_pair": "b"}]
     file = tmp_path / "in.jsonl"
     file.write_text('{"text": "a"}\n\n{"text": "b", "label": 1}\n')
-    assert api.questions([], file) == [
+    assert api.questions("adapters/none", [], file, encoding="utf-8") == [
         {"text": "a", "where": "in.jsonl:1"},
         {"text": "b", "label": 1, "where": "in.jsonl:3"},
     ]
@@ -265,7 +265,7 @@ def test_questions_are_a_text_a_pair_or_a_file_with_its_lines(tmp_path: Path) ->
     with pytest.raises(
         RequestError, match=r"2 problems.*\n  in.jsonl:1: broken JSON.*\n  in.jsonl:2: a JSON list"
     ):
-        api.questions([], file)
+        api.questions("adapters/none", [], file, encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_a_question_is_either_typed_or_in_a_file(
     texts: list[str], named: bool, told: str, tmp_path: Path
 ) -> None:
     with pytest.raises(RequestError, match=told):
-        api.questions(texts, tmp_path / "in.jsonl" if named else None)
+        api.questions("adapters/none", texts, tmp_path / "in.jsonl" if named else None)
 
 
 def test_a_tagger_is_scored_on_raw_text_too() -> None:

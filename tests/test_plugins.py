@@ -19,13 +19,15 @@ from typing import Any
 import pytest
 
 import softcue
-from softcue import plugins
+from softcue import api, plugins
 from softcue.cues import Cue
 from softcue.errors import RequestError
+from softcue.kinds import KINDS
 from softcue.plugins import load_plugin
 from softcue.tasks import all_tasks, find_task
 from softcue.tasks import base as tasks
 from tests.studies.test_compare import run_cli, tiny_backbone
+from tests.tiny_base import tiny_base
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
@@ -50,8 +52,11 @@ def fresh_process() -> Iterator[None]:
         patch.setattr(Cue, "registry", dict(Cue.registry))
         patch.setattr(tasks, "_TASKS", dict(tasks._TASKS))
         patch.setattr(plugins, "_LOADED", dict(plugins._LOADED))
+        kinds = dict(KINDS)
         before = set(sys.modules)
         yield
+        KINDS.clear()
+        KINDS.update(kinds)
         for name in set(sys.modules) - before:
             if name.startswith(plugins.PREFIX):
                 del sys.modules[name]
@@ -290,3 +295,42 @@ def test_the_source_of_a_plugin_determines_its_digest(place: Path, fresh: None) 
     load_plugin(place / "my_method.py")
     assert len(plugins.source_digest(Cue.registry["nudge"]) or "") == 64
     assert plugins.source_digest(Cue.registry["pasta"]) is None
+
+
+KIND = """
+from softcue.kinds.base import register_kind
+from softcue.kinds.classify import Classify
+
+class Mood(Classify):
+    name, order, metrics = "NAME", 9, ("METRIC",)
+
+    def say(self, answer, question):
+        return {**super().say(answer, question), "mood": True}
+
+register_kind(Mood())
+"""
+
+
+def test_a_plugin_may_bring_a_kind_alone(tmp_path: Path, fresh: None) -> None:
+    file = tmp_path / "mood.py"
+    file.write_text(KIND.replace("NAME", "mood").replace("METRIC", "macro_f1"))
+    assert load_plugin(file) == ["mood"] and file.as_posix() in plugins.loaded_files()
+    rows = [{"text": f"{word} the", "label": word} for word in ("owl", "fig") * 10]
+    adapter = softcue.train(rows, kind="mood", backbone=tiny_base(), method="probe")
+    adapter.save(tmp_path / "adapter")
+    (answer,) = api.predict(tmp_path / "adapter", ["owl the"], backbone=tiny_base())
+    assert answer["mood"] and adapter.metric == "macro_f1" and adapter.kind == "mood"
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "told"),
+    [("classify", "macro_f1", "there is a kind 'classify' already"), ("mood", "f3", "has the metrics f3")],
+)
+def test_a_kind_that_cannot_be_changes_nothing(
+    name: str, metric: str, told: str, tmp_path: Path, fresh: None
+) -> None:
+    before = dict(KINDS)
+    (tmp_path / "mood.py").write_text(KIND.replace("NAME", name).replace("METRIC", metric))
+    with pytest.raises(RequestError, match=told):
+        load_plugin(tmp_path / "mood.py")
+    assert before == KINDS and list(KINDS) == list(before)

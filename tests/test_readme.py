@@ -20,7 +20,7 @@ import softcue
 from scripts.blocks import all_blocks, blocks, commands, shortened
 from softcue import cli
 from softcue.cues import Cue
-from softcue.readers import DATA_KINDS
+from softcue.kinds import KINDS
 from tests.test_layout import LEVELS, PACKAGE
 
 ROOT = PACKAGE.parent
@@ -122,7 +122,7 @@ def test_the_table_of_methods_is_the_registry_with_the_grades_of_the_method_page
 
 def test_the_kinds_of_data_are_all_there_and_their_records_are_json() -> None:
     rows = re.findall(r"^\| (\w+) \| (`\{.*?\}`|the same.*?)(?:,.*?)? \| ", README, re.MULTILINE)
-    assert [kind for kind, _ in rows] == list(DATA_KINDS)
+    assert [kind for kind, _ in rows] == list(KINDS)
     for _, record in rows:
         if record.startswith("`"):
             json.loads(record.strip("`"))

@@ -15,7 +15,8 @@ from softcue.encoder.load import HUB_ID
 from softcue.errors import one_line
 from softcue.kinds import KINDS
 from softcue.kinds.base import READS_CHOICES, READS_TEXTS, READS_WORDS
-from softcue.tasks import find_task
+from softcue.scoring.metrics import METRICS
+from softcue.tasks import Task, find_task
 
 CARD = "README.md"
 ALIASES = {
@@ -51,16 +52,34 @@ def is_own_card(data: bytes) -> bool:
 def training_command(adapter: Any) -> str:
     """Return the command that trains an adapter again, as far as its header knows it.
 
-    Every setting is given, so that presets that change later change nothing.
+    Every setting is given, so that presets that change later change nothing. Capital words stand for what
+    others do not have: a folder of this machine, a metric that is a function.
     """
     given = {**asdict(adapter.config), **adapter.training}
     settings = [f"{name}={_toml(value)}" for name, value in given.items() if value is not None]
-    words = ["softcue", "train", adapter.task or "DATA", "--method", _method(adapter)]
+    data = adapter.task or "DATA"
+    if _benchmark(data) is None and find_task(data) is not None:
+        data = f"./{data}"  # a folder; the name alone would mean the benchmark
+    words = ["softcue", "train", data, "--method", _method(adapter)]
     words += ["--backbone", public_backbone(adapter) or "BACKBONE", "--kind", adapter.kind]
     words += ["--seed", str(adapter.seed), "--pooling", adapter.pooling, "--limit", str(adapter.limit)]
+    words += [word for name, value in _said(adapter) for word in (f"--{name.replace('_', '-')}", value)]
     for one in settings:
         words += ["--set", one]
     return shlex.join([*words, "--out", "adapter"])
+
+
+def _said(adapter: Any) -> Iterator[tuple[str, str]]:
+    """Yield the flags that say how the data were read, cut and scored, with their values."""
+    yield from adapter.columns.items()
+    if adapter.encoding is not None:
+        yield "encoding", adapter.encoding
+    if adapter.rows is not None:
+        yield "rows", str(adapter.rows)
+    if adapter.metric is not None:
+        yield "metric", adapter.metric if adapter.metric in METRICS else "METRIC"
+    if adapter.unsure_below:
+        yield "unsure_below", f"{adapter.unsure_below:g}"
 
 
 def public_backbone(adapter: Any) -> str | None:
@@ -107,8 +126,14 @@ def _dataset(adapter: Any) -> str | None:
     """Return the hub's name of the adapter's data set, None where it has none."""
     if adapter.task.startswith("hf:"):
         return str(adapter.task[3:].partition(":")[0])
-    task = find_task(adapter.task)
+    task = _benchmark(adapter.task)
     return task.hub.identity if task is not None and task.hub is not None else None
+
+
+def _benchmark(name: str) -> Task | None:
+    """Return the benchmark that a header means; a folder may be called by a part of its name."""
+    task = find_task(name)
+    return task if task is not None and task.name == name else None
 
 
 def _front(adapter: Any) -> str:
@@ -166,7 +191,9 @@ def _body(adapter: Any, repository: str | None) -> Iterator[str]:
     yield from ("", "## Training", "", f"    {training_command(adapter)}", "")
     yield (
         "Capital words stand for what is not recorded. A data set that is no benchmark and not of the hub is "
-        "a folder of that name, under `--data-root`. A cap on training rows (`--rows`) is not recorded."
+        "a folder of that name, under `--data-root`, or a file or table of its name. A sweep and `compare` "
+        "select on a tenth of train, as the scores then say; `softcue train` selects on dev where there is "
+        "one."
     )
     if adapter.labels:
         yield from (

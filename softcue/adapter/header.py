@@ -129,6 +129,12 @@ def _rules(values: dict[str, Any]) -> Iterator[tuple[bool, str]]:
     threshold = values["threshold"]
     chosen = 0 <= threshold <= 1 if kind in KINDS and KINDS[kind].has_threshold else threshold == 0.5
     yield chosen, f"threshold is {threshold} for kind {kind[:40]!r}; expected 0 to 1 for multilabel, else 0.5"
+    below = values["unsure_below"]
+    chances = 0 < below <= 1 and kind in KINDS and KINDS[kind].has_chances
+    expected = "0 to 1, and 0 where answers have no one chance"
+    yield below == 0 or chances, f"unsure_below is {below} for kind {kind[:40]!r}; expected {expected}"
+    rows = values["rows"]
+    yield rows is None or rows >= 1, f"rows is {rows}; expected null, or the most training rows"
     own = (tuned == "full") == (backbone == OWN_ENCODER) or tuned not in TUNED
     needed = repr(OWN_ENCODER) if tuned == "full" else "a name"
     yield own, f"tuned is {tuned[:40]!r} and backbone is {backbone[:60]!r}; expected {needed}"
@@ -136,8 +142,8 @@ def _rules(values: dict[str, Any]) -> Iterator[tuple[bool, str]]:
 
 def _rules_of_names(values: dict[str, Any]) -> Iterator[tuple[bool, str]]:
     """Yield the same for names, which are printed on terminals and read as paths."""
-    for name in ("backbone", "fingerprint", "task", "words", "measured"):
-        text = values[name]
+    for name in ("backbone", "fingerprint", "task", "words", "measured", "encoding", "metric"):
+        text = values[name] or ""
         yield not CONTROL.search(text), f"{name} is {text[:60]!r}; expected no control characters"
     wrong = _wrong_columns(values["columns"])
     yield wrong is None, f"columns: {wrong}"

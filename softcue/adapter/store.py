@@ -1,7 +1,4 @@
-"""Adapter: one task's numbers, and all that is needed to use them again.
-
-It is saved as a folder, and checked when it is loaded.
-"""
+"""Adapter: one task's numbers and all that is needed to use them again, saved as a folder."""
 
 import hashlib
 import os
@@ -56,16 +53,18 @@ class Adapter:
     pair: bool  # whether the examples were pairs of texts
     limit: int  # tokens of an example, beyond which it is truncated
     task: str  # data set or benchmark whose template applies, "" if none
-    columns: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # what was said of the data's columns: text -> names
+    columns: Mapping[str, Any] = field(default_factory=dict)  # what was said of columns: text -> names
+    encoding: str | None = None  # what was said of how the data's files are written
     subset: str | None  # what part of a benchmark it was trained on, None for all
+    rows: int | None = None  # training rows at most, as was said; None: all
     centre: float = 0.0  # of score heads: value = raw * spread + centre
     spread: float = 1.0
     threshold: float = 0.5  # of multilabel heads: labels of at least this probability are given
+    unsure_below: float = 0.0  # answers with a chance below it are called unsure; 0: none are
     words: str = "pre_tokenizer"  # how raw text is split into words, for tags
     scores: Mapping[str, Any]
     measured: str  # how the scores were measured: split and selection
+    metric: str | None = None  # what selected
     seed: int
     training: Mapping[str, Any]  # hyper-parameters
     tuned: str = "cue"  # or "full": the encoder was tuned too, and its checkpoint lies in the folder

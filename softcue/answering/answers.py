@@ -11,11 +11,13 @@ from softcue.kinds import KINDS
 from softcue.kinds.record import Offsets, Reading, Record
 from softcue.kinds.requests import REQUEST_INPUTS
 from softcue.kinds.values import Wrong
-from softcue.readers.columns import Finder, as_columns, unpacked
+from softcue.readers.columns import TEMPLATE, Finder, as_columns, unpacked
 from softcue.readers.items import Item, make_items
 from softcue.tasks import inputs_of
 from softcue.text.tokens import Text
 
+UNSURE = "unsure"  # key of an answer, or of an entity, whose chance is small
+READ = (*REQUEST_INPUTS, TEMPLATE)  # what is said of columns that requests have
 OURS = ("adapter", "where")  # keys of a request that say nothing about the text
 
 
@@ -52,7 +54,7 @@ def inputs_for(request: Mapping[str, Any], task: str, columns: Mapping[str, str]
     except Wrong as error:
         raise RequestError(str(error)) from error
     if columns and not found:
-        said = " and ".join(f"{name} ({line})" for name, line in columns.items() if name != "label")
+        said = " and ".join(f"{name} ({line})" for name, line in columns.items() if name in READ)
         raise RequestError(f"has {short(', '.join(map(str, raw)))}; expected {said}, under either name")
     return found
 
@@ -70,7 +72,7 @@ def say(answer: Any, question: Question) -> dict[str, Any]:
 def with_doubt(said: dict[str, Any], below: float) -> dict[str, Any]:
     """Return an answer that also says whether it is unsure: its chance, or an entity's, is below `below`."""
     if "entities" in said:
-        entities = [{**entity, "unsure": entity["score"] < below} for entity in said["entities"]]
+        entities = [{**entity, UNSURE: entity["score"] < below} for entity in said["entities"]]
         return {**said, "entities": entities}
     chances = said["scores"].values() if isinstance(said["scores"], Mapping) else said["scores"]
-    return {**said, "unsure": max(chances) < below}
+    return {**said, UNSURE: max(chances) < below}

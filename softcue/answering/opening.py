@@ -13,6 +13,7 @@ from softcue.kinds import KINDS
 from softcue.kinds.base import READS_TEXTS
 from softcue.readers import Data, as_columns
 from softcue.readers.columns import Said
+from softcue.readers.encoding import as_encoding
 from softcue.tasks import data_root, open_data
 
 
@@ -65,8 +66,8 @@ def open_for(
     """Open data that an adapter can answer, or check those that are read already.
 
     At least one of the splits is there. A single file is split as it was for training, by the adapter's
-    seed. The columns that it was trained on are known; those that are given stand over them. Raises
-    RequestError.
+    seed. The columns and the encoding that it was trained with are known; those that are given stand over
+    them. Raises RequestError.
     """
     if isinstance(data, Data):
         refuse_reading(columns=columns, root=root, encoding=encoding)
@@ -75,7 +76,7 @@ def open_for(
             data,
             kind=adapter.kind,
             columns=as_columns(columns, adapter.columns),
-            encoding=encoding,
+            encoding=as_encoding(encoding, adapter.encoding),
             data_root=data_root(root),
             seed=adapter.seed,
             splits=splits,

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from softcue.answering.answers import UNSURE
 from softcue.errors import RequestError
 from softcue.kinds import KINDS
 from softcue.kinds.base import READS_WORDS
@@ -18,10 +19,12 @@ def scored_answer(
 ) -> list[dict[str, Any]]:
     """Return a Predictor's answer as {label, score}, best first; a tagger's as entities.
 
-    row: the request. raw: logarithms of the probabilities, which are the logits but for a constant.
+    row: the request. raw: logarithms of the probabilities, which are the logits but for a constant. Where the
+    answer says whether it is unsure, the first of the labels, which is the answer, says so too.
     """
     own = KINDS[kind]
-    return own.scored(value, row, own.raw if raw else float)
+    found = own.scored(value, row, own.raw if raw else float)
+    return [{**found[0], UNSURE: value[UNSURE]}, *found[1:]] if UNSURE in value else found
 
 
 def piped_answer(
@@ -73,6 +76,7 @@ def _entities_as(
                     "word": found[0],
                     "start": entity["start"] + found.start(),
                     "end": entity["start"] + found.end(),
+                    **{key: entity[key] for key in (UNSURE,) if key in entity},
                 }
             )
     return [word for word in words if word["entity"] not in ignored]

@@ -83,7 +83,7 @@ class Predictor:
         """Return one answer per request, in order.
 
         requests: a list of objects or of texts, or a DataFrame or Dataset; budget: rows in one forward pass;
-        adapter: of the requests that name none.
+        adapter: of the requests that name none; a request's own name stands over it.
 
         Raises RequestError that names the request.
 

@@ -9,11 +9,8 @@ from softcue.answering.answers import Question, ask, inputs_for
 from softcue.base import Base
 from softcue.errors import AdapterError, SettingsError, short
 from softcue.kinds import KINDS
-from softcue.kinds.base import READS_WORDS
 from softcue.kinds.record import Reading
 from softcue.text.tokens import Text
-
-UNSURE_BELOW = "unsure_below"  # its name among what an adapter's header says of training
 
 
 def check_served(name: str, adapter: Adapter, base: Base) -> None:
@@ -34,13 +31,7 @@ def question_of(request: Mapping[str, Any], adapter: Adapter, text: Text) -> Que
     question = ask(
         inputs_for(request, adapter.task, adapter.columns), reading_of(adapter), adapter.pair, text
     )
-    below = unsure_below_of(adapter)
-    return replace(question, unsure_below=below) if below else question
-
-
-def unsure_below_of(adapter: Adapter) -> float:
-    """Return the chance below which the adapter's answers are called unsure; 0: none are."""
-    return float(adapter.training.get(UNSURE_BELOW, 0.0))
+    return replace(question, unsure_below=adapter.unsure_below) if adapter.unsure_below else question
 
 
 def with_unsure_below(adapter: Adapter, chance: float | None) -> Adapter:
@@ -51,7 +42,7 @@ def with_unsure_below(adapter: Adapter, chance: float | None) -> Adapter:
     if chance is None:
         return adapter
     check_unsure_below(chance, adapter.kind)
-    return replace(adapter, training={**adapter.training, UNSURE_BELOW: float(chance)})
+    return replace(adapter, unsure_below=float(chance))
 
 
 def check_unsure_below(chance: float | None, kind: str) -> None:
@@ -60,7 +51,7 @@ def check_unsure_below(chance: float | None, kind: str) -> None:
         return
     if not isinstance(chance, int | float) or isinstance(chance, bool) or not 0 <= chance <= 1:
         raise SettingsError(f"unsure_below is {short(chance)}; expected a chance from 0 to 1")
-    if not (KINDS[kind].calibrated or KINDS[kind].reads == READS_WORDS):
+    if not KINDS[kind].has_chances:
         raise SettingsError(f"unsure_below came for {kind}, whose answers have no one chance; leave it out")
 
 

@@ -201,6 +201,7 @@ def predict_command(
     answers = api.predict(
         adapter,
         api.questions(
+            adapter,
             text or [],
             file,
             columns_of(

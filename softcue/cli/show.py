@@ -161,8 +161,13 @@ def show_info(folder: Path, as_json: bool) -> None:
         )
     if adapter.columns:
         print_line(f"columns: {', '.join(f'{name}={line}' for name, line in adapter.columns.items())}")
+    if adapter.encoding is not None:
+        print_line(f"encoding: {adapter.encoding}, of files that are not plainly UTF-8")
+    if adapter.unsure_below:
+        print_line(f"answers with a chance below {adapter.unsure_below:g} are unsure")
     print_line(f"settings: {', '.join(f'{k}={v}' for k, v in asdict(adapter.config).items()) or 'none'}")
-    print_line(f"trained on {adapter.task} with seed {adapter.seed}; {size_line(adapter)}")
+    rows = "" if adapter.rows is None else f" (at most {adapter.rows:,} rows)"
+    print_line(f"trained on {adapter.task}{rows} with seed {adapter.seed}; {size_line(adapter)}")
     _scores(adapter)
 
 
@@ -192,13 +197,17 @@ def _header(adapter: Adapter) -> dict[str, Any]:
             "limit",
             "task",
             "columns",
+            "encoding",
             "subset",
+            "rows",
+            "unsure_below",
         )
     }
     rest = {
         "seed": adapter.seed,
         "tuned": adapter.tuned,
         "measured": adapter.measured,
+        "metric": adapter.metric,
         "scores": dict(adapter.scores),
     }
     return {

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from softcue.errors import RequestError
+from softcue.errors import RequestError, one_line
 from softcue.inspection.attention import AttentionView
 from softcue.inspection.cell import CellView
 from softcue.inspection.gates import GatesView
@@ -17,6 +17,8 @@ View = AttentionView | GatesView | SelectionView | CellView | PlanView
 COLOURS = "cividis"  # it reads alike with and without colour vision
 DARK, LIGHT = "#00336f", "#c9a227"  # two lines beside each other, from both ends of it
 TICKS = 12  # at most, on an axis of whole numbers
+NAMED = 40  # labels at most whose names stand on an axis; of more, every second, third, ..
+LONGEST_NAME = 28  # characters of a label on an axis
 DRAWN_PAIRS = 6  # layers whose pairs of prefix tokens are drawn; the JSON has all
 
 
@@ -55,7 +57,8 @@ def draw_report(report: Mapping[str, Any]) -> bytes:
     """
     figure = need_plots()(layout="constrained")
     parts = [draw for name, draw in REPORTED.items() if name in report]
-    figure.set_size_inches(5.5 * max(1, len(parts)), 5)
+    room = 0.19 * min(NAMED, len(report.get("labels", ())))  # inches; a line of small print takes less
+    figure.set_size_inches(max(5.5, 3.5 + room) * max(1, len(parts)), max(5, 2.5 + room))
     spots = figure.add_gridspec(1, max(1, len(parts)))
     told = ", ".join(f"{name} {value:.3f}" for name, value in report["scores"].items())
     figure.suptitle(f"{report['rows']:,} rows: {told}")
@@ -67,23 +70,30 @@ def draw_report(report: Mapping[str, Any]) -> bytes:
 def _labels_drawn(figure: Any, axes: Any, report: Mapping[str, Any]) -> None:
     """Draw precision, recall and F1 of each label."""
     names = list(report["per_label"])
+    places, shown = _named_ticks(names)
     for key, colour, marker in (("precision", LIGHT, "s"), ("recall", DARK, "o"), ("f1", "black", "D")):
         values = [report["per_label"][name][key] for name in names]
         axes.plot(values, range(len(names)), color=colour, marker=marker, linestyle="", label=key)
     axes.set_title("by label", fontsize="small")
     axes.set_xlim(-0.03, 1.03)
-    axes.set_yticks(_ticks(len(names)), [names[i] for i in _ticks(len(names))])
+    axes.set_ylim(-0.7, len(names) - 0.3)
+    axes.set_yticks(places, shown, size="small")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=3, frameon=False)
 
 
 def _confusion(figure: Any, axes: Any, report: Mapping[str, Any]) -> None:
     """Draw how many rows (words, for tags) of each label got which answer."""
-    drawn = _map(axes, report["confusion"], "confusion", "answer", "truth")
-    places = _ticks(len(report["labels"]))
-    names = [report["labels"][i] for i in places]
-    axes.set_xticks(places, names, rotation=90)
-    axes.set_yticks(places, names)
+    table = report["confusion"]
+    drawn = _map(axes, table, "confusion", "answer", "truth")
+    places, shown = _named_ticks(report["labels"])
+    axes.set_xticks(places, shown, rotation=90, size="small")
+    axes.set_yticks(places, shown, size="small")
+    half = max(map(max, table)) / 2
+    for truth, row in enumerate(table if len(table) <= TICKS else ()):
+        for answer, count in enumerate(row):
+            ink = "black" if count > half else "white"
+            axes.text(truth, answer, f"{count:,}", ha="center", va="center", color=ink, size="small")
     unit = "words" if KINDS[report["kind"]].reads == READS_WORDS else "rows"
     figure.colorbar(drawn, ax=axes, label=unit, shrink=0.8)
 
@@ -245,9 +255,17 @@ def _finish(axes: Any, up: str, title: str, across: str = "layer") -> None:
         axes.legend(fontsize="small")
 
 
-def _ticks(count: int) -> list[int]:
-    """Return places of at most TICKS ticks on an axis of whole numbers."""
-    return list(range(0, count, -(-count // TICKS) or 1))
+def _ticks(count: int, most: int = TICKS) -> list[int]:
+    """Return places of at most so many ticks on an axis of whole numbers."""
+    return list(range(0, count, -(-count // most) or 1))
+
+
+def _named_ticks(names: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Return places of at most NAMED ticks, and the names there; what is long loses its middle."""
+    places, keep = _ticks(len(names), NAMED), LONGEST_NAME // 2
+    lines = [one_line(names[place]) for place in places]
+    short = [one if len(one) <= LONGEST_NAME else f"{one[:keep]}..{one[2 - keep :]}" for one in lines]
+    return places, [one.replace("$", r"\$") for one in short]  # two of them would be a formula
 
 
 def _shades(count: int) -> list[Any]:

@@ -134,6 +134,9 @@ class TextEstimator(BaseEstimator, ABC):
     def requests_of(self, X: Any) -> list[dict[str, Any]]:
         """Return what is to be answered, one request for each row of X."""
 
+    def check_answers(self, y: Any) -> None:
+        """Refuse what could be no answers, before rows are looked at one by one. Raises DataError."""
+
     @abstractmethod
     def _answers(self, y: Any) -> list[RawRow]:
         """Return what the rows of y say, under the names that a file has for it."""
@@ -201,7 +204,16 @@ class SoftcueClassifier(ClassifierMixin, TextEstimator):
             found.append(dict(zip(("text", "text_pair"), texts, strict=False)))
         return found
 
+    def check_answers(self, y: Any) -> None:
+        """Refuse rows with several labels each. Raises DataError."""
+        if any(isinstance(row, list | tuple | set | frozenset) or np.size(row) > 1 for row in y):
+            raise DataError(
+                "y gives a row several labels, and a classifier here gives one; train multilabel data with "
+                "softcue.train (rows as in {'text': .., 'labels': [..]}), or give one label a row"
+            )
+
     def _answers(self, y: Any) -> list[RawRow]:
+        self.check_answers(y)
         check_classification_targets(y)
         return [{"label": str(label)} for label in column_or_1d(y).tolist()]
 

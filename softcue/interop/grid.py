@@ -43,6 +43,7 @@ class PackedGridSearch(GridSearchCV):
             raise SettingsError(
                 f"n_jobs is {self.n_jobs}; expected None: the fits are packed in this process"
             )
+        self.estimator.check_answers(y)
         splitter = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         splits = list(splitter.split(X, y, groups))
         began = time.perf_counter()

@@ -11,12 +11,13 @@ from softcue import __version__
 from softcue.adapter import Adapter
 from softcue.adapter.folder import copy_own
 from softcue.adapter.remote import local_folder
+from softcue.answering.answers import UNSURE
 from softcue.answering.opening import open_predictor
 from softcue.answering.predict import Predictor
 from softcue.errors import RequestError, short
 from softcue.kinds import KINDS
 from softcue.kinds.base import READS_CHOICES, READS_WORDS
-from softcue.kinds.requests import REQUEST_INPUTS
+from softcue.readers.columns import sources_of
 from softcue.training.full import Checkpoint
 
 if TYPE_CHECKING:
@@ -157,6 +158,12 @@ def signature_of(adapter: Adapter) -> Any:
         outputs = [ColSpec(texts, "labels"), ColSpec(Map(number), "scores")]
     elif kind.has_labels:
         outputs = [ColSpec(text, "label"), ColSpec(number, "score"), ColSpec(Map(number), "scores")]
+    if adapter.columns:  # its own fields may come under the names that the training data had
+        said = {name for source in sources_of(adapter.columns).values() for name in source.names}
+        names = dict.fromkeys([*(spec.name for spec in inputs), *sorted(said)])
+        inputs = [ColSpec(AnyType(), name, required=False) for name in names]
+    if adapter.unsure_below and kind.calibrated:
+        outputs.append(ColSpec(DataType.boolean, UNSURE))
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
 
 
@@ -166,7 +173,7 @@ def _inputs(row: Mapping[Any, Any]) -> dict[str, Any]:
 
     found = {}
     for name, value in row.items():
-        if name in REQUEST_INPUTS and not isinstance(value, str | list | tuple):
+        if not isinstance(value, str | list | tuple):
             if type(value).__module__ == "numpy":
                 value = value.tolist()
             elif pandas.isna(value):  # a cell that holds nothing

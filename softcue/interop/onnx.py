@@ -11,7 +11,7 @@ from typing import Any
 import numpy
 
 from softcue.adapter import Adapter
-from softcue.answering.served import check_served, reading_of, unsure_below_of
+from softcue.answering.served import check_served, reading_of
 from softcue.bank.entry import check_name
 from softcue.base import Base, open_base
 from softcue.encoder.load import TOKENIZER
@@ -93,5 +93,5 @@ def _about(adapter: Adapter) -> dict[str, Any]:
         "pair": adapter.pair,
         "task": adapter.task,
         "columns": dict(adapter.columns),
-        "unsure_below": unsure_below_of(adapter),
+        "unsure_below": adapter.unsure_below,
     }

@@ -75,6 +75,11 @@ class Kind(ABC):
     # name, type and shape of the Open Inference Protocol's outputs; none: it has no shape for them
     outputs: ClassVar[tuple[tuple[str, str, list[int]], ...]] = ()
 
+    @property
+    def has_chances(self) -> bool:
+        """Whether an answer, or each entity of it, has one chance of being right."""
+        return self.calibrated or self.reads == READS_WORDS
+
     # ---- records
 
     def shows(self, value: Callable[[str], Any]) -> bool:

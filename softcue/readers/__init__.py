@@ -4,7 +4,6 @@ from softcue.readers.columns import FIELDS, Columns, as_columns
 from softcue.readers.data import read_data, read_file, read_folder, read_hub
 from softcue.readers.hub import Hub
 from softcue.readers.records import (
-    DATA_KINDS,
     SPLITS,
     Data,
     Problems,
@@ -15,7 +14,6 @@ from softcue.readers.records import (
 )
 
 __all__ = [
-    "DATA_KINDS",
     "FIELDS",
     "SPLITS",
     "Columns",

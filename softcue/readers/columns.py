@@ -278,7 +278,7 @@ class Absent(Wrong):
 
 def _cell(value: Any, name: str) -> str:
     """Return what one of several columns says; an empty string where it says nothing."""
-    if value is None:
+    if value is None or value != value:  # what is missing in a table of numbers is not a number
         return ""
     if isinstance(value, str):
         return value if value.strip() else ""

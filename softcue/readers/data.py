@@ -9,8 +9,8 @@ from softcue.errors import DataError
 from softcue.kinds import KINDS
 from softcue.options import check_whole
 from softcue.readers.columns import TAG_NAMES, Columns, Said, as_columns
+from softcue.readers.encoding import Encoding, as_encoding
 from softcue.readers.hub import Hub, load_hub
-from softcue.readers.lines import check_encoding
 from softcue.readers.parse import Parser, settle
 from softcue.readers.records import SPLITS, Data, Problems, Record, Shape
 from softcue.readers.repeats import repeats
@@ -26,7 +26,7 @@ def read_data(
     *,
     kind: str | None = None,
     columns: Said | Columns | None = None,
-    encoding: str | None = None,
+    encoding: str | Encoding | None = None,
     seed: int = 0,
     limit: Mapping[str, int] | None = None,
     splits: Sequence[str] = SPLITS,
@@ -40,7 +40,7 @@ def read_data(
     split, drawn by `seed`; splits: those wanted, of which the ones that exist are read. Raises RequestError
     that lists what is wrong, by file and line.
     """
-    shape = Shape(kind=kind, columns=as_columns(columns), encoding=check_encoding(encoding))
+    shape = Shape(kind=kind, columns=as_columns(columns), encoding=as_encoding(encoding))
     if str(where).startswith("hf:"):
         identity, _, config = str(where)[3:].partition(":")
         return read_hub(
@@ -65,12 +65,12 @@ def read_file(
     *,
     kind: str | None = None,
     columns: Said | Columns | None = None,
-    encoding: str | None = None,
+    encoding: str | Encoding | None = None,
     split: str = "test",
 ) -> Data:
     """Read one whole file as one split."""
     path = Path(path)
-    shape = Shape(kind=kind, columns=as_columns(columns), encoding=check_encoding(encoding))
+    shape = Shape(kind=kind, columns=as_columns(columns), encoding=as_encoding(encoding))
     parser = Parser(shape, Problems())
     try:
         records = _parse(path, parser)
@@ -198,7 +198,7 @@ def _parse(path: Path, parser: Parser) -> list[Record]:
         )
     before = parser.problems.count
     records = parser.read(
-        stream(path, parser.problems, parser.shape.encoding),
+        stream(path, parser.problems, parser.shape.encoding.of(path)),
         path.name,
         table and parser.shape.template is None,
         suffix in UNTYPED,
@@ -262,9 +262,17 @@ def _finish(
         *_foreign_labels(kind, labels, splits),
         *repeats(splits),
     ]
-    said = dict(parser.shape.columns.given)
     return Data(
-        kind, splits, labels, bool(parser.paired), name, metrics_of(kind), warnings=warnings, columns=said
+        kind,
+        splits,
+        labels,
+        bool(parser.paired),
+        name,
+        metrics_of(kind),
+        warnings=warnings,
+        columns=dict(parser.shape.columns.given),
+        encoding=parser.shape.encoding.given,
+        rows=(limit or {}).get("train"),
     )
 
 

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from softcue.errors import DataError, short
+from softcue.readers.encoding import UTF8
 from softcue.readers.records import Problems
 
 # bytes of a line or a quoted field; beyond it the file is not the text that it claims to be
 LONGEST = 1 << 26
-UTF8 = "utf-8"
 # the mark at the beginning of a file says what it is written in; UTF-32's begins with that of UTF-16
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -29,23 +28,6 @@ def _broken(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error("softcue.broken", _broken)
-
-
-def check_encoding(encoding: str | None) -> str | None:
-    """Return the name of an encoding of text, or None. Raises DataError if Python knows no such encoding."""
-    if encoding is None:
-        return None
-    try:
-        if isinstance(encoding, str) and encoding.isprintable():
-            b"a".decode(encoding)
-            return encoding
-    except UnicodeError:  # one letter is not enough of it, as in UTF-16
-        return encoding
-    except LookupError:
-        pass
-    raise DataError(
-        f"the encoding {short(encoding)} is unknown; expected a name such as utf-8, windows-1252 or utf-16"
-    )
 
 
 def lines_of(path: Path, problems: Problems, encoding: str | None = None) -> Iterator[tuple[int, str]]:

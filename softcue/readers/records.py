@@ -9,8 +9,8 @@ from softcue.errors import DataError, short
 from softcue.kinds import KINDS
 from softcue.kinds.record import Record
 from softcue.readers.columns import Columns
+from softcue.readers.encoding import Encoding
 
-DATA_KINDS = tuple(KINDS)
 SPLITS = ("train", "dev", "test")
 
 RawRow = Mapping[str, Any]
@@ -34,6 +34,8 @@ class Data:
     subset: str | None = None
     warnings: list[str] = field(default_factory=list)
     columns: Mapping[str, str] = field(default_factory=dict)  # what was said of the file's columns
+    encoding: str | None = None  # and of what it is written in
+    rows: int | None = None  # training rows at most, as was said; None: all
 
     @property
     def metric(self) -> str:
@@ -49,11 +51,11 @@ class Shape:
     columns: Columns = field(default_factory=Columns)
     extra_columns: tuple[str, ...] = ()  # extra keys to carry along
     template: RowTemplate | None = None
-    encoding: str | None = None  # of files; None: UTF-8
+    encoding: Encoding = field(default_factory=Encoding)
 
     def __post_init__(self) -> None:
-        if self.kind is not None and self.kind not in DATA_KINDS:
-            raise DataError(f"kind {self.kind!r} is unknown; expected one of {', '.join(DATA_KINDS)}")
+        if self.kind is not None and self.kind not in KINDS:
+            raise DataError(f"kind {self.kind!r} is unknown; expected one of {', '.join(KINDS)}")
 
 
 @dataclass

@@ -1,12 +1,16 @@
 """Tags: entities as spans of characters, and tags as numbers, to words with named tags."""
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from softcue.errors import short
 from softcue.kinds.values import Empty, Wrong, as_list, as_text
 from softcue.text.words import marks_apart
+
+# beginnings of the names that Unicode gives to letters of scripts that are written without spaces
+UNSPACED = ("CJK ", "HIRAGANA ", "KATAKANA ", "THAI ", "LAO ", "KHMER ", "MYANMAR ")
 
 
 def with_tags(fields: Mapping[str, Any], names: Sequence[str], asked: bool) -> Mapping[str, Any]:
@@ -78,7 +82,13 @@ def _misfit(text: str, start: int, end: int, words: Sequence[tuple[int, int]]) -
     if text[start].isspace() or text[end - 1].isspace():
         return "begins or ends with a space; leave it out"
     cut = next((a, b) for a, b in words if a < start < b or a < end < b)
-    return f"cuts through the word {short(text[slice(*cut)])}; expected whole words"
+    told = f"cuts through the word {short(text[slice(*cut)])}; expected whole words"
+    if any(unicodedata.name(letter, "").startswith(UNSPACED) for letter in text[slice(*cut)]):
+        told += (
+            ", and this script has no spaces between them: give the row as tokens and tags, cut into words "
+            "or characters, and ask with tokens too"
+        )
+    return told
 
 
 def _named(tag: Any, number: int, names: Sequence[str]) -> Any:

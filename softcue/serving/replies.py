@@ -7,6 +7,7 @@ from pydantic.json_schema import models_json_schema
 from softcue.serving.wire import BODIES
 
 _STRING, _NUMBER, _COUNT = {"type": "string"}, {"type": "number"}, {"type": "integer", "minimum": 0}
+_BOOLEAN = {"type": "boolean"}
 _REF = "#/components/schemas/{model}"
 
 
@@ -52,11 +53,12 @@ _TENSOR = _object(
 )
 REPLIES: dict[str, Any] = {
     "Fault": _object({"error": _STRING, "error_type": _STRING}),
-    "Label": _object({"label": _STRING, "score": _NUMBER}, index=_COUNT),
+    "Label": _object({"label": _STRING, "score": _NUMBER}, index=_COUNT, unsure=_BOOLEAN),
     "Entity": _object(
         {"score": _NUMBER, "word": _STRING, "start": _COUNT, "end": _COUNT},
         entity_group=_STRING,
         entity=_STRING,
+        unsure=_BOOLEAN,
     ),
     "Scored": listed({"anyOf": [ref("Label"), ref("Entity")]}),
     "Result": _object(
@@ -69,6 +71,7 @@ REPLIES: dict[str, Any] = {
         choice=_COUNT,
         entities=listed(ref("Entity")),
         tags=listed(_STRING),
+        unsure=_BOOLEAN,
     ),
     "Predicted": {
         "anyOf": [ref("Scored"), listed(ref("Scored")), _object({"results": listed(ref("Result"))})]
@@ -81,7 +84,10 @@ REPLIES: dict[str, Any] = {
             "created": _COUNT,
             "model": _STRING,
             "data": listed(
-                _object({"index": _COUNT, "label": _STRING, "probs": listed(_NUMBER), "num_classes": _COUNT})
+                _object(
+                    {"index": _COUNT, "label": _STRING, "probs": listed(_NUMBER), "num_classes": _COUNT},
+                    unsure=_BOOLEAN,
+                )
             ),
             "usage": _object({"prompt_tokens": _COUNT, "total_tokens": _COUNT, "completion_tokens": _COUNT}),
         }
@@ -98,7 +104,7 @@ REPLIES: dict[str, Any] = {
             "outputs": listed(_TENSOR),
         }
     ),
-    "ModelReady": _object({"name": _STRING, "ready": {"type": "boolean"}}),
+    "ModelReady": _object({"name": _STRING, "ready": _BOOLEAN}),
     "Adapter": _object(_ENTRY),
     "Adapters": _object(
         {"adapters": listed(ref("Adapter")), "next": {"type": ["string", "null"]}, "count": _COUNT}

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
+from softcue.answering.answers import UNSURE
 from softcue.answering.piped import piped_answer, scored_answer
 from softcue.errors import RequestError
 from softcue.kinds import KINDS
@@ -51,7 +52,8 @@ def classified(model: str, answers: Sequence[Answered]) -> dict[str, Any]:
         if found is None:
             raise _no_shape(answer, "/classify")
         label, chances = found
-        data.append({"index": index, "label": label, "probs": chances, "num_classes": len(chances)})
+        doubt = {UNSURE: answer.value[UNSURE]} if UNSURE in answer.value else {}
+        data.append({"index": index, "label": label, "probs": chances, "num_classes": len(chances), **doubt})
     return {
         "id": f"classify-{uuid4().hex}",
         "object": "list",
@@ -95,6 +97,8 @@ def _tensors(answers: Sequence[Answered]) -> list[tuple[str, str, list[int], lis
     ):
         own = [len(flat)] if len(shape) == 1 else [count, len(flat) // count]
         made.append((name, datatype, own, flat))
+    if UNSURE in answers[0].value:
+        made.append((UNSURE, "BOOL", [count], [answer.value[UNSURE] for answer in answers]))
     return made
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from softcue.adapter import Adapter
 from softcue.answering.answers import Question, say
 from softcue.answering.evaluation import joined_answer, shares_of
-from softcue.answering.served import question_of, reading_of, unsure_below_of
+from softcue.answering.served import question_of, reading_of
 from softcue.bank.entry import Entry
 from softcue.errors import AdapterError, RequestError, short
 from softcue.kinds import KINDS
@@ -90,7 +90,7 @@ class Visit:
         for number, one, read in zip(numbers, hot, reads, strict=True):
             with self._naming(number):
                 made = read if isinstance(read, Question) else await read
-            reading, below = reading_of(one.adapter), unsure_below_of(one.adapter)
+            reading, below = reading_of(one.adapter), one.adapter.unsure_below
             questions.append(replace(made, reading=reading, unsure_below=below))
         tensors = await self._answered(questions, hot)
         self._give_back(numbers)

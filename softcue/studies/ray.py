@@ -3,7 +3,6 @@
 A task whose worker is lost runs again, and ends with the same numbers.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,11 +13,10 @@ import torch
 
 from softcue.base import Base, open_base
 from softcue.errors import RequestError
-from softcue.plugins import PREFIX, load_plugin
+from softcue.plugins import load_plugin, loaded_files
 from softcue.studies.cluster import ray_cluster
 from softcue.studies.search import Runner
 from softcue.studies.trials import Group, Result, Terms, device_of, run_group
-from softcue.training.job import method_class
 
 RETRIES = 8  # of a group whose worker was lost
 PATIENCE = 10.0  # seconds between two looks at whether the cluster still lives
@@ -37,14 +35,14 @@ class Opening:
 
 
 @contextmanager
-def on_ray(address: str, terms: Terms, base: Base, methods: Sequence[str]) -> Iterator[tuple[Runner, int]]:
+def on_ray(address: str, terms: Terms, base: Base) -> Iterator[tuple[Runner, int]]:
     """Yield a runner whose groups are Ray tasks, and how many of them run at the same time.
 
     Raises RequestError if Ray is not installed, no cluster answers, or none of its machines has room for a
     task.
     """
     with ray_cluster(address, "sweep without it") as ray:
-        opening = _opening(base, methods)
+        opening = _opening(base)
         width, needs = _room([node["Resources"] for node in ray.nodes() if node["Alive"]], opening)
         task = ray.remote(max_retries=RETRIES, **needs)(work)
         shared = ray.put(terms), ray.put(opening)
@@ -83,13 +81,15 @@ def _base(name: str, precision: str, device: str) -> Base:
     return open_base(name, precision, device)
 
 
-def _opening(base: Base, methods: Sequence[str]) -> Opening:
-    modules = [sys.modules[method_class(method).__module__] for method in methods]
-    files = [str(module.__file__) for module in modules if module.__name__.startswith(PREFIX)]
-    plugins = tuple(dict.fromkeys(files))
+def _opening(base: Base) -> Opening:
     precision = str(next(base.backbone.encoder.parameters()).dtype).removeprefix("torch.")
     return Opening(
-        base.backbone.name, precision, device_of(base), base.fingerprint, torch.get_num_threads(), plugins
+        base.backbone.name,
+        precision,
+        device_of(base),
+        base.fingerprint,
+        torch.get_num_threads(),
+        loaded_files(),
     )
 
 

@@ -18,6 +18,7 @@ from softcue.errors import RequestError
 from softcue.files import as_path, write_file
 from softcue.options import check_list, check_whole
 from softcue.readers import Data
+from softcue.readers.columns import Said
 from softcue.readers.items import make_items
 from softcue.readers.splits import select
 from softcue.studies.memory import Memory
@@ -64,6 +65,8 @@ def sweep(
     backbone: str | Base = "minilm",
     settings: Mapping[str, Any] | None = None,
     kind: str | None = None,
+    columns: Said | None = None,
+    encoding: str | None = None,
     root: str | Path | None = None,
     rows: int | None = None,
     pooling: str | None = None,
@@ -80,7 +83,8 @@ def sweep(
 
     Files under `out`: sweep.json, sweep.csv, sweep.png, and best (with several data sets a folder for each in
     it). No grid and no ranges: rates around each method's preset. settings: of
-    every point; budget: of a halving, as read_budget takes it; rows: cap on training rows; ray: address of a
+    every point; columns, encoding: how all data sets are to be read (docs/data.md); budget: of a halving, as
+    read_budget takes it; rows: cap on training rows; ray: address of a
     cluster, or "local". Raises SoftcueError.
     """
     grid, ranges, settings = grid or {}, ranges or {}, settings or {}
@@ -92,7 +96,9 @@ def sweep(
     allowance = Budget() if budget is None else read_budget(budget)
     cap = None if rows is None else {"train": rows}
     opened = [
-        d if isinstance(d, Data) else open_data(d, kind=kind, data_root=data_root(root), limit=cap)
+        d
+        if isinstance(d, Data)
+        else open_data(d, kind=kind, columns=columns, encoding=encoding, data_root=data_root(root), limit=cap)
         for d in data
     ]
     terms, points = _terms(opened, pooling, limit), _points(methods, grid, ranges, draws, settings, opened[0])
@@ -110,7 +116,7 @@ def sweep(
     # a later group's data are refused now too
     groups_of([make_job(Trial(points[0], one.name, 0), terms) for one in opened], base)
     began, watch, place = time.monotonic(), watch or SearchObserver(), device_of(base)
-    with _runner(ray, terms, base, methods, watch) as (runner, width):
+    with _runner(ray, terms, base, watch) as (runner, width):
         kept = Memory(folder / GROUPS, terms, base, runner, say)
         if halving:
             rungs = halve(points, range(seeds), terms, allowance, place, kept, watch, width)
@@ -130,12 +136,12 @@ def sweep(
 
 
 def _runner(
-    ray: str | None, terms: Terms, base: Base, methods: Sequence[str], watch: SearchObserver
+    ray: str | None, terms: Terms, base: Base, watch: SearchObserver
 ) -> AbstractContextManager[tuple[Runner, int]]:
     """Return what trains groups, here or as Ray tasks, and how many of them it trains at the same time."""
     if ray is None:
         return nullcontext((here(terms, base, watch), 1))
-    return on_ray(ray, terms, base, methods)
+    return on_ray(ray, terms, base)
 
 
 def _best_folders(folder: Path, opened: Sequence[Data]) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from softcue.files import as_path
 from softcue.readers import SPLITS, Columns, Data, Shape, as_columns, read_data, read_folder
 from softcue.readers.columns import Said
 from softcue.readers.data import read_tables
-from softcue.readers.lines import check_encoding
+from softcue.readers.encoding import Encoding, as_encoding
 from softcue.readers.tables import WAYS_IN, come_by_split, tables_of
 from softcue.tasks.base import Task, all_tasks, find_task, forget, inputs_of, load, present, register
 from softcue.tasks.glue import GLUE
@@ -47,7 +48,7 @@ def open_data(
     *,
     kind: str | None = None,
     columns: Said | Columns | None = None,
-    encoding: str | None = None,
+    encoding: str | Encoding | None = None,
     data_root: str | Path | None = None,
     seed: int = 0,
     limit: Mapping[str, int] | None = None,
@@ -92,10 +93,19 @@ def open_data(
             )
         return load(task, root, seed=seed, limit=limit, splits=splits)
     if isinstance(where, str) and name in BUNDLED:
-        where = DATA / name
+        opened = read_data(
+            DATA / name,
+            kind=kind,
+            columns=columns,
+            encoding=encoding,
+            seed=seed,
+            limit=limit,
+            splits=splits,
+        )
+        return replace(opened, name=name)
     is_name = isinstance(where, str) and name.replace("_", "").replace("-", "").isalnum()
     if is_name and root is not None and os.path.isdir(root / name):
-        shape = Shape(kind, columns, encoding=check_encoding(encoding))
+        shape = Shape(kind, columns, encoding=as_encoding(encoding))
         return read_folder(root / name, shape, name=name, seed=seed, limit=limit, splits=splits)
     return read_data(
         Path(where) if isinstance(where, os.PathLike) else where,

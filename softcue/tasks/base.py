@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from softcue.errors import DataError, RequestError
-from softcue.readers import DATA_KINDS, SPLITS, Data, Hub, RawRow, RowTemplate, Shape, read_folder, read_hub
+from softcue.kinds import KINDS
+from softcue.readers import SPLITS, Data, Hub, RawRow, RowTemplate, Shape, read_folder, read_hub
 from softcue.scoring.metrics import METRICS
 
 
@@ -29,10 +30,10 @@ class Task:
 
     def __post_init__(self) -> None:
         wrong = [name for name in self.metrics if name not in METRICS]
-        if self.kind not in DATA_KINDS or wrong or not self.metrics:
+        if self.kind not in KINDS or wrong or not self.metrics:
             raise DataError(
                 f"task {self.name!r} has kind {self.kind!r} and metrics {self.metrics}; "
-                f"expected a kind of {', '.join(DATA_KINDS)} and metrics of {', '.join(METRICS)}"
+                f"expected a kind of {', '.join(KINDS)} and metrics of {', '.join(METRICS)}"
             )
 
 

@@ -69,8 +69,9 @@ def _conditions(job: Job, base: Base, digest: str) -> dict[str, Any]:
 
 
 def digest_of(data: Data) -> str:
-    """Return a SHA-256 of the records and of how they are scored."""
-    return _digest((data.kind, data.labels, data.metrics, data.positive, data.pair), data.splits)
+    """Return a SHA-256 of the records, of how they are scored, and of how they were read."""
+    read = sorted(data.columns.items()), data.encoding, data.rows  # an adapter holds these
+    return _digest((data.kind, data.labels, data.metrics, data.positive, data.pair, read), data.splits)
 
 
 def digest_of_selection(selection: Selection) -> str:

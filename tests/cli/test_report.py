@@ -1,6 +1,7 @@
 """`eval --report`, `--unsure-below` and `train --metric`: what they write, print and refuse."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,10 @@ import pytest
 
 from softcue import api
 from softcue.errors import DataError, SettingsError
+from softcue.inspection import drawing
+from softcue.inspection.drawing import draw_report
+from softcue.scoring.report import report
+from softcue.studies import plot
 from tests.cli.shell import Shell, make_place, make_shell  # noqa: F401
 from tests.test_api import quick
 from tests.tiny_base import tiny_base, tiny_data
@@ -88,3 +93,29 @@ def test_the_metric_that_selects_is_chosen_by_name_or_as_a_function() -> None:
         quick(data, metric=accuracy)
     with pytest.raises(DataError, match="metric broken gave None; expected a finite number"):
         quick(data, metric=broken)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["no", "yes"],
+        [f"intent {number}" for number in range(20)],
+        [f"a long name of a label about customers who want money {number}" for number in range(8)],
+        ["$\\frac$", "costs $ or $$", "two\nlines"],
+    ],
+)
+def test_every_label_of_the_picture_can_be_read(labels: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Any] = []
+    monkeypatch.setattr(drawing, "as_png", lambda figure: figures.append(figure) or plot.as_png(figure))
+    answers = [*labels[1:], labels[0]]
+    draw_report(report("classify", labels * 2, [*labels, *answers], labels=labels))
+    (figure,) = figures
+    figure.draw_without_rendering()  # at its own resolution
+    for axes in figure.axes[:2]:
+        shown = [text.get_text() for text in axes.get_yticklabels()]
+        assert len(set(shown)) == len(labels), "no two are called alike"
+        boxes = [text.get_window_extent() for text in axes.get_yticklabels()]
+        assert min(box.x0 for box in boxes) >= -1 and min(box.y0 for box in boxes) >= 0
+        assert all(low.y1 <= high.y0 for low, high in pairwise(boxes)), "none stands on another"
+        others = [one.get_window_extent() for one in figure.axes if one is not axes]
+        assert not any(box.overlaps(other) for box in boxes for other in others)

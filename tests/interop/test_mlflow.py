@@ -40,9 +40,9 @@ def opened(place: Path) -> Any:
     return mlflow.pyfunc.load_model(str(place), model_config=HOW, suppress_warnings=True)
 
 
-@pytest.mark.parametrize("kind", ["classify", "score", "choice", "tag"])
+@pytest.mark.parametrize("kind", ["classify", "score", "choice", "tag", "multilabel"])
 def test_a_table_is_answered_as_a_predictor_answers_its_rows(kind: str, store: Path) -> None:
-    pair = kind == "score"
+    pair = kind in ("score", "multilabel")
     adapter = random_adapter(tiny_base(), "pasta", kind, pair)
     flavour.save_model(adapter, store / "model")
     request = REQUESTS[kind, pair]
@@ -130,3 +130,12 @@ def test_without_mlflow_one_line_says_what_to_install(store: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "mlflow.pyfunc", None)
     with pytest.raises(RequestError, match=r"pip install 'softcue\[mlflow\]'"):
         flavour.save_model(random_adapter(tiny_base(), "pasta"), store / "model")
+
+
+def test_a_table_may_have_the_columns_that_the_adapter_was_trained_on(store: Path) -> None:
+    adapter = random_adapter(tiny_base(), "pasta", columns={"text": "subject,year"})
+    flavour.save_model(adapter, store / "model")
+    table = pd.DataFrame({"subject": ["the owl", "the fig"], "year": [7, None]})
+    given = pd.DataFrame({"text": ["the owl. 7.0", "the fig"]})
+    one, other = (opened(store / "model").predict(rows) for rows in (table, given))
+    assert one["score"].tolist() == pytest.approx(other["score"].tolist(), abs=1e-5)

@@ -106,3 +106,11 @@ def test_a_number_without_a_name_is_refused_with_its_line_and_column(tmp_path: P
         read_file(path, columns={"tag_names": NAMES})
     with pytest.raises(RequestError, match=r"a\.jsonl:1: tag 1 is 4; .*--tag-names"):
         read_file(path)
+
+
+def test_a_span_in_a_script_without_spaces_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    row = spans("\u6211\u5728\u5317\u4eac\u3002", (2, 4, "LOC"))
+    with pytest.raises(
+        RequestError, match=r"a.jsonl:1: .*no spaces between them: give the row as tokens and tags"
+    ):
+        read_file(written(tmp_path / "a.jsonl", row))

@@ -317,3 +317,16 @@ def test_what_the_page_shows_can_be_run(tmp_path: Path, monkeypatch: pytest.Monk
     user: dict[str, Any] = {"__name__": "user"}
     exec(code.replace('"minilm"', repr(str(base_folder()))).replace("50_000", "3_000"), user)
     assert len(user["result"].runs) > 12
+
+
+def test_a_sweep_reads_columns_of_any_name_in_any_encoding_and_its_adapter_remembers_them(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "mails"
+    folder.mkdir()
+    rows = [f"caf\u00e9 {r.text};{r.label}" for r in DATA.splits["train"]]
+    (folder / "train.csv").write_text("\n".join(["Sujet;Th\u00e8me", *rows, ""]), "cp1252")
+    columns = {"text": "Sujet", "label": "Th\u00e8me"}
+    quick(tmp_path / "out", [folder], grid={"rate": [1e-2]}, columns=columns, encoding="cp1252", rows=30)
+    best = Adapter.load(tmp_path / "out" / "best")
+    assert (best.columns, best.encoding, best.rows) == (columns, "cp1252", 30)
