@@ -104,6 +104,7 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         f"{result['encoder_parameters']:,}. "
         "KB are the size of the adapter with its head, in float32. Seconds are of one run, from records to "
         "scores.",
-        "majority answers without reading: the most common label, the mean score, or no entity. " + PROBE_NOTE,
+        "majority answers without reading: the most common label, the mean score, or no entity. "
+        f"{PROBE_NOTE}",
         *result["warnings"],
     ]
