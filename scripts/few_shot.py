@@ -20,27 +20,32 @@ MOST = 10  # draws of a data set, where the benchmark names no fewer
 SHARE = 0.2  # of SetFit's time: what is wanted of the best of our methods
 HEAD = f"""# A few examples a class
 
-softcue's methods beside SetFit, both on MiniLM (all-MiniLM-L6-v2), from {SHOTS} examples a class, or as many
-as there are. Both sides learn the same rows and answer the same test rows. `python -m scripts.few_shot`
-writes this page from
+softcue's methods compared with SetFit. Both use MiniLM (all-MiniLM-L6-v2) and {SHOTS} examples of each class,
+or as many as there are. Both train on the same rows and answer the same test rows.
 
 ```text
 python -m benchmarks.setfit --setfit-python SETFIT/bin/python --repeat 10 --threads 1 --clock cpu
+python -m scripts.few_shot
 ```
 
-whose first lines say how SetFit's environment is made.
+The first command measures, the second writes this page. The first lines of `benchmarks/setfit.py` say how to
+make the environment for SetFit.
 """
 WORDS = """
-- **accuracy**: mean and sample deviation over draws of the examples.
-- **to SetFit**: mean difference in points, draw by draw, and its sample deviation.
-- **seconds**: processor time of training, median; without opening the encoder and answering the test rows.
-- **x faster**: SetFit's seconds over ours, the median of draws that both sides have.
+- **draws**: how often the examples were drawn at random.
+- **accuracy**: mean and sample deviation over draws.
+- **to SetFit**: the difference to SetFit in points, for the same draw; mean and sample deviation.
+- **seconds**: processor time of training (median), without loading the encoder and answering the test rows.
+- **x faster**: SetFit's seconds divided by ours, the median over the draws that both sides have.
 
-A method of ours has its preset. It sets a tenth of its few rows aside to select; the probe learns them too
-in the end. SetFit has its defaults: batches of 16 pairs, one epoch, oversampling, a logistic regression.
-Where its pairs are too many for one epoch it stops after the steps of the table: **fewer than its authors
-advise**, so that with more time it may well do better there. The best of our methods is chosen by the rows
-that are reported, which flatters it a little.
+softcue's methods use their presets. They set aside a tenth of their few rows to choose the best step; the
+probe uses these rows too in its last fit.
+
+SetFit uses its defaults: batches of 16 pairs, one epoch, oversampling, a logistic regression. If an epoch
+would have too many pairs, SetFit stops after the number of steps in the table. That is **fewer than its
+authors advise**; with more time it may do better there.
+
+The best of softcue's methods is chosen by the reported rows, which makes it look a little better than it is.
 """
 
 
@@ -53,14 +58,14 @@ def page(found: Mapping[str, Any]) -> str:
     """Return the whole page."""
     measured = [row for name in STEPS for row in summary(found["rows"], name)]
     machine = found["machine"]
-    left = " The benchmark was ended before all its draws were done." if found.get("unfinished") else ""
+    left = " The benchmark was stopped before all its draws were done." if found.get("unfinished") else ""
     versions = next((row["versions"] for row in found["rows"] if "versions" in row), "none")
     said = (
         f"Measured at commit {machine['commit']} on {machine['processor']}, {machine['threads']} thread, "
         f"float32.{left}\nSetFit's side: {versions}."
     )
     verdicts = "\n".join(f"- {name}: {verdict(found['rows'], name)}" for name in STEPS)
-    wanted = f"Wanted: the best of our methods at least level with SetFit, at {SHARE:g} of its time."
+    wanted = f"The target: the best of our methods is at least as good as SetFit, at {SHARE:g} of its time."
     return f"{HEAD}\n{table(measured)}\n{WORDS}\n{wanted}\n\n{verdicts}\n\n{said}\n"
 
 
@@ -111,8 +116,8 @@ def verdict(rows: Sequence[Mapping[str, Any]], name: str) -> str:
     planned = DRAWS.get(name, MOST)
     met = "met" if gains[best] >= 0 else "not met"
     met = met if counts[best] >= planned else f"open, {counts[best]} of {planned} draws are done"
-    bounded = "" if STEPS[name] < 0 else f", against SetFit with {STEPS[name]} steps only"
-    return f"{met}; {best} is {gains[best]:+.1f} points to SetFit{bounded}."
+    bounded = "" if STEPS[name] < 0 else f"; SetFit had {STEPS[name]} steps only"
+    return f"{met}; {best} is {gains[best]:+.1f} points relative to SetFit{bounded}."
 
 
 if __name__ == "__main__":

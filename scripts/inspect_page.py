@@ -15,21 +15,25 @@ from softcue.files import write_file
 from softcue.inspection.drawing import draw_view
 
 HELPDESK = "helpdesk"
-HEAD = """# Inspecting an adapter
+HEAD = """# Inspect an adapter
 
-`softcue inspect VIEW ADAPTER DATA --out DIR` shows what an adapter does inside its encoder. It writes
-`DIR/VIEW.json` and `DIR/VIEW.png`, and prints one or two lines. From Python the same is a value:
-`softcue.inspect_attention(adapter, data)`, and likewise `inspect_gates`, `inspect_selection`, `inspect_cell`
-and `inspect_plan`. Each returns a frozen record with `to_json()`.
+`softcue inspect` shows what an adapter does inside its encoder: where its attention goes, or what its gates
+and vectors look like.
 
-At most 256 rows are looked at, of the split `test` or else `dev` (`--rows`, `--split`). Pictures need
-matplotlib (`softcue[plots]`). A view that the adapter's method has nothing for is refused in one line. A
-method of your own shows itself to a view by telling the same names to `ctx.watch`
-([architecture](architecture.md)).
+`softcue inspect VIEW ADAPTER DATA --out DIR` writes `DIR/VIEW.json` and `DIR/VIEW.png`, and prints one or two
+lines. There are five views: `attention` works for every method, and each of the others is for one method. If
+a view does not fit the adapter's method, softcue says so in one line.
 
-This page is written by `python -m scripts.inspect_page`, which trains the adapters on the bundled help-desk
-data, with MiniLM and without flags. Each adapter is one run with one seed: the pictures show what a view is
-good for, and prove nothing about a method. Layers count from 0.
+- By default the view uses at most 256 rows of `test`, or of `dev` if there is no test (`--rows`, `--split`).
+- Pictures need matplotlib (`softcue[plots]`).
+- In Python use `softcue.inspect_attention(adapter, data)`, or `inspect_gates`, `inspect_selection`,
+  `inspect_cell` and `inspect_plan`. Each returns a frozen record with `to_json()`.
+- A method of your own can support a view: pass the same names to `ctx.watch`
+  ([architecture](architecture.md#the-protocol)).
+
+`python -m scripts.inspect_page` writes this page. It trains the adapters on the bundled help-desk data, with
+MiniLM and the default settings. Each adapter is one run with one seed. The pictures show how to use a view;
+they prove nothing about a method. Layers count from 0.
 """
 
 
@@ -48,59 +52,63 @@ SECTIONS = (
         "attention",
         "attention: where heads look, before and after",
         (("intent", "pasta"),),
-        """The mean attention probability of the text's rows on each special token, by layer and head, in the
-bare encoder and with the adapter; any method. The line counts the heads whose attention on special tokens is
-more than half. Prefix tokens and prompt rows have a map of their own where a method has them.
+        """This view works for every method. It shows how much attention the text pays to each special token,
+by layer and head: the mean attention probability, without the adapter and with it. The second line above
+counts the heads that pay more than half of their attention to special tokens. If a method has prefix tokens
+or prompt rows, these have a map of their own.
 
-MiniLM looks at [CLS] from the second layer on, and hardly at [SEP]. BERT is known for the opposite (Clark et
-al., 2019), so that what is said of BERT's separators need not hold here. With PASTA the last layer looks
-away from [CLS], and some heads of the layers before it turn to [SEP].""",
+MiniLM attends to [CLS] from the second layer on, and hardly to [SEP]. BERT is known for the opposite (Clark
+et al., 2019), so what is known about BERT's separators may not hold here. With PASTA, the last layer attends
+less to [CLS], and some heads of the layers before it attend more to [SEP].""",
     ),
     Section(
         "gates",
         "gates: APT (partly a reconstruction)",
         (("intent", "apt"), ("entities", "apt")),
-        """The token gates by layer and prefix token, their deviation between texts, and the scale of each
-layer. Several adapters may be given, each with its data: a classifier beside a tagger, for example, for the
-gates tell which layers a task opens its prefix to.
+        """This view shows the gate of each prefix token in each layer, how much the gates vary between texts,
+and the scale of each layer. The gates say in which layers a task uses its prefix. You can give several
+adapters, each with its data, for example a classifier and a tagger.
 
-With the presets nearly all gates end wide open, and differ little between texts: what is left of APT is then
-P-tuning v2 with a scale for each layer. The tagger closes a few of its tokens in one late layer. The scales
-do differ: the classifier's rise in the last two layers, and the tagger's stay below 1.""",
+With the presets, nearly all gates end wide open and vary little between texts. APT is then almost P-tuning v2
+with a scale for each layer. The tagger closes a few tokens in one late layer. The scales do differ: the
+classifier's rise in the last two layers, and the tagger's stay below 1.""",
     ),
     Section(
         "selection",
         "selection: SPT",
         (("intent", "spt"),),
-        """The gate of each prefix token, a mean over heads, rows and texts, and |cos| of each two prefix
-tokens, a mean of their keys and of their values. SPT's loss is meant to keep prefix tokens apart.
+        """This view shows the gate of each prefix token, averaged over heads, rows and texts. It also shows
+the absolute cosine |cos| of every pair of prefix tokens, averaged over their keys and values. SPT's loss is
+meant to keep prefix tokens different from each other.
 
-The gates differ more between layers than between the tokens of a layer: SPT selects layers here, and the
-last one is closed the most. Tokens of deeper layers are more alike. Where |cos| is near 1 a
-shorter prefix, or a greater `diversity`, is worth a try.""",
+The gates differ more between layers than between the tokens of a layer. So SPT selects layers here, and the
+last layer is closed the most. Tokens of deeper layers are more alike. If |cos| is near 1, try a shorter
+prefix or a larger `diversity`.""",
     ),
     Section(
         "cell",
         "cell: GPC (reconstruction)",
         (("intent", "gpc"),),
-        """The lengths of what the cell remembers, P W_r, and of what it takes from the layer below, O W_f;
-the share of the first; and how far the matrices lie from where they began, zero and the identity.
+        """The cell adds two terms: P W_r, what it remembers, and O W_f, what it takes from the layer below.
+This view shows the norm of each term, the share of the first, and how far the matrices W_r and W_f moved from
+their initial values, zero and the identity.
 
-The matrices hardly move, and yet a good part of what enters a layer is remembered: W_r moved in few
-directions, and the prompt has a large part in them. In front of layer 1 nearly nothing is remembered, because
-the learnt prompt itself is short beside what a layer returns. With a share near zero everywhere, and W_f near
-the identity, GPC would be prompt tuning.""",
+The matrices hardly move, but a good part of what enters a layer is remembered. The reason is that W_r moved
+in only a few directions, and the prompt is large in these. Before layer 1 nearly nothing is remembered,
+because the learnt prompt itself is short compared with the output of a layer. If the share were near zero
+everywhere and W_f near the identity, GPC would be prompt tuning.""",
     ),
     Section(
         "plan",
         "plan: STP (reconstruction)",
         (("duplicates", "stp"),),
-        """Which layers prompt which special token, beside the attention of the bare encoder. It is measured
-on the first rows of `train`, as a measured plan is made from them; framed numbers are prompted.
+        """STP adds its vectors to chosen special tokens in chosen layers: its plan. This view shows the plan
+beside the attention of the encoder without the adapter. The attention is measured on the first rows of
+`train`, because a measured plan is made from these. Framed numbers mark the layers that get a vector.
 
-Separators get so little attention in MiniLM that the order of its layers hangs on thousandths: with [CLS]
-the plan follows a clear curve, with [SEP] hardly. Attention on all separators of a text is added before
-layers are ranked.""",
+In MiniLM, separators get very little attention, and their layers differ only in the third decimal. For [CLS]
+the plan follows a clear curve; for [SEP] it hardly does. The attention on all separators of a text is added
+up before the layers are ranked.""",
     ),
 )
 

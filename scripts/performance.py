@@ -14,95 +14,11 @@ from PIL import Image  # matplotlib brings it
 
 from benchmarks.common import table
 from scripts.performance_targets import PROCESSORS, UNMEASURED, Found, Result, Row, summary, targets
+from scripts.performance_words import HEAD, PAGE, SECTIONS, TAIL
 from softcue.files import write_file
 
 ROOT = Path(__file__).resolve().parent.parent
 KINDS = {**PROCESSORS, "cuda": "On a GPU"}
-PAGE = """# Performance
-
-softcue is compared with transformers and PEFT in training, answers and memory, on the same machine, model,
-token ids and batches.
-**default** is float32 and random batches, as transformers' Trainer has it; **best** is batches sorted by
-length, and bf16 where the processor has units for it.
-Figures are ratios, for the machines are shared: one kind with units for bfloat16, one without, and no GPU.
-
-[All tables](performance-tables.md) have every figure with its command and machine, how it was measured, and
-what makes it fast. `python -m scripts.performance` writes both pages.
-"""
-HEAD = """# Performance: all tables
-
-[The page of one screen](performance.md) has the targets and the plots.
-
-softcue beside transformers and PEFT: the same machine, model, token ids and batches of 32 texts, cut at 128
-tokens.
-`python -m scripts.performance` writes this page from the files in `benchmarks/results`; the command over each
-table makes its file, and `SOFTCUE_DATA` is the folder of the data sets. There are two of most tables: of a
-processor with units for bfloat16, and of one without.
-
-- **default**: float32, random batches, dynamic padding and fused AdamW, as transformers' Trainer has it by
-  default.
-- **best**, or at its best: batches sorted by length, and where the processor has units for it bf16 autocast
-  (bf16 weights for inference); elsewhere bf16 is many times slower than float32. PEFT: prefixes of 16, LoRA
-  of rank 8.
-- softcue too is in bf16 where the processor has units for it, else in float32. Training takes the same
-  batches as its rival: random ones against the default, as it comes; texts of similar length together
-  (`group_by_length`) against the best. Inference is given all texts and forms its own forwards, of similar
-  length and up to 4,096 tokens, as `Predictor` does.
-- `minilm` has its own weights. `bert-base` and `roberta-large` are models of those sizes with random weights,
-  behind MiniLM's tokenizer.
-
-The sides take turns. In training and inference each method has a process of its own, as in use, and texts of
-its own in every round, after some that do not count; elsewhere all are in one process, where they share
-oneDNN's cache of 1,024 products. Rivals too have the setting of `softcue/encoder/memory.py`, which spares
-them page faults. A figure is the median of the rounds, an "x" the median of the ratios of rounds side by
-side, and the spread half the distance of the quartiles, as a share of the median (of fewer than four rounds,
-half their range). Three are of another kind: memory has one process for each side, the packed sweep is one
-round of whole commands, and precision measures quality and no time. **Ratios count, seconds do not**: the
-machines are shared. What each table was measured on stands under it. Nothing was run on CUDA.
-"""
-TAIL = """## What makes it fast
-
-[Architecture](architecture.md#what-speed-bends) says where this departs from the plainest code.
-
-- `softcue/kernels/attention.cpp`: attention reads each example's rows and prefix where they lie, in float32
-  and in the cache, and keeps one number for each row and head; nothing is gathered, padded or stored in
-  between.
-- `softcue/kernels/norm.cpp`: dropout, residual and norm are one pass, and dropout's factors are drawn again
-  in the backward pass.
-- `softcue/kernels/gelu.cpp`: GELU and its slope come from one exponential.
-- `softcue/kernels/matmul.cpp`: in float32 a frozen weight is laid out as it is multiplied, panel by panel in
-  the cache, or once where few rows ask; GELU, sums and the slope's product are of the same pass.
-- `softcue/kernels/thin.cpp`: LoRA's two thin products, their scale and their sum are one pass, over rows of
-  any mix of seats.
-
-Where those were not built, and for DeBERTa, whose logits add more than a number for each distance:
-
-- `softcue/attention/layout.py`: rows lie end to end, and attention takes them in buckets of similar length
-  instead of padding them to the longest; the buckets come in few sizes, so that new batches need few new
-  kernels.
-- `softcue/attention/buckets.py`: the backward pass of every gather is a gather too, where torch would add
-  into zeros.
-- `softcue/attention/products.py`: attention's backward is written by hand; without a backward pass
-  `Sight.glance` is shorter still.
-
-And everywhere:
-
-- `softcue/kernels/dropout.py`, `keep`: dropout compares 8 random bits a number as integers.
-- `softcue/encoder/core.py`: of the last layer only the rows that the head reads are computed: [CLS], or each
-  word's first token.
-- `softcue/encoder/linear.py`: in bfloat16 frozen weights are laid out once as the processor's kernels read
-  them.
-- `softcue/batch.py`: a batch is cut from one tensor, which is made and moved as a whole.
-- `softcue/encoder/linear.py`, `longer`: a product's rows are rounded up to few numbers, so that new batches
-  need no new kernels.
-- `softcue/encoder/frozen.py`: what follows attention in a frozen layer is one step for autograd instead of
-  ten, and products add the gradients of residuals.
-- `softcue/encoder/memory.py`: freed memory is kept, and not returned to the system after every layer.
-- `softcue/model.py`, `Model.serve`: a served cue is held in the encoder's precision, so that a forward
-  converts nothing.
-- `softcue/training/optim.py`, `softcue/encoder/core.py`: full fine-tuning has torch's fused AdamW, and
-  gradients of the words that occur alone.
-"""
 
 
 def panels(rows: Sequence[Row], column: str) -> dict[str, list[Row]]:
@@ -160,38 +76,6 @@ def lines(rows: Sequence[Row], line: str, across: str, up: str) -> Figure:
     return figure
 
 
-SECTIONS: Mapping[str, str] = {
-    "training": "One optimiser step a batch. Classifiers read [CLS] through the pooler, as transformers' "
-    "do; with mean pooling, every row.",
-    "fresh": "A training step on random batches that were never seen and on eight that come again; each "
-    "side has texts of its own.",
-    "inference": "Batches, and each text in a forward of its own; transformers is the bare classifier, "
-    "without an adapter.",
-    "mixed": "One forward over texts of many tasks, against the bare encoder on the same rows; and PEFT's "
-    "two ways of doing it.",
-    "scaling": "A forward, as the length of texts, the batch, the adapters in memory or the prefix grows; "
-    "us: a millionth of a second.",
-    "roofline": "The encoder's matrix products alone, and the fraction of their speed that training and "
-    "inference with PASTA reach.",
-    "kernels": "softcue beside itself without `softcue/kernels`, in one process. Tables of bfloat16 were "
-    "made without them.",
-    "shares": "Where a training step's time goes, batches by length, as torch's profiler sees it, whose own "
-    "cost falls between operators.",
-    "linear": "`softcue train --method probe`, and scikit-learn's linear model (C or alpha 1) on features of "
-    "the same encoder, 2,000 rows, from texts to scores.",
-    "serving": "`softcue serve` with 1,000 adapters of five methods, Zipf-distributed, 64 connections, texts "
-    "of sst2; beside it the same server with one adapter, a FastAPI server that runs transformers for each "
-    "request, and one that switches PEFT's adapters. Load and server share the cores. `at first`: requests a "
-    "second while adapters are still read. Then four times what it answers, with a deadline of 4 seconds.",
-    "cliff": "The same service with all adapters in seats, and with memory for one in a hundred: 64 clients, "
-    "Zipf over 1,000 adapters of a bank.",
-    "fan_out": "Eight tasks on one text, with the layers that none of them touches computed once: against "
-    "eight rows in one batch, and one by one.",
-    "memory": "How far the peak of a process rose above what its imports took, over four training steps.",
-    "packed_sweep": "PASTA runs on sst2: one `softcue sweep`, and as many `softcue train` one after another.",
-    "precision": "PASTA, means over three seeds; `from float32` is how far bfloat16 is from it, in "
-    "deviations between seeds.",
-}
 PLOTS: Mapping[str, Callable[[Sequence[Row]], Figure]] = {
     "training": bars,
     "inference": bars,

@@ -253,16 +253,16 @@ def summary(found: Found) -> str:
         }
         for target in TARGETS
     ]
-    note = f"Met on processors: {'; '.join(counts)}."
-    worst = "Of several data sets or methods the worst is shown, of each figure by itself."
+    note = f"Targets met on processors: {'; '.join(counts)}."
+    worst = "If a row has several data sets or methods, each figure is the worst of them."
     return f"## Targets\n\n{note}\n{worst}\n\n{table(rows)}\n"
 
 
 def targets(found: Found) -> str:
     """The full tables of targets, and how many are met."""
     note = (
-        "All but memory on MiniLM. Values are compared as measured, and shown with as many digits as "
-        "the answer takes."
+        "All targets but memory are on MiniLM. Unrounded values are compared; shown are as many digits as "
+        "needed."
     )
     parts = [f"## Targets\n\n{note}\n"]
     for kind, where in PROCESSORS.items():

@@ -59,15 +59,20 @@ def found_rates() -> str:
 {commands}
 ```
 
-One seed, a tenth of train selects, the whole rate for the head. Development sets: {sets}; large is
-{large[0]:,} rows and {large[1]} epochs, small {small[0]} rows and {small[1]} epochs. Scores are means over
-the sets of what selects. Where scores differ by no more than one seed on so few rows can show (0.01, small:
-0.03) the rate nearest to the method's usual one is taken.
+One seed; a tenth of train selects; the head has the whole rate. The development sets are: {sets}.
+Large is {large[0]:,} rows and {large[1]} epochs, small is {small[0]} rows and {small[1]} epochs.
 
-Of the rates for tags those of APT and LoRA are not the ones found here, but what the last section tried with
-longer prefixes and more examples. The rates found for small data are **not shipped**: they were searched with
-a third of the examples that a preset sees and 40 selection rows, and on the help desk's tasks some did worse
-than the usual rate. Until they are searched again, small data takes the rates of large.
+A score is the mean over the sets, on the selection rows. One seed on so few rows cannot show small
+differences: 0.01 for large, 0.03 for small. Among rates that differ by no more than this, the one nearest to
+the method's usual rate is taken.
+
+Two kinds of rates in this table are not those that softcue ships:
+
+- APT's and LoRA's rates for tags were replaced by those of the last section, which had longer prefixes and
+  more examples.
+- The rates for small data are **not shipped**. Their search used 40 selection rows, and a third of the
+  examples that a preset sees. On the help-desk tasks some did worse than the usual rate. Until they are
+  searched again, small data uses the rates of large.
 
 {table(rows)}
 """
@@ -85,8 +90,8 @@ def full_rates() -> str:
 python -m scripts.full_rate --data-root DATA
 ```
 
-Its rate was chosen on development sets too, for a weak rival proves nothing: {SIZES["large"][0]:,} rows,
-{SIZES["large"][1]} epochs, one seed, score of what selects.
+The rate of full fine-tuning was also chosen on development sets, so that the comparison is fair.
+{SIZES["large"][0]:,} rows, {SIZES["large"][1]} epochs, one seed; scores are those on the selection rows.
 
 {table(list(by_rate.values()))}
 """
@@ -109,19 +114,19 @@ softcue sweep {" ".join(sets)} --method pasta \\
     --grid epochs={",".join(by_epochs)} --grid rate=2e-2 --rows 2000 --out epochs
 ```
 
-One seed, score of what selects. A preset sees 16,000 examples in all, and no row less than 4 or more than 30
-times: of 2,000 rows that is 8 epochs.
+One seed; scores are those on the selection rows. By preset, a training sees 16,000 examples in all, but each
+row at least 4 and at most 30 times. With 2,000 rows that is 8 epochs.
 
 {table(list(by_epochs.values()))}
 
-Tags take longer, above all with prefixes in every layer:
+Tags need more training, especially with prefixes in every layer:
 
 ```text
 {commands}
 ```
 
-One seed, f1 of mit_movie's 200 rows that select. Methods that gain more than one seed on so few rows can show
-(0.03) see 40,000 examples of tags by preset.
+One seed; f1 on the 200 selection rows of mit_movie. Methods that gain more than 0.03, which one seed on so
+few rows can show, see 40,000 examples of tags by preset.
 
 {tags}
 """
@@ -154,28 +159,29 @@ def tag_epochs() -> tuple[str, str]:
 
 def studies() -> str:
     """What scripts/preset_settings.py tried."""
-    return f"""## Prefix length, the head's part of the rate, LoRA's rate
+    return f"""## Prefix length, the head's share of the rate, LoRA's rate
 
 ```text
 python -m scripts.preset_settings --data-root DATA
 ```
 
-Scores of test rows of development sets, which are free to choose with, after the preset's number of examples;
-one score for each seed. `head_rate` is the head's part of the rate. What is blank was not run, and a method
-whose `head_rate` was not tried keeps 1.
+The scores are those on the test rows of development sets, one for each seed, after the preset's number of
+examples. (Test rows of development sets may be used to choose.) `head_rate` is the head's share of the rate.
+Blank cells were not run. A method whose `head_rate` was not tried keeps 1.
 
-Tags (f1; mit_movie: 1,953 rows, conll04: 288 rows). `sparse` is conll04 with the tags of one type alone, so
-that most sentences have none. It was made after a first look at wnut17, where LoRA with a rate of 0.009, the
-best of the search above, had found nothing with two seeds of three. 60 epochs are two (conll04) and three
-times (mit_movie) what the preset gives: they gain one or two points, and the preset keeps its number until
-the sets that chose nothing are measured with more. Neither other dropout nor decay gains what one seed can
-show.
+**Tags** (f1; mit_movie: 1,953 rows, conll04: 288 rows). `sparse` is conll04 with the tags of only one type,
+so most sentences have none. It was made after a first look at wnut17. There LoRA found nothing in two of
+three seeds with a rate of 0.009, the best of the search above.
+
+60 epochs are twice the preset for conll04, and three times the preset for mit_movie. They gain one or two
+points. The preset stays as it is until the held-back sets are measured with more epochs. Other values of
+dropout and decay gain no more than one seed can show.
 
 {tried("f1")}
 
-Labels (accuracy; atis_intent: 893 rows, sst2: 1,821 rows). A part of the rate for the head was first tried
-after a look at cola, on rows of its train that no held-back score uses; what was taken for labels was taken
-on these sets. For tags it made no difference that one seed can show.
+**Labels** (accuracy; atis_intent: 893 rows, sst2: 1,821 rows). A smaller rate for the head was first tried on
+cola, on training rows that no held-back score uses. The choice for labels was made on the sets below. For
+tags it made no difference that one seed can show.
 
 {tried("accuracy")}
 """
@@ -198,12 +204,18 @@ def kept_steps() -> str:
 python -m scripts.kept_step --data-root DATA
 ```
 
-Every run goes to its end; each rule is then applied to its scores on the rows that select. Shown is the mean
-over seeds of what the step that the rule keeps scores on at most 300 test rows of development sets, which are
-free to choose with. `best` is the step with the best score, `tolerance` the latest that is at most so many
-standard errors below it, `last` the last step; with a tolerance a run stops after 8 evaluations that are
-further below. What was shipped before is `best, patience 8`. Below 1,000 training rows the preset is now
-tolerance 1; above it stays 0 until the sets that chose nothing are measured again.
+Every run went to its end. Then each rule was applied to the scores on the selection rows. The table shows how
+the kept step scores on at most 300 test rows of development sets, as a mean over seeds.
+
+- `last` keeps the last step.
+- `best` keeps the step with the best score.
+- `best, patience 8` does the same, but stops after 8 evaluations without a better score. This was the preset
+  before.
+- `tolerance N` keeps the latest step that is at most N standard errors below the best. It stops after 8
+  evaluations that are further below.
+
+Below 1,000 training rows the preset is now tolerance 1. Above that it stays 0 until the held-back sets are
+measured again.
 
 {table(rows)}
 """

@@ -143,7 +143,7 @@ def test_the_page_counts_the_targets_of_each_kind_of_processor() -> None:
     text, short = tables(found), page(found)
     count = len(TARGETS)
     assert (
-        f"Met on processors: 0 of {count} with units for bfloat16, {count - 1} not measured yet; "
+        f"Targets met on processors: 0 of {count} with units for bfloat16, {count - 1} not measured yet; "
         f"0 of {count} without, {count} not measured yet." in short
     )
     assert (

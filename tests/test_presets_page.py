@@ -27,16 +27,17 @@ def test_a_method_is_held_against_the_probe_on_each_set_that_can_be_learnt() -> 
     told = verdicts(
         [result("cola", probe=0.6, pasta=0.7, stp=0.55), result("qqp", probe=0.6, pasta=0.65, stp=0.8)]
     )
-    assert "pasta: +7.5 points to the probe on average, above it on each learnable set." in told
-    assert (
-        "stp (reconstruction): +7.5 points to the probe on average, not above it on cola, 2,000 rows." in told
+    assert "pasta: +7.5 points relative to the probe on average, above it on each learnable set." in told
+    said = (
+        "stp (reconstruction): +7.5 points relative to the probe on average, not above it on cola, 2,000 rows"
     )
+    assert f"{said}." in told
 
 
 def test_a_set_that_full_fine_tuning_does_not_learn_counts_for_the_average_alone() -> None:
     told = verdicts([result("cola", full=0.54, pasta=0.4, probe=0.5), result("qqp", probe=0.6, pasta=0.9)])
     assert "majority): qqp, 2,000 rows." in told
-    assert "pasta: +10.0 points to the probe on average, above it on each learnable set." in told
+    assert "pasta: +10.0 points relative to the probe on average, above it on each learnable set." in told
     assert "cola, 2,000 rows: the best" not in told
 
 

@@ -42,8 +42,7 @@ from softcue.cli.train import train_command
 from softcue.errors import SoftcueError, visible
 
 app = typer.Typer(
-    help="Tune a frozen Transformer encoder through its tokens, and serve any mix of tasks from that "
-    "one encoder.",
+    help="Train small adapters for a frozen Transformer encoder, and serve many tasks from that one encoder.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -90,32 +89,15 @@ def main() -> None:
 
 
 TRAIN = "softcue train data/trec --method pasta --backbone minilm --out adapters/trec"
-COMPARE = "softcue compare data/trec --methods pasta,stp,spt --seeds 3 --out comparison"
-SERVE = "softcue serve adapters --port 8000"
-PUSH = "softcue push adapters/trec OWNER/trec-pasta --private"
-IMPORT_PEFT = "softcue import-peft lora/spam --label ham --label spam --out adapters/spam"
-EXPORT_PEFT = "softcue export-peft adapters/spam --out lora/spam"
-EXPORT_ONNX = "softcue export-onnx adapters/spam adapters/trec --out onnx"
-SWEEP = "softcue sweep data/trec --method apt --grid lr=1e-3,5e-3 --out sweep"
 
 app.command("train", epilog=f"Example: {TRAIN}")(train_command)
-app.command("compare", epilog=f"Example: {COMPARE}")(compare_command)
-app.command("sweep", cls=SweepCommand, epilog=f"Example: {SWEEP}")(sweep_command)
-app.command("serve", epilog=f"Example: {SERVE}")(serve_command)
-app.command("push", epilog=f"Example: {PUSH}")(push_command)
-app.command("import-peft", epilog=f"Example: {IMPORT_PEFT}")(import_peft_command)
-app.command("export-peft", epilog=f"Example: {EXPORT_PEFT}")(export_peft_command)
-app.command("export-onnx", epilog=f"Example: {EXPORT_ONNX}")(export_onnx_command)
-
-app.add_typer(inspect_app, name="inspect")
-app.add_typer(bank_app, name="bank")
 
 
 @app.command("eval", epilog="Example: softcue eval adapters/trec data/trec --split test")
 def eval_command(
     adapter: AdapterPlace,
-    data: Annotated[str, typer.Argument(help="As for train.")],
-    split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
+    data: Annotated[str, typer.Argument(help="Labelled data, as for train.")],
+    split: Annotated[str, typer.Option(help="The rows to score: train, dev or test.")] = "test",
     text: TextColumn = None,
     text_pair: PairColumn = None,
     label: LabelColumn = None,
@@ -126,7 +108,7 @@ def eval_command(
     template: TemplateFlag = None,
     tag_names: TagNamesFlag = None,
     encoding: EncodingFlag = None,
-    backbone: Annotated[str | None, typer.Option(help="Default: the one that the adapter names.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="The encoder; default: the adapter's own.")] = None,
     data_root: RootFlag = None,
     plugin: PluginsFlag = None,
     precision: PrecisionFlag = "auto",
@@ -134,7 +116,9 @@ def eval_command(
     unsure_below: UnsureFlag = None,
     report: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write report.json and report.png; show the most wrong rows."),
+        typer.Option(
+            metavar="DIR", help="Write report.json and report.png there, and print the most wrong rows."
+        ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -172,7 +156,7 @@ def predict_command(
     file: Annotated[
         Path | None,
         typer.Option(
-            help="A file as for train, without labels; its columns are those trained on, or as said."
+            help="A file of texts to answer; its columns are named as in training, or by the flags below."
         ),
     ] = None,
     columns_text: TextColumn = None,
@@ -182,15 +166,15 @@ def predict_command(
     encoding: EncodingFlag = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Where to write answers, one JSON object a line; default: standard output."),
+        typer.Option(help="File for the answers, one JSON object a line; default: standard output."),
     ] = None,
-    backbone: Annotated[str | None, typer.Option(help="Default: the one that the adapter names.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="The encoder; default: the adapter's own.")] = None,
     plugin: PluginsFlag = None,
     precision: PrecisionFlag = "auto",
     device: DeviceFlag = "cpu",
     unsure_below: UnsureFlag = None,
 ) -> None:
-    """Answer a text, or every line of a file, as one JSON object each."""
+    """Answer a text, or every row of a file, in JSON lines."""
     from softcue import api
     from softcue.cli import show
     from softcue.files import check_file
@@ -219,7 +203,10 @@ def predict_command(
 
 @app.command("methods", epilog="Example: softcue methods")
 def methods_command(plugin: PluginsFlag = None, as_json: JsonFlag = False) -> None:
-    """List the tuning methods, with their settings and what an adapter costs on bert-base."""
+    """List the tuning methods, with settings and sizes.
+
+    Sizes are the trained parameters of an adapter on bert-base.
+    """
     from softcue.cli import lists
 
     load_plugins(plugin)
@@ -228,7 +215,7 @@ def methods_command(plugin: PluginsFlag = None, as_json: JsonFlag = False) -> No
 
 @app.command("tasks", epilog="Example: softcue tasks --data-root data")
 def tasks_command(data_root: RootFlag = None, plugin: PluginsFlag = None, as_json: JsonFlag = False) -> None:
-    """List the benchmarks, their metrics, and which of them are under the data root."""
+    """List the benchmarks, their metrics and where they are."""
     from softcue.cli import lists
     from softcue.tasks import data_root as find_root
 
@@ -250,7 +237,7 @@ def info_command(
     plugin: PluginsFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what an adapter is, what it was trained on, and its scores."""
+    """Show an adapter's method, data, settings and scores."""
     from softcue.cli import show
 
     load_plugins(plugin)
@@ -259,13 +246,36 @@ def info_command(
 
 @app.command("quickstart", epilog="Example: softcue quickstart --out quickstart")
 def quickstart_command(
-    out: Annotated[Path, typer.Option(help="Where to save the adapters and the table.")] = Path("quickstart"),
+    out: Annotated[Path, typer.Option(help="Folder for the adapters and the table.")] = Path("quickstart"),
     backbone: BackboneFlag = "minilm",
     as_json: JsonFlag = False,
 ) -> None:
-    """Do the main job on bundled data: train, compare, save, reload, and answer a mixed batch."""
+    """Run the whole workflow on bundled data.
+
+    It trains, compares, saves and reloads adapters, and answers a mixed batch.
+    """
     from softcue.cli.tour import quickstart as run
 
     result = run(out, backbone)
     if as_json:
         print(json.dumps(result, indent=2))
+
+
+COMPARE = "softcue compare data/trec --methods pasta,stp,spt --seeds 3 --out comparison"
+SERVE = "softcue serve adapters --port 8000"
+PUSH = "softcue push adapters/trec OWNER/trec-pasta --private"
+IMPORT_PEFT = "softcue import-peft lora/spam --label ham --label spam --out adapters/spam"
+EXPORT_PEFT = "softcue export-peft adapters/spam --out lora/spam"
+EXPORT_ONNX = "softcue export-onnx adapters/spam adapters/trec --out onnx"
+SWEEP = "softcue sweep data/trec --method apt --grid lr=1e-3,5e-3 --out sweep"
+
+app.command("compare", epilog=f"Example: {COMPARE}")(compare_command)
+app.command("sweep", cls=SweepCommand, epilog=f"Example: {SWEEP}")(sweep_command)
+app.command("serve", epilog=f"Example: {SERVE}")(serve_command)
+app.command("push", epilog=f"Example: {PUSH}")(push_command)
+app.command("import-peft", epilog=f"Example: {IMPORT_PEFT}")(import_peft_command)
+app.command("export-peft", epilog=f"Example: {EXPORT_PEFT}")(export_peft_command)
+app.command("export-onnx", epilog=f"Example: {EXPORT_ONNX}")(export_onnx_command)
+
+app.add_typer(inspect_app, name="inspect")
+app.add_typer(bank_app, name="bank")

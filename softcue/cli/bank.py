@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from softcue.bank import Entry
 
 bank_app = typer.Typer(
-    help="Keep adapters of one backbone by the thousand in a few files, with versions and aliases.",
+    help="Keep thousands of adapters in a few files. They share one backbone, and have versions and aliases.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -31,15 +31,18 @@ def add_command(
     bank: BankPath,
     folder: Annotated[
         list[Path],
-        typer.Argument(metavar="FOLDER...", help="Adapters' folders, folders of them, or hf:OWNER/NAME."),
+        typer.Argument(metavar="FOLDER...", help="Adapters, folders of adapters, or hf:OWNER/NAME."),
     ],
     name: Annotated[
-        str | None, typer.Option(help="Name of the one adapter; default: its folder's name.")
+        str | None, typer.Option(help="Name for a single adapter; default: its folder's name.")
     ] = None,
     plugin: PluginsFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Store adapters, each as the newest version of its name; the bank is made if there is none."""
+    """Store adapters, each as the newest version of its name.
+
+    The bank is created if there is none.
+    """
     from softcue.adapter import Adapter
     from softcue.bank import Bank
     from softcue.bank.entry import check_name
@@ -72,12 +75,14 @@ def add_command(
 @bank_app.command("list", epilog="Example: softcue bank list bank --search spam")
 def list_command(
     bank: BankPath,
-    search: Annotated[str, typer.Option(help="Only names that contain this, whatever the case.")] = "",
-    after: Annotated[str, typer.Option(help="Begin behind this name.")] = "",
-    limit: Annotated[int, typer.Option(help="Show so many at most.")] = 100,
+    search: Annotated[
+        str, typer.Option(help="Show only names that contain this, in upper or lower case.")
+    ] = "",
+    after: Annotated[str, typer.Option(help="Begin after this name.")] = "",
+    limit: Annotated[int, typer.Option(help="Show at most this many names.")] = 100,
     as_json: JsonFlag = False,
 ) -> None:
-    """List names in order, with their newest versions, a page at a time."""
+    """List names and their newest versions, a page at a time."""
     from softcue.bank import Bank
     from softcue.cli.lines import print_json, print_line
 
@@ -94,7 +99,7 @@ def list_command(
 
 @bank_app.command("show", epilog="Example: softcue bank show bank spam@prod")
 def show_command(bank: BankPath, name: AdapterName, as_json: JsonFlag = False) -> None:
-    """Show one version and which others there are."""
+    """Show one version, and list the others."""
     from softcue.bank import Bank
     from softcue.cli.lines import print_json, print_line
 
@@ -118,7 +123,7 @@ def alias_command(
     alias: Annotated[str, typer.Argument(help="A word that begins with a letter.")],
     remove: Annotated[bool, typer.Option("--remove", help="Remove the alias of this name.")] = False,
 ) -> None:
-    """Let NAME@ALIAS stand for a version from now on."""
+    """Make NAME@ALIAS stand for a version."""
     from softcue.bank import Bank
     from softcue.bank.entry import split_name
     from softcue.cli.lines import print_line
@@ -135,7 +140,10 @@ def alias_command(
 
 @bank_app.command("remove", epilog="Example: softcue bank remove bank spam@3")
 def remove_command(bank: BankPath, name: AdapterName, as_json: JsonFlag = False) -> None:
-    """Remove all versions of a name, or one of them (spam@3); its number is not given again."""
+    """Remove all versions of a name, or one of them (spam@3).
+
+    The number of a removed version is not used again.
+    """
     from softcue.bank import Bank
     from softcue.cli.lines import print_json, print_line
 
@@ -150,7 +158,10 @@ def remove_command(bank: BankPath, name: AdapterName, as_json: JsonFlag = False)
 
 @bank_app.command("verify", epilog="Example: softcue bank verify bank")
 def verify_command(bank: BankPath, plugin: PluginsFlag = None, as_json: JsonFlag = False) -> None:
-    """Check every adapter, bit by bit, and name those that are damaged (exit code 1)."""
+    """Check every adapter, and name those that are damaged.
+
+    The exit code is 1 if one is damaged.
+    """
     from softcue.bank import Bank
     from softcue.cli.lines import print_json, print_line
 
@@ -171,10 +182,10 @@ def verify_command(bank: BankPath, plugin: PluginsFlag = None, as_json: JsonFlag
 def export_command(
     bank: BankPath,
     name: AdapterName,
-    folder: Annotated[Path, typer.Argument(help="Where to save the adapter's folder.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the adapter.")],
     plugin: PluginsFlag = None,
 ) -> None:
-    """Save an adapter as a folder of its own."""
+    """Save an adapter as a folder again."""
     from softcue.bank import Bank
     from softcue.cli.lines import print_line
 
@@ -205,7 +216,10 @@ def stats_command(bank: BankPath, as_json: JsonFlag = False) -> None:
 
 @bank_app.command("compact", epilog="Example: softcue bank compact bank")
 def compact_command(bank: BankPath, as_json: JsonFlag = False) -> None:
-    """Free the bytes of what was removed; readers and writers go on meanwhile."""
+    """Free the space of removed adapters.
+
+    Readers and writers can work meanwhile.
+    """
     from softcue.bank import Bank
     from softcue.cli.lines import print_json, print_line
 

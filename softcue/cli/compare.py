@@ -33,15 +33,15 @@ from softcue.cli.flags import (
 
 
 def compare_command(
-    data: Annotated[str, typer.Argument(help="As for train.")],
+    data: Annotated[str, typer.Argument(help="Data, as for train.")],
     methods: Annotated[
-        str, typer.Option(help="Names with commas between; majority and probe are always there.")
+        str, typer.Option(help="Methods, separated by commas; majority and probe are always added.")
     ],
     out: Annotated[
         Path,
-        typer.Option(help="Folder of the table and of finished cells; a run that was killed goes on there."),
+        typer.Option(help="Folder for the table and finished runs; a killed comparison continues there."),
     ],
-    seeds: Annotated[int, typer.Option(help="How often each method is trained: seeds 0, 1, ..")] = 3,
+    seeds: Annotated[int, typer.Option(help="Number of trainings of each method, with seeds 0, 1, ..")] = 3,
     backbone: BackboneFlag = "minilm",
     kind: KindFlag = None,
     settings: SettingsFlag = None,
@@ -56,18 +56,18 @@ def compare_command(
     tag_names: TagNamesFlag = None,
     encoding: EncodingFlag = None,
     epochs: Annotated[
-        int | None, typer.Option(help="For every method; default: by the number of rows.")
+        int | None, typer.Option(help="Epochs of every method; default: by the number of rows.")
     ] = None,
     rows: RowsFlag = None,
     pooling: PoolingFlag = None,
-    limit: Annotated[int, typer.Option(help="Longest example in tokens.")] = 128,
+    limit: Annotated[int, typer.Option(help="Most tokens of an example; longer ones are truncated.")] = 128,
     data_root: RootFlag = None,
     plugin: PluginsFlag = None,
     precision: PrecisionFlag = "auto",
     device: DeviceFlag = "cpu",
     as_json: JsonFlag = False,
 ) -> None:
-    """Train several methods with several seeds under equal budgets, and write one table."""
+    """Train several methods under equal budgets; write one table."""
     from softcue.cli import show
     from softcue.studies.compare import compare as run
     from softcue.training.progress import training_progress

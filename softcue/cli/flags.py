@@ -12,59 +12,72 @@ from softcue.kinds import KINDS
 
 UnsureFlag = Annotated[
     float | None,
-    typer.Option(metavar="P", help="Answers with a chance below P are unsure; default: as the adapter says."),
+    typer.Option(
+        metavar="P", help="Mark answers with a probability below P as unsure; default: the adapter's P."
+    ),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 AdapterPlace = Annotated[
-    Path, typer.Argument(help="The adapter's folder, or hf:OWNER/NAME for one on the Hugging Face hub.")
+    Path, typer.Argument(help="The adapter's folder, or hf:OWNER/NAME on the Hugging Face hub.")
 ]
 BackboneFlag = Annotated[
-    str, typer.Option(help="A folder, a Hugging Face id, or an alias (see `softcue backbones`).")
+    str, typer.Option(help="The encoder: a folder, a Hugging Face id, or an alias (see `softcue backbones`).")
 ]
 RootFlag = Annotated[
     Path | None,
-    typer.Option(help="Folder of data sets to look names up in; default: the variable SOFTCUE_DATA."),
+    typer.Option(help="Folder where data sets are found by name; default: the variable SOFTCUE_DATA."),
 ]
 PrecisionFlag = Annotated[
-    str, typer.Option(help="float32, bfloat16, or auto: bfloat16 where the processor has it.")
+    str, typer.Option(help="float32, bfloat16, or auto: bfloat16 if the processor has units for it.")
 ]
-DeviceFlag = Annotated[str, typer.Option(help="cpu, or cuda where there is one.")]
-KindFlag = Annotated[str | None, typer.Option(help=f"{', '.join(KINDS)}; default: recognised from the data.")]
+DeviceFlag = Annotated[str, typer.Option(help="cpu or cuda.")]
+KindFlag = Annotated[
+    str | None, typer.Option(help=f"Kind of task: {', '.join(KINDS)}; default: recognised from the data.")
+]
 SettingsFlag = Annotated[
-    list[str] | None, typer.Option("--set", help="A setting of the method or of training, NAME=VALUE.")
+    list[str] | None,
+    typer.Option("--set", help="A setting of the method or of training, NAME=VALUE. May be repeated."),
 ]
 RowsFlag = Annotated[int | None, typer.Option(help="Use at most this many training rows, drawn by the seed.")]
-PoolingFlag = Annotated[str | None, typer.Option(help="cls, mean, pooler or front; default: the backbone's.")]
+PoolingFlag = Annotated[
+    str | None,
+    typer.Option(help="What the head reads: cls, mean, pooler or front; default: the backbone's own."),
+]
 TextColumn = Annotated[
     str | None,
-    typer.Option(
-        "--text", help="The column that holds the text, or several as in subject,body; likewise those below."
-    ),
+    typer.Option("--text", help="Column of the text, or several columns as in subject,body; default: text."),
 ]
-PairColumn = Annotated[str | None, typer.Option("--text-pair", help="The second text.")]
+PairColumn = Annotated[str | None, typer.Option("--text-pair", help="Column of the second text of a pair.")]
 LabelColumn = Annotated[
-    str | None, typer.Option("--label", help="The label, score or index of the right choice.")
+    str | None,
+    typer.Option("--label", help="Column of the label, the score, or the index of the right choice."),
 ]
 LabelsColumn = Annotated[
     str | None,
-    typer.Option("--labels", help="The labels of multilabel rows; or their columns of 0 and 1, as in a,b,c."),
+    typer.Option(
+        "--labels", help="Column of several labels, or one column of 0 and 1 for each, as in a,b,c."
+    ),
 ]
-TokensColumn = Annotated[str | None, typer.Option("--tokens", help="The words.")]
-TagsColumn = Annotated[str | None, typer.Option("--tags", help="The words' tags.")]
+TokensColumn = Annotated[str | None, typer.Option("--tokens", help="Column of the words.")]
+TagsColumn = Annotated[str | None, typer.Option("--tags", help="Column of the words' tags.")]
 EntitiesColumn = Annotated[
-    str | None, typer.Option("--entities", help="The text's entities: start, end and label of each.")
+    str | None, typer.Option("--entities", help="Column of the entities, each with start, end and label.")
 ]
 TemplateFlag = Annotated[
     str | None,
-    typer.Option("--template", help="How columns make the text, as in '{subject}: {body}'; without --text."),
+    typer.Option(
+        "--template", help="Build the text from columns, as in '{subject}: {body}'; replaces --text."
+    ),
 ]
 TagNamesFlag = Annotated[
     str | None,
-    typer.Option("--tag-names", help="What tags that are numbers stand for, as in O,B-PER,I-PER."),
+    typer.Option("--tag-names", help="Names of tags that are numbers, in order, as in O,B-PER,I-PER."),
 ]
 EncodingFlag = Annotated[
     str | None,
-    typer.Option(help="Of files that are not UTF-8, as in windows-1252; UTF-16 is known by its mark."),
+    typer.Option(
+        help="Encoding of the file, as in windows-1252; default: UTF-8, or as its byte order mark says."
+    ),
 ]
 # of the flags above, those that say which columns there are
 COLUMN_FLAGS = (
@@ -80,9 +93,7 @@ COLUMN_FLAGS = (
 )
 PluginsFlag = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--plugin", help="A Python file of yours with methods or tasks; it is run. May be repeated."
-    ),
+    typer.Option("--plugin", help="Your Python file with methods or tasks; it is executed. May be repeated."),
 ]
 
 

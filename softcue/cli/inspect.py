@@ -29,7 +29,7 @@ from softcue.cli.flags import (
 from softcue.errors import RequestError
 
 inspect_app = typer.Typer(
-    help="Show what an adapter does inside its encoder: DIR/VIEW.json and DIR/VIEW.png.",
+    help="Show what an adapter does inside its encoder. Writes DIR/VIEW.json and DIR/VIEW.png.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -37,23 +37,23 @@ inspect_app = typer.Typer(
 # view -> what it shows, and an example
 VIEWS = {
     "attention": (
-        "Attention on special tokens by layer and head, before and after tuning; any method.",
+        "Show the attention to special tokens, before and after. For every method, by layer and head.",
         "softcue inspect attention adapters/trec data/trec --out views",
     ),
     "gates": (
-        "APT's (partly a reconstruction) token gates and layer scales; several adapters beside each other.",
+        "Show APT's gates and scales (partly a reconstruction). Several adapters can be compared.",
         "softcue inspect gates adapters/trec data/trec adapters/ner data/ner --out views",
     ),
     "selection": (
-        "SPT's gates by layer and prefix token, and how alike its prefix tokens are.",
+        "Show SPT's gates, and how alike its prefix tokens are.",
         "softcue inspect selection adapters/trec data/trec --out views",
     ),
     "cell": (
-        "What GPC's (reconstruction) cell remembers and takes, and how far its matrices moved.",
+        "Show what GPC's cell (a reconstruction) remembers. Also how far its matrices moved in training.",
         "softcue inspect cell adapters/trec data/trec --out views",
     ),
     "plan": (
-        "Which layers STP (reconstruction) prompts, beside the attention that it is chosen by.",
+        "Show the layers that STP (a reconstruction) chose. Also the attention that it chose them by.",
         "softcue inspect plan adapters/trec data/trec --out views",
     ),
 }
@@ -70,12 +70,14 @@ def _register(view: str) -> None:
         given: Annotated[
             list[str], typer.Argument(metavar=pair, help="The adapter's folder, and data as for train.")
         ],
-        out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the JSON and the picture.")],
+        out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the JSON file and the picture.")],
         split: Annotated[
             str | None,
-            typer.Option(help="train, dev or test; default: test, or else dev (plan: train)."),
+            typer.Option(
+                help="The rows to use: train, dev or test; default: test, or else dev (plan: train)."
+            ),
         ] = None,
-        rows: Annotated[int, typer.Option(help="Look at so many rows at most.")] = 256,
+        rows: Annotated[int, typer.Option(help="Use at most this many rows.")] = 256,
         text: TextColumn = None,
         text_pair: PairColumn = None,
         label: LabelColumn = None,
@@ -86,7 +88,7 @@ def _register(view: str) -> None:
         template: TemplateFlag = None,
         tag_names: TagNamesFlag = None,
         encoding: EncodingFlag = None,
-        backbone: Annotated[str | None, typer.Option(help="Default: the one that the adapter names.")] = None,
+        backbone: Annotated[str | None, typer.Option(help="The encoder; default: the adapter's own.")] = None,
         data_root: RootFlag = None,
         plugin: PluginsFlag = None,
         precision: PrecisionFlag = "auto",

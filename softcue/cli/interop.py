@@ -8,21 +8,24 @@ import typer
 from softcue.cli.flags import PluginsFlag, load_plugins
 from softcue.errors import RequestError
 
-BackboneOption = Annotated[str | None, typer.Option(help="Default: the one that the adapter names.")]
+BackboneOption = Annotated[str | None, typer.Option(help="The encoder; default: the adapter's own.")]
 
 
 def import_peft_command(
     folder: Annotated[Path, typer.Argument(help="The folder that PEFT's save_pretrained wrote.")],
-    out: Annotated[Path, typer.Option(help="Where to save the adapter.")],
+    out: Annotated[Path, typer.Option(help="Folder for the adapter.")],
     backbone: BackboneOption = None,
     label: Annotated[
         list[str] | None,
-        typer.Option(help="A label, repeated in the order of the classifier's rows; default: LABEL_0, .."),
+        typer.Option(help="A label; repeat it in the order of the classifier's rows; default: LABEL_0, .."),
     ] = None,
-    pair: Annotated[bool, typer.Option("--pair", help="It reads pairs of texts.")] = False,
-    limit: Annotated[int, typer.Option(help="Tokens of an example, beyond which it is truncated.")] = 128,
+    pair: Annotated[bool, typer.Option("--pair", help="The adapter reads pairs of texts.")] = False,
+    limit: Annotated[int, typer.Option(help="Most tokens of an example; longer ones are truncated.")] = 128,
 ) -> None:
-    """Make an adapter of softcue's out of one of PEFT's: LoRA, prefix tuning or prompt tuning."""
+    """Convert an adapter of PEFT to one of softcue.
+
+    It must be LoRA, prefix tuning or prompt tuning.
+    """
     from softcue.adapter import check_place
     from softcue.cli.lines import print_line
     from softcue.interop.peft import from_peft
@@ -34,11 +37,11 @@ def import_peft_command(
 
 def export_peft_command(
     adapter: Annotated[Path, typer.Argument(help="The adapter's folder.")],
-    out: Annotated[Path, typer.Option(help="Where to write PEFT's folder; it must be empty or absent.")],
+    out: Annotated[Path, typer.Option(help="Folder for PEFT's files; it must be empty or absent.")],
     backbone: BackboneOption = None,
     plugin: PluginsFlag = None,
 ) -> None:
-    """Write an adapter of lora, ptuning or prompt as PEFT's library reads it."""
+    """Convert a lora, ptuning or prompt adapter to PEFT's files."""
     from softcue.adapter import Adapter
     from softcue.cli.lines import print_line
     from softcue.interop.peft import to_peft
@@ -49,12 +52,16 @@ def export_peft_command(
 
 def export_onnx_command(
     adapter: Annotated[
-        list[Path], typer.Argument(metavar="ADAPTER...", help="Adapters' folders; each goes by its own name.")
+        list[Path],
+        typer.Argument(metavar="ADAPTER...", help="Adapters' folders; a folder's name is its adapter's."),
     ],
-    out: Annotated[Path, typer.Option(help="Where to write the graph; it must be empty or absent.")],
+    out: Annotated[Path, typer.Option(help="Folder for the graph; it must be empty or absent.")],
     backbone: BackboneOption = None,
 ) -> None:
-    """Write one ONNX graph of the encoder with the adapters' numbers as its inputs (docs/interop.md)."""
+    """Write an ONNX graph of the encoder, with adapters as inputs.
+
+    docs/interop.md says which methods and encoders it can hold.
+    """
     from softcue.cli.lines import print_line
     from softcue.files import resolve
     from softcue.interop.onnx import export_onnx

@@ -11,17 +11,20 @@ from softcue.cli.flags import JsonFlag, PluginsFlag, load_plugins
 def push_command(
     adapter: Annotated[Path, typer.Argument(help="The adapter's folder.")],
     repository: Annotated[
-        str, typer.Argument(metavar="OWNER/NAME", help="The repository; made if there is none.")
+        str, typer.Argument(metavar="OWNER/NAME", help="The repository; it is created if there is none.")
     ],
     private: Annotated[
         bool | None,
-        typer.Option(help="Make a new repository private or public; default: as the owner set it."),
+        typer.Option(help="Make a new repository private or public; default: the owner's setting."),
     ] = None,
-    revision: Annotated[str | None, typer.Option(help="The branch; made if there is none.")] = None,
+    revision: Annotated[str | None, typer.Option(help="The branch; it is created if there is none.")] = None,
     plugin: PluginsFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Push an adapter with a model card in one commit; the token is the hub's own (HF_TOKEN)."""
+    """Upload an adapter to the Hugging Face hub.
+
+    One commit holds the adapter and a model card. The token is the hub's own (HF_TOKEN).
+    """
     import sys
 
     from softcue.cli.lines import print_json, print_line

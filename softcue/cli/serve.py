@@ -19,35 +19,41 @@ DRAIN = 5.0  # seconds beyond the deadline that answers may take to be sent when
 def serve_command(
     folder: Annotated[Path, typer.Argument(help="A bank, a folder of adapter folders, or hf:OWNER/NAME.")],
     host: Annotated[
-        str, typer.Option(help="Address to listen on; others than this machine's own take tokens.")
+        str, typer.Option(help="Address to listen on; an address that others can reach needs tokens.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
-    memory: Annotated[str, typer.Option(help="For adapters that are kept ready, as in 512M or 2G.")] = "1G",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0: any free one.")] = 8000,
+    memory: Annotated[str, typer.Option(help="Memory for adapters, as in 512M or 2G.")] = "1G",
     pin: Annotated[
-        list[str] | None, typer.Option(help="An adapter that is always kept ready. May be repeated.")
+        list[str] | None, typer.Option(help="An adapter that always stays in memory. May be repeated.")
     ] = None,
     read_token_file: Annotated[
-        Path | None, typer.Option(help="File of tokens, one a line, that may ask for answers.")
+        Path | None, typer.Option(help="File of tokens that may ask for answers, one on each line.")
     ] = None,
     manage_token_file: Annotated[
-        Path | None, typer.Option(help="File of tokens that may add and remove adapters, too.")
+        Path | None, typer.Option(help="File of tokens that may also add and remove adapters.")
     ] = None,
-    deadline: Annotated[float, typer.Option(min=0.01, help="Seconds in which a request is answered.")] = 30.0,
-    batch_rows: Annotated[int, typer.Option(min=1, help="Tokens in one forward pass.")] = 4_096,
+    deadline: Annotated[
+        float, typer.Option(min=0.01, help="Seconds until a request must be answered.")
+    ] = 30.0,
+    batch_rows: Annotated[int, typer.Option(min=1, help="Most tokens in one forward pass.")] = 4_096,
     delay: Annotated[
-        float, typer.Option(min=0, help="Milliseconds that a request may wait for others to join it.")
+        float, typer.Option(min=0, help="Milliseconds that a request may wait for others to join its batch.")
     ] = 2.0,
-    queue: Annotated[int, typer.Option(min=1, help="Rows that may wait; beyond it 429.")] = 1_024,
+    queue: Annotated[
+        int, typer.Option(min=1, help="Most rows that may wait; further requests get 429.")
+    ] = 1_024,
     ray: Annotated[
-        str | None, typer.Option(help="Replicas on a Ray cluster: host:port, auto, or local.")
+        str | None, typer.Option(help="Run replicas on a Ray cluster: host:port, auto, or local.")
     ] = None,
-    replicas: Annotated[str, typer.Option(help="With --ray: how many, as in 2, or 1-4 by load.")] = "1",
-    backbone: Annotated[str | None, typer.Option(help="Default: the one that the adapters name.")] = None,
+    replicas: Annotated[
+        str, typer.Option(help="With --ray: number of replicas, as in 2, or 1-4 by load.")
+    ] = "1",
+    backbone: Annotated[str | None, typer.Option(help="The encoder; default: the adapters' own.")] = None,
     plugin: PluginsFlag = None,
     precision: PrecisionFlag = "auto",
     device: DeviceFlag = "cpu",
 ) -> None:
-    """Serve every adapter in FOLDER by HTTP: one encoder, any mix of tasks in one batch."""
+    """Serve every adapter of a folder or bank over HTTP."""
     import os
 
     need_server()

@@ -59,44 +59,45 @@ def with_local(args: list[str]) -> list[str]:
 def sweep_command(
     data: Annotated[list[str], typer.Argument(help="One data set or several, each as for train.")],
     *,
-    method: Annotated[str, typer.Option(help="A tuning method, or several with commas between.")],
+    method: Annotated[str, typer.Option(help="A tuning method, or several, separated by commas.")],
     out: Annotated[
         Path,
-        typer.Option(
-            help="Folder of the results and of finished runs; a sweep that was killed goes on there."
-        ),
+        typer.Option(help="Folder for the results and finished runs; a killed sweep continues there."),
     ],
     grid: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME=VALUE,VALUE.. to combine; lr is read as rate. Default: rates around the preset."
+            help="Values to try, NAME=VALUE,VALUE..; lr means rate. Default: rates around the preset."
         ),
     ] = None,
     ranges: Annotated[
         list[str] | None,
         typer.Option(
             "--range",
-            help="NAME=LOW..HIGH to draw from, as in rate=1e-3..1e-1 (by its logarithm) or length=4..32.",
+            help="Range to draw from, as in rate=1e-3..1e-1 (on a logarithmic scale) or length=4..32.",
         ),
     ] = None,
     random: Annotated[
-        int | None, typer.Option(help="Draw so many points, from --range and from the lists of --grid.")
+        int | None, typer.Option(help="Number of random points, drawn from --range and the values of --grid.")
     ] = None,
     halving: Annotated[
         bool,
-        typer.Option("--halving", help="Short runs of all points, longer ones of the best third, and so on."),
+        typer.Option(
+            "--halving", help="Run all points for a short time, the best third for longer, and so on."
+        ),
     ] = False,
     budget: Annotated[
         str | None,
         typer.Option(
-            help="Of a halving: a time (10m) or a number of training examples; default: it ends with full "
-            "trainings."
+            help="With --halving: a time (10m) or a number of examples; default: the last runs train in full."
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="How often each point is trained: seeds 0, 1, ..")] = 1,
+    seeds: Annotated[int, typer.Option(help="Number of trainings of each point, with seeds 0, 1, ..")] = 1,
     ray: Annotated[
         str | None,
-        typer.Option(RAY, metavar="[ADDRESS]", help="Run on a Ray cluster; without an address on one here."),
+        typer.Option(
+            RAY, metavar="[ADDRESS]", help="Run on a Ray cluster; without an address, on this machine."
+        ),
     ] = None,
     backbone: BackboneFlag = "minilm",
     kind: KindFlag = None,
@@ -113,14 +114,14 @@ def sweep_command(
     encoding: EncodingFlag = None,
     rows: RowsFlag = None,
     pooling: PoolingFlag = None,
-    limit: Annotated[int, typer.Option(help="Longest example in tokens.")] = 128,
+    limit: Annotated[int, typer.Option(help="Most tokens of an example; longer ones are truncated.")] = 128,
     data_root: RootFlag = None,
     plugin: PluginsFlag = None,
     precision: PrecisionFlag = "auto",
     device: DeviceFlag = "cpu",
     as_json: JsonFlag = False,
 ) -> None:
-    """Train many points at once over one encoder, and save the best adapter."""
+    """Try many settings in one process; save the best adapter."""
     from softcue.cli import show
     from softcue.studies.live import sweep_board
     from softcue.studies.space import read_grid, read_ranges

@@ -25,7 +25,6 @@ from softcue.cli.flags import (
     TemplateFlag,
     TextColumn,
     TokensColumn,
-    UnsureFlag,
     columns_of,
     load_plugins,
     parse_settings,
@@ -36,24 +35,26 @@ def train_command(
     data: Annotated[
         str | None,
         typer.Argument(
-            help="A folder with train, dev and test files, a file, a benchmark's name, helpdesk/intent "
-            "(bundled), or hf:ID; default: the recipe's."
+            help="A folder with train, dev and test files, a single file, a benchmark's name, "
+            "helpdesk/intent (bundled), or hf:ID; default: the recipe's data."
         ),
     ] = None,
     *,
-    out: Annotated[Path, typer.Option(help="Where to save the adapter.")],
+    out: Annotated[Path, typer.Option(help="Folder for the adapter.")],
     recipe: Annotated[
         str | None,
-        typer.Option(
-            help="A published setting to start from, as in spt-rte-roberta-large; flags stand over it."
-        ),
+        typer.Option(help="Start from published settings, as in spt-rte-roberta-large; flags override them."),
     ] = None,
     method: Annotated[
         str | None,
         typer.Option(help="A tuning method (see `softcue methods`), `probe`, or `full`; default: pasta."),
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="A folder, a Hugging Face id, or an alias; default: minilm.")
+        str | None,
+        typer.Option(
+            help="The encoder: a folder, a Hugging Face id, or an alias (see `softcue backbones`); "
+            "default: minilm."
+        ),
     ] = None,
     kind: KindFlag = None,
     settings: SettingsFlag = None,
@@ -68,37 +69,46 @@ def train_command(
     tag_names: TagNamesFlag = None,
     encoding: EncodingFlag = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of initial numbers, order of rows, dropout and splits; default: 0.")
+        int | None,
+        typer.Option(help="Seed of initial values, order of rows, dropout and splits; default: 0."),
     ] = None,
     rows: RowsFlag = None,
     pooling: PoolingFlag = None,
-    limit: Annotated[int | None, typer.Option(help="Longest example in tokens; default: 128.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="Most tokens of an example; longer ones are truncated; default: 128."),
+    ] = None,
     data_root: RootFlag = None,
     plugin: PluginsFlag = None,
     auto: Annotated[
         float | None,
-        typer.Option(metavar="MINUTES", help="Search the learning rate first, for so many minutes."),
+        typer.Option(metavar="MINUTES", help="Search the learning rate first, for this many minutes."),
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(help="The metric that selects, as in macro_f1; default: the data's own.")
+        str | None,
+        typer.Option(help="The metric that chooses the best step, as in macro_f1; default: the data's own."),
     ] = None,
-    unsure_below: UnsureFlag = None,
+    unsure_below: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="Save P in the adapter: answers with a lower probability are unsure."),
+    ] = None,
     precision: PrecisionFlag = "auto",
     device: DeviceFlag = "cpu",
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Folder of checkpoints, from which a killed run goes on.")
+        Path | None, typer.Option(help="Folder for checkpoints, from which a killed run can be resumed.")
     ] = None,
     every: Annotated[int, typer.Option(help="Steps between two checkpoints.")] = 200,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest checkpoint, if there is one.")
+        bool, typer.Option("--resume", help="Continue from the newest checkpoint, if there is one.")
     ] = False,
-    log: Annotated[Path | None, typer.Option(help="Folder of log.jsonl, and of what trackers write.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Folder for log.jsonl and the files of trackers.")] = None,
     track: Annotated[
-        list[str] | None, typer.Option(help="tensorboard, wandb, mlflow or trackio. May be repeated.")
+        list[str] | None,
+        typer.Option(help="Log to tensorboard, wandb, mlflow or trackio as well. May be repeated."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Train an adapter on DATA, score it on rows that chose nothing, and save it."""
+    """Train an adapter on DATA, score it and save it."""
     from softcue import api
     from softcue.cli import show
     from softcue.training.checkpoint import open_checkpoints

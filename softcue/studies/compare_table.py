@@ -9,6 +9,8 @@ from typing import Any
 
 from softcue.errors import one_line
 
+PROBE_NOTE = "probe is the head alone, fitted to the encoder's outputs without steps."
+
 
 @dataclass(frozen=True)
 class TableRow:
@@ -98,10 +100,11 @@ def notes(result: Mapping[str, Any]) -> list[str]:
             if result["patience"]
             else "without early stopping."
         ),
-        f"Parameters leave the head out; the encoder ({result['backbone']}) has "
+        f"Parameters do not count the head; the encoder ({result['backbone']}) has "
         f"{result['encoder_parameters']:,}. "
-        "KB are of cue and head in float32. Seconds are of one run, from records to scores.",
-        "majority answers without reading: the commonest label, the mean score, or no entity. probe is "
-        "the head alone, fitted to the encoder's outputs without steps.",
+        "KB are the size of the adapter with its head, in float32. Seconds are of one run, from records to "
+        "scores.",
+        "majority answers without reading: the most common label, the mean score, or no entity. "
+        f"{PROBE_NOTE}",
         *result["warnings"],
     ]

@@ -28,10 +28,11 @@ PAGE, PLOTS = ROOT / "docs" / "results.md", ROOT / "docs" / "plots"
 WHOLE = f"{ROWS}-rows"
 HEAD = """# Results
 
-What each method is worth on real text, with the settings that `softcue train` takes without flags.
-A **cell** is one adapter: a method, a data set, a seed.
-Each cell is a file in `studies/methods/results`, and this page is written from those files.
-{there} of {planned} planned cells are there{missing}.
+How well each method works on real text, with the default settings of `softcue train`.
+
+A **cell** is one trained adapter: a method, a data set and a seed.
+{there} of {planned} planned cells are measured{missing}.
+Each cell is a file in `studies/methods/results`. This page is written from these files:
 
 ```text
 python -m studies.methods --data-root DATA --mpnet FOLDER     # every cell that is missing
@@ -39,13 +40,15 @@ python -m studies.methods --data-root DATA --anew --only minilm/glue-sst2/2000-r
 python -m studies.methods.page                                # this page
 ```
 
-At most {rows:,} training rows, the same for all seeds.
-dev selects the step and test is reported where a set has both; otherwise a tenth of train selects, and dev or
-test is reported. Rows that are reported chose nothing.
-A score is the mean of the set's first metric; after ± stands the sample deviation over seeds.
-A number in brackets says how many seeds there are where there are not three.
-Bold is the best of a column, full fine-tuning left out.
-Three sets under equal budgets, of an earlier commit, are on [a page of their own](equal-budgets.md).
+- Training has at most {rows:,} rows, the same for all seeds.
+- If a set has dev and test, dev chooses the best step and test is reported. Otherwise a tenth of train
+  chooses, and dev or test is reported. The reported rows choose nothing.
+- A score is the mean over seeds of the set's first metric. The number after ± is the sample deviation over
+  seeds.
+- A number in brackets is the number of seeds, where it is not three.
+- Bold marks the best score of a column, without full fine-tuning.
+
+An earlier comparison on three sets is on [its own page](equal-budgets.md).
 """
 
 
@@ -60,7 +63,7 @@ def page(cells: Cells) -> str:
     """Return the whole page."""
     wanted = {(c.encoder, c.data, c.budget, c.arm, c.seed) for c in planned_cells()}
     there = {(*key, seed) for key, seeds in cells.items() for seed in seeds} & wanted
-    missing = "" if there == wanted else "; a blank is a cell that is not measured yet"
+    missing = "" if there == wanted else "; the others are blank below"
     head = HEAD.format(there=len(there), planned=len(wanted), missing=missing, rows=ROWS)
     parts = [
         head,
@@ -73,8 +76,8 @@ def page(cells: Cells) -> str:
         "## The papers' claims",
         claims_table(cells),
         "## A few examples",
-        "Examples are drawn for each seed until every class has as many, or has no more. "
-        "There is no dev split: a tenth of them selects.",
+        "For each seed, examples are drawn until every class has this number, or has no more. "
+        "There is no dev split: a tenth of these examples chooses the best step.",
     ]
     for shots in SHOTS:
         parts += [f"### {shots} a class", score_table(cells, MINILM, FEW, f"{shots}-a-class", METHODS)]
@@ -124,11 +127,11 @@ def method_cell(arm: str) -> str:
 def cost_table(cells: Cells) -> str:
     """Return trained numbers, kilobytes and seconds of each method on the first encoder."""
     lines = [
-        "MiniLM, medians over the cells of the first table. Trained numbers leave the head out; kilobytes "
-        "are of cue and head in float32. Seconds are of one processor core, from records to scores, on a "
-        "machine that does other work: quote ratios.",
+        "MiniLM, medians over the cells of the first table. Trained parameters leave out the head. "
+        "Kilobytes are the size of the adapter with its head, in float32. Seconds are those of one "
+        "processor core, from records to scores. The machine also did other work: compare only ratios.",
         "",
-        "| method | trained numbers | kilobytes | seconds |",
+        "| method | trained parameters | kilobytes | seconds |",
         "|---|---|---|---|",
     ]
     for arm in METHODS[1:]:
@@ -144,11 +147,11 @@ def cost_table(cells: Cells) -> str:
 def claims_table(cells: Cells) -> str:
     """Return a row for each claim: the difference between two arms, with its interval."""
     lines = [
-        "The difference is the first arm's score less the second's: a mean over sets of the mean over the "
-        "seeds that both have (MiniLM, the first table's sets). "
-        "The interval is of 95 %, by Student's t over the sets.",
+        "Each row compares two methods, or two variants of one. The difference is the score of the first "
+        "minus that of the second, on MiniLM. It is averaged over the seeds that both have, and then over "
+        "the sets of the first table. The 95 % confidence interval is by Student's t over the sets.",
         "",
-        "| paper | it says | compared | sets | difference | first is |",
+        "| paper | it says | compared | sets | difference | the first is |",
         "|---|---|---|---|---|---|",
     ]
     for claim in CLAIMS:
@@ -173,8 +176,8 @@ def cosine_line(cells: Cells) -> str:
         ]
         found[arm] = f"{mean(own):.3f} ({len(own)} cells)" if own else "not measured yet"
     return (
-        "Mean |cosine| of two of SPT's prefix tokens (the paper says that its loss makes it small): with the "
-        f"selective loss {found['spt']}, without it {found['spt-no-diversity']}."
+        "SPT's paper says that the selective loss makes prefix tokens less alike. Mean |cosine| of two "
+        f"prefix tokens: with the selective loss {found['spt']}, without it {found['spt-no-diversity']}."
     )
 
 
