@@ -195,8 +195,7 @@ def test_an_answer_is_called_unsure_where_predictor_calls_it_so(kind: str, tmp_p
     scores = [entity["score"] for entity in sure["entities"]] if kind == "tag" else sure["scores"]
     chances = list(scores.values()) if isinstance(scores, dict) else scores
     for below in (min(chances) / 2, max(chances) + 1e-3):
-        training = {"unsure_below": below}
-        adapters = {"a": replace(plain, training=training)}
+        adapters = {"a": replace(plain, unsure_below=below)}
         folder = export_onnx(adapters, tmp_path / f"graph-{below}", backbone=base)
         expected = as_predictor("bert", adapters, [request])
         assert "unsure" in json.dumps(expected)
