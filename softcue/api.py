@@ -68,18 +68,21 @@ def train(
 ) -> Adapter | Checkpoint:
     """Train one adapter; `.scores` has its scores and `.save(folder)` writes it.
 
-    Method "full" gives a whole Checkpoint.
+    - data: a path, a benchmark's name or hf:ID; a DataFrame, a Dataset, a list of dictionaries, (texts,
+      labels), or a dictionary of such tables by split; or the result of `open_data`.
+    - method: "full" returns a whole Checkpoint.
+    - settings: fields of the method's config and of `Training`.
+    - columns, encoding: how to read the data (docs/data.md).
+    - rows: the most training rows, drawn by the seed. limit: the most tokens of an example.
+    - auto: minutes of a search for the learning rate, before the training.
+    - metric: chooses the best step; a name, or a function of true and predicted answers where more is better.
+      None: the data's own.
+    - unsure_below: an answer with a lower probability is unsure; saved in the adapter.
+    - report: is called after every step.
+    - say: is called with warnings about the data, and if a linear head is as good (None: it is not fitted).
+    - checkpoints: where a killed run can be resumed. trackers: log the training (docs/training.md).
 
-    data: a path, a benchmark's name or hf:ID; a DataFrame, a Dataset, a list of objects, (texts, labels), or
-    an object of such tables by split; or what open_data gives. columns, encoding: how the data are to be read
-    (docs/data.md);
-    settings: fields of the method's config and of Training; rows: cap on training rows (a seeded draw);
-    limit: tokens per example; auto: minutes for a search of the learning rate first; metric: what selects,
-    by name or as a function of truth and predicted answers, higher is better (None: the data's own);
-    unsure_below: chance below which an answer is called unsure, saved with the adapter; report: called after
-    every step; say: told what is odd about the data, and where a linear head does as well (None: that is not
-    even computed); checkpoints: where a killed run goes on; trackers: what its course is logged to
-    (docs/training.md). Raises SoftcueError.
+    Raises SoftcueError.
     """
     seed = check_whole("seed", seed, 0, SEEDS - 1)
     limit = check_whole("limit", limit, 1, TOKEN_LIMIT)
@@ -157,10 +160,13 @@ def evaluate(
 ) -> Evaluation:
     """Score an adapter on one split.
 
-    data: as for train; columns: None is those that the adapter was trained on; backbone: None loads the one
-    that the adapter names; unsure_below: chance below which an answer counts as unsure, None: as the adapter
-    says. A single file or table is split as it was for training, by the adapter's seed: {"test": table} is a
-    whole split. Raises SoftcueError.
+    - data: as for `train`. A single file or table is split by the adapter's seed, as in training;
+      {"test": table} is scored whole.
+    - columns: None takes those that the adapter was trained on.
+    - backbone: None loads the encoder that the adapter names.
+    - unsure_below: an answer with a lower probability is unsure. None: the adapter's own.
+
+    Raises SoftcueError.
     """
     predictor, name = open_predictor(adapter, backbone, precision, device)
     loaded, text = predictor.adapters[name], predictor.base.text
