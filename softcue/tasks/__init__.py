@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,30 +93,16 @@ def open_data(
                 "to read it otherwise"
             )
         return load(task, root, seed=seed, limit=limit, splits=splits)
+    read = partial(
+        read_data, kind=kind, columns=columns, encoding=encoding, seed=seed, limit=limit, splits=splits
+    )
     if isinstance(where, str) and name in BUNDLED:
-        opened = read_data(
-            DATA / name,
-            kind=kind,
-            columns=columns,
-            encoding=encoding,
-            seed=seed,
-            limit=limit,
-            splits=splits,
-        )
-        return replace(opened, name=name)
+        return replace(read(DATA / name), name=name)
     is_name = isinstance(where, str) and name.replace("_", "").replace("-", "").isalnum()
     if is_name and root is not None and os.path.isdir(root / name):
         shape = Shape(kind, columns, encoding=as_encoding(encoding))
         return read_folder(root / name, shape, name=name, seed=seed, limit=limit, splits=splits)
-    return read_data(
-        Path(where) if isinstance(where, os.PathLike) else where,
-        kind=kind,
-        columns=columns,
-        encoding=encoding,
-        seed=seed,
-        limit=limit,
-        splits=splits,
-    )
+    return read(Path(where) if isinstance(where, os.PathLike) else where)
 
 
 def data_root(given: str | Path | None) -> Path | None:
