@@ -156,10 +156,12 @@ def test_what_would_wait_too_long_is_refused_at_once(runs: Runs) -> None:
         except BusyError:
             refused += 1
             continue
-        answers.append(engine.submit([(item(8), 1)], time.monotonic() + 1.0)[0])
+        answers.append(engine.submit([(item(8), 1)], time.monotonic() + 3.0)[0])
         answers[-1].add_done_callback(lambda _: engine.leave(1))
     for future in answers:
-        future.result(20)  # DeadlineError where one was let in that could not be answered in a second
+        # all 1,024 places would be 4 seconds of work; what half a second has room for is far from late,
+        # even where the machine is too busy to wake the engine in time
+        future.result(20)
     engine.close()
     assert refused > len(answers) > 300
 
