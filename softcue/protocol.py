@@ -134,7 +134,7 @@ class Cue(nn.Module):
 
     @classmethod
     def count(cls, dims: Dims, config: Any) -> int:
-        """Count the trainable numbers of one adapter, head excluded, by the method's formula."""
+        """Count the trainable parameters of one adapter, without the head, by the method's formula."""
         raise TypeError(f"{cls.__name__} must define count(dims, config): its parameter formula")
 
     def configure(self, seat: int, config: Any) -> None:

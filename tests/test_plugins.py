@@ -103,7 +103,7 @@ def test_the_commands_on_the_page_train_save_load_and_compare(
         assert code == 0, line
     assert "Nudge: before every layer" in told["methods"] and "dropout=0.1" in told["methods"]
     assert re.search(r"desk/urgent +│ classify +│ f1, accuracy +│ data/desk", told["tasks"])
-    assert "nudge on desk/urgent, 99 trained numbers" in told["train"]
+    assert "nudge on desk/urgent, 99 trained parameters" in told["train"]
     assert "nudge for encoder" in told["info"]
     assert "test, 16 rows" in told["eval"] and "f1 " in told["eval"]
     assert json.loads(told["predict"])["label"] in ("false", "true")

@@ -172,13 +172,13 @@ def show_info(folder: Path, as_json: bool) -> None:
 
 
 def size_line(adapter: Adapter) -> str:
-    """Return trained numbers and kilobytes as text."""
+    """Return the count of trained parameters and their size in KB, as text."""
     cue, head = count(adapter)
-    return f"{cue:,} trained numbers and {head:,} in the head, {(cue + head) * 4 / 1024:.1f} KB"
+    return f"{cue:,} trained parameters and {head:,} in the head, {(cue + head) * 4 / 1024:.1f} KB"
 
 
 def count(adapter: Adapter) -> tuple[int, int]:
-    """Count the numbers in the cue and in the head."""
+    """Count the parameters of the cue and of the head."""
     return sum(t.numel() for t in adapter.cue.values()), sum(t.numel() for t in adapter.head.values())
 
 
@@ -215,8 +215,8 @@ def _header(adapter: Adapter) -> dict[str, Any]:
         **rest,
         "settings": asdict(adapter.config),
         "training": dict(adapter.training),
-        "cue_numbers": cue,
-        "head_numbers": head,
+        "cue_parameters": cue,
+        "head_parameters": head,
     }
 
 

@@ -87,7 +87,7 @@ def quickstart(
     base = open_base(backbone)
     say(
         f"one frozen encoder: {backbone}, "
-        f"{sum(p.numel() for p in base.backbone.encoder.parameters()):,} numbers"
+        f"{sum(p.numel() for p in base.backbone.encoder.parameters()):,} parameters"
     )
     rows = []
     for stage in STAGES:
