@@ -198,7 +198,9 @@ def test_many_rows_set_a_tenth_aside_and_learn_it_in_the_end(monkeypatch: pytest
 @pytest.mark.parametrize("settings", [{"rate": 0.1}, {"epochs": 2, "batch": 4}, {"penalty": 1.0}])
 def test_settings_that_a_fit_does_not_read_are_refused(settings: dict[str, Any], tmp_path: Path) -> None:
     names = ", ".join(sorted(settings))
-    with pytest.raises(SettingsError, match=f"probe has no setting {names}; its own are none") as told:
+    with pytest.raises(
+        SettingsError, match=f"probe has no setting {names}; its own settings are none"
+    ) as told:
         train(tiny_data(), backbone=tiny_base(), method="probe", settings=settings)
     assert "\n" not in str(told.value)
     grid = {name: [value] for name, value in settings.items()}
