@@ -135,8 +135,8 @@ def test_save_refuses_what_load_would_refuse_and_writes_nothing(tmp_path, change
         (
             "0e" * 32,
             DIMS,
-            "fingerprint 0f0f0f0f0f0f; this is bert-base with 0e0e0e0e0e0e: the sizes are equal, but the weights "
-            "or the tokenizer differ",
+            "fingerprint 0f0f0f0f0f0f; this is bert-base with 0e0e0e0e0e0e: the sizes are equal, but the "
+            "weights or the tokenizer differ",
         ),
     ],
 )
