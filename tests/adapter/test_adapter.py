@@ -74,7 +74,7 @@ def test_an_adapter_replaces_an_older_one_and_nothing_else(tmp_path):
     assert same(Adapter.load(tmp_path / "a"), newer)
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "photo").write_text("")
-    with pytest.raises(RequestError, match="holds something else than an adapter"):
+    with pytest.raises(RequestError, match="has files that are not a softcue adapter"):
         make().save(tmp_path / "home")
 
 

@@ -212,7 +212,7 @@ def test_a_place_is_fine_if_it_is_new_empty_or_an_adapter(place: Path, tmp_path:
             show.check_out(out)
     (tmp_path / "empty").mkdir()
     show.check_out(tmp_path / "empty")
-    with pytest.raises(RequestError, match="holds something else"):
+    with pytest.raises(RequestError, match="has files that are not"):
         show.check_out(tmp_path)
 
 
