@@ -37,7 +37,7 @@ def test_adding_gives_the_next_version_and_a_name_of_ones_own(bank: Path, shell:
 def test_a_list_goes_page_by_page(bank: Path, shell: Shell) -> None:
     first = shell("bank", "list", bank, "--limit", "2").out
     assert "eggs@1" in first and "ham@1" in first and "spam" not in first
-    assert "2 of 3 names; go on with --after ham" in first
+    assert "2 of 3 names; continue with --after ham" in first
     held = json.loads(shell("bank", "list", bank, "--after", "ham", "--json").out)
     assert [entry["name"] for entry in held["adapters"]] == ["spam"]
     assert (held["next"], held["count"]) == (None, 3)
@@ -105,7 +105,7 @@ def test_verify_names_what_is_damaged(bank: Path, shell: Shell) -> None:
         (("add", "{bank}", "adapters/classify"), "was trained for"),
         (("show", "{bank}", "toast"), "there is no adapter 'toast'"),
         (("show", "{bank}", "ham@7"), "no version 7 yet"),
-        (("alias", "{bank}", "ham", "3"), "'3' is no alias"),
+        (("alias", "{bank}", "ham", "3"), "'3' is not an alias"),
         (("list", "{bank}", "--limit", "0"), "limit is 0"),
     ],
 )
