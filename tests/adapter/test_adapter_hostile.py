@@ -49,7 +49,7 @@ def put_in(name: str, **values: Any) -> Callable[[dict[str, Any]], None]:
         (put(columns=["text"]), "columns is a list; expected an object"),
         (put(columns={"text": ["a"]}), "columns: those of 'text' are no string"),
         (put(columns={"txt": "a"}), "columns: column names were given for 'txt'"),
-        (put(columns={"template": "{"}), "columns: the template '{' has a brace alone"),
+        (put(columns={"template": "{"}), "columns: the template '{' has an unmatched brace"),
         (put(tensors_sha256="0" * 64), "its tensors are not those that were saved"),
         (put_in("config", length=10**9), "length is 1000000000; expected less than 4097"),
         (put_in("config", length=4_000), "settings need .* has"),
