@@ -20,14 +20,13 @@ class Selection:
 
 
 def select(data: Data, seed: int, from_train: bool = False) -> Selection:
-    """Choose the rows that train, those that select and those that are reported.
+    """Choose the training rows, the selection rows and the reported rows.
 
-    With train, dev and test: dev selects, test is reported.
+    With train, dev and test splits, dev selects and test is reported. If dev or test is missing, a random
+    tenth of train selects.
 
-    Without one of them a seeded tenth of train selects.
-
-    from_train: a tenth of train selects in any case. Raises RequestError where there is no train split or too
-    little of it.
+    seed: draws that tenth. from_train: whether a tenth of train selects in any case. Raises RequestError if
+    there is no train split or if it has too few rows.
     """
     if "train" not in data.splits:
         raise DataError(f"{data.name} has no train split; it has {', '.join(data.splits)}")

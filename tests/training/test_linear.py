@@ -267,7 +267,5 @@ def test_features_beyond_the_limit_are_refused_before_the_encoder_runs(
 ) -> None:
     monkeypatch.setattr(linear, "MOST_BYTES", 4 * 32 * 5)
     monkeypatch.setattr(type(tiny_base().backbone.encoder), "forward", None)
-    with pytest.raises(
-        RequestError, match="vectors of 32 numbers came to fit a head to; expected at most 5: "
-    ):
+    with pytest.raises(RequestError, match="vectors of width 32, and memory allows 5 for fitting a head; "):
         probe(tiny_data())
