@@ -204,9 +204,9 @@ def predict_command(
 
 @app.command("methods", epilog="Example: softcue methods")
 def methods_command(plugin: PluginsFlag = None, as_json: JsonFlag = False) -> None:
-    """List the tuning methods, with settings and numbers of parameters.
+    """List the tuning methods and their settings.
 
-    The numbers are the trained parameters of an adapter on bert-base.
+    The list also has the number of parameters that each method trains on bert-base.
     """
     from softcue.cli import lists
 

@@ -37,7 +37,7 @@ inspect_app = typer.Typer(
 # view -> what it shows, and an example
 VIEWS = {
     "attention": (
-        "Show the attention to special tokens, without and with an adapter of any method, by layer and head.",
+        "Show the attention to special tokens. By layer and head, without and with an adapter of any method.",
         "softcue inspect attention adapters/trec data/trec --out views",
     ),
     "gates": (
@@ -49,11 +49,11 @@ VIEWS = {
         "softcue inspect selection adapters/trec data/trec --out views",
     ),
     "cell": (
-        "Show what GPC's cell (a reconstruction) keeps from layer to layer, and how training changed it.",
+        "Show what GPC's cell (a reconstruction) keeps. By layer, and how far training moved its matrices.",
         "softcue inspect cell adapters/trec data/trec --out views",
     ),
     "plan": (
-        "Show the layers that STP (a reconstruction) chose, and the attention by which it chose them.",
+        "Show the layers that STP (a reconstruction) chose. Also the attention by which it chose them.",
         "softcue inspect plan adapters/trec data/trec --out views",
     ),
 }

@@ -27,9 +27,9 @@ def emphasises(prepared: Prepared) -> bool:
 def class_weights(prepared: Prepared) -> Tensor:
     """Return the weight of each label in the loss: (C,).
 
-    "balanced" is as in scikit-learn: rows / (number of labels that occur * rows of the label). For tags, words
-    count instead of rows. Raises SettingsError for data without labels, and for weights of labels that no
-    training row has.
+    "balanced" is as in scikit-learn: rows / (number of labels that occur * rows of the label). For tags,
+    words count instead of rows. Raises SettingsError for data without labels, and for weights of labels that
+    no training row has.
     """
     labels, given = prepared.reading.labels, prepared.training.class_weight
     kind = KINDS[prepared.reading.kind]

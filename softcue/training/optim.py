@@ -13,11 +13,11 @@ from softcue.batch import sent
 class SeatAdamW:
     """AdamW (Loshchilov and Hutter, 2019) on parameters whose axis 0 is the seat axis.
 
-    Each seat has its own learning rate, decay, clip and number of steps. With one seat any parameter will do,
-    an encoder's own included.
+    Each seat has its own learning rate, decay, clip and number of steps. With one seat the parameters need no
+    seat axis, so an encoder's parameters work too.
 
-    shares: for each parameter, the share of the learning rate at which it learns. A share of None is given
-    anew for each seat at each step (the head's).
+    shares: for each parameter, its factor on the learning rate. If it is None, `step` gets the factor for
+    each seat (a head's parameters).
     """
 
     betas = 0.9, 0.999  # torch's and transformers' defaults, and those of every published recipe here

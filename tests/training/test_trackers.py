@@ -138,7 +138,7 @@ def test_unknown_services_and_places_that_cannot_be_written_are_refused(
     with pytest.raises(RequestError, match="give their folder with --log FOLDER"):
         open_trackers(None, ["tensorboard"])
     (tmp_path / "file").write_text("")
-    with pytest.raises(RequestError, match=r"--log .*file cannot be written to"):
+    with pytest.raises(RequestError, match=r"cannot write to --log .*file"):
         open_trackers(tmp_path / "file", [])
     assert open_trackers(None, []) == []
 
