@@ -210,8 +210,8 @@ def _check_memory(items: Sequence[Item], head: Head) -> None:
     if 4 * vectors * width > MOST_BYTES:
         most = MOST_BYTES // 4 // width
         raise RequestError(
-            f"the rows have {vectors:,} vectors of width {width}, and memory allows {most:,} for fitting a "
-            "head; give fewer rows (--rows), or train another method"
+            f"a head would be fitted to {vectors:,} vectors of width {width}; expected at most {most:,}: give "
+            "fewer rows (--rows), or train another method"
         )
 
 

@@ -207,7 +207,7 @@ def test_settings_that_a_fit_does_not_read_are_refused(settings: dict[str, Any],
     with pytest.raises(SettingsError, match="none of probe has a setting"):
         sweep([tiny_data()], ["probe"], tmp_path, backbone=tiny_base(), grid=grid)
     if "penalty" not in settings:
-        with pytest.raises(SettingsError, match=f"not trained in steps; {names} came"):
+        with pytest.raises(SettingsError, match=f"not trained in steps, and does not use {names}"):
             train_jobs([Job(tiny_data(), "probe", training=settings)], tiny_base())
 
 
@@ -267,5 +267,5 @@ def test_features_beyond_the_limit_are_refused_before_the_encoder_runs(
 ) -> None:
     monkeypatch.setattr(linear, "MOST_BYTES", 4 * 32 * 5)
     monkeypatch.setattr(type(tiny_base().backbone.encoder), "forward", None)
-    with pytest.raises(RequestError, match="vectors of width 32, and memory allows 5 for fitting a head; "):
+    with pytest.raises(RequestError, match="vectors of width 32; expected at most 5: "):
         probe(tiny_data())
