@@ -210,7 +210,7 @@ def _check_memory(items: Sequence[Item], head: Head) -> None:
     if 4 * vectors * width > MOST_BYTES:
         most = MOST_BYTES // 4 // width
         raise RequestError(
-            f"a head would be fitted to {vectors:,} vectors of width {width}; expected at most {most:,}: give "
+            f"a head needs a fit to {vectors:,} vectors of width {width}; expected at most {most:,}: give "
             "fewer rows (--rows), or train another method"
         )
 
