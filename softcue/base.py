@@ -1,4 +1,4 @@
-"""Base: an encoder with its tokenizer, as every adapter, predictor and bank needs them together."""
+"""Base: an encoder with its tokenizer, because adapters, predictors and banks need both together."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,50 +15,52 @@ from softcue.text.tokens import Text
 
 @dataclass(frozen=True)
 class Base:
-    """A frozen encoder and the tokenizer it was trained with."""
+    """Holds a frozen encoder and its tokenizer."""
 
     backbone: Backbone
     text: Text
 
     @cached_property
     def fingerprint(self) -> str:
-        """What an adapter is bound to: a hash over the encoder's tensors and its tokenizer."""
+        """A hash over the encoder's tensors and its tokenizer; an adapter works only with this one."""
         return hashlib.sha256(f"{self.backbone.fingerprint} {self.text.digest}".encode()).hexdigest()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Base":
-        """Return itself: it is frozen, and copies of what holds it share it."""
+        """Return the same object: it never changes, so copies of its owners can share it."""
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return how a pickle opens it again: by name, as it was opened, without its weights."""
+        """Pickle the arguments of open_base, not the weights; loading opens the encoder again by name."""
         weight = next(self.backbone.encoder.parameters())
         precision = str(weight.dtype).removeprefix("torch.")
         return open_base, (self.backbone.name, precision, str(weight.device))
 
 
 def open_base(name: str, precision: str = "auto", device: str = "cpu") -> Base:
-    """Load a folder, a Hugging Face id or an alias.
+    """Load a frozen encoder with its tokenizer.
 
-    precision: float32, bfloat16, or auto (see best_dtype).
+    name: a folder, a Hugging Face id or an alias (`softcue backbones` lists them).
+    precision: float32, bfloat16, or auto: bfloat16 if the device multiplies matrices in it, else float32.
 
-    Raises BackboneError, and RequestError for a precision or a device that is not to be had.
+    Raises BackboneError if the encoder or its tokenizer cannot be loaded, and RequestError for an unknown
+    precision or an unavailable device.
     """
     check_device(device)
     backbone = load_encoder(name, dtype_of(precision, device), device)
     text, rows = Text.load(backbone.folder, backbone.encoder.spec.positions), backbone.encoder.spec.vocabulary
     if text.highest >= rows:
         raise BackboneError(
-            f"backbone {name!r}: its tokenizer gives ids up to {text.highest:,}, and its encoder has "
+            f"backbone {name!r}: its tokenizer gives ids up to {text.highest:,}, but its encoder has "
             f"{rows:,} word vectors "
-            f"(0 to {rows - 1:,}); the two are not of one model: fetch them again"
+            f"(0 to {rows - 1:,}); they belong to different models: download both again"
         )
     return Base(backbone, text)
 
 
 def dtype_of(precision: str, device: str = "cpu") -> torch.dtype:
-    """Return the torch type of a precision's name.
+    """Return the torch dtype for a precision's name.
 
-    "auto" is bfloat16 where the processor multiplies matrices in it.
+    "auto" is bfloat16 if the device multiplies matrices in it, else float32.
     """
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     if precision == "auto":
@@ -69,18 +71,18 @@ def dtype_of(precision: str, device: str = "cpu") -> torch.dtype:
 
 
 def check_device(device: str) -> None:
-    """Refuse a device that torch does not have, or cannot use. Raises RequestError."""
+    """Raise RequestError for a device that torch does not have or cannot use."""
     try:
         torch.empty(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RequestError(
-            f"device {device!r} is not to be had ({reason}); expected cpu, or cuda where torch has one"
+            f"device {device!r} is not available ({reason}); expected cpu, or cuda if torch can use a GPU"
         ) from None
 
 
 def best_dtype(device: str) -> torch.dtype:
-    """Return bfloat16 where the device has units for it, else float32."""
+    """Return bfloat16 if the device multiplies matrices in it, else float32."""
     if device.startswith("cuda"):
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     return torch.bfloat16 if multiplies_in_bfloat16() else torch.float32

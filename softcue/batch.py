@@ -1,4 +1,4 @@
-"""Batch: examples laid end to end in rows, without padding; pack() makes one from token ids."""
+"""Batch: examples one after another in rows, without padding; pack() makes one from token ids."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -12,39 +12,39 @@ from torch import Tensor
 from softcue.errors import BatchError
 from softcue.text.example import Example as Example
 
-# (seat, first, one past the last) for every stretch of things that share a seat
+# (seat, first, one past the last) for every run of things that have the same seat
 Runs = tuple[tuple[int, int, int], ...]
 T = TypeVar("T")
-# of an example after the last layer: every row, [CLS] alone, or the first of each word
+# which rows of an example are read after the last layer: all, only [CLS], or the first of each word
 Reads = Literal["all", "first", "words"]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B examples laid end to end in N rows, or the part of them that one cue or head serves.
+    """Holds B examples one after another in N rows, or the part of them that one cue or head serves.
 
-    Letters: docs/shapes.md.
+    docs/shapes.md explains the letters.
     """
 
     token: Tensor  # (N,) token id; 0 in reserved rows
-    position: Tensor  # (N,) reserved rows count from 0, text rows from the example's shift
-    segment: Tensor  # (N,) sentence A / B
-    index: Tensor  # (N,) place of each row within its example
-    special: Tensor  # (B, S) row of the s-th special token, -1 where the example has fewer; slot 0 is [CLS]
-    reserved: Tensor  # (B, R) rows set aside for a cue's own vectors, -1 where the example has fewer
-    owner: Tensor  # (M,) the example that each row of the part belongs to; M = N for the whole batch
+    position: Tensor  # (N,) counted from 0 in reserved rows, and from the example's shift in text rows
+    segment: Tensor  # (N,) 0 for the first text, 1 for the second
+    index: Tensor  # (N,) place of each row in its example
+    special: Tensor  # (B, S) row of the s-th special token, -1 if the example has fewer; slot 0 is [CLS]
+    reserved: Tensor  # (B, R) rows for a cue's own vectors, -1 if the example has fewer
+    owner: Tensor  # (M,) the example of each row of the part; M = N for the whole batch
     word: Tensor  # (W,) first row of each word (tagging)
-    seat: Tensor  # (B,) which adapter serves each example
-    group: Tensor  # (B,) the question that each example belongs to; the choices of one question share it
-    # rows of each example, reserved ones included; like all tuples here, kept on the host
+    seat: Tensor  # (B,) the seat of each example's adapter
+    group: Tensor  # (B,) the question of each example; the choices of one question share it
+    # number of rows of each example, reserved ones included; like all tuples here, kept on the host
     lengths: tuple[int, ...]
-    words: tuple[int, ...]  # words of each example
+    words: tuple[int, ...]  # number of words of each example
     seats: tuple[int, ...]  # `seat`, on the host
     groups: tuple[int, ...]  # `group`, on the host
-    order: tuple[int, ...]  # where each example stood in the request
-    # a number for each text: equal where tokens, special tokens and positions are
+    order: tuple[int, ...]  # place of each example in the request
+    # an id for each text: equal for equal tokens, special tokens and positions
     texts: tuple[int, ...]
-    reach: int  # one past the largest position, on the host
+    reach: int  # one more than the largest position, on the host
     rows: Tensor | None = None  # (M,) the part's rows in the whole batch; None: all of them
 
     def __len__(self) -> int:
@@ -52,17 +52,17 @@ class Batch:
 
     @property
     def longest(self) -> int:
-        """Rows of the longest example (T)."""
+        """Number of rows of the longest example (T)."""
         return max(self.lengths)
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """The device of the tensors."""
         return self.seat.device
 
     @cached_property
     def runs(self) -> Runs:
-        """Stretches of examples that share a seat; pack() orders examples by seat so that these are few."""
+        """Runs of examples with the same seat; pack() orders examples by seat, so there are few."""
         return runs_of(self.seats, [1] * len(self.seats))
 
     @cached_property
@@ -77,9 +77,9 @@ class Batch:
 
     @cached_property
     def is_text(self) -> Tensor:
-        """(M,) True for rows that hold text or special tokens, False for reserved ones."""
+        """(M,) True for rows of text and special tokens, False for reserved rows."""
         count = len(self.token)
-        reserved = torch.zeros(count + 1, dtype=torch.bool, device=self.device)  # the last is where -1 leads
+        reserved = torch.zeros(count + 1, dtype=torch.bool, device=self.device)  # -1 points to the last
         reserved.index_fill_(0, self.reserved.flatten().remainder(count + 1), True)
         return ~self.take(reserved[:count])
 
@@ -92,30 +92,30 @@ class Batch:
 
     @property
     def front(self) -> Tensor:
-        """(B,) the first row of each example: a reserved one where it has any, else that of [CLS]."""
+        """(B,) the first row of each example: its first reserved row, or that of [CLS] if it has none."""
         if not self.reserved.shape[1]:
             return self.special[:, 0]
         return torch.where(self.reserved[:, 0] < 0, self.special[:, 0], self.reserved[:, 0])
 
     def check_special(self, most: int, method: str) -> None:
-        """Refuse an example with more than `most` special tokens. Raises BatchError.
+        """Raise BatchError for an example with more special tokens than its adapter was trained for.
 
-        `most` is what an adapter of `method` was trained for.
+        most: that number. method: the adapter's method, for the message.
         """
         if self.special.shape[1] > most and bool((self.special[:, most:] >= 0).any()):
             raise BatchError(
                 f"an example has {self.special.shape[1]} special tokens; its {method} adapter was trained "
-                f"for {most}: give it as many texts as in training (one or a pair)"
+                f"for {most}: give as many texts as in training (one or a pair)"
             )
 
     def take(self, rows: Tensor) -> Tensor:
-        """Take the part's own rows: (N, ..) -> (M, ..)."""
+        """Return the part's own rows of a tensor over all rows: (N, ..) -> (M, ..)."""
         return rows if self.rows is None else rows[self.rows]
 
     def part(self, examples: Sequence[int], seats: Sequence[int]) -> "Batch":
-        """Return the rows of some `examples` as one cue or head sees them, under its own seat numbers.
+        """Return the part of the batch that one cue or head serves, with that cue's or head's seat indices.
 
-        `special`, `reserved` and `word` go on naming rows of the whole batch.
+        The values of `special`, `reserved` and `word` remain row numbers of the whole batch.
         """
         starts, word_starts = [0, *accumulate(self.lengths)], [0, *accumulate(self.words)]
         lengths = tuple(self.lengths[i] for i in examples)
@@ -146,11 +146,11 @@ class Batch:
         )
 
     def alone(self, examples: Sequence[int]) -> "Batch":
-        """Return some `examples` of a whole batch as a batch of their own, whose rows count from 0."""
+        """Return some examples of a whole batch as a separate batch, whose rows count from 0."""
         part = self.part(examples, [self.seats[i] for i in examples])
         assert part.rows is not None
         count, own = len(self.token), torch.arange(len(part.rows), device=self.device)
-        place = torch.full((count + 1,), -1, device=self.device)  # the last is where -1 leads
+        place = torch.full((count + 1,), -1, device=self.device)  # -1 points to the last
         place = place.index_copy_(0, part.rows, own)
         return replace(
             part,
@@ -163,25 +163,23 @@ class Batch:
 
 
 def sent(numbers: Tensor, device: torch.device) -> Tensor:
-    """Copy what the host has made to `device` without waiting for it.
+    """Copy a tensor from the host to a device without waiting: (..) -> (..).
 
-    Memory that is not pinned is copied when a GPU has done all before.
-    (..) -> (..).
+    The memory is pinned for a GPU: an unpinned copy would first wait for the GPU's earlier work.
     """
     return (numbers.pin_memory() if device.type == "cuda" else numbers).to(device, non_blocking=True)
 
 
 def may_ask(x: Tensor) -> bool:
-    """Say whether a number may be asked for.
+    """Say whether Python can read a tensor's values without waiting: (..) -> bool.
 
-    Elsewhere than on a CPU that waits for all that the device has at hand.
-    (..) -> bool.
+    On any device but a CPU, reading a value waits for all earlier work of the device.
     """
     return x.device.type == "cpu"
 
 
 def moved(record: T, device: torch.device) -> T:
-    """Return a dataclass that the host has made, with its tensors `sent`."""
+    """Return a copy of a dataclass with its tensors `sent` to a device."""
     fresh: Any = record
     tensors = {f.name: value for f in fields(fresh) if isinstance(value := getattr(record, f.name), Tensor)}
     made: T = replace(fresh, **{name: sent(tensor, device) for name, tensor in tensors.items()})
@@ -189,7 +187,7 @@ def moved(record: T, device: torch.device) -> T:
 
 
 def runs_of(seats: Sequence[int], counts: Sequence[int]) -> Runs:
-    """Return stretches of equal `seats`, where entry i covers counts[i] things."""
+    """Return runs of equal seats, where entry i counts for counts[i] things."""
     runs: list[tuple[int, int, int]] = []
     at = 0
     for seat, count in zip(seats, counts, strict=True):
@@ -209,14 +207,14 @@ def pack(
     group: Sequence[int] | None = None,
     device: torch.device | str = "cpu",
 ) -> Batch:
-    """Lay examples end to end, grouped by seat; `order` says where each stood.
+    """Pack examples one after another into a Batch, grouped by seat.
 
-    reserve: rows that each example sets aside in front for its cue's own vectors; shift: how far its text
-    positions move; group: the question that each example belongs to (default: each its own). A number serves
-    every example. Raises BatchError for an empty request or an example without tokens.
+    reserve: number of rows in front of each example for its cue's own vectors. shift: added to the positions
+    of each example's text rows. For both, a single number holds for every example. group: the question of
+    each example (default: each its own). Raises BatchError without examples, and for one without tokens.
     """
     if not examples:
-        raise BatchError("a batch of no examples was asked for; give at least one")
+        raise BatchError("no examples came to make a batch of; give at least one")
     empty = [i for i, example in enumerate(examples) if not len(example.token)]
     if empty:
         raise BatchError(
@@ -266,15 +264,15 @@ def _joined(parts: Iterable[Iterable[int]]) -> list[int]:
 
 
 def _ragged(rows: Sequence[Sequence[int]]) -> list[int]:
-    """Return all rows, as long as the longest, with -1 where one is shorter."""
+    """Return all rows in one list, each filled up with -1 to the longest."""
     width = max(map(len, rows))
     return _joined(chain(row, (-1,) * (width - len(row))) for row in rows)
 
 
 def _together(device: torch.device | str, **lists: list[int]) -> dict[str, Tensor]:
-    """Return a tensor of each, cut from one that is made and moved as a whole.
+    """Return a tensor of each list, cut from one tensor that is made and moved as a whole.
 
-    Ten of their own cost more than a layer's attention.
+    Making ten tensors separately takes longer than the attention of one layer.
     """
     whole = sent(torch.tensor(_joined(lists.values()), dtype=torch.long), torch.device(device))
     return dict(zip(lists, whole.split([len(numbers) for numbers in lists.values()]), strict=True))

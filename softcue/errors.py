@@ -1,40 +1,41 @@
-"""The error tree: one root, and one child for each thing of the user's that can be wrong; and
-text of others made visible.
+"""The exceptions that softcue raises, and functions that make foreign text safe to print.
+
+Every exception is a SoftcueError. Its message says what came, what was expected and what to do.
 """
 
 import re
 
-# Control characters but for tab and newline, and those that turn the direction of text: they steer whoever
-# shows them.
+# All control characters except tab and newline, and those that change the direction of text: a terminal
+# would obey them.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class SoftcueError(Exception):
-    """Anything softcue refuses; the message says what came, what was expected and what to do."""
+    """The base class of all exceptions of softcue."""
 
 
 class BatchError(SoftcueError):
-    """Examples that cannot be packed together, or not for the adapters that they name."""
+    """Examples cannot be packed into one batch, or do not fit their adapters."""
 
 
 class BackboneError(SoftcueError):
-    """An encoder or tokenizer that is absent, incomplete or of an unknown family."""
+    """An encoder or tokenizer is absent, incomplete or of an unknown family."""
 
 
 class AdapterError(SoftcueError):
-    """An adapter that is damaged, of another format, or of another backbone."""
+    """An adapter is damaged, has another format, or was trained for another backbone."""
 
 
 class RequestError(SoftcueError):
-    """A request, a flag or something that they name that is not as it must be; children say what."""
+    """A request, an argument or a flag is wrong, or something that it names; subclasses say which."""
 
 
 class UnknownAdapterError(RequestError):
-    """An adapter, a version or an alias that is not there."""
+    """An adapter, a version or an alias does not exist."""
 
 
 class BusyError(SoftcueError):
-    """A request that the queue has no room for; `retry_after` says in how many seconds it may have."""
+    """The queue has no room for a request; `retry_after` says after how many seconds to try again."""
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
@@ -42,48 +43,46 @@ class BusyError(SoftcueError):
 
 
 class DeadlineError(SoftcueError):
-    """A request that was not answered within its time."""
+    """A request was not answered in time."""
 
 
 class ClosingError(SoftcueError):
-    """A request that came when the server was shutting down."""
+    """A request came while the server was shutting down."""
 
 
 class DataError(RequestError):
-    """Data that cannot be read, or do not say what their kind must say."""
+    """Data cannot be read, or lack what their kind of task needs."""
 
 
 class SettingsError(RequestError):
-    """A setting of a method, of training or of a sweep that is unknown, of a wrong type or out of range."""
+    """A setting of a method, of training or of a sweep is unknown, has a wrong type or is out of range."""
 
 
 class WriteError(RequestError):
-    """A file or folder that cannot be written: the disk's fault, or something of others' stands there."""
+    """A file or folder cannot be written, because of the disk or because it has files of other programs."""
 
 
 class DivergedError(RequestError):
-    """Training whose loss was no finite number before it was ever scored."""
+    """The loss of a training became infinite or NaN before the first evaluation."""
 
 
 def visible(text: object) -> str:
-    """Return text with what would steer a terminal as escapes, as in \\u001b.
+    """Return text in which control characters are written as escapes, such as \\u001b.
 
-    So text from files and requests can be printed.
-
-    Tabs and newlines stay. What is JSON stays the same JSON.
+    Text from files and requests is then safe to print. Tabs and newlines stay. JSON keeps its meaning.
     """
     return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", str(text))
 
 
 def one_line(text: object) -> str:
-    """Return text as `visible` does, on one line."""
+    """Return text as `visible` does, with newlines escaped too."""
     return visible(text).replace("\n", "\\n")
 
 
 def short(value: object) -> str:
-    """Return `value` for a message: quoted, and cut where it is long."""
+    """Return a value for a message: quoted, and cut to 60 characters."""
     try:
         text = repr(value)
-    except ValueError:  # Python refuses to write out whole numbers of more than 4,300 digits
+    except ValueError:  # Python refuses to print whole numbers of more than 4,300 digits
         return "a whole number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,4 +1,4 @@
-"""Model: an encoder, cues and heads; Batch in, Output out."""
+"""Model: runs an encoder with cues and heads, from a Batch to an Output."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from softcue.protocol import Context, Cue
 
 
 class Assignment(NamedTuple):
-    """Where one adapter's numbers are: which cue and head, and its seat in each."""
+    """Says where an adapter's parameters are: the indices of its cue and head, and its seat in each."""
 
     cue: int
     cue_seat: int
@@ -25,30 +25,30 @@ class Assignment(NamedTuple):
     head_seat: int
 
 
-VACANT = Assignment(-1, -1, -1, -1)  # of a seat that nobody has
+VACANT = Assignment(-1, -1, -1, -1)  # of a seat without an adapter
 
 
 @dataclass(frozen=True)
 class HeadOutput:
-    """What one head made of its examples."""
+    """What one head computed from its examples."""
 
     head: Head
-    batch: Batch  # the head's own examples, under the head's own seats
-    examples: Tensor  # (b,) their numbers in the whole batch
-    feature: Tensor  # (b, D) the vectors that its map read; (W, D) of words
-    logits: Tensor  # (b, C), or as the head says
+    batch: Batch  # the head's own examples, with the head's own seat indices
+    examples: Tensor  # (b,) their indices in the whole batch
+    feature: Tensor  # (b, D) the input of the head's linear layer; (W, D) for words
+    logits: Tensor  # (b, C); for other shapes see the head
 
 
 @dataclass(frozen=True)
 class Output:
-    """A forward's results."""
+    """The results of one forward pass."""
 
     parts: tuple[HeadOutput, ...]
-    penalty: Tensor  # (B,) what cues add to the loss of each example
+    penalty: Tensor  # (B,) what the cues add to each example's loss
 
 
 class Model(nn.Module):
-    """Seat s of a batch is served by places[s]; the encoder is shared by all."""
+    """Runs one shared encoder with many adapters; the adapter of seat s in a batch is places[s]."""
 
     def __init__(
         self, encoder: Encoder, cues: Sequence[Cue], heads: Sequence[Head], places: Sequence[Assignment]
@@ -60,9 +60,9 @@ class Model(nn.Module):
         self.places = list(places)
 
     def seat(self, number: int, place: Assignment) -> None:
-        """Let seat `number`, an old one or the next, be served by an assignment; VACANT: by none.
+        """Assign an adapter to a seat of the batch; VACANT empties the seat.
 
-        Seats up to it are made.
+        Missing seats up to this one are added, empty.
         """
         while number >= len(self.places):
             self.places.append(VACANT)
@@ -71,17 +71,18 @@ class Model(nn.Module):
 
     @staticmethod
     def single(encoder: Encoder, cue: Cue, head: Head, adapters: int = 1) -> "Model":
-        """Return a model of one cue and one head that share their seats."""
+        """Return a model with one cue and one head, which use the same seat indices."""
         return Model(encoder, [cue], [head], [Assignment(0, seat, 0, seat) for seat in range(adapters)])
 
     def pack(
         self, examples: Sequence[Example], seats: Sequence[int], group: Sequence[int] | None = None
     ) -> Batch:
-        """Lay examples out with the reserved rows and the shift that their seats' cues ask for.
+        """Pack examples into a Batch, with the reserved rows and the shift of their seats' cues.
 
-        The longest example of a seat comes first.
+        seats: each example's seat. group: each example's question (default: each its own). Within a seat the
+        longest example comes first.
         """
-        # attention's buckets take the longest examples first: no example has to move again
+        # attention's buckets take the longest examples first: then no example has to move again
         by_length = sorted(range(len(examples)), key=lambda i: -len(examples[i].token))
         cue_of = {seat: self.mixture.cue_of(seat) for seat in set(seats)}
         cues = [cue_of[seats[i]] for i in by_length]
@@ -98,24 +99,24 @@ class Model(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the encoder is."""
+        """The device of the encoder."""
         return next(self.encoder.parameters()).device
 
     def serve(self) -> None:
-        """Hold the cues' numbers in the precision in which the encoder takes them.
+        """Convert the cues' parameters to the encoder's precision.
 
-        That is half the memory, and no conversion in a forward pass.
+        In bfloat16 they then take half the memory, and a forward pass need not convert them.
         """
         self.hold(self.mixture)
 
     def hold(self, cue: nn.Module) -> None:
-        """Convert a cue's numbers to the precision in which the encoder takes them."""
+        """Convert a cue's parameters to the encoder's precision."""
         dtype = next(self.encoder.parameters()).dtype
         for parameter in cue.parameters():
             parameter.data = parameter.data.to(dtype)
 
     def forward(self, batch: Batch) -> Output:
-        """Answer a batch of any mix of seats in one forward pass."""
+        """Run a batch with any mix of seats through the encoder, its cues and its heads."""
         shares = self._shares(batch)
         heads = [self.head(number) for number, _, _ in shares]
         hidden, pooled, penalty = self._encoded(batch, heads)
@@ -127,14 +128,15 @@ class Model(nn.Module):
         return Output(tuple(parts), penalty)
 
     def feature(self, batch: Batch) -> Tensor:
-        """Return what the map of the only head reads of a batch: (M, D) float32."""
+        """Return the input of the only head's linear layer: (M, D) float32."""
         hidden, pooled, _ = self._encoded(batch, [self.head(0)])
         return self.head(0).feature(hidden, batch, pooled)
 
     def _encoded(self, batch: Batch, heads: Sequence[Head]) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return hidden states (N, D), what the pooler makes of [CLS] (B, D), and penalties (B,).
+        """Return hidden states (N, D), the pooler's outputs (B, D) or None, and penalties (B,).
 
-        Without a backward pass a text that several adapters read is computed once, as far as they allow it.
+        Without gradients, a text that several adapters read is computed only once in the layers below the
+        lowest one that they change.
         """
         reads = {head.reads for head in heads}
         asked = reads.pop() if len(reads) == 1 else "all"
@@ -159,7 +161,7 @@ class Model(nn.Module):
         )
 
     def _pooled(self, hidden: Tensor, ctx: Context) -> Tensor:
-        """Return what the pooler makes of [CLS], or of the first row: (N, D) -> (B, D)."""
+        """Return the pooler's output for [CLS], or for the first row: (N, D) -> (B, D)."""
         batch = ctx.batch
         row = batch.special[:, 0]
         if any(head.pooling == "front" for head in self.heads):
@@ -173,13 +175,13 @@ class Model(nn.Module):
         return self.head(self.places[seat].head).pooling == "front"
 
     def head(self, number: int) -> Head:
-        """Return the head that assignments name by `number`."""
+        """Return the head with this index."""
         head = self.heads[number]
         assert isinstance(head, Head)
         return head
 
     def _shares(self, batch: Batch) -> list[tuple[int, Tensor, Batch]]:
-        """Return for each head present its number, its examples, and its part of the batch."""
+        """Return the index, the examples and the part of the batch of each head that the batch needs."""
         shares = []
         places = [self.places[seat] for seat in batch.seats]
         for number in sorted({place.head for place in places}):
@@ -191,16 +193,13 @@ class Model(nn.Module):
         return shares
 
     def tuned(self) -> list[nn.Parameter]:
-        """Return the parameters that training changes.
-
-        The cues' and heads', and the encoder's where it was unfrozen.
-        """
+        """Return the parameters that training changes: the cues', the heads' and an unfrozen encoder's."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def rate_shares(self) -> list[float | None]:
-        """Return for each of tuned() the share of the job's rate that it learns at.
+        """Return the factor on the job's learning rate for each parameter of tuned().
 
-        None: a head's, which each job says for itself.
+        It is None for a head's parameter: each job sets that factor itself.
         """
         shares: dict[int, float | None] = dict.fromkeys(map(id, self.heads.parameters()))
         shares |= {

@@ -1,4 +1,4 @@
-"""Plugins: a Python file of the user's own with methods, kinds or tasks, run because the user named it."""
+"""Plugins: the user's own Python files with methods, kinds or tasks; they run only if the user names them."""
 
 import sys
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ from softcue.kinds import KINDS, Kind
 from softcue.scoring.metrics import METRICS
 from softcue.tasks import all_tasks, forget
 
-PREFIX = "softcue_plugin_"  # of the names that plugins have as modules
+PREFIX = "softcue_plugin_"  # begins the module name of every plugin
 _LOADED: dict[str, list[str]] = {}  # module -> what it registered
 
 
 def load_plugin(path: str | Path) -> list[str]:
-    """Run the file once and return the names of the methods, kinds and tasks that it registered.
+    """Run a plugin's file once, and return the names of the methods, kinds and tasks that it registers.
 
-    It runs with all the rights of this process, like any program. Raises RequestError that names file, line
-    and exception.
+    The file runs with all rights of this process, like any program. Raises RequestError if the file does not
+    exist, registers nothing or raises an exception; the message names the file, the line and the exception.
     """
     file = Path(path).resolve()
     name = PREFIX + sha256(str(file).encode()).hexdigest()[:12]
@@ -60,9 +60,9 @@ def load_plugin(path: str | Path) -> list[str]:
 
 
 def fault(error: BaseException) -> str | None:
-    """Describe an exception that came out of a plugin's code after it was loaded.
+    """Describe an exception that a plugin's code raised after it was loaded.
 
-    None where no plugin had a part in it.
+    Returns None if the exception came through no plugin's code.
     """
     for frame, _ in walk_tb(error.__traceback__):
         name = frame.f_globals.get("__name__", "")
@@ -72,12 +72,12 @@ def fault(error: BaseException) -> str | None:
 
 
 def loaded_files() -> tuple[str, ...]:
-    """Return the files of all plugins that have been loaded, for processes that need them too."""
+    """Return the files of all loaded plugins, so that other processes can load them too."""
     return tuple(str(sys.modules[name].__file__) for name in _LOADED)
 
 
 def source_digest(method: type[Cue]) -> str | None:
-    """Return the SHA-256 of the plugin that a method comes from; None for a method of softcue's own."""
+    """Return the SHA-256 of the plugin that a method comes from; None for softcue's own methods."""
     file = sys.modules[method.__module__].__file__
     return sha256(Path(file).read_bytes()).hexdigest() if method.__module__ in _LOADED and file else None
 
@@ -92,16 +92,16 @@ def _execute(name: str, file: Path) -> None:
 
 
 def _added_methods(before: dict[str, type[Cue]]) -> Iterator[str]:
-    """Check new methods for what the rest of softcue relies on, and return their names."""
+    """Check that new methods have what the rest of softcue relies on, and yield their names."""
     for name, method in Cue.registry.items():
         if before.get(name) is method:
             continue
         if name in before:
-            raise RequestError(f"there is a method {name!r} already; give the new one another name")
+            raise RequestError(f"there already is a method {name!r}; give the new one another name")
         _check_name(name, "method")
         if not is_dataclass(method.Config):
             raise RequestError(
-                f"the config of method {name!r} is no dataclass; expected one with a default for every field"
+                f"the config of method {name!r} is not a dataclass; expected one with defaults for all fields"
             )
         method.Config()
         if getattr(method.count, "__func__", None) is Cue.count.__func__:  # type: ignore[attr-defined]
@@ -110,12 +110,12 @@ def _added_methods(before: dict[str, type[Cue]]) -> Iterator[str]:
 
 
 def _added_kinds(before: dict[str, Kind]) -> Iterator[str]:
-    """Check new kinds for what the rest of softcue relies on, and return their names."""
+    """Check that new kinds have what the rest of softcue relies on, and yield their names."""
     for name, kind in KINDS.items():
         if before.get(name) is kind:
             continue
         if name in before:
-            raise RequestError(f"there is a kind {name!r} already; give the new one another name")
+            raise RequestError(f"there already is a kind {name!r}; give the new one another name")
         _check_name(name, "kind")
         wrong = [metric for metric in kind.metrics if metric not in METRICS]
         if wrong or not kind.metrics:
@@ -132,7 +132,7 @@ def _check_name(name: str, what: str) -> None:
 
 
 def _where(error: BaseException, name: str) -> str:
-    """Return the plugin's line that an exception came from, as far as it is known."""
+    """Return the line of the plugin that raised an exception, or "" if it is not known."""
     lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_globals.get("__name__") == name]
     if isinstance(error, SyntaxError) and not lines:
         lines = [error.lineno] if error.lineno else []

@@ -126,7 +126,9 @@ def test_settings_go_to_the_method_and_to_training_by_name() -> None:
     adapter = quick(tiny_data(), method="prompt", settings={**QUICK, "length": 3, "batch": 7})
     assert adapter.config.length == 3
     assert (adapter.training["batch"], adapter.training["epochs"]) == (7, 2)
-    with pytest.raises(RequestError, match="prompt has no setting lenght; its own are enter, length"):
+    with pytest.raises(
+        RequestError, match="prompt has no setting lenght; its own settings are enter, length"
+    ):
         quick(tiny_data(), method="prompt", settings={"lenght": 3})
 
 
@@ -233,7 +235,7 @@ def test_an_adapter_brings_its_backbone_by_name_until_it_moves(tmp_path: Path) -
 
 
 def test_another_backbone_is_refused_with_what_differs() -> None:
-    with pytest.raises(AdapterError, match="the weights or the tokenizer do not"):
+    with pytest.raises(AdapterError, match="the weights or the tokenizer differ"):
         api.predict(random_adapter(tiny_base(), "apt"), [{"text": "a"}], backbone=str(base_folder("bert", 1)))
 
 

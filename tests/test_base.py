@@ -71,5 +71,5 @@ def test_an_unknown_precision_is_refused(precision: str) -> None:
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "", "cpu:x", "meta"])
 def test_a_device_that_is_not_to_be_had_is_refused(device: str) -> None:
-    with pytest.raises(RequestError, match=r"device .* is not to be had"):
+    with pytest.raises(RequestError, match=r"device .* is not available"):
         open_base(str(base_folder()), "float32", device)

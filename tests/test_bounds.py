@@ -199,7 +199,7 @@ def test_a_tokenizer_with_more_ids_than_the_encoder_has_is_refused_on_opening(
     """Else training ends with an index out of range as soon as the text has such a token."""
     monkeypatch.setattr("softcue.text.tokens.Text.highest", 10**6)
     with pytest.raises(
-        BackboneError, match=r"gives ids up to 1,000,000, and its encoder has [\d,]+ word vectors"
+        BackboneError, match=r"gives ids up to 1,000,000, but its encoder has [\d,]+ word vectors"
     ):
         open_base(str(base_folder()))
 

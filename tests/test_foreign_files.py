@@ -59,12 +59,10 @@ def test_logs_and_checkpoints_in_the_adapters_own_folder_are_refused_before_they
     flag: str, below: str, shell: Shell, tmp_path: Path
 ) -> None:
     out = tmp_path / "new"
-    assert "a folder for the adapter alone" in shell.refused(*train(flag, str(out / below), out=out))
+    assert "own folder, but" in shell.refused(*train(flag, str(out / below), out=out))
     assert not out.exists()
     (tmp_path / "link").symlink_to(out)
-    assert "a folder for the adapter alone" in shell.refused(
-        *train(flag, str(tmp_path / "link" / below), out=out)
-    )
+    assert "own folder, but" in shell.refused(*train(flag, str(tmp_path / "link" / below), out=out))
 
 
 def test_an_adapter_in_the_folder_of_its_logs_and_checkpoints_is_saved(shell: Shell, tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_a_new_method_is_its_code_its_page_and_its_test(clone: Path) -> None:
     rows = {row["method"]: row for row in json.loads(run(clone, "softcue", "methods", "--json"))}
     row = rows["accent"]
     assert row["about"] == "Accent: a learnt vector is added to [CLS] before the first layer."
-    assert (row["settings"], row["numbers"]) == ({"dropout": 0.1}, 768)
+    assert (row["settings"], row["parameters"]) == ({"dropout": 0.1}, 768)
 
     run(clone, "scripts.methods_table")
     readme = (clone / "README.md").read_text(encoding="utf-8")

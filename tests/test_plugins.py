@@ -103,7 +103,7 @@ def test_the_commands_on_the_page_train_save_load_and_compare(
         assert code == 0, line
     assert "Nudge: before every layer" in told["methods"] and "dropout=0.1" in told["methods"]
     assert re.search(r"desk/urgent +│ classify +│ f1, accuracy +│ data/desk", told["tasks"])
-    assert "nudge on desk/urgent, 99 trained numbers" in told["train"]
+    assert "nudge on desk/urgent, 99 trained parameters" in told["train"]
     assert "nudge for encoder" in told["info"]
     assert "test, 16 rows" in told["eval"] and "f1 " in told["eval"]
     assert json.loads(told["predict"])["label"] in ("false", "true")
@@ -212,7 +212,7 @@ BROKEN = [
     ("import json\njson.loads('{')", "line 2: JSONDecodeError"),
     ("a = 1", "it registers nothing; expected a subclass of softcue.Cue"),
     (HEAD + "class Mine(Cue, method='pasta', config=C):\n    pass", "method 'pasta' is registered twice"),
-    (HEAD + "class Pasta(Cue, method='pasta', config=C):\n    pass", "there is a method 'pasta' already"),
+    (HEAD + "class Pasta(Cue, method='pasta', config=C):\n    pass", "there already is a method 'pasta'"),
     (HEAD + "class Mine(Cue, method='a/b', config=C):\n" + COUNTED, "'a/b' cannot be a method's name"),
     (
         HEAD + "class Mine(Cue, method='mine', config=C):\n    pass",
@@ -220,7 +220,7 @@ BROKEN = [
     ),
     (
         HEAD + "class Mine(Cue, method='mine', config=int):\n" + COUNTED,
-        "the config of method 'mine' is no dataclass",
+        "the config of method 'mine' is not a dataclass",
     ),
     (HEAD.replace(" = 1", "") + "class Mine(Cue, method='mine', config=C):\n" + COUNTED, "TypeError"),
     (
@@ -324,7 +324,7 @@ def test_a_plugin_may_bring_a_kind_alone(tmp_path: Path, fresh: None) -> None:
 
 @pytest.mark.parametrize(
     ("name", "metric", "told"),
-    [("classify", "macro_f1", "there is a kind 'classify' already"), ("mood", "f3", "has the metrics f3")],
+    [("classify", "macro_f1", "there already is a kind 'classify'"), ("mood", "f3", "has the metrics f3")],
 )
 def test_a_kind_that_cannot_be_changes_nothing(
     name: str, metric: str, told: str, tmp_path: Path, fresh: None

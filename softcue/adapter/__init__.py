@@ -1,4 +1,4 @@
-"""Adapters: one task's numbers, as a value, as a folder of two files, and in and out of seats."""
+"""Adapters: one task's parameters as a value, as a folder of two files, and in and out of seats."""
 
 from softcue.adapter.folder import check_place as check_place
 from softcue.adapter.folder import refuse_foreign as refuse_foreign

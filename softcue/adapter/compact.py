@@ -1,6 +1,6 @@
 """Compact heads: head.weight in half or a quarter of its bytes, as a file holds it.
 
-In memory it is always float32, and exactly what the file's numbers stand for.
+In memory it is always float32, with exactly the values that the file stores.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ def stored(tensors: Mapping[str, Tensor], precision: str) -> dict[str, Tensor]:
 def restored(held: Mapping[str, Tensor], precision: str) -> dict[str, Tensor]:
     """Return what the file's tensors stand for, all float32.
 
-    Raises AdapterError for numbers that `stored` would not have written.
+    Raises AdapterError for values that `stored` would not have written.
     """
     tensors = dict(held)
     if precision == "int8":

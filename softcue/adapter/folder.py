@@ -1,4 +1,4 @@
-"""An adapter's folder: which of its files softcue wrote, so that no other file is overwritten."""
+"""An adapter's folder: finds which of its files softcue wrote, so that no other file is overwritten."""
 
 import contextlib
 import os
@@ -18,17 +18,14 @@ SHOWN_FILES = 5  # names in a message
 
 
 def check_place(folder: str | Path) -> Path:
-    """Refuse, before any work, a folder that Adapter.save and Checkpoint.save would refuse later.
-
-    Raises RequestError.
-    """
+    """Raise RequestError for a folder that Adapter.save and Checkpoint.save would refuse later."""
     return check_folder(folder, refuse_foreign)
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Raise RequestError if a folder holds anything that is not of an adapter that softcue wrote.
+    """Raise RequestError if a folder has any file that is not part of an adapter that softcue wrote.
 
-    A fine-tuned checkpoint that softcue wrote is an adapter, too.
+    A fine-tuned checkpoint that softcue wrote counts as an adapter.
     """
     others = foreign(folder)
     if others:
@@ -36,8 +33,8 @@ def refuse_foreign(folder: Path) -> None:
         if len(others) > SHOWN_FILES:
             named += f" and {len(others) - SHOWN_FILES} more"
         raise WriteError(
-            f"{folder} is a folder that holds something else than an adapter of softcue's ({named!r}); give "
-            "another, or move that away"
+            f"{folder} has files that are not a softcue adapter's ({named!r}); give another folder, or move "
+            "them away"
         )
 
 
@@ -54,16 +51,16 @@ def naming(place: str) -> Iterator[None]:
 
 
 def foreign(folder: Path) -> list[str]:
-    """Return the relative paths of what a folder holds that softcue did not write.
+    """Return the relative paths of the files in a folder that softcue did not write.
 
-    If the header is not softcue's, that is everything in the folder.
+    If the header is not softcue's, these are all files in the folder.
     """
     own = _own(folder)
     return sorted(name for name in _entries(folder, "", own) if name not in own)
 
 
 def _own(folder: Path) -> set[str]:
-    """Return the files and folders that softcue wrote beside such a header; folders end in a slash."""
+    """Return the files and folders that softcue wrote in a folder; folders end in a slash."""
     try:
         header = parse_json(read_bytes(folder / HEADER, AdapterError, CONFIG_LIMIT))
     except (AdapterError, ValueError):
@@ -87,7 +84,7 @@ def own_files(header: Mapping[str, Any]) -> set[str]:
 
 
 def own_paths(folder: Path) -> dict[str, Path]:
-    """Return an adapter's own files that a folder holds, by their paths in it. Raises AdapterError."""
+    """Return the files of the adapter in a folder, by their paths in it. Raises AdapterError."""
     try:
         header = parse_json(read_bytes(folder / HEADER, AdapterError, CONFIG_LIMIT))
     except ValueError as error:
@@ -97,14 +94,14 @@ def own_paths(folder: Path) -> dict[str, Path]:
 
 
 def copy_own(folder: Path, into: Path) -> None:
-    """Copy an adapter's own files, of a fine-tuned checkpoint the encoder's too, to a new folder."""
+    """Copy an adapter's files to a new folder, with the encoder's files of a fine-tuned checkpoint."""
     for name, path in own_paths(folder).items():
         (into / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, into / name)
 
 
 def _entries(folder: Path, above: str, own: set[str]) -> Iterator[str]:
-    """Yield the paths of what is in a folder, and in those folders in it that are softcue's own."""
+    """Yield the paths in a folder, and in those of its folders that softcue wrote."""
     with os.scandir(folder) as entries:
         for entry in entries:
             is_folder = entry.is_dir(follow_symlinks=False)

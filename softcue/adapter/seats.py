@@ -1,4 +1,4 @@
-"""In and out of seats: a seat's numbers are lifted into tensors, an adapter's copied into a seat."""
+"""Seats: copies a seat's parameters into an adapter's tensors, and an adapter's into a seat."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from softcue.protocol import Cue
 
 
 def lift(cue: Cue, cue_seat: int, head: Head, head_seat: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return copies of one seat's numbers of a cue and of a head, float32 on the CPU.
+    """Return copies of one seat's parameters of a cue and of a head, in float32 on the CPU.
 
     Of the head they are the rows of the seat's own classes.
     """
@@ -24,7 +24,7 @@ def lift(cue: Cue, cue_seat: int, head: Head, head_seat: int) -> tuple[dict[str,
 
 @torch.no_grad()
 def seat_in(cue: Cue, cue_seat: int, head: Head, head_seat: int, adapter: Adapter) -> None:
-    """Copy an adapter's numbers and per-seat settings into a seat of a cue and of a head.
+    """Copy an adapter's parameters and per-seat settings into a seat of a cue and of a head.
 
     Other seats do not change. If the head has more classes than the adapter, the adapter's rows come first,
     and the others stay masked. Raises AdapterError, with both seats untouched, if the method, kind, pooling

@@ -1,4 +1,4 @@
-"""The shapes of an adapter's tensors, found from its settings without memory for the numbers."""
+"""The shapes of an adapter's tensors, computed from its settings without allocating the tensors."""
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache

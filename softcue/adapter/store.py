@@ -1,4 +1,4 @@
-"""Adapter: one task's numbers and all that is needed to use them again, saved as a folder."""
+"""Adapter: one task's parameters and everything that is needed to use them again, saved as a folder."""
 
 import hashlib
 import os
@@ -24,8 +24,8 @@ from softcue.errors import AdapterError, RequestError
 from softcue.files import open_regular, read_bytes, reading, write_folder
 from softcue.protocol import Dims
 
-SCORES_ROOM = 4_096  # bytes of the header that training fills in at its end
-# An entry in the safetensors file's metadata. It shows when files of two adapters were mixed up.
+SCORES_ROOM = 4_096  # bytes kept free in the header for the scores, which are known after training
+# An entry in the safetensors file's metadata. It shows if the two files belong to different adapters.
 HEADER_HASH = "adapter_config_sha256"
 
 
@@ -36,58 +36,59 @@ def not_kept() -> Any:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Adapter:
-    """One task's numbers: those of a cue and a head, without the seat axis, float32 on the CPU.
+    """Holds the parameters of one task's cue and head, without the seat axis, in float32 on the CPU.
 
-    File format: docs/adapter.md.
+    docs/adapter.md describes the files.
     """
 
     method: str  # one of Cue.registry
-    config: Any  # of that method's Config
+    config: Any  # an instance of that method's Config
     dims: Dims
-    backbone: str  # name as it was given; OWN_ENCODER where the checkpoint lies beside it
-    fingerprint: str  # of the backbone's weights and tokenizer
+    backbone: str  # its name as given to train; OWN_ENCODER if the checkpoint is in the adapter's folder
+    fingerprint: str  # a hash of the backbone's weights and tokenizer
     kind: str  # one of KINDS
-    labels: tuple[str, ...]  # in the order of the head's rows; none for scores and choices
+    labels: tuple[str, ...]  # in the order of the head's rows; empty for scores and choices
     pooling: str
     head_precision: str = "float32"  # of head.weight in the file, one of compact.PRECISIONS
     pair: bool  # whether the examples were pairs of texts
-    limit: int  # tokens of an example, beyond which it is truncated
-    task: str  # data set or benchmark whose template applies, "" if none
-    columns: Mapping[str, Any] = field(default_factory=dict)  # what was said of columns: text -> names
-    encoding: str | None = None  # what was said of how the data's files are written
-    subset: str | None  # what part of a benchmark it was trained on, None for all
-    rows: int | None = None  # training rows at most, as was said; None: all
-    centre: float = 0.0  # of score heads: value = raw * spread + centre
+    limit: int  # the most tokens of an example; longer ones are truncated
+    task: str  # the data set or benchmark whose template applies; "" if there is none
+    columns: Mapping[str, Any] = field(default_factory=dict)  # columns given for training: text -> names
+    encoding: str | None = None  # of the data's files, as given for training
+    subset: str | None  # the part of a benchmark that it was trained on; None: all of it
+    rows: int | None = None  # the most training rows, as given for training; None: all
+    centre: float = 0.0  # for scores: value = raw * spread + centre
     spread: float = 1.0
-    threshold: float = 0.5  # of multilabel heads: labels of at least this probability are given
-    unsure_below: float = 0.0  # answers with a chance below it are called unsure; 0: none are
-    words: str = "pre_tokenizer"  # how raw text is split into words, for tags
+    threshold: float = 0.5  # for multilabel: a label with at least this probability is given
+    unsure_below: float = 0.0  # answers with a lower probability are marked as unsure; 0: none are
+    words: str = "pre_tokenizer"  # for tags: how raw text is split into words
     scores: Mapping[str, Any]
     measured: str  # how the scores were measured: split and selection
-    metric: str | None = None  # what selected
+    metric: str | None = None  # the metric that chose the best step
     seed: int
-    training: Mapping[str, Any]  # hyper-parameters
-    tuned: str = "cue"  # or "full": the encoder was tuned too, and its checkpoint lies in the folder
+    training: Mapping[str, Any]  # the fields of Training
+    tuned: str = "cue"  # or "full": the encoder was tuned too, and its checkpoint is in the folder
     cue: Mapping[str, Tensor] = not_kept()
     head: Mapping[str, Tensor] = not_kept()
 
     def save(self, folder: str | Path) -> Path:
-        """Write the adapter's folder, whole or not at all, and return its path.
+        """Write the adapter's folder, completely or not at all, and return its path.
 
-        An older adapter there is replaced; nothing else is. Raises AdapterError if load would refuse the
-        adapter, and RequestError if the folder cannot be written.
+        It replaces an older adapter in that folder, but no other files. Raises AdapterError if `load` would
+        refuse the adapter, and RequestError if the folder cannot be written.
         """
         files = self.to_files(str(folder))
         return write_folder(folder, lambda into: _write(into, files), refuse_foreign)
 
     def write(self, into: Path) -> None:
-        """Write the adapter's two files into the folder that a write_folder is filling."""
+        """Write the adapter's two files into a folder that write_folder is filling."""
         _write(into, self.to_files(str(into)))
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write the adapter's folder as `save` does, with a model card beside the two files.
 
-        An older card is replaced if softcue wrote it and nobody edited it. Raises as save does.
+        It replaces an older card only if softcue wrote that card and nobody edited it. Raises what `save`
+        raises.
         """
         files = {**self.to_files(str(folder)), CARD: card_of(self)}
         return write_folder(folder, lambda into: _write(into, files), refuse_foreign)
@@ -100,22 +101,19 @@ class Adapter:
         token: str | None = None,
         revision: str | None = None,
     ) -> Pushed:
-        """Push the adapter and its model card in one commit to OWNER/NAME, which is made if there is none.
+        """Push the adapter and its model card in one commit to the repository OWNER/NAME of the hub.
 
-        private: None makes a new one as the owner's settings say. revision: a branch. Raises RequestError,
-        and AdapterError for a fine-tuned checkpoint, whose folder `softcue push` pushes.
+        A missing repository is made; private: None follows the owner's settings. revision: a branch. Raises
+        RequestError, and AdapterError for a fine-tuned checkpoint; `softcue push` pushes its folder.
         """
         if self.tuned != "cue":
-            raise AdapterError("a checkpoint is more than its adapter; push its folder: softcue push")
+            raise AdapterError("this is a fine-tuned checkpoint; push its folder with `softcue push`")
         card = card_of(self, parse_repository(repository, RequestError).name)
         files = self.to_files(repository)
         return push_files(files, card, repository, private=private, token=token, revision=revision)
 
     def check_savable(self) -> None:
-        """Refuse what save would refuse of names, labels, sizes, settings and numbers.
-
-        Raises AdapterError.
-        """
+        """Raise AdapterError if `save` would refuse the names, labels, sizes, settings or parameters."""
         with naming("the adapter could not be saved"):
             _, header = self._check()
             room = CONFIG_LIMIT - len(header)
@@ -132,25 +130,28 @@ class Adapter:
         if values["config"] != self.config:
             raise AdapterError(
                 f"config is {self.config!r}; expected a {type(values['config']).__name__} that a file can "
-                "hold"
+                "store"
             )
         check_tensors(tensors, shapes_of(values))
         if not torch.equal(tensors[WEIGHT], as_stored(tensors[WEIGHT], self.head_precision)):
             raise AdapterError(
-                f"head_precision is {self.head_precision!r}, and head.weight holds other numbers than that "
-                "can hold; make the adapter with `with_head`"
+                f"head_precision is {self.head_precision!r}, but head.weight has values that it cannot "
+                "represent; round them with `with_head`"
             )
         return stored(tensors, self.head_precision), header
 
     def with_head(self, precision: str) -> "Adapter":
-        """Return the adapter with its head rounded to float16 or int8, as a file holds it."""
+        """Return a copy whose head's weight is rounded as a file with this precision stores it.
+
+        precision: float32, float16 or int8. In memory the weight stays float32.
+        """
         weight = as_stored(self.head["weight"], precision)
         return replace(self, head={**self.head, "weight": weight}, head_precision=precision)
 
     def to_files(self, where: str) -> dict[str, bytes]:
         """Return the bytes of the adapter's two files, by their names.
 
-        where: what they are for, for the message. Raises AdapterError if load would refuse the adapter.
+        where: names their destination in messages. Raises AdapterError if `load` would refuse the adapter.
         """
         with naming(f"the adapter cannot be saved in {where}"):
             tensors, _ = self._check()
@@ -160,7 +161,7 @@ class Adapter:
 
     @staticmethod
     def load(folder: str | Path) -> "Adapter":
-        """Read an adapter's folder, or hf:OWNER/NAME[@REVISION], and check all of it.
+        """Read an adapter from a folder or from hf:OWNER/NAME[@REVISION], and check all of it.
 
         Raises AdapterError that names the folder and the file.
         """
@@ -181,19 +182,19 @@ class Adapter:
         token: str | None = None,
         cache_dir: str | Path | None = None,
     ) -> "Adapter":
-        """Read an adapter's folder, or OWNER/NAME on the hub, and check all of it.
+        """Read an adapter from a folder or from OWNER/NAME on the hub, and check all of it.
 
-        revision: a branch, a tag or a commit; cache_dir: where it is kept, the hub's own cache if None; both
-        say nothing about a folder. Raises AdapterError.
+        revision: a branch, a tag or a commit; cache_dir: where downloads are kept, None: the hub's own cache.
+        Both are ignored for a folder. Raises AdapterError.
         """
         return Adapter.load(fetched(folder, revision, token, cache_dir))
 
     @staticmethod
     def from_files(files: Mapping[str, bytes], where: str, trusted: bool = False) -> "Adapter":
-        """Return the adapter that `to_files` made into bytes, and check all of it.
+        """Read an adapter from the bytes that `to_files` returned, and check all of it.
 
-        where: whence they came, for the message. trusted: the caller has compared the bytes with a hash taken
-        when all was checked, so that the numbers are not looked at again. Raises AdapterError.
+        where: names their origin in messages. trusted: the caller has compared the bytes with a hash taken
+        after a full check, so the parameters are not checked again. Raises AdapterError.
         """
         if set(files) != {HEADER, TENSORS}:
             came = ", ".join(sorted(files)[:5]) or "nothing"
@@ -211,10 +212,9 @@ class Adapter:
             raise AdapterError(f"{where}: {error}") from error
 
     def check(self, name: str, backbone: str, fingerprint: str, dims: Dims) -> None:
-        """Refuse a backbone that the adapter was not trained on.
+        """Raise AdapterError, with the first difference, for a backbone that it was not trained on.
 
-        name: of the adapter, for the message. backbone, fingerprint, dims: name, fingerprint and sizes of the
-        backbone. Raises AdapterError that names the first difference.
+        name: the adapter's, for the message. backbone, fingerprint, dims: those of the backbone.
         """
         if fingerprint == self.fingerprint and dims == self.dims:
             return
@@ -230,7 +230,7 @@ class Adapter:
                 raise AdapterError(f"{own} ({f.name} {mine}); {other} ({f.name} {its}): {remedy}")
         raise AdapterError(
             f"{own} with the fingerprint {self.fingerprint[:12]}; {other} with {fingerprint[:12]}: "
-            f"the sizes agree, the weights or the tokenizer do not; {remedy}"
+            f"the sizes are equal, but the weights or the tokenizer differ; {remedy}"
         )
 
 
@@ -247,7 +247,7 @@ def _read(place: Path) -> Adapter:
 def _parsed(
     data: bytes, file: BinaryIO, size: int, header_name: str, tensors_name: str, trusted: bool = False
 ) -> Adapter:
-    """Return the adapter of a header's bytes and of an open file of tensors; the names are for messages."""
+    """Return the adapter in a header's bytes and an open file of tensors; messages use the names."""
     with naming(header_name):
         values, expected_digest = parse_header(Adapter, data)
         _check_room(values, size, tensors_name)
@@ -264,15 +264,14 @@ def _parsed(
 def _check_numbers(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], data: bytes, expected_digest: str
 ) -> None:
-    """Refuse numbers that are not finite, that belong to another header than `data`, or that changed."""
+    """Refuse tensors that are not finite, that belong to another header than `data`, or that changed."""
     check_finite(tensors)
     if metadata.get(HEADER_HASH) != hashlib.sha256(data).hexdigest():
         raise AdapterError(
-            f"belongs to another {HEADER} than the one beside it; copy both files of an adapter, and "
-            "edit neither"
+            f"does not belong to the {HEADER} beside it; copy both files of one adapter, and edit neither"
         )
     if tensors_digest(tensors) != expected_digest:
-        raise AdapterError("its numbers are not those that were saved; the file is damaged")
+        raise AdapterError("its tensors are not those that were saved; the file is damaged")
 
 
 def _part(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -280,20 +279,18 @@ def _part(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check_room(values: Mapping[str, Any], size: int, tensors_name: str) -> None:
-    """Refuse a cue that the file has not enough bytes for, before it is built, even without memory."""
+    """Refuse settings that need more bytes than the file has, before a cue is built from them."""
     try:
         numbers = Cue.registry[values["method"]].count(values["dims"], values["config"])
     except Exception as error:  # as in shapes_of
-        raise AdapterError(
-            f"config: no {values['method']} can be built from it: {first_line(error)}"
-        ) from error
+        raise AdapterError(f"config: cannot build {values['method']} from it: {first_line(error)}") from error
     needed = numbers * WIDTH
     if needed > size:
         raise AdapterError(
-            f"its settings ask for {needed:,} bytes of numbers; {tensors_name} holds {size:,} bytes"
+            f"its settings need {needed:,} bytes of tensors, but {tensors_name} has {size:,} bytes"
         )
 
 
 def _write(into: Path, files: Mapping[str, bytes]) -> None:
     for name, data in files.items():
-        (into / name).write_bytes(data)  # write_folder sees to it that they reach the disk
+        (into / name).write_bytes(data)  # write_folder syncs them

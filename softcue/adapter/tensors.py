@@ -64,7 +64,7 @@ def read_tensors(
     length = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))[0]
     if length > min(HEADER_LIMIT, size - 8):
         raise AdapterError(
-            f"its {size:,} bytes do not begin with a safetensors header; the file is damaged or of "
+            f"its {size:,} bytes do not begin with a safetensors header; the file is damaged or has "
             "another format"
         )
     header = _parse(file.read(length))
@@ -73,7 +73,7 @@ def read_tensors(
     data = size - 8 - length
     if data != sum(end - start for start, end in spans.values()):
         promised = max((end for _, end in spans.values()), default=0)
-        raise AdapterError(f"holds {data:,} bytes of numbers; its header promises {promised:,}")
+        raise AdapterError(f"has {data:,} bytes of tensors, but its header says {promised:,}")
     buffer = bytearray(data)
     if file.readinto(buffer) != data:  # type: ignore[attr-defined]
         raise AdapterError("ended while it was read; is another program writing it?")
@@ -129,7 +129,7 @@ def _parse(text: bytes) -> dict[str, Any]:
 
 
 def _view(buffer: bytearray, start: int, shape: tuple[int, ...], kind: str) -> Tensor:
-    """Return the tensor whose numbers begin at `start`, in the buffer's own memory."""
+    """Return the tensor whose values begin at `start` in the buffer, without a copy."""
     numbers = numpy.frombuffer(buffer, NUMPY_TYPES[kind], math.prod(shape), start)
     return torch.from_numpy(numbers.astype(numbers.dtype.newbyteorder("="), copy=False)).view(shape)
 

@@ -1,4 +1,4 @@
-"""Predictor: adapters of any methods over one encoder, any mix of them in one forward."""
+"""Predictor: answers with adapters of any methods over one encoder, any mix of them in one forward pass."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +19,12 @@ from softcue.kinds.entities import spans
 from softcue.readers.records import Record
 from softcue.readers.tables import requests_of
 
-VECTORS = "embed"  # what is asked for instead of the adapters' own answers
-AHEAD = 1_024  # requests whose texts are sorted by length together
+VECTORS = "embed"  # the kind that returns vectors instead of the adapters' own answers
+AHEAD = 1_024  # requests that are sorted by length together
 
 
 class Predictor:
-    """Answers requests for any of its adapters, whose rows share a forward pass."""
+    """Answers requests for any mix of its adapters in shared forward passes."""
 
     def __init__(
         self,
@@ -37,11 +37,11 @@ class Predictor:
     ) -> None:
         """Load adapters over one backbone.
 
-        adapters: name -> folder or Adapter. kind: None answers by each adapter's own kind; "embed" gives the
-        pooled vector that its head would read, for search, clusters and duplicates.
+        adapters: maps names to folders or Adapters. kind: None gives each adapter's own kind of answer;
+        "embed" gives the pooled vector that the adapter's head reads, for search, clusters and duplicates.
 
-        Raises AdapterError for one of another backbone or a fine-tuned checkpoint, and RequestError for
-        another kind.
+        Raises AdapterError if an adapter was trained for another backbone or is a fine-tuned checkpoint, and
+        RequestError if kind is anything else.
         """
         if kind not in (None, VECTORS):
             raise RequestError(f"kind is {short(kind)}; expected {VECTORS!r}, or None for the adapters' own")
@@ -53,9 +53,9 @@ class Predictor:
         self.seat = dict(zip(self.adapters, self.seating.add_all(list(self.adapters.values())), strict=True))
 
     def add(self, name: str, adapter: str | Path | Adapter) -> None:
-        """Answer for one adapter more, or for another under a name that is known.
+        """Add an adapter, or replace the one of this name.
 
-        Raises AdapterError, with nothing changed.
+        Raises AdapterError as the constructor does; the predictor is then unchanged.
         """
         loaded = self._load(name, adapter)
         if name in self.seat:
@@ -65,9 +65,9 @@ class Predictor:
         self.adapters[name] = loaded
 
     def remove(self, name: str) -> None:
-        """Answer for an adapter no longer. Raises RequestError for a name that is not known."""
+        """Remove an adapter. Raises RequestError if the predictor has none of this name."""
         if name not in self.adapters:
-            raise RequestError(f"adapter {name!r} is not there to be removed")
+            raise RequestError(f"cannot remove adapter {name!r}: this predictor has no adapter of that name")
         del self.adapters[name]
         self.seating.remove(self.seat.pop(name))
 
@@ -80,17 +80,16 @@ class Predictor:
     def __call__(
         self, requests: Any, budget: int = ROW_BUDGET, *, adapter: str | None = None
     ) -> list[dict[str, Any]]:
-        """Return one answer per request, in order.
+        """Return one answer for each request, in the order of the requests.
 
-        requests: a list of objects or of texts, or a DataFrame or Dataset; budget: rows in one forward pass;
-        adapter: of the requests that name none; a request's own name stands over it.
+        - requests: a list of dictionaries or of texts, a DataFrame, or a Dataset. A request may use the
+          columns that the adapter was trained on, or the published fields of the adapter's benchmark.
+        - budget: the most rows (tokens) in one forward pass.
+        - adapter: the name of the adapter for requests that name none.
 
-        Raises RequestError that names the request.
-
-        A request in the published fields of the adapter's benchmark goes through the benchmark's template,
-        and one in the columns that the adapter was trained on is read as they were.
-        classify: label, score, scores; score: value; choice: choice, scores; tag: entities (and tags, for
-        given tokens). With kind "embed": embedding, a list of D numbers.
+        An answer has these keys. classify: label, score, scores; score: value; choice: choice, scores;
+        multilabel: labels, scores; tag: entities (and tags, if the request has tokens). With kind "embed":
+        embedding, a list of D floats. Raises RequestError that names the request.
         """
         requests = list(check_requests(requests))
         if adapter is not None:
@@ -112,15 +111,15 @@ class Predictor:
         return answers
 
     def _read_ahead(self, requests: Sequence[Mapping[str, Any]]) -> Iterator[list[Question]]:
-        """Yield questions, some at a time.
+        """Yield lists of questions.
 
-        A thread turns the texts of the next ones into tokens while the caller computes.
+        While the caller computes, a thread tokenizes the texts of the next list.
         """
 
         def read(first: int) -> list[Question]:
             return [self._question(i, requests[i]) for i in range(first, min(first + AHEAD, len(requests)))]
 
-        if len(requests) <= AHEAD:  # nothing is ahead: a thread would only take time
+        if len(requests) <= AHEAD:  # there is no next list: a thread would only take time
             yield read(0)
             return
         reader = ThreadPoolExecutor(1)
@@ -131,7 +130,7 @@ class Predictor:
                 refused = next(
                     (other.exception() for other in parts if other.done() and other.exception()), None
                 )
-                if refused is not None:  # further down: nothing is gained by computing up to it
+                if refused is not None:  # the whole call fails anyway: do not compute the rest first
                     raise refused
         finally:
             reader.shutdown(cancel_futures=True)
@@ -139,8 +138,8 @@ class Predictor:
     def _question(self, number: int, request: Mapping[str, Any]) -> Question:
         if not isinstance(request, Mapping):
             raise RequestError(
-                f"request {number} is {request!r:.60}; expected an object with adapter, and text or what "
-                "else it reads"
+                f"request {number} is {request!r:.60}; expected an object with adapter, and with text or the "
+                "other fields that the adapter reads"
             )
         name = request.get("adapter")
         if not isinstance(name, str) or name not in self.adapters:
@@ -153,7 +152,7 @@ class Predictor:
             if self.embeds and KINDS[adapter.kind].reads != READS_TEXTS:
                 reads = KINDS[adapter.kind].reads
                 raise RequestError(
-                    f"reads {reads}, and has no vector of a text; expected one of texts or pairs"
+                    f"reads {reads} and gives no vector of a text; expected an adapter of texts or pairs"
                 )
             return question_of(request, adapter, self.base.text)
         except RequestError as error:
@@ -162,9 +161,9 @@ class Predictor:
 
 
 def check_requests(requests: Any) -> Iterable[Any]:
-    """Return requests, or the rows of a table as such; refuse what is neither, one request alone among it.
+    """Return a list of requests, or the rows of a table as requests.
 
-    Raises RequestError.
+    Raises RequestError for anything else, also for a single request.
     """
     requests = requests_of(requests)
     if isinstance(requests, str | bytes | Mapping) or not isinstance(requests, Iterable):
@@ -177,11 +176,11 @@ def check_requests(requests: Any) -> Iterable[Any]:
 def score_raw_text(
     predictor: Predictor, name: str, records: Sequence[Record], gap: Callable[[str], str] = lambda word: " "
 ) -> dict[str, float]:
-    """Score a tagger that is given the rows' texts instead of their tokens.
+    """Score a tagger on the rows' texts instead of their tokens.
 
-    Entity precision, recall and F1, by character offsets.
+    Returns entity precision, recall and F1, compared by character offsets.
 
-    gap: what stands before a token in the text, but for the first.
+    gap: returns the text to put before a token; it is not called for the first token.
     """
     found, gold = set[tuple[Any, ...]](), set[tuple[Any, ...]]()
     parts = [

@@ -1,4 +1,4 @@
-"""Ranking: candidates for a query, by an adapter that scores pairs or chooses among texts."""
+"""Ranking: sorts candidates for a query with an adapter that scores pairs or chooses among texts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,11 +15,15 @@ RANKED = ("adapter", "query", "candidates")
 def rank(
     predictor: Predictor, requests: Iterable[Mapping[str, Any]], budget: int = ROW_BUDGET
 ) -> list[list[dict[str, Any]]]:
-    """Return the candidates of each request, best first, as {"index", "score"}.
+    """Rank the candidates of each request, the best first.
 
-    requests: {"adapter", "query", "candidates"}, of any of the predictor's adapters, whose rows share forward
-    passes; index: of the candidate in its request. A score adapter of pairs gives its value of (query,
-    candidate), a choice adapter the candidate's probability among all. Raises RequestError for others.
+    - requests: dictionaries {"adapter", "query", "candidates"}. They may name any mix of the predictor's
+      adapters, and share forward passes.
+    - budget: the most rows (tokens) in one forward pass.
+
+    Returns a list of {"index", "score"} for each request; index is the candidate's place in its request. With
+    a score adapter of pairs, score is its value for (query, candidate). With a choice adapter, score is the
+    candidate's probability among all candidates. Raises RequestError for adapters of other kinds.
     """
     asked = [_pairs(predictor, number, request) for number, request in enumerate(requests)]
     answers = iter(predictor([one for own in asked for one in own], budget))
@@ -33,7 +37,7 @@ def rank(
 
 
 def _pairs(predictor: Predictor, number: int, request: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the predictor's requests that one ranking takes."""
+    """Return the requests to the predictor for one ranking."""
     if not isinstance(request, Mapping) or set(request) != set(RANKED):
         raise RequestError(f"request {number} is {short(request)}; expected {', '.join(RANKED)}")
     name, query, candidates = (request[key] for key in RANKED)
@@ -42,13 +46,13 @@ def _pairs(predictor: Predictor, number: int, request: Mapping[str, Any]) -> lis
             f"request {number} has {short(candidates)} as candidates; expected a list of texts"
         )
     adapter = predictor.adapters.get(name)
-    kind = None if adapter is None else KINDS[adapter.kind]  # the predictor tells of names that it lacks
+    kind = None if adapter is None else KINDS[adapter.kind]  # the predictor refuses names that it lacks
     if kind is not None and kind.reads == READS_CHOICES:
         return [{"adapter": name, "text": query, "choices": list(candidates)}]
     if adapter is not None and not (KINDS[adapter.kind].numeric and adapter.pair):
         what = f"{adapter.kind} of {'pairs' if adapter.pair else 'single texts'}"
         raise RequestError(
-            f"request {number} asks adapter {short(name)} to rank, which is for {what}; expected one that "
-            "scores pairs or chooses"
+            f"request {number} ranks with adapter {short(name)}, which is for {what}; expected an adapter "
+            "that scores pairs or chooses among texts"
         )
     return [{"adapter": name, "text": query, "text_pair": candidate} for candidate in candidates]

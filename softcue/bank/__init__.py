@@ -1,4 +1,4 @@
-"""Adapters by the thousand: a bank that keeps them in a few files, and folders of adapters read alike."""
+"""Thousands of adapters: a bank keeps them in a few files; folders of adapters have the same interface."""
 
 from softcue.bank.bank import Bank as Bank
 from softcue.bank.entry import Entry as Entry

@@ -1,11 +1,11 @@
-"""Bank: adapters of one backbone by the thousand, in a few files.
+"""Bank: thousands of adapters of one backbone, in a few files.
 
     bank/
-      index.sqlite          names, versions, aliases, and where each record lies
-      slabs/000001.slab     records one behind the other
-      writer.lock           held by the process that writes
+      index.sqlite          names, versions, aliases, and the place of each record
+      slabs/000001.slab     records, one after another
+      writer.lock           locked by the process that writes
 
-A write appends to a slab, syncs it, and commits to the index. What is not in the index is not there.
+A write appends to a slab, syncs it, and commits to the index. A record that is not in the index is ignored.
 """
 
 import contextlib
@@ -36,38 +36,39 @@ from softcue.errors import AdapterError, RequestError, UnknownAdapterError, Writ
 from softcue.files.read import reason
 
 INDEX, LOCK, SLABS = "index.sqlite", "writer.lock", "slabs"
-GROUP_BYTES, GROUP_RECORDS = 32 * 2**20, 1000  # of records that are synced and committed together
-MOST_ENTRIES = 10_000  # of a page
-TRIES = 5  # lookups of a record that a compaction moves meanwhile
+GROUP_BYTES, GROUP_RECORDS = 32 * 2**20, 1000  # limits of a group that is synced and committed together
+MOST_ENTRIES = 10_000  # entries of a page
+TRIES = 5  # lookups of a record, because a compaction may move it between lookup and read
 
 
 class Bank:
-    """A bank's folder. It may be used from any thread; other processes may read and write it too.
+    """Stores thousands of adapters of one backbone in a folder, with versions and aliases.
 
-    What they change is seen by the next call. A writer waits for another.
+    Any thread may use it. Other processes may read and write the same folder; the next call sees their
+    changes. Only one process writes at a time; the others wait.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Open a bank. Raises RequestError if there is none."""
+        """Open an existing bank. Raises RequestError if the folder is not a bank."""
         self.path = Path(path).absolute()
         if not (self.path / INDEX).is_file():
             raise RequestError(
-                f"{path} is no bank: it has no {INDEX}; make one with `softcue bank add {path} FOLDER`"
+                f"{path} is not a bank: it has no {INDEX}; make one with `softcue bank add {path} FOLDER`"
             )
         self.index, self.slabs = Index(self.path / INDEX), Slabs(self.path / SLABS)
         self.index.check()
 
     @staticmethod
     def create(path: str | Path) -> "Bank":
-        """Open a bank, made first if there is none. Raises WriteError if something else is there."""
+        """Open a bank, or make one if there is none. Raises WriteError if the folder has other files."""
         place = Path(path)
         try:
             place.mkdir(parents=True, exist_ok=True)
             others = set(os.listdir(place)) - {INDEX, f"{INDEX}-journal", LOCK, SLABS}
             if others:
                 raise WriteError(
-                    f"{place} holds something else than a bank ({min(others)!r}); give another folder, or "
-                    "none"
+                    f"{place} has files that are not a bank's ({min(others)!r}); give another folder, or one "
+                    "that does not exist yet"
                 )
             with only_writer(place / LOCK):
                 (place / SLABS).mkdir(exist_ok=True)
@@ -85,17 +86,17 @@ class Bank:
         self.close()
 
     def close(self) -> None:
-        """Close the files that are open; the bank may be used again."""
+        """Close all open files. The bank may still be used; it opens them again."""
         self.index.close()
 
     @property
     def backbone(self) -> str:
-        """The backbone of all adapters, by the name that the first one gave; "" before there was one."""
+        """The name of the adapters' backbone, as in the first adapter; "" before the first one is added."""
         return self._bound()[0]
 
     @property
     def fingerprint(self) -> str:
-        """The fingerprint of that backbone; "" before there was an adapter."""
+        """The fingerprint of that backbone; "" before the first adapter is added."""
         return self._bound()[1]
 
     def _bound(self) -> tuple[str, str]:
@@ -103,22 +104,23 @@ class Bank:
             return index.execute("SELECT backbone, fingerprint FROM backbones").fetchone() or ("", "")
 
     def find(self, asked: str) -> Entry:
-        """Return what "spam" (the newest version), "spam@3" or "spam@prod" stands for now.
+        """Return the entry that "spam" (the newest version), "spam@3" or "spam@prod" means now.
 
-        Raises UnknownAdapterError.
+        Raises UnknownAdapterError if there is none.
         """
         with self.index.reading() as index:
             return look_up(index, asked)
 
     def versions(self, name: str) -> list[Entry]:
-        """Return all versions of a name, the newest first. Raises UnknownAdapterError."""
+        """Return all versions of a name, the newest first. Raises UnknownAdapterError if there are none."""
         with self.index.reading() as index:
             return all_versions(index, name)
 
     def page(self, after: str = "", limit: int = 100, search: str = "") -> list[Entry]:
-        """Return the newest versions of the next names after `after` that contain `search`, in order.
+        """Return the newest version of each of the next names after `after`, sorted by name.
 
-        search: whatever its case. Raises RequestError for a limit that cannot be.
+        search: only names that contain this, in upper or lower case. limit: the most entries. Raises
+        RequestError if limit is below 1 or above 10,000.
         """
         check_limit(limit)
         with self.index.reading() as index:
@@ -130,14 +132,14 @@ class Bank:
             return int(index.execute("SELECT count(*) FROM names").fetchone()[0])
 
     def load(self, entry: Entry) -> Adapter:
-        """Read an adapter, quickly: its bytes are compared with the hash that they had when they were added.
+        """Read an adapter, and check only that its bytes still have the hash that was stored with them.
 
         Raises UnknownAdapterError if it was removed, AdapterError if it is damaged.
         """
         return self._adapter(entry, self.record(entry), trusted=True)
 
     def load_checked(self, entry: Entry) -> Adapter:
-        """Read an adapter and check all of it, as Adapter.load does."""
+        """Read an adapter and check all of it, as Adapter.load does. Raises what `load` raises."""
         return self._adapter(entry, self.record(entry), trusted=False)
 
     def _adapter(self, entry: Entry, record: bytes, trusted: bool) -> Adapter:
@@ -149,7 +151,7 @@ class Bank:
         return Adapter.from_files(files, where, trusted)
 
     def record(self, entry: Entry) -> bytes:
-        """Return an adapter's record, compared with its hash; errors are those of `load`."""
+        """Return an adapter's record after checking its hash. Raises what `load` raises."""
         where = f"{self.path}: {entry.full_name}"
         last: Spot | None = None
         for _ in range(TRIES):
@@ -157,7 +159,7 @@ class Bank:
                 spot = spot_of(index, entry)
             try:
                 record = self.slabs.read(spot)
-            except FileNotFoundError:  # a compaction has moved the record since
+            except FileNotFoundError:  # a compaction has moved the record since the lookup
                 problem = f"{self.slabs.file(spot.slab)} is missing"
             else:
                 if record_hash(record) == entry.sha256:
@@ -169,16 +171,18 @@ class Bank:
         raise AdapterError(f"{where} is damaged: {problem}; add it again, or restore the bank from a copy")
 
     def add(self, name: str, adapter: Adapter) -> Entry:
-        """Store a new version; when this returns, it is on the disk.
+        """Store a new version of a name; when this returns, it is on the disk.
 
-        Raises AdapterError for an adapter of another backbone, RequestError for a name that cannot be.
+        Raises AdapterError if the adapter has another backbone, RequestError if the name is not allowed, and
+        WriteError if the disk refuses.
         """
         return self.add_all([(name, adapter)])[0]
 
     def add_all(self, adapters: Iterable[tuple[str, Adapter]]) -> list[Entry]:
-        """Store many, in groups that are synced together; each group is stored whole or not at all.
+        """Store many adapters, in groups that are synced together.
 
-        Raises as `add` does; the groups before the error stay.
+        Each group is stored completely or not at all. Raises what `add` raises; the groups before the error
+        stay.
         """
         entries: list[Entry] = []
         group: list[Fresh] = []
@@ -197,30 +201,32 @@ class Bank:
             return enter(index, group, put(index, self.slabs, [one.record for one in group]))
 
     def alias(self, name: str, alias: str, version: int | None) -> Entry:
-        """Let name@alias stand for a version, or for none any more; return the entry it stood or stands for.
+        """Make name@alias mean a version, and return the version's entry.
 
-        Raises UnknownAdapterError.
+        version: None removes the alias, and returns the entry that it meant. Raises UnknownAdapterError if
+        there is no such version or alias.
         """
         with self.changing() as index:
             return name_version(index, name, alias, version)
 
     def remove(self, asked: str) -> list[Entry]:
-        """Remove "spam" with all versions, or one version of it; return what was removed.
+        """Remove all versions of a name ("spam") or one version ("spam@3"), and return the removed entries.
 
-        Its bytes stay until a compaction. Raises UnknownAdapterError.
+        Their bytes stay on the disk until a compaction. Raises UnknownAdapterError if there are none.
         """
         with self.changing() as index:
             return take_out(index, asked)
 
     def stats(self) -> BankStats:
-        """Count what is there and what it takes; this looks at every version."""
+        """Count names, versions and bytes; the time grows with the number of versions."""
         with self.index.reading() as index:
             return take_stock(index, self.slabs)
 
     def compact(self) -> Compacted:
-        """Free the bytes of what was removed: live records of slabs with much dead space move to others.
+        """Free the bytes of removed adapters.
 
-        A slab is done at a time, and other writers come between; a process killed anywhere loses nothing.
+        The live records of slabs with much free space are moved to other slabs. It handles one slab at a
+        time, and other writers may write in between. If the process is killed, nothing is lost.
         """
         with self.index.reading() as index:
             wasteful = wasteful_slabs(index, self.slabs)
@@ -241,7 +247,7 @@ class Bank:
         return Compacted(moved, freed, tuple(left))
 
     def verify(self) -> Verified:
-        """Read every record, check its hash and its adapter in full, and name what is damaged."""
+        """Read every record, check its hash and all of its adapter, and return what is damaged."""
         with self.index.reading() as index:
             found = index.execute("PRAGMA quick_check(1)").fetchone()[0]
         damaged = [] if found == "ok" else [Damage(INDEX, found)]
@@ -252,7 +258,7 @@ class Bank:
             if not entries:
                 return Verified(checked, tuple(damaged))
             for entry in entries:
-                with contextlib.suppress(UnknownAdapterError):  # removed meanwhile
+                with contextlib.suppress(UnknownAdapterError):  # removed in the meantime
                     damaged += self._damage(entry)
                     checked += 1
             after = entries[-1].name, entries[-1].version
@@ -268,12 +274,12 @@ class Bank:
         return []
 
     def export(self, asked: str, folder: str | Path) -> Path:
-        """Save an adapter as a folder, checked in full, and return its path."""
+        """Save an adapter as a folder after checking all of it, and return the folder's path."""
         return self.load_checked(self.find(asked)).save(folder)
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[Any]:
-        """Hold the lock and yield a connection in a transaction. Raises WriteError."""
+        """Lock the bank, and yield a connection in a transaction. Raises WriteError."""
         with only_writer(self.path / LOCK):
             try:
                 with self.index.writing() as index:
@@ -285,6 +291,6 @@ class Bank:
 
 
 def check_limit(limit: int) -> None:
-    """Refuse a page of no entries or of too many. Raises RequestError."""
+    """Raise RequestError unless a page has 1 to MOST_ENTRIES entries."""
     if not 1 <= limit <= MOST_ENTRIES:
         raise RequestError(f"limit is {limit}; expected 1 to {MOST_ENTRIES:,}")

@@ -18,8 +18,8 @@ from softcue.errors import AdapterError, RequestError, UnknownAdapterError, Writ
 from softcue.files import read_bytes, reading, remove_folder
 from softcue.protocol import Dims
 
-WANTS_BANK = "versions and aliases want a bank: `softcue bank add BANK FOLDER`"
-Stamp = tuple[tuple[int, int, int], ...]  # size, time, inode of an adapter's files, changed when replaced
+WANTS_BANK = "versions and aliases need a bank: `softcue bank add BANK FOLDER`"
+Stamp = tuple[tuple[int, int, int], ...]  # size, time and inode of an adapter's files
 
 
 @dataclass(frozen=True)
@@ -32,21 +32,22 @@ class _Bound:
 
 
 class AdapterFolders:
-    """Adapters in folders of their own, which lie in one folder; the headers are read when asked for.
+    """Reads adapters from the folders in one folder, through the interface of a bank.
 
-    Versions count from 1 while this object lives: an adapter that was replaced, by whomever, has a new one,
-    and its older ones are gone. The first adapter that can be read says which backbone is the folder's.
+    A header is read when it is needed. Versions count from 1 while this object exists: an adapter whose files
+    were replaced, by any process, gets a new version, and its older versions no longer exist. The backbone is
+    that of the first adapter that can be read.
     """
 
     def __init__(self, path: str | Path, only: str | None = None, at: Path | None = None) -> None:
         """Open a folder.
 
-        only: the one adapter to find in it. at: the folder of that one, if it is called otherwise and is not
-        to be written to. Raises RequestError.
+        only: the name of a single adapter; the others are ignored. at: the folder of that adapter, if it has
+        another name; it is then read-only. Raises RequestError if the path is not a folder.
         """
         self.path, self.only, self.at = Path(path).absolute(), only, at
         if not self.path.is_dir():
-            raise RequestError(f"{path} is no folder; expected one with adapters in it")
+            raise RequestError(f"{path} is not a folder; expected one with adapters in it")
         self._seen: dict[str, tuple[Stamp, Entry]] = {}
         self._versions: dict[str, int] = {}
         self._bound: _Bound | None = None
@@ -54,20 +55,20 @@ class AdapterFolders:
 
     @property
     def backbone(self) -> str:
-        """The backbone of the first adapter that can be read; "" while there are none."""
+        """The name of the first readable adapter's backbone; "" while there are no adapters."""
         bound = self._binding()
         return bound.backbone if bound else ""
 
     @property
     def fingerprint(self) -> str:
-        """The fingerprint of that backbone; "" while there are none."""
+        """The fingerprint of that backbone; "" while there are no adapters."""
         bound = self._binding()
         return bound.fingerprint if bound else ""
 
     def find(self, asked: str) -> Entry:
-        """Return what "spam" or "spam@3" stands for now.
+        """Return the entry that "spam" or "spam@3" means now.
 
-        Raises UnknownAdapterError, and AdapterError if the folder's header is damaged.
+        Raises UnknownAdapterError if there is none, and AdapterError if the adapter's header is damaged.
         """
         name, which = split_name(asked)
         entry = self._look(name)
@@ -75,7 +76,7 @@ class AdapterFolders:
             raise UnknownAdapterError(f"{asked}: folders have no aliases; {WANTS_BANK}")
         if which not in (None, entry.version):
             raise UnknownAdapterError(
-                f"{asked}: a folder holds one version of an adapter, {entry.full_name} by now; {WANTS_BANK}"
+                f"{asked}: a folder has only one version of an adapter, now {entry.full_name}; {WANTS_BANK}"
             )
         return entry
 
@@ -86,13 +87,14 @@ class AdapterFolders:
         """
         self.find(entry.full_name)
         adapter = Adapter.load(self._place(entry.name))
-        self.find(entry.full_name)  # it may have been replaced while it was read
+        self.find(entry.full_name)  # the files may have been replaced during the read
         return adapter
 
     def page(self, after: str = "", limit: int = 100, search: str = "") -> list[Entry]:
-        """Return the adapters of the next names after `after` that contain `search`, in order.
+        """Return the adapters of the next names after `after`, sorted by name.
 
-        search: whatever its case. Those that cannot be read are left out.
+        search: only names that contain this, in upper or lower case. limit: the most entries. Adapters that
+        cannot be read are left out.
         """
         check_limit(limit)
         entries: list[Entry] = []
@@ -107,13 +109,13 @@ class AdapterFolders:
         return entries
 
     def count(self) -> int:
-        """Count the folders that look like adapters."""
+        """Count the folders that have an adapter's header."""
         return len(self.names())
 
     def add(self, name: str, adapter: Adapter) -> Entry:
-        """Save an adapter as a folder, in the place of one of this name; it is on the disk then.
+        """Save an adapter as a folder, and replace an older one; when this returns, it is on the disk.
 
-        Raises AdapterError for an adapter of another backbone, RequestError for what cannot be saved.
+        Raises AdapterError if the adapter has another backbone, RequestError if it cannot be saved.
         """
         check_name(name)
         self._refuse_others(name)
@@ -124,13 +126,13 @@ class AdapterFolders:
             return self._look(name)
 
     def alias(self, name: str, alias: str, version: int | None) -> Entry:
-        """Refuse: folders have no aliases. Raises RequestError."""
+        """Raise RequestError, because folders have no aliases."""
         raise RequestError(f"{name}@{alias}: folders have no aliases; {WANTS_BANK}")
 
     def remove(self, asked: str) -> list[Entry]:
-        """Remove an adapter's folder, if nothing of others' is in it.
+        """Remove an adapter's folder.
 
-        Raises UnknownAdapterError and WriteError.
+        Raises UnknownAdapterError if there is none, and WriteError if the folder has files of other programs.
         """
         with self._writing:
             entry = self.find(asked)
@@ -139,18 +141,18 @@ class AdapterFolders:
             return [entry]
 
     def _refuse_others(self, name: str) -> None:
-        """Refuse to write where this object is of one adapter, or through a link to another place."""
+        """Refuse to write to a read-only copy, beside a single adapter, or through a symbolic link."""
         if self.at is not None:
-            raise WriteError(f"{self.only} is a copy of what another place holds; copy it to a folder first")
+            raise WriteError(f"{self.only} is a cached copy and cannot be changed; copy it to a folder first")
         if self.only not in (None, name):
             raise RequestError(
-                f"{self.path / str(self.only)} is a single adapter, and {name!r} is another; {WANTS_BANK}"
+                f"{self.path / str(self.only)} is a single adapter, but the name is {name!r}; {WANTS_BANK}"
             )
         if (self.path / name).is_symlink():
-            raise WriteError(f"{self.path / name} is a link; change what it points to")
+            raise WriteError(f"{self.path / name} is a link; change the folder that it points to")
 
     def names(self) -> Sequence[str]:
-        """Return the names of the folders that look like adapters, in order."""
+        """Return the names of the folders that have an adapter's header, in order."""
         if self.only is not None:
             return [self.only] if (self._place(self.only) / HEADER).is_file() else []
         try:
@@ -174,14 +176,14 @@ class AdapterFolders:
         return self._bound
 
     def _refuse_backbone(self, name: str, adapter: Adapter) -> None:
-        """Refuse an adapter of another backbone than the folder's first. Raises AdapterError."""
+        """Raise AdapterError if an adapter's backbone differs from the first adapter's."""
         bound = self._binding()
         if bound:
             here = f"the backbone of {self.path} is {bound.backbone}"
             adapter.check(name, here, bound.fingerprint, bound.dims)
 
     def _look(self, name: str) -> Entry:
-        """Return the entry of an adapter, read anew if its files have changed.
+        """Return the entry of an adapter; read it again if its files have changed.
 
         Raises UnknownAdapterError and AdapterError.
         """
@@ -193,12 +195,12 @@ class AdapterFolders:
         self._refuse_backbone(name, adapter)
         with self._reading:
             stood, entry = self._seen.get(name, (None, None))
-            if entry is None or stood != stamp:  # no other thread has come first
+            if entry is None or stood != stamp:  # no other thread has updated it meanwhile
                 self._versions[name] = self._versions.get(name, 0) + 1
                 entry = Entry(
                     name=name,
                     version=self._versions[name],
-                    sha256=hashlib.sha256(header).hexdigest(),  # the header holds the hash of the numbers
+                    sha256=hashlib.sha256(header).hexdigest(),  # the header has the hash of the tensors
                     method=adapter.method,
                     kind=adapter.kind,
                     labels=len(adapter.labels),
@@ -209,12 +211,12 @@ class AdapterFolders:
             return entry
 
     def _stamp(self, name: str) -> Stamp:
-        """Return the sizes, times and numbers of an adapter's files. Raises UnknownAdapterError."""
+        """Return the sizes, times and inodes of an adapter's files. Raises UnknownAdapterError."""
         if self.only in (None, name):
             folder = self._place(name)
             stamp = _stamp_of(folder)
             if stamp is None and folder.parent.is_dir():
-                with reading(folder):  # it may be swapped at this moment, or a crash has left it aside
+                with reading(folder):  # it may be replaced at this moment, or a crash has interrupted that
                     stamp = _stamp_of(folder)
             if stamp is not None:
                 return stamp
@@ -223,7 +225,7 @@ class AdapterFolders:
         raise UnknownAdapterError(f"there is no adapter {name!r} in {self.path}")
 
     def _header(self, name: str) -> tuple[Adapter, bytes]:
-        """Return an adapter without its numbers, and the header's bytes. Raises AdapterError."""
+        """Return an adapter without its tensors, and the header's bytes. Raises AdapterError."""
         file = self._place(name) / HEADER
         with naming(str(file)):
             data = read_bytes(file, AdapterError, CONFIG_LIMIT)
@@ -234,22 +236,22 @@ class AdapterFolders:
 
 
 def adapter_folders(where: Path) -> list[tuple[str, Path]]:
-    """Return an adapter's name and folder, or those of each in a folder, in order.
+    """Return the name and folder of an adapter, or of each adapter in a folder, sorted by name.
 
-    where: a folder, or hf:OWNER/NAME. Raises RequestError if there are none, and AdapterError for a
-    repository that cannot be had.
+    where: a folder, or hf:OWNER/NAME. Raises RequestError if there are no adapters, and AdapterError if a
+    repository cannot be downloaded.
     """
     place = local_folder(where)
     if (place / HEADER).is_file():
         return [(own_name(where), place)]
     found = [(name, place / name) for name in AdapterFolders(place).names()]
     if not found:
-        raise RequestError(f"{place} holds no adapters; expected {HEADER} in it, or in folders in it")
+        raise RequestError(f"{place} has no adapters; expected {HEADER} in it, or in the folders in it")
     return found
 
 
 def _stamp_of(folder: Path) -> Stamp | None:
-    """Return what tells an adapter's files from those that replace them; None where there is no header."""
+    """Return the stamp of an adapter's files, which changes when they are replaced; None without a header."""
     found = []
     for name in (HEADER, TENSORS):
         try:
@@ -257,6 +259,6 @@ def _stamp_of(folder: Path) -> Stamp | None:
         except OSError:
             if name == HEADER:
                 return None
-            continue  # the missing numbers are told of when they are loaded
+            continue  # loading the adapter reports the missing tensors
         found.append((status.st_size, status.st_mtime_ns, status.st_ino))
     return tuple(found)

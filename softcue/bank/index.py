@@ -1,8 +1,8 @@
-"""The index of a bank, in SQLite: which names and versions there are, and where their records lie.
+"""The index of a bank, in SQLite: its names and versions, and the places of their records.
 
-Its journal is a rollback journal (TRUNCATE), not a write-ahead log: a log needs memory that all processes
-share, so that it cannot be on the storage of several machines. Readers wait while a commit writes its few
-pages. A journal that a killed writer left is rolled back by whoever comes next.
+Its journal is a rollback journal (TRUNCATE), not a write-ahead log: a write-ahead log needs memory that all
+processes share, so it does not work on storage that several machines share. Readers wait while a commit
+writes its few pages. If a writer was killed, the next process rolls its journal back.
 """
 
 import contextlib
@@ -14,16 +14,16 @@ from urllib.parse import quote
 
 from softcue.errors import AdapterError, RequestError, WriteError
 
-APPLICATION = 0x736F6662  # "sofb": what SQLite's own header says the file is
+APPLICATION = 0x736F6662  # "sofb": the application id in SQLite's own header
 FORMAT_OF_INDEX = 1
-COMMIT_PATIENCE = 30.0  # seconds to wait for another process's commit
+COMMIT_PATIENCE = 30.0  # seconds to wait for the commit of another process
 SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE backbones (backbone TEXT NOT NULL, fingerprint TEXT NOT NULL, dims TEXT NOT NULL);
 CREATE TABLE names (
     name TEXT PRIMARY KEY,
     newest INTEGER NOT NULL,
-    last INTEGER NOT NULL -- the highest number ever given
+    last INTEGER NOT NULL -- the highest version ever given
 ) WITHOUT ROWID;
 CREATE TABLE removed (name TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID; -- names without versions
 CREATE TABLE versions (
@@ -46,7 +46,7 @@ CREATE TABLE aliases (
     version INTEGER NOT NULL,
     PRIMARY KEY (name, alias)
 ) WITHOUT ROWID;
--- AUTOINCREMENT: a number of a slab that was removed is not given again
+-- AUTOINCREMENT: the number of a removed slab is not used again
 CREATE TABLE slabs (slab INTEGER PRIMARY KEY AUTOINCREMENT, size INTEGER NOT NULL);
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {FORMAT_OF_INDEX};
@@ -55,7 +55,7 @@ COMMIT;
 
 
 class Index:
-    """Connections to a bank's index, from any thread and after a fork."""
+    """Connections to a bank's index; any thread may use it, also after a fork."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -63,27 +63,27 @@ class Index:
         self._process = os.getpid()
 
     def check(self) -> None:
-        """Refuse a file that is no index of this format. Raises AdapterError and RequestError."""
+        """Raise AdapterError for a damaged file, RequestError for one that is not an index of this format."""
         with self.reading() as held:
             found = held.execute("PRAGMA application_id").fetchone()[0]
             version = held.execute("PRAGMA user_version").fetchone()[0]
         if found != APPLICATION:
-            raise RequestError(f"{self.file} is no index of a bank of softcue's")
+            raise RequestError(f"{self.file} is not the index of a softcue bank; give a bank's folder")
         if version != FORMAT_OF_INDEX:
             raise RequestError(
-                f"{self.file} is of format {version}; this softcue reads {FORMAT_OF_INDEX}: use the softcue "
-                "that wrote it"
+                f"{self.file} has format {version}; this softcue reads {FORMAT_OF_INDEX}: use the version of "
+                "softcue that wrote it"
             )
 
     def create(self) -> None:
-        """Write the tables, unless they are there. The caller holds the bank's lock."""
+        """Create the tables if they do not exist. The caller must have locked the bank."""
         with self._changing("rwc") as held:
             if held.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
                 held.executescript(SCHEMA)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Yield a connection to read from; each statement sees a whole state of the index.
+        """Yield a connection for reading; each statement sees a consistent state of the index.
 
         Raises AdapterError if the index is damaged.
         """
@@ -101,9 +101,9 @@ class Index:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Yield a connection in a transaction, and commit it; after an error nothing has changed.
+        """Yield a connection in a transaction, and commit at the end; an error undoes all changes.
 
-        The caller holds the bank's lock. Raises WriteError.
+        The caller must have locked the bank. Raises WriteError.
         """
         with self._changing("rw") as held:
             held.execute("BEGIN IMMEDIATE")
@@ -116,7 +116,7 @@ class Index:
                 raise
 
     def close(self) -> None:
-        """Close the connections that nobody uses now."""
+        """Close the connections that are not in use."""
         while self._idle:
             self._idle.pop().close()
 
@@ -127,7 +127,9 @@ class Index:
             return self._idle.pop()
         except IndexError:
             pass
-        mode = "rw" if os.access(self.file, os.W_OK) else "ro"  # rw: to roll back what a killed writer left
+        mode = (
+            "rw" if os.access(self.file, os.W_OK) else "ro"
+        )  # rw: SQLite may have to roll back a killed writer's journal
         try:
             held = self._connect(mode)
             held.execute("PRAGMA query_only = 1")
@@ -141,7 +143,7 @@ class Index:
             with contextlib.closing(self._connect(mode)) as held:
                 held.execute("PRAGMA journal_mode = TRUNCATE")
                 held.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it returns
-                held.execute("PRAGMA cache_spill = 0")  # readers wait for commits alone, however large
+                held.execute("PRAGMA cache_spill = 0")  # readers wait only for commits, also for large ones
                 yield held
         except sqlite3.Error as error:
             raise WriteError(f"{self.file} cannot be written: {error}") from error

@@ -16,9 +16,10 @@ TRY_AGAIN = 0.005  # seconds between two tries
 
 @contextlib.contextmanager
 def only_writer(file: Path) -> Iterator[None]:
-    """Hold the lock; wait for another thread or process that holds it.
+    """Hold the lock; wait while another thread or process holds it.
 
-    The system releases the lock of a process that dies. Raises WriteError.
+    The operating system releases the lock of a process that dies. Raises WriteError if it cannot be locked in
+    time.
     """
     try:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -29,7 +30,7 @@ def only_writer(file: Path) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):
-            # Closing alone does not release the lock if a child process was forked meanwhile.
+            # If a child process was forked meanwhile, closing the file is not enough to release the lock.
             fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
@@ -49,5 +50,5 @@ def _wait(descriptor: int, file: Path) -> None:
             time.sleep(TRY_AGAIN)
         except OSError as error:
             raise WriteError(
-                f"cannot write to {file.parent}: its file system has no locks ({reason(error)})"
+                f"cannot write to {file.parent}: its file system does not support locks ({reason(error)})"
             ) from error

@@ -1,4 +1,4 @@
-"""Questions to a bank's index, each of a few rows however many there are."""
+"""Queries of a bank's index; each reads only a few rows, also in a large bank."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ ENTRY = """v.name, v.version, v.sha256, v.method, v.kind, v.labels, v.size, v.ad
 ONE = f"SELECT {ENTRY} FROM versions AS v WHERE v.name = ? AND v.version = "
 NEWEST = "(SELECT newest FROM names WHERE name = ?)"
 ALIASED = "(SELECT version FROM aliases WHERE name = ? AND alias = ?)"
-# CROSS JOIN: SQLite takes the tables in this order, so that names come sorted and few are looked at
+# CROSS JOIN: SQLite then reads the tables in this order, so names come sorted and only a few are read
 NEXT = f"""SELECT {ENTRY} FROM names AS n CROSS JOIN versions AS v ON v.name = n.name AND v.version = n.newest
     WHERE n.name > ? AND instr(lower(n.name), ?) > 0 ORDER BY n.name LIMIT ?"""
 
@@ -61,7 +61,7 @@ def versions_after(index: sqlite3.Connection, name: str, version: int, limit: in
 
 
 def spot_of(index: sqlite3.Connection, entry: Entry) -> Spot:
-    """Return where the record of an entry lies now. Raises UnknownAdapterError."""
+    """Return the current place of an entry's record. Raises UnknownAdapterError."""
     key = (entry.name, entry.version)
     row = index.execute(
         "SELECT slab, start, size FROM versions WHERE name = ? AND version = ?", key
@@ -70,12 +70,12 @@ def spot_of(index: sqlite3.Connection, entry: Entry) -> Spot:
 
 
 def _unknown(index: sqlite3.Connection, asked: str, name: str, which: int | str | None) -> Any:
-    """Raise UnknownAdapterError that says what is missing: the name, the version or the alias."""
+    """Raise UnknownAdapterError that says whether the name, the version or the alias does not exist."""
     row = index.execute("SELECT newest, last FROM names WHERE name = ?", [name]).fetchone()
     if row is None:
         if index.execute("SELECT 1 FROM removed WHERE name = ?", [name]).fetchone():
             raise UnknownAdapterError(f"adapter {name!r} was removed with all its versions")
-        raise UnknownAdapterError(f"there is no adapter {name!r}; see what there is with `softcue bank list`")
+        raise UnknownAdapterError(f"there is no adapter {name!r}; `softcue bank list` lists all names")
     newest, last = row
     if isinstance(which, int):
         what = f"version {which} was removed" if which <= last else f"there is no version {which} yet"

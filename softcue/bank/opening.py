@@ -1,4 +1,4 @@
-"""Opening whatever a path holds adapters in: a bank, a folder of adapter folders, or one adapter."""
+"""Opens adapters at a path, which may be a bank, a folder of adapter folders, or a single adapter."""
 
 import os
 from pathlib import Path
@@ -17,17 +17,18 @@ EXPECTED = f"expected a bank, a folder of adapter folders, or an adapter's folde
 
 
 def open_source(path: str | Path) -> Source:
-    """Return the adapters of a bank, of a folder of adapter folders, or of a single adapter's folder.
+    """Open a bank, a folder of adapter folders, or a single adapter, all with the same interface.
 
-    path: that, or hf:OWNER/NAME for a single adapter. An empty folder is one of no adapters yet. Raises
-    RequestError for anything else, and AdapterError for a repository that cannot be had.
+    path: the path of one of these, or hf:OWNER/NAME for a single adapter. An empty folder counts as a folder
+    without adapters. Raises RequestError for anything else, and AdapterError if a repository cannot be
+    downloaded.
     """
     place = as_path("the source of adapters", path)
     if is_remote(place):
         return AdapterFolders(folder := local_folder(place), only=own_name(place), at=folder)
     recover(place)
     if not place.is_dir():
-        what = "is a file" if place.exists() else "is not there"
+        what = "is a file" if place.exists() else "does not exist"
         raise RequestError(f"{place} {what}; {EXPECTED}")
     if (place / INDEX).is_file():
         return Bank(place)
@@ -35,7 +36,7 @@ def open_source(path: str | Path) -> Source:
         whole = resolve(place)
         if not NAME.fullmatch(whole.name):
             raise RequestError(
-                f"{place} cannot give its adapter a name; expected a folder's name of {NAME_RULE}"
+                f"the name of the folder {place} cannot be an adapter's name; expected {NAME_RULE}"
             )
         return AdapterFolders(whole.parent, only=whole.name)
     try:
@@ -44,5 +45,5 @@ def open_source(path: str | Path) -> Source:
         raise RequestError(f"{place} cannot be read: {reason(error)}; {EXPECTED}") from error
     folders = AdapterFolders(place)
     if names and not folders.count():
-        raise RequestError(f"{place} holds no adapters ({min(names)!r} is none); {EXPECTED}")
+        raise RequestError(f"{place} has no adapters, but it has {min(names)!r}; {EXPECTED}")
     return folders

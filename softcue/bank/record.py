@@ -1,4 +1,4 @@
-"""Records: an adapter's two files as one piece of bytes, which is what a slab holds."""
+"""Records: an adapter's two files as one string of bytes, which is stored in a slab."""
 
 import hashlib
 import struct
@@ -8,21 +8,21 @@ from softcue.adapter.folder import HEADER, TENSORS
 from softcue.errors import AdapterError
 
 RECORD_MAGIC = b"softcue\x01"
-RECORD_FRAME = struct.Struct("<8sQQ")  # RECORD_MAGIC, bytes of the header, bytes of the tensors
+RECORD_FRAME = struct.Struct("<8sQQ")  # RECORD_MAGIC, length of the header, length of the tensors
 
 
 def to_record(files: Mapping[str, bytes]) -> bytes:
-    """Return the record of the files that Adapter.to_files gives."""
+    """Return the record of the files that Adapter.to_files returned."""
     header, tensors = files[HEADER], files[TENSORS]
     return b"".join((RECORD_FRAME.pack(RECORD_MAGIC, len(header), len(tensors)), header, tensors))
 
 
 def from_record(record: bytes) -> dict[str, bytes]:
-    """Return the files of a record. Raises AdapterError if it is none."""
+    """Return the files in a record. Raises AdapterError if the bytes are not a record."""
     magic, header, tensors = RECORD_FRAME.unpack(record[: RECORD_FRAME.size].ljust(RECORD_FRAME.size, b"\0"))
     middle = RECORD_FRAME.size + header
     if magic != RECORD_MAGIC or middle + tensors != len(record):
-        raise AdapterError(f"its {len(record):,} bytes are no record of an adapter")
+        raise AdapterError(f"its {len(record):,} bytes are not the record of an adapter")
     return {HEADER: record[RECORD_FRAME.size : middle], TENSORS: record[middle:]}
 
 

@@ -1,4 +1,4 @@
-"""Slabs: files that records are appended to. A byte that the index counts never changes."""
+"""Slabs: files to which records are appended. Bytes that the index counts never change."""
 
 import errno
 import os
@@ -9,12 +9,12 @@ from pathlib import Path
 from softcue.errors import AdapterError
 from softcue.files.read import reason
 
-SLAB_LIMIT = 256 * 2**20  # bytes after which the next slab is begun
+SLAB_LIMIT = 256 * 2**20  # bytes; a larger slab gets no more records
 
 
 @dataclass(frozen=True)
 class Spot:
-    """Where a record lies."""
+    """The place of a record."""
 
     slab: int
     start: int  # in bytes
@@ -32,12 +32,12 @@ class Slabs:
         return self.folder / f"{slab:06}.slab"
 
     def there(self) -> list[int]:
-        """Return the slabs whose files are there."""
+        """Return the numbers of the slabs whose files exist."""
         names = (name.removesuffix(".slab") for name in os.listdir(self.folder) if name.endswith(".slab"))
         return sorted(int(name) for name in names if name.isdigit())
 
     def size(self, slab: int) -> int:
-        """Return the bytes of a slab's file, 0 if it is not there."""
+        """Return the number of bytes of a slab's file, 0 if it does not exist."""
         try:
             return self.file(slab).stat().st_size
         except FileNotFoundError:
@@ -46,7 +46,8 @@ class Slabs:
     def read(self, spot: Spot) -> bytes:
         """Return a record's bytes.
 
-        Raises FileNotFoundError if the slab is gone, AdapterError if it cannot be read or ends too early.
+        Raises FileNotFoundError if the slab does not exist, AdapterError if it cannot be read or ends too
+        early.
         """
         try:
             descriptor = os.open(self.file(spot.slab), os.O_RDONLY | os.O_CLOEXEC)
@@ -57,7 +58,7 @@ class Slabs:
         except FileNotFoundError:
             raise
         except OSError as error:
-            if error.errno == errno.ESTALE:  # what NFS says of a file that another machine removed
+            if error.errno == errno.ESTALE:  # NFS gives this error if another machine removed the file
                 raise FileNotFoundError(error.errno, str(error)) from error
             raise AdapterError(f"{self.file(spot.slab)} cannot be read: {reason(error)}") from error
         if len(data) != spot.size:
@@ -66,9 +67,9 @@ class Slabs:
         return data
 
     def append(self, slab: int, end: int, records: Iterable[bytes]) -> list[Spot]:
-        """Write records behind the first `end` bytes of a slab, and return where they lie, synced.
+        """Write records after the first `end` bytes of a slab, sync them, and return their places.
 
-        What is behind them was written by a process that was killed; no index knows it.
+        Any bytes after `end` were written by a process that was killed, and are not in the index.
         """
         path = self.file(slab)
         new = end == 0
@@ -88,12 +89,12 @@ class Slabs:
         return spots
 
     def drop(self, slab: int) -> None:
-        """Remove a slab's file; it may be gone already."""
+        """Remove a slab's file if it exists."""
         self.file(slab).unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
-    """See to it that the names in a folder are on the disk."""
+    """Sync a folder, so that the names in it are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

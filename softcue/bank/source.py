@@ -1,4 +1,4 @@
-"""Source: where a server finds adapters, be it a bank or a folder of adapter folders."""
+"""Source: the interface through which a server finds adapters, in a bank or in a folder of adapters."""
 
 from typing import Protocol
 
@@ -7,23 +7,23 @@ from softcue.bank.entry import Entry
 
 
 class Source(Protocol):
-    """Adapters by name, with versions and aliases.
+    """Gives adapters by name, with versions and aliases.
 
-    Every method may be called from any thread. What another process changes is seen by the next call.
+    Any thread may call any method. The next call sees the changes of other processes.
     """
 
     @property
     def backbone(self) -> str:
-        """The backbone to load, by the name that the adapters give; "" while there are none."""
+        """The name of the adapters' backbone; "" while there are no adapters."""
 
     @property
     def fingerprint(self) -> str:
-        """The fingerprint of that backbone, "" while there are none."""
+        """The fingerprint of that backbone; "" while there are no adapters."""
 
     def find(self, asked: str) -> Entry:
-        """Return what "spam" (the newest version), "spam@3" or "spam@prod" stands for now.
+        """Return the entry that "spam" (the newest version), "spam@3" or "spam@prod" means now.
 
-        Raises UnknownAdapterError.
+        Raises UnknownAdapterError if there is none.
         """
 
     def load(self, entry: Entry) -> Adapter:
@@ -33,25 +33,29 @@ class Source(Protocol):
         """
 
     def page(self, after: str = "", limit: int = 100, search: str = "") -> list[Entry]:
-        """Return the newest versions of the next names after `after` that contain `search`, in order."""
+        """Return the newest version of each of the next names after `after`, sorted by name.
+
+        search: only names that contain this, in upper or lower case. limit: the most entries.
+        """
 
     def count(self) -> int:
         """Count the names."""
 
     def add(self, name: str, adapter: Adapter) -> Entry:
-        """Store a new version; when this returns, it is on the disk.
+        """Store a new version of a name; when this returns, it is on the disk.
 
-        Raises AdapterError for an adapter of another backbone, RequestError for a name that cannot be.
+        Raises AdapterError if the adapter has another backbone, RequestError if the name is not allowed.
         """
 
     def alias(self, name: str, alias: str, version: int | None) -> Entry:
-        """Let name@alias stand for a version, or for none any more; return the entry it stood or stands for.
+        """Make name@alias mean a version, and return the version's entry.
 
-        Raises UnknownAdapterError.
+        version: None removes the alias, and returns the entry that it meant. Raises UnknownAdapterError if
+        there is no such version or alias.
         """
 
     def remove(self, asked: str) -> list[Entry]:
-        """Remove "spam" with all versions, or one version of it; return what was removed.
+        """Remove all versions of a name ("spam") or one version ("spam@3"), and return the removed entries.
 
-        Raises UnknownAdapterError.
+        Raises UnknownAdapterError if there are none.
         """

@@ -1,4 +1,4 @@
-"""The upkeep of a bank: what it holds, what is damaged, and freeing what removed records took."""
+"""The upkeep of a bank: counts its content, finds damage, and frees the bytes of removed records."""
 
 import sqlite3
 from collections.abc import Mapping
@@ -10,34 +10,34 @@ from softcue.bank.writing import put
 from softcue.errors import AdapterError
 from softcue.files import JsonRecord
 
-DEAD_SHARE = 0.25  # of a slab, from which on it is compacted
+DEAD_SHARE = 0.25  # a slab with at least this share of dead bytes is compacted
 PIECE = 32 * 2**20  # bytes of records in memory while a slab is copied
 
 
 @dataclass(frozen=True)
 class BankStats(JsonRecord):
-    """What a bank holds and takes."""
+    """The content of a bank, and the bytes that it takes."""
 
     names: int
     versions: int
     bytes_live: int
-    bytes_dead: int  # of removed records and of writes that were killed
+    bytes_dead: int  # of removed records and of interrupted writes
     slabs: int
-    methods: Mapping[str, int]  # versions by method
+    methods: Mapping[str, int]  # number of versions of each method
 
 
 @dataclass(frozen=True)
 class Compacted(JsonRecord):
-    """What a compaction did."""
+    """The result of a compaction."""
 
-    slabs: int  # whose live records were moved
+    slabs: int  # number of slabs whose live records were moved
     freed: int  # bytes
-    left: tuple[str, ...]  # slabs that were left as they are, for a record in them is damaged
+    left: tuple[str, ...]  # slabs that were not compacted, because a record in them is damaged
 
 
 @dataclass(frozen=True)
 class Damage(JsonRecord):
-    """A record that cannot be used."""
+    """A damaged record."""
 
     name: str  # with the version
     problem: str
@@ -45,7 +45,7 @@ class Damage(JsonRecord):
 
 @dataclass(frozen=True)
 class Verified(JsonRecord):
-    """What checking every record found."""
+    """The result of checking every record."""
 
     checked: int
     damaged: tuple[Damage, ...]
@@ -68,16 +68,16 @@ def take_stock(index: sqlite3.Connection, slabs: Slabs) -> BankStats:
 
 
 def wasteful_slabs(index: sqlite3.Connection, slabs: Slabs) -> list[int]:
-    """Return the slabs of which a good part is dead."""
+    """Return the slabs in which the share of dead bytes is at least DEAD_SHARE."""
     live = dict(index.execute("SELECT slab, sum(size) FROM versions GROUP BY slab").fetchall())
     sizes = {slab: slabs.size(slab) for (slab,) in index.execute("SELECT slab FROM slabs").fetchall()}
     return [slab for slab, size in sizes.items() if size - live.get(slab, 0) >= max(1, DEAD_SHARE * size)]
 
 
 def evacuate(index: sqlite3.Connection, slabs: Slabs, slab: int) -> int:
-    """Copy a slab's live records to others, and let the index point to the copies; return their bytes.
+    """Copy a slab's live records to other slabs, point the index to the copies, and return their bytes.
 
-    The slab's file can go when this is committed. Raises AdapterError if a record is damaged.
+    The slab's file can be removed after the commit. Raises AdapterError if a record is damaged.
     """
     rows = index.execute(
         "SELECT name, version, start, size, sha256 FROM versions WHERE slab = ? ORDER BY start", [slab]
@@ -106,7 +106,7 @@ def _move(
         except FileNotFoundError:
             raise AdapterError(f"{slabs.file(slab)} is missing") from None
         if record_hash(record) != sha256:
-            raise AdapterError(f"{slabs.file(slab)} is left as it is: {name}@{version} in it is damaged")
+            raise AdapterError(f"{slabs.file(slab)} is not compacted: {name}@{version} in it is damaged")
         records.append(record)
     spots = put(index, slabs, records, but=slab)
     for (name, version, *_), spot in zip(piece, spots, strict=True):
@@ -117,7 +117,7 @@ def _move(
 
 
 def drop_strays(index: sqlite3.Connection, slabs: Slabs) -> int:
-    """Remove slabs that the index does not know, left by a process that was killed; return their bytes."""
+    """Remove slabs of killed processes, which are not in the index, and return the number of their bytes."""
     known = {slab for (slab,) in index.execute("SELECT slab FROM slabs").fetchall()}
     strays = [slab for slab in slabs.there() if slab not in known]
     freed = sum(map(slabs.size, strays))

@@ -1,4 +1,4 @@
-"""Changes of a bank's index, each inside one transaction of a writer that holds the bank's lock."""
+"""Changes of a bank's index; each is part of one transaction of a writer that has locked the bank."""
 
 import json
 import sqlite3
@@ -17,7 +17,7 @@ from softcue.protocol import Dims
 
 @dataclass(frozen=True)
 class Fresh:
-    """An adapter on its way into a bank."""
+    """An adapter that is being added to a bank."""
 
     name: str
     adapter: Adapter
@@ -25,25 +25,25 @@ class Fresh:
 
 
 def freshen(name: str, adapter: Adapter) -> Fresh:
-    """Check name and adapter, and make the record. Raises RequestError and AdapterError."""
+    """Check the name and the adapter, and make the record. Raises RequestError and AdapterError."""
     check_name(name)
     refuse_checkpoint(name, adapter)
     return Fresh(name, adapter, to_record(adapter.to_files(name)))
 
 
 def refuse_checkpoint(name: str, adapter: Adapter) -> None:
-    """Refuse a checkpoint that was tuned in full. Raises AdapterError."""
+    """Raise AdapterError for a checkpoint that was tuned in full."""
     if adapter.tuned != "cue":
         raise AdapterError(
-            f"{name!r} is a checkpoint that was tuned in full, with an encoder of its own; expected an "
-            "adapter of one frozen backbone: serve it alone, or train an adapter"
+            f"{name!r} is a checkpoint that was tuned in full, with its own encoder; expected an adapter of "
+            "a frozen backbone: serve the checkpoint alone, or train an adapter"
         )
 
 
 def bind(index: sqlite3.Connection, added: Sequence[Fresh]) -> None:
-    """Refuse adapters of another backbone than the bank's; the first adapter says which that is.
+    """Raise AdapterError for an adapter whose backbone is not the bank's.
 
-    Raises AdapterError.
+    In an empty bank, the first adapter's backbone becomes the bank's.
     """
     row = index.execute("SELECT backbone, fingerprint, dims FROM backbones").fetchone()
     if row is None:
@@ -56,9 +56,9 @@ def bind(index: sqlite3.Connection, added: Sequence[Fresh]) -> None:
 
 
 def put(index: sqlite3.Connection, slabs: Slabs, records: Sequence[bytes], but: int = 0) -> list[Spot]:
-    """Append records to the newest slab, or to new ones where it is full, damaged or the slab `but`.
+    """Append records to the newest slab and sync them.
 
-    They are synced.
+    A new slab is begun if the newest one is full, damaged or the slab `but`.
     """
     spots: list[Spot] = []
     while len(spots) < len(records):
@@ -110,7 +110,7 @@ def enter(index: sqlite3.Connection, added: Sequence[Fresh], spots: Sequence[Spo
 
 
 def _next_version(index: sqlite3.Connection, name: str) -> int:
-    """Return a number that no version of the name ever had, and make it the newest."""
+    """Return a version number that the name has never had, and make it the newest."""
     row = index.execute("SELECT last FROM names WHERE name = ?", [name]).fetchone()
     if row is None:
         row = index.execute("SELECT last FROM removed WHERE name = ?", [name]).fetchone() or (0,)
@@ -121,11 +121,11 @@ def _next_version(index: sqlite3.Connection, name: str) -> int:
 
 
 def name_version(index: sqlite3.Connection, name: str, alias: str, version: int | None) -> Entry:
-    """Let an alias stand for a version, or for none; return the entry that it stood or stands for."""
+    """Make an alias mean a version, or remove it if version is None; return the entry of the version."""
     if not isinstance(alias, str) or not ALIAS.fullmatch(alias):
         raise RequestError(
-            f"{short(alias)} is no alias; expected a letter, then letters, digits, '.', '_' and '-', 32 at "
-            "most"
+            f"{short(alias)} is not an alias; expected a letter, then letters, digits, '.', '_' and '-', at "
+            "most 32 characters"
         )
     check_name(name)
     entry = look_up(index, f"{name}@{alias}" if version is None else f"{name}@{version}")
@@ -137,7 +137,7 @@ def name_version(index: sqlite3.Connection, name: str, alias: str, version: int 
 
 
 def take_out(index: sqlite3.Connection, asked: str) -> list[Entry]:
-    """Remove a name with all versions, or one version, with their aliases; return what was removed."""
+    """Remove all versions of a name, or one version, with their aliases, and return the removed entries."""
     name, which = split_name(asked)
     gone = all_versions(index, name) if which is None else [look_up(index, asked)]
     for entry in gone:

@@ -1,4 +1,4 @@
-"""The command line: each command reads its flags, calls one library function and prints what it gives."""
+"""The command line: each command reads its flags, calls one library function and prints the result."""
 
 import json
 import os
@@ -50,13 +50,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 
-# ClickException, of click or of Typer's copy of it: flags and arguments that it does not take
+# ClickException, of click or of Typer's own copy of click: unknown or wrong flags and arguments
 USAGE_ERRORS: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 def main() -> None:
-    """Run the command; a mistake of the user's is one line on standard error and exit code 2."""
-    # what is printed is read as JSON and goes into files, whatever the locale
+    """Run the command; a user's mistake gives one line on standard error and exit code 2."""
+    # the output may be JSON or go into files, so it is UTF-8 with any locale
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
@@ -64,12 +64,12 @@ def main() -> None:
             code = app(prog_name="softcue", standalone_mode=False)
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:  # `softcue ... | head`: Python would flush once more, and complain
+    except BrokenPipeError:  # as in `softcue ... | head`: Python would flush again and report an error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except typer.Abort:
         sys.exit("Aborted!")
-    except USAGE_ERRORS as error:  # they repeat what was typed
+    except USAGE_ERRORS as error:  # their messages repeat what the user typed
         told = StringIO()
         error.show(file=told)
         print(visible(told.getvalue()), end="", file=sys.stderr)
@@ -117,7 +117,8 @@ def eval_command(
     report: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Write report.json and report.png there, and print the most wrong rows."
+            metavar="DIR",
+            help="Write report.json and report.png to this folder, and print the most wrong rows.",
         ),
     ] = None,
     as_json: JsonFlag = False,
@@ -166,7 +167,7 @@ def predict_command(
     encoding: EncodingFlag = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="File for the answers, one JSON object a line; default: standard output."),
+        typer.Option(help="File for the answers, one JSON object on each line; default: standard output."),
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="The encoder; default: the adapter's own.")] = None,
     plugin: PluginsFlag = None,
@@ -174,7 +175,7 @@ def predict_command(
     device: DeviceFlag = "cpu",
     unsure_below: UnsureFlag = None,
 ) -> None:
-    """Answer a text, or every row of a file, in JSON lines."""
+    """Answer a text, or every row of a file, as JSON lines."""
     from softcue import api
     from softcue.cli import show
     from softcue.files import check_file
@@ -203,9 +204,9 @@ def predict_command(
 
 @app.command("methods", epilog="Example: softcue methods")
 def methods_command(plugin: PluginsFlag = None, as_json: JsonFlag = False) -> None:
-    """List the tuning methods, with settings and sizes.
+    """List the tuning methods and their settings.
 
-    Sizes are the trained parameters of an adapter on bert-base.
+    The list also has the number of parameters that each method trains on bert-base.
     """
     from softcue.cli import lists
 
@@ -215,7 +216,7 @@ def methods_command(plugin: PluginsFlag = None, as_json: JsonFlag = False) -> No
 
 @app.command("tasks", epilog="Example: softcue tasks --data-root data")
 def tasks_command(data_root: RootFlag = None, plugin: PluginsFlag = None, as_json: JsonFlag = False) -> None:
-    """List the benchmarks, their metrics and where they are."""
+    """List the benchmarks, their metrics and where their data are."""
     from softcue.cli import lists
     from softcue.tasks import data_root as find_root
 

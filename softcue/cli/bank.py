@@ -1,4 +1,4 @@
-"""softcue bank: keep adapters by the thousand in a few files, with versions and aliases."""
+"""softcue bank: keeps thousands of adapters in a few files, with versions and aliases."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -76,9 +76,9 @@ def add_command(
 def list_command(
     bank: BankPath,
     search: Annotated[
-        str, typer.Option(help="Show only names that contain this, in upper or lower case.")
+        str, typer.Option(help="Show only names that contain this text; case is ignored.")
     ] = "",
-    after: Annotated[str, typer.Option(help="Begin after this name.")] = "",
+    after: Annotated[str, typer.Option(help="Begin after this name, as the page before it says.")] = "",
     limit: Annotated[int, typer.Option(help="Show at most this many names.")] = 100,
     as_json: JsonFlag = False,
 ) -> None:
@@ -94,7 +94,7 @@ def list_command(
         print_json({"adapters": [entry.to_json() for entry in entries], "next": last, "count": count})
         return
     _table(entries)
-    print_line(f"{len(entries)} of {count} names" + (f"; go on with --after {last}" if last else ""))
+    print_line(f"{len(entries)} of {count} names" + (f"; continue with --after {last}" if last else ""))
 
 
 @bank_app.command("show", epilog="Example: softcue bank show bank spam@prod")
@@ -120,10 +120,10 @@ def show_command(bank: BankPath, name: AdapterName, as_json: JsonFlag = False) -
 def alias_command(
     bank: BankPath,
     name: AdapterName,
-    alias: Annotated[str, typer.Argument(help="A word that begins with a letter.")],
-    remove: Annotated[bool, typer.Option("--remove", help="Remove the alias of this name.")] = False,
+    alias: Annotated[str, typer.Argument(help="The alias, a word that begins with a letter.")],
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the alias instead.")] = False,
 ) -> None:
-    """Make NAME@ALIAS stand for a version."""
+    """Give a version an alias, so that NAME@ALIAS stands for it."""
     from softcue.bank import Bank
     from softcue.bank.entry import split_name
     from softcue.cli.lines import print_line
@@ -185,7 +185,7 @@ def export_command(
     folder: Annotated[Path, typer.Argument(help="Folder for the adapter.")],
     plugin: PluginsFlag = None,
 ) -> None:
-    """Save an adapter as a folder again."""
+    """Save an adapter of the bank as a folder."""
     from softcue.bank import Bank
     from softcue.cli.lines import print_line
 
@@ -198,7 +198,7 @@ def export_command(
 
 @bank_app.command("stats", epilog="Example: softcue bank stats bank")
 def stats_command(bank: BankPath, as_json: JsonFlag = False) -> None:
-    """Count names, versions and bytes."""
+    """Show the backbone and the numbers of names, versions and bytes."""
     from softcue.bank import Bank
     from softcue.cli.lines import print_json, print_line
 
@@ -209,7 +209,10 @@ def stats_command(bank: BankPath, as_json: JsonFlag = False) -> None:
         return
     print_line(f"backbone: {backbone or 'none yet'}")
     print_line(f"{found.names:,} names, {found.versions:,} versions")
-    print_line(f"{found.bytes_live:,} bytes live, {found.bytes_dead:,} dead, in {found.slabs:,} slabs")
+    print_line(
+        f"{found.slabs:,} slabs with {found.bytes_live:,} bytes in use and {found.bytes_dead:,} bytes that "
+        "compact can free"
+    )
     for method, count in sorted(found.methods.items()):
         print_line(f"{method}: {count:,}")
 

@@ -1,4 +1,4 @@
-"""softcue compare: several methods with several seeds, and one table."""
+"""softcue compare: trains several methods with several seeds, and writes one table."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Flags that commands share, and what is made of their values."""
+"""Flags that several commands share, and functions that read their values."""
 
 import tomllib
 from collections.abc import Mapping
@@ -25,10 +25,10 @@ BackboneFlag = Annotated[
 ]
 RootFlag = Annotated[
     Path | None,
-    typer.Option(help="Folder where data sets are found by name; default: the variable SOFTCUE_DATA."),
+    typer.Option(help="Folder with data sets that are given by name; default: the variable SOFTCUE_DATA."),
 ]
 PrecisionFlag = Annotated[
-    str, typer.Option(help="float32, bfloat16, or auto: bfloat16 if the processor has units for it.")
+    str, typer.Option(help="float32, bfloat16, or auto: bfloat16 if the device multiplies matrices in it.")
 ]
 DeviceFlag = Annotated[str, typer.Option(help="cpu or cuda.")]
 KindFlag = Annotated[
@@ -41,7 +41,7 @@ SettingsFlag = Annotated[
 RowsFlag = Annotated[int | None, typer.Option(help="Use at most this many training rows, drawn by the seed.")]
 PoolingFlag = Annotated[
     str | None,
-    typer.Option(help="What the head reads: cls, mean, pooler or front; default: the backbone's own."),
+    typer.Option(help="The head's input: cls, mean, pooler or front; default: the backbone's own."),
 ]
 TextColumn = Annotated[
     str | None,
@@ -71,15 +71,15 @@ TemplateFlag = Annotated[
 ]
 TagNamesFlag = Annotated[
     str | None,
-    typer.Option("--tag-names", help="Names of tags that are numbers, in order, as in O,B-PER,I-PER."),
+    typer.Option("--tag-names", help="Names for tags that are numbers, in order, as in O,B-PER,I-PER."),
 ]
 EncodingFlag = Annotated[
     str | None,
     typer.Option(
-        help="Encoding of the file, as in windows-1252; default: UTF-8, or as its byte order mark says."
+        help="Encoding of the file, as in windows-1252; default: UTF-8, or that of its byte order mark."
     ),
 ]
-# of the flags above, those that say which columns there are
+# the flags above that name columns
 COLUMN_FLAGS = (
     "text",
     "text_pair",
@@ -100,13 +100,13 @@ PluginsFlag = Annotated[
 def parse_settings(given: list[str]) -> dict[str, Any]:
     """Parse ["length=20", "plan=preset"] to {"length": 20, "plan": "preset"}.
 
-    Values are TOML, or else words.
+    A value that is not TOML is a string.
     """
     settings = {}
     for item in given:
         name, equals, value = item.partition("=")
         if not equals or not name:
-            raise RequestError(f"--set {item!r} is not NAME=VALUE, as in --set length=20")
+            raise RequestError(f"--set {item!r} came; expected NAME=VALUE, as in --set length=20")
         try:
             settings[name.strip()] = tomllib.loads(f"value = {value}")["value"]
         except (ValueError, RecursionError):
@@ -115,15 +115,15 @@ def parse_settings(given: list[str]) -> dict[str, Any]:
 
 
 def columns_of(flags: Mapping[str, Any]) -> dict[str, str]:
-    """Return our field name -> the file's column, for the flags of columns that were given.
+    """Return our field name -> the file's column, for the given flags that name columns.
 
-    flags: a command's values by name; those that say nothing of columns may be among them.
+    flags: a command's values by name; other flags are ignored.
     """
     return {name: flags[name] for name in COLUMN_FLAGS if flags.get(name) is not None}
 
 
 def load_plugins(given: list[Path] | None) -> None:
-    """Run the user's own files before anything is looked up by name."""
+    """Run the user's own files, so that the names in them are known."""
     if given:
         from softcue.plugins import load_plugin
 

@@ -1,4 +1,4 @@
-"""softcue inspect: what an adapter does inside its encoder, as JSON and as a picture."""
+"""softcue inspect: shows what an adapter does inside its encoder, as JSON and as a picture."""
 
 import json
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ inspect_app = typer.Typer(
 # view -> what it shows, and an example
 VIEWS = {
     "attention": (
-        "Show the attention to special tokens, before and after. For every method, by layer and head.",
+        "Show the attention to special tokens. By layer and head, without and with an adapter of any method.",
         "softcue inspect attention adapters/trec data/trec --out views",
     ),
     "gates": (
@@ -45,19 +45,19 @@ VIEWS = {
         "softcue inspect gates adapters/trec data/trec adapters/ner data/ner --out views",
     ),
     "selection": (
-        "Show SPT's gates, and how alike its prefix tokens are.",
+        "Show SPT's gates, and how similar its prefix tokens are.",
         "softcue inspect selection adapters/trec data/trec --out views",
     ),
     "cell": (
-        "Show what GPC's cell (a reconstruction) remembers. Also how far its matrices moved in training.",
+        "Show what GPC's cell (a reconstruction) keeps. By layer, and how far training moved its matrices.",
         "softcue inspect cell adapters/trec data/trec --out views",
     ),
     "plan": (
-        "Show the layers that STP (a reconstruction) chose. Also the attention that it chose them by.",
+        "Show the layers that STP (a reconstruction) chose. Also the attention by which it chose them.",
         "softcue inspect plan adapters/trec data/trec --out views",
     ),
 }
-SEVERAL = "gates"  # the view that sets adapters beside each other
+SEVERAL = "gates"  # the view that can compare several adapters
 
 
 def _register(view: str) -> None:
@@ -115,7 +115,7 @@ for _view in VIEWS:
 
 
 def pairs_of(view: str, given: Sequence[str]) -> list[tuple[str, str]]:
-    """Return adapters with their data. Raises RequestError where words are missing or too many."""
+    """Return adapters with their data. Raises RequestError for too few or too many words."""
     if len(given) % 2 or (len(given) > 2 and view != SEVERAL):
         raise RequestError(
             f"inspect {view} came with {len(given)} words; expected an adapter and its data"
@@ -125,7 +125,7 @@ def pairs_of(view: str, given: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _inspect(view: str, pairs: list[tuple[str, str]], out: Path, how: dict[str, Any], as_json: bool) -> None:
-    """Look, write both files, and print what one learns."""
+    """Inspect, write both files, and print the findings."""
     from softcue import inspection
     from softcue.cli.lines import print_json, print_line
     from softcue.files import write_file
@@ -151,7 +151,7 @@ def _inspect(view: str, pairs: list[tuple[str, str]], out: Path, how: dict[str, 
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder that files are written to. Raises WriteError."""
+    """Make the folder for the files. Raises WriteError."""
     from softcue.errors import WriteError
 
     try:

@@ -1,4 +1,4 @@
-"""Printing: JSON, tables and lines in which nothing steers the terminal."""
+"""Printing: JSON, tables and lines, without control characters that a terminal would obey."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(table: Table) -> None:
-    """Print a table, wide where nobody looks at it on a terminal."""
+    """Print a table; if the output is not a terminal, its width is not limited to one."""
     Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False).print(table)
 
 

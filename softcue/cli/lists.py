@@ -21,9 +21,9 @@ BERT_BASE_TOTAL = 109_482_240  # bert-base-uncased, encoder and pooler
 
 
 def show_methods(as_json: bool) -> None:
-    """Print the registry: a line of what each method does, its settings, and its size.
+    """Print each method with a line about it, its settings and its number of trained parameters.
 
-    Sizes are of bert-base with the defaults and single texts.
+    The numbers are for bert-base, the default settings and single texts.
     """
     # which layers are chosen changes no size
     facts = Facts(BERT_BASE, ("cls", "sep"), lambda: torch.ones(BERT_BASE.layers, 2))
@@ -38,19 +38,19 @@ def show_methods(as_json: bool) -> None:
                 "method": name,
                 "about": summary,
                 "settings": settings,
-                "numbers": count,
+                "parameters": count,
                 "share": count / BERT_BASE_TOTAL,
             }
         )
     about = "Full fine-tuning: the whole encoder, for comparison; saves a checkpoint."
-    rows.append({"method": FULL, "about": about, "settings": {}, "numbers": BERT_BASE_TOTAL, "share": 1.0})
+    rows.append({"method": FULL, "about": about, "settings": {}, "parameters": BERT_BASE_TOTAL, "share": 1.0})
     if as_json:
         print_json(rows)
         return
-    table = Table("method", "about", "numbers", "share", "settings (--set NAME=VALUE)", show_lines=True)
+    table = Table("method", "about", "parameters", "share", "settings (--set NAME=VALUE)", show_lines=True)
     for row in rows:
         settled = one_line(", ".join(f"{k}={v}" for k, v in row["settings"].items()))
-        table.add_row(row["method"], row["about"], f"{row['numbers']:,}", f"{row['share']:.3%}", settled)
+        table.add_row(row["method"], row["about"], f"{row['parameters']:,}", f"{row['share']:.3%}", settled)
     print_table(table)
 
 

@@ -1,4 +1,4 @@
-"""softcue push: an adapter's folder to a repository of the Hugging Face hub."""
+"""softcue push: uploads an adapter's folder to a repository of the Hugging Face hub."""
 
 from pathlib import Path
 from typing import Annotated

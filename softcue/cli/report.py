@@ -18,13 +18,13 @@ WIDEST = 60  # characters of a text in the table; report.json has all of it
 
 
 def check_report(folder: Path) -> None:
-    """Refuse, before any work, a folder that the report could not be written to. Raises RequestError."""
+    """Raise RequestError, before any work, if the report cannot be written to this folder."""
     need_plots()
     check_results(folder, FILES, ("softcue", "report"))
 
 
 def write_report(result: Evaluation, folder: Path, quiet: bool) -> None:
-    """Write both files and, unless it is quiet, print the rows that are answered most wrongly."""
+    """Write both files and, unless `quiet`, print the rows with the most wrong answers."""
     values = {"softcue": "report", **result.to_json()}
     picture = draw_report(result.report)
     make_folder(folder)

@@ -1,4 +1,4 @@
-"""softcue serve: any mix of adapters over one encoder, by HTTP."""
+"""softcue serve: answers for any mix of adapters over one encoder, by HTTP."""
 
 import re
 import sys
@@ -13,13 +13,13 @@ from softcue.cli.flags import DeviceFlag, PluginsFlag, PrecisionFlag, load_plugi
 from softcue.errors import RequestError, short
 
 MEMORY_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
-DRAIN = 5.0  # seconds beyond the deadline that answers may take to be sent when the server stops
+DRAIN = 5.0  # seconds after the deadline for sending the last answers when the server stops
 
 
 def serve_command(
     folder: Annotated[Path, typer.Argument(help="A bank, a folder of adapter folders, or hf:OWNER/NAME.")],
     host: Annotated[
-        str, typer.Option(help="Address to listen on; an address that others can reach needs tokens.")
+        str, typer.Option(help="Address to listen on; if other machines can reach it, tokens are needed.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0: any free one.")] = 8000,
     memory: Annotated[str, typer.Option(help="Memory for adapters, as in 512M or 2G.")] = "1G",
@@ -27,10 +27,10 @@ def serve_command(
         list[str] | None, typer.Option(help="An adapter that always stays in memory. May be repeated.")
     ] = None,
     read_token_file: Annotated[
-        Path | None, typer.Option(help="File of tokens that may ask for answers, one on each line.")
+        Path | None, typer.Option(help="File of access tokens for asking, one on each line.")
     ] = None,
     manage_token_file: Annotated[
-        Path | None, typer.Option(help="File of tokens that may also add and remove adapters.")
+        Path | None, typer.Option(help="File of access tokens for adding and removing adapters too.")
     ] = None,
     deadline: Annotated[
         float, typer.Option(min=0.01, help="Seconds until a request must be answered.")
@@ -100,11 +100,11 @@ def serve_command(
 
 
 def need_server() -> None:
-    """Raise RequestError that says how to install what serving needs, where it is missing."""
+    """Raise RequestError that says what to install if a package for serving is missing."""
     for module in ("fastapi", "uvicorn", "prometheus_client"):
         if find_spec(module) is None:
             raise RequestError(
-                f"{module} is not installed, and serving takes it; install it: pip install 'softcue[serve]'"
+                f"serving needs {module}, which is not installed; run pip install 'softcue[serve]'"
             )
 
 

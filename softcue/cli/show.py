@@ -1,4 +1,4 @@
-"""What the commands print: tables for people, JSON for machines."""
+"""The output of the commands: tables for people, JSON for programs."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ SWEPT = 10  # points of a sweep that are shown
 
 
 def check_out(out: Path, *beside: Path | None) -> None:
-    """Refuse a place that saving would refuse later, before any work is done.
+    """Refuse, before any work, a place that saving would refuse later.
 
     beside: folders that the run fills before it saves (logs, checkpoints); in `out` they would be in the way.
     """
@@ -38,13 +38,13 @@ def check_out(out: Path, *beside: Path | None) -> None:
     for other in beside:
         if other is not None and resolve(other).is_relative_to(place):
             raise RequestError(
-                f"--out {out} is a folder for the adapter alone, and {other} is in it; give another for one "
-                "of them"
+                f"--out {out} is the adapter's own folder, but {other} would be in it; give another folder "
+                "for one of them"
             )
 
 
 def show_trained(adapter: Adapter | Checkpoint, out: Path, as_json: bool) -> None:
-    """Print what training ended with."""
+    """Print the result of a training."""
     header = adapter.adapter if isinstance(adapter, Checkpoint) else adapter
     result = {"adapter": str(out), **_header(header)}
     if as_json:
@@ -79,7 +79,7 @@ def _listed(scores: Mapping[str, float]) -> str:
 
 
 def show_answers(given: Sequence[Mapping[str, Any]], out: Path | None) -> None:
-    """Write one JSON object a line, to a file or to standard output."""
+    """Write answers to a file or to standard output, one JSON object on each line."""
     lines = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in given)
     if out is None:
         sys.stdout.write(visible(lines))
@@ -88,12 +88,12 @@ def show_answers(given: Sequence[Mapping[str, Any]], out: Path | None) -> None:
 
 
 def progress(line: str) -> None:
-    """Print a line on what is going on, out of the way of results."""
+    """Print a line about the progress to standard error, so that standard output has only results."""
     print_line(line, file=sys.stderr)
 
 
 def show_compared(comparison: Comparison, as_json: bool) -> None:
-    """Print a comparison's table and what has to be known to read it."""
+    """Print a comparison's table and the notes that are needed to read it."""
     result = comparison.to_json()
     if as_json:
         print_json(result)
@@ -162,9 +162,9 @@ def show_info(folder: Path, as_json: bool) -> None:
     if adapter.columns:
         print_line(f"columns: {', '.join(f'{name}={line}' for name, line in adapter.columns.items())}")
     if adapter.encoding is not None:
-        print_line(f"encoding: {adapter.encoding}, of files that are not plainly UTF-8")
+        print_line(f"encoding: {adapter.encoding}, for files that are not UTF-8")
     if adapter.unsure_below:
-        print_line(f"answers with a chance below {adapter.unsure_below:g} are unsure")
+        print_line(f"answers with a probability below {adapter.unsure_below:g} are unsure")
     print_line(f"settings: {', '.join(f'{k}={v}' for k, v in asdict(adapter.config).items()) or 'none'}")
     rows = "" if adapter.rows is None else f" (at most {adapter.rows:,} rows)"
     print_line(f"trained on {adapter.task}{rows} with seed {adapter.seed}; {size_line(adapter)}")
@@ -172,13 +172,13 @@ def show_info(folder: Path, as_json: bool) -> None:
 
 
 def size_line(adapter: Adapter) -> str:
-    """Return trained numbers and kilobytes as text."""
+    """Return the count of trained parameters and their size in KB, as text."""
     cue, head = count(adapter)
-    return f"{cue:,} trained numbers and {head:,} in the head, {(cue + head) * 4 / 1024:.1f} KB"
+    return f"{cue:,} trained parameters and {head:,} in the head, {(cue + head) * 4 / 1024:.1f} KB"
 
 
 def count(adapter: Adapter) -> tuple[int, int]:
-    """Count the numbers in the cue and in the head."""
+    """Count the parameters of the cue and of the head."""
     return sum(t.numel() for t in adapter.cue.values()), sum(t.numel() for t in adapter.head.values())
 
 
@@ -215,8 +215,8 @@ def _header(adapter: Adapter) -> dict[str, Any]:
         **rest,
         "settings": asdict(adapter.config),
         "training": dict(adapter.training),
-        "cue_numbers": cue,
-        "head_numbers": head,
+        "cue_parameters": cue,
+        "head_parameters": head,
     }
 
 

@@ -1,4 +1,4 @@
-"""The command `sweep`."""
+"""softcue sweep: tries many settings, and saves the best adapter."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,7 +36,7 @@ RAY, LOCAL_FLAG = "--ray", "local"
 
 
 class SweepCommand(TyperCommand):
-    """Typer has no flag whose value may be left out; this one reads `--ray` as `--ray local`."""
+    """Reads `--ray` without a value as `--ray local`, because Typer has no flags with optional values."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse what follows the command's name.

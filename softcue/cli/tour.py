@@ -1,5 +1,5 @@
-"""The main job end to end on bundled data: train, compare, save, reload in a new process, and
-answer a mixed batch.
+"""softcue quickstart: the whole workflow on bundled data: train, compare, save, reload in a new process,
+and answer a mixed batch.
 """
 
 import json
@@ -22,10 +22,10 @@ from softcue.tasks import open_data
 from softcue.training.progress import training_progress
 
 SEED = 0
-# what is written at the end, and what it holds
+# the file that is written at the end, and its keys
 TABLE, QUICKSTART_KEYS = "quickstart.json", ("rows", "answers", "seconds")
-# the whole encoder learns faster and costs more, and this one is small; a probe is fitted; the others take 10
-# epochs at their own rate
+# full fine-tuning needs fewer epochs, and each takes longer; a probe is fitted; the others train 10 epochs at
+# their own learning rate
 SETTINGS: dict[str, dict[str, Any]] = {"full": {"epochs": 4, "rate": 2e-4}, "probe": {}}
 
 
@@ -87,7 +87,7 @@ def quickstart(
     base = open_base(backbone)
     say(
         f"one frozen encoder: {backbone}, "
-        f"{sum(p.numel() for p in base.backbone.encoder.parameters()):,} numbers"
+        f"{sum(p.numel() for p in base.backbone.encoder.parameters()):,} parameters"
     )
     rows = []
     for stage in STAGES:

@@ -1,4 +1,4 @@
-"""softcue train: one adapter, trained, scored and saved."""
+"""softcue train: trains, scores and saves one adapter."""
 
 from pathlib import Path
 from typing import Annotated
@@ -70,7 +70,7 @@ def train_command(
     encoding: EncodingFlag = None,
     seed: Annotated[
         int | None,
-        typer.Option(help="Seed of initial values, order of rows, dropout and splits; default: 0."),
+        typer.Option(help="Seed for initial values, order of rows, dropout and splits; default: 0."),
     ] = None,
     rows: RowsFlag = None,
     pooling: PoolingFlag = None,

@@ -1,4 +1,4 @@
-"""Backbones by name: a folder, an alias or a Hugging Face id becomes a frozen encoder."""
+"""Backbones by name: loads a frozen encoder from a folder, an alias or a Hugging Face id."""
 
 import importlib.util
 import json
@@ -61,17 +61,17 @@ TOKENIZER = (
     "sentencepiece.bpe.model",
     "spiece.model",
 )
-POOLING = "1_Pooling/config.json"  # how sentence-transformers says what it pools
+POOLING = "1_Pooling/config.json"  # the file in which sentence-transformers names its pooling
 SAVED = ("config.json", WEIGHT_FILES[0], *TOKENIZER, POOLING)  # what a checkpoint of ours may hold
 HUB_ID = re.compile(r"(?=.{1,96}$)[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A frozen encoder and where it came from; `folder` holds its tokenizer as well."""
+    """A frozen encoder and its origin; `folder` has its tokenizer too."""
 
     encoder: Encoder
-    name: str  # as it was asked for
+    name: str  # as the caller gave it
     folder: Path
     pooling: str  # the default for its tasks, "mean" or "cls"
 
@@ -85,9 +85,10 @@ class Backbone:
 def load_encoder(
     name: str | Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> Backbone:
-    """Load a frozen encoder in eval mode, from a folder, an alias of BACKBONES or a Hugging Face id.
+    """Load a frozen encoder in eval mode, without its tokenizer.
 
-    Raises BackboneError.
+    name: a folder, a Hugging Face id or an alias (`softcue backbones` lists them).
+    Raises BackboneError if the encoder is absent, incomplete or of an unknown family.
     """
     if not isinstance(name, str | os.PathLike):
         raise BackboneError(
@@ -102,7 +103,7 @@ def load_encoder(
 
 
 def read_encoder(folder: Path, dtype: torch.dtype, device: torch.device | str) -> Encoder:
-    """Read the encoder in a checkpoint's folder."""
+    """Read the encoder from a checkpoint's folder."""
     config = read_json_object(folder / "config.json")
     family = family_of(config)
     stored = open_weights(folder, family)
@@ -116,9 +117,9 @@ def read_encoder(folder: Path, dtype: torch.dtype, device: torch.device | str) -
 
 
 def build_encoder(config: Mapping[str, Any] | Path, device: torch.device | str = "meta") -> Encoder:
-    """Build an encoder without its checkpoint's weights, from config.json or what it holds.
+    """Build an encoder without its checkpoint's weights, from the path or the content of config.json.
 
-    On "meta" it takes no memory.
+    On the device "meta" it takes no memory.
     """
     settings = read_json_object(config) if isinstance(config, Path) else config
     with torch.device(device):
@@ -128,7 +129,7 @@ def build_encoder(config: Mapping[str, Any] | Path, device: torch.device | str =
 def save_checkpoint(encoder: Encoder, folder: Path, source: Path) -> None:
     """Write the encoder as a Hugging Face checkpoint.
 
-    It has the config and tokenizer of `source`, the folder it began as.
+    Its config and tokenizer are copied from `source`, the folder that the encoder was loaded from.
     """
     config = read_json_object(source / "config.json")
     table = table_of(encoder, family_of(config))
@@ -137,7 +138,7 @@ def save_checkpoint(encoder: Encoder, folder: Path, source: Path) -> None:
         if (source / name).is_file():
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(source / name, folder / name)
-    # of the source: it may have had a head, or 16 bits
+    # the source's config may describe a head or 16-bit weights, which this checkpoint does not have
     outdated = ("architectures", "torch_dtype", "dtype", "transformers_version")
     config = {key: value for key, value in config.items() if key not in outdated}
     partial = folder / f"{WEIGHT_FILES[0]}.partial"
@@ -159,7 +160,7 @@ def family_of(config: Mapping[str, Any]) -> Family:
 
 
 def read_pooling(folder: Path) -> str:
-    """Return "mean" where the folder says that its sentences are means of tokens, else "cls"."""
+    """Return "mean" if the folder's pooling file says that texts are means of tokens, else "cls"."""
     file = folder / POOLING
     return (
         "mean" if file.is_file() and read_json_object(file).get("pooling_mode_mean_tokens") is True else "cls"
@@ -167,13 +168,13 @@ def read_pooling(folder: Path) -> str:
 
 
 def find_backbone(name: str) -> Path:
-    """Return the folder that a backbone's name stands for.
+    """Return the folder of the backbone with this name.
 
-    The network is asked only for an id that is nowhere on disk.
+    The network is used only for an id that is not on disk.
     """
     if name in BACKBONES:
         return find_minilm()
-    place = os.path.expanduser(name)  # os.path: pathlib raises where a name is no path at all
+    place = os.path.expanduser(name)  # os.path: pathlib raises if the name cannot be a path
     if os.path.isdir(place):
         if not os.path.isfile(os.path.join(place, "config.json")):
             raise BackboneError(
@@ -205,7 +206,7 @@ def find_minilm() -> Path:
 
 
 def fetch(name: str) -> Path:
-    """Return a Hugging Face repository's folder in the local cache, downloaded where it is not there yet."""
+    """Return a Hugging Face repository's folder in the local cache; download it if it is not there yet."""
     # takes longer to import than a local backbone takes to load
     from huggingface_hub import snapshot_download
 
@@ -213,20 +214,20 @@ def fetch(name: str) -> Path:
     attempts: list[tuple[bool, list[str]]] = [
         (True, described),
         (False, [*described, "model.safetensors", "model-*.safetensors", WEIGHT_FILES[1]]),
-        # only where the repository has no safetensors
+        # only if the repository has no safetensors
         (False, ["pytorch_model.bin", "pytorch_model-*.bin", WEIGHT_FILES[3]]),
     ]
     reason = "it has no config.json with weights"
     for local, patterns in attempts:
         try:
             folder = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=local))
-        except Exception as error:  # the hub passes on errors of whatever carries its requests
+        except Exception as error:  # the hub's client also raises the errors of its HTTP library
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             continue
         if (folder / "config.json").is_file() and weights_file(folder) is not None:
             return folder
     raise BackboneError(
-        f"backbone {name!r} is neither on disk nor to be had from Hugging Face ({reason}); try a folder "
+        f"backbone {name!r} is not on disk, and Hugging Face does not give it ({reason}); try a folder "
         f"or {_aliases()}"
     )
 

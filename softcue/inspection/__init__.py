@@ -1,4 +1,4 @@
-"""What an adapter does inside its encoder: views that are values first and pictures second."""
+"""Inspection: measures what an adapter does inside its encoder, and draws it."""
 
 from softcue.inspection.attention import AttentionView as AttentionView
 from softcue.inspection.attention import inspect_attention as inspect_attention

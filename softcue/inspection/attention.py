@@ -17,22 +17,22 @@ from softcue.inspection.subject import Grid, HowOpened, Row, Shown, Subject, gri
 from softcue.protocol import Cue, Silent
 from softcue.readers import Data
 
-MOSTLY = 0.5  # of a head's attention: above it the head looks mostly at special tokens
+MOSTLY = 0.5  # share of a head's attention above which it attends mostly to special tokens
 
 
 @dataclass(frozen=True)
 class AttentionTable(JsonRecord):
-    """Mean attention probabilities over query rows of the text, and over examples."""
+    """Attention probabilities, averaged over the text's query rows and over examples."""
 
-    slots: tuple[Grid, ...]  # S times (L, H): on each special token, over the examples that have it
+    slots: tuple[Grid, ...]  # S times (L, H): on each special token, averaged over the examples that have it
     special: Grid  # (L, H): on all special tokens of an example
-    prompt: Grid  # (L, H): on what the adapter puts in front: prefix tokens, and rows of a prompt
+    prompt: Grid  # (L, H): on the adapter's prefix tokens and prompt rows
     mostly: Row  # (L,): the share of heads with more than half of their attention on special tokens
 
 
 @dataclass(frozen=True)
 class AttentionView(JsonRecord):
-    """Attention on special tokens in the bare encoder, and with the adapter."""
+    """Attention on special tokens without and with the adapter."""
 
     shown: Shown
     slots: tuple[str, ...]
@@ -40,14 +40,14 @@ class AttentionView(JsonRecord):
     after: AttentionTable
 
     def lines(self) -> list[str]:
-        """Return what one learns from it."""
+        """Return the findings as lines of text."""
         shares = [_mean(table.mostly) for table in (self.before, self.after)]
         mass = [_mean(tuple(map(_mean, table.special))) for table in (self.before, self.after)]
         prompt = _mean(tuple(map(_mean, self.after.prompt)))
         return [
             f"attention on special tokens: {mass[0]:.3f} before, {mass[1]:.3f} with {self.shown.title}",
-            f"heads that look mostly there: {shares[0]:.1%} before, {shares[1]:.1%} after; on prompts and "
-            f"prefixes: {prompt:.3f} after",
+            f"heads that attend mostly to them: {shares[0]:.1%} before, {shares[1]:.1%} after; on prompts "
+            f"and prefixes: {prompt:.3f} after",
         ]
 
 
@@ -56,7 +56,8 @@ def inspect_attention(
 ) -> AttentionView:
     """Measure attention on special tokens by layer and head, without and with an adapter of any method.
 
-    Raises SoftcueError.
+    data, how: as for `evaluate`, and `rows`, the most rows to use (default 256), drawn with a fixed seed. The
+    default split is test, or dev if there is no test. Raises SoftcueError.
     """
     return attention_view(open_subject(adapter, data, **how))
 
@@ -69,7 +70,7 @@ def attention_view(subject: Subject) -> AttentionView:
 
 
 def measured(subject: Subject, given: Iterable[Batch], cue: Cue) -> AttentionTable:
-    """Measure attention under one cue; Silent() is the bare encoder."""
+    """Measure attention with one cue; Silent() stands for the bare encoder."""
     dims, slots = subject.encoder.dims, len(subject.slots)
     on_slots = torch.zeros(dims.layers, dims.heads, slots)
     special, prompt = torch.zeros(dims.layers, dims.heads), torch.zeros(dims.layers, dims.heads)
@@ -95,7 +96,7 @@ def measured(subject: Subject, given: Iterable[Batch], cue: Cue) -> AttentionTab
 def _of_batch(subject: Subject, batch: Batch, row: Tensor, cue: Cue) -> Tensor:
     """Sum attention on each special token and on prompts over a batch's examples.
 
-    row: of the special tokens, as special_rows returns them.
+    row: the rows of the special tokens, from special_rows.
     (B, S) -> (L, H, S + 1).
     """
     present, column = row >= 0, _column(batch, row)  # (B, S)
@@ -104,7 +105,7 @@ def _of_batch(subject: Subject, batch: Batch, row: Tensor, cue: Cue) -> Tensor:
     current: list[Tensor] = []
 
     def watch(chance: Tensor, bucket: Bucket) -> None:
-        """Add up a bucket's attention, of text rows alone: (b, H, t, P + t)."""
+        """Add up the attention of a bucket's text rows: (b, H, t, P + t)."""
         real = batch.is_text[bucket.row]  # (b, t)
         real = (real if bucket.pad is None else real & ~bucket.pad).float()
         mass = torch.einsum("bhtc,bt->bhc", chance, real / real.sum(1, keepdim=True))  # (b, H, P + t)
@@ -123,12 +124,12 @@ def _of_batch(subject: Subject, batch: Batch, row: Tensor, cue: Cue) -> Tensor:
 
 
 def _column(batch: Batch, row: Tensor) -> Tensor:
-    """Return the rows' places within their examples: (B, S) -> (B, S), anything for a row of -1."""
+    """Return the rows' places in their examples: (B, S) -> (B, S); any value for a row of -1."""
     return batch.index[row.clamp(min=0)]
 
 
 def _at(mass: Tensor, column: Tensor, there: Tensor) -> Tensor:
-    """Read columns, 0 where an example has none: (b, H, P + t), (b, S), (b, S) -> (b, H, S)."""
+    """Read columns, with 0 if an example has none: (b, H, P + t), (b, S), (b, S) -> (b, H, S)."""
     taken = mass.gather(2, column[:, None].expand(-1, mass.shape[1], -1).clamp(max=mass.shape[2] - 1))
     return taken * there[:, None]
 

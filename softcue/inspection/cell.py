@@ -1,4 +1,4 @@
-"""What a recurrent prompt cell remembers and what it takes from the layer below, by layer."""
+"""The prompt cell: how much each layer's prompt keeps, and how much comes from the layer below."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,20 +15,20 @@ from softcue.readers import Data
 
 @dataclass(frozen=True)
 class CellView(JsonRecord):
-    """The two parts of P' = F(P W_r + O W_f) where each layer is entered."""
+    """The two parts of P' = F(P W_r + O W_f) at the input of each layer."""
 
     shown: Shown
-    layers: tuple[int, ...]  # which layers a cell stands in front of
-    remembered: Row  # mean length of a prompt vector's P W_r, over prompt vectors and texts
-    renewed: Row  # the same of O W_f
+    layers: tuple[int, ...]  # the layers that have a cell in front of them
+    remembered: Row  # mean length of P W_r over prompt vectors and texts
+    renewed: Row  # mean length of O W_f over prompt vectors and texts
     share: Row  # mean of |P W_r| / (|P W_r| + |O W_f|)
-    # how far W_r lies from zero and W_f from the identity, in Frobenius norms of the identity; None: the
-    # cell began with random numbers
+    # distance of W_r from zero and of W_f from the identity, in Frobenius norms of the identity; None: the
+    # cell began with random values
     remember_moved: Row | None
     forget_moved: Row | None
 
     def lines(self) -> list[str]:
-        """Return what one learns from it."""
+        """Return the findings as lines of text."""
         most = self.share.index(max(self.share))
         told = [
             f"{self.shown.title}: what is remembered is {sum(self.share) / len(self.share):.1%} of what "
@@ -45,9 +45,9 @@ class CellView(JsonRecord):
 def inspect_cell(
     adapter: str | Path | Adapter, data: str | Path | Data, **how: Unpack[HowOpened]
 ) -> CellView:
-    """Measure what an adapter's cell remembers and what it takes from the layer below.
+    """Measure how much an adapter's prompt cell keeps, and how much it takes from the layer below.
 
-    Raises SoftcueError; RequestError for an adapter without a cell.
+    Other arguments: as for inspect_attention. Raises SoftcueError; RequestError if the adapter has no cell.
     """
     return cell_view(open_subject(adapter, data, **how))
 

@@ -1,4 +1,4 @@
-"""Token gates and layer scales of prefixes, by layer, of one adapter or of several beside each other."""
+"""Token gates and layer scales of prefixes, by layer, for one adapter or to compare several."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from softcue.files import JsonRecord
 from softcue.inspection.subject import Grid, HowOpened, Row, Shown, Subject, by_layer, grid, open_subject
 from softcue.readers import Data
 
-OPEN = 0.99  # a gate above this is as good as open
+OPEN = 0.99  # a gate above this counts as open
 Beside = Sequence[tuple[str | Path | Adapter, str | Path | Data]]
 
 
@@ -21,24 +21,24 @@ class GateTable(JsonRecord):
     """The gates of one adapter over its texts."""
 
     shown: Shown
-    mean: Grid  # (L, P): of each prefix token's gate, over texts
-    deviation: Grid  # (L, P): how far single texts are from it
-    scale: Row | None  # (L,): what a layer multiplies all its gates by; None: the adapter has none
+    mean: Grid  # (L, P): mean of each prefix token's gate over texts
+    deviation: Grid  # (L, P): standard deviation of each prefix token's gate over texts
+    scale: Row | None  # (L,): factor on all gates of a layer; None: the adapter has none
 
     @property
     def by_layer(self) -> list[float]:
-        """The mean over prefix tokens."""
+        """The mean over prefix tokens for each layer."""
         return [sum(row) / len(row) for row in self.mean]
 
 
 @dataclass(frozen=True)
 class GatesView(JsonRecord):
-    """Gates as a probe: which layers a task opens its prefix to."""
+    """The gates of one or several adapters: in which layers each task uses its prefix."""
 
     adapters: tuple[GateTable, ...]
 
     def lines(self) -> list[str]:
-        """Return what one learns from it."""
+        """Return the findings as lines of text."""
         told = []
         for own in self.adapters:
             mean = own.by_layer
@@ -60,16 +60,17 @@ def inspect_gates(
     beside: Beside = (),
     **how: Unpack[HowOpened],
 ) -> GatesView:
-    """Read the token gates and layer scales of an adapter, and of others beside it.
+    """Measure the token gates and layer scales of an adapter, and of others to compare it with.
 
-    Raises SoftcueError; RequestError for an adapter without token gates.
+    beside: the other adapters and their data, as pairs. Other arguments: as for inspect_attention. Raises
+    SoftcueError; RequestError if an adapter has no token gates.
     """
     pairs = [(adapter, data), *beside]
     return GatesView(tuple(gate_table(open_subject(one, its, **how)) for one, its in pairs))
 
 
 def gate_table(subject: Subject) -> GateTable:
-    """Read one adapter's gates."""
+    """Measure one adapter's gates."""
     layers = subject.encoder.dims.layers
     found = subject.values({"token_gate": torch.Tensor.double, "layer_scale": torch.Tensor.double})
     gates = by_layer(found["token_gate"], layers)  # L times (B, P)

@@ -1,4 +1,4 @@
-"""Which layers prompt which special tokens, beside the attention that such a plan is chosen by."""
+"""The plan: which layers add a vector to which special tokens, and the attention that it is chosen by."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,16 +17,18 @@ class PlanView(JsonRecord):
 
     shown: Shown
     slots: tuple[str, ...]
-    plan: tuple[tuple[int, ...], ...]  # (L, S): the vector that a layer adds to a special token, -1: none
+    plan: tuple[
+        tuple[int, ...], ...
+    ]  # (L, S): index of the vector that a layer adds to a special token; -1: none
     mass: Grid  # (L, S): mean attention of the bare encoder on each special token
-    chosen_by: str  # how the layers were chosen: the adapter's setting
+    chosen_by: str  # how the layers were chosen, from the adapter's settings
 
     def prompted(self, slot: int) -> list[int]:
-        """Return the layers that prompt a special token."""
+        """Return the layers that add a vector to a special token."""
         return [layer for layer, row in enumerate(self.plan) if row[slot] >= 0]
 
     def lines(self) -> list[str]:
-        """Return what one learns from it."""
+        """Return the findings as lines of text."""
         told = [f"{name} in {self.prompted(slot)}" for slot, name in enumerate(self.slots)]
         most = [column.index(max(column)) for column in zip(*self.mass, strict=True)]
         peaks = [f"{name} in layer {layer}" for name, layer in zip(self.slots, most, strict=True)]
@@ -39,17 +41,17 @@ class PlanView(JsonRecord):
 def inspect_plan(
     adapter: str | Path | Adapter, data: str | Path | Data, **how: Unpack[HowOpened]
 ) -> PlanView:
-    """Read an adapter's plan, and measure the attention beside it.
+    """Read an adapter's plan, and measure the attention that such a plan is chosen by.
 
-    The split is train unless another is given, and its first rows, as a measured plan is made from them.
-    Raises SoftcueError; RequestError for an adapter without a plan.
+    A plan is measured on the first rows of train, so these are used unless another split is given. Other
+    arguments: as for inspect_attention. Raises SoftcueError; RequestError if the adapter has no plan.
     """
     chosen: HowOpened = {**how, "split": how.get("split") or "train"}
     return plan_view(open_subject(adapter, data, **chosen, draw=False))
 
 
 def plan_view(subject: Subject) -> PlanView:
-    """Read what `inspect_plan` returns."""
+    """Measure what `inspect_plan` returns."""
     told: dict[int, tuple[int, ...]] = {}
     first = next(subject.batches())
     subject.look(

@@ -1,4 +1,4 @@
-"""Gates that prefix tokens give themselves, and how alike the prefix tokens are, by layer."""
+"""Selection: the gates of prefix tokens, and how similar the prefix tokens are, by layer."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +17,15 @@ from softcue.readers import Data
 
 @dataclass(frozen=True)
 class SelectionView(JsonRecord):
-    """Which prefix tokens are selected, and whether they differ from each other."""
+    """The gates of prefix tokens, and how similar the prefix tokens are to each other."""
 
     shown: Shown
     gate: Grid  # (L, P): mean over heads, query rows and texts
-    likeness: Row  # (L,): mean |cosine| of each two prefix tokens, of their keys and of their values
-    pairs: tuple[Grid, ...]  # L times (P, P): |cosine| of each two, the mean of keys and values
+    likeness: Row  # (L,): mean |cosine| over pairs of prefix tokens, of keys and of values
+    pairs: tuple[Grid, ...]  # L times (P, P): |cosine| of each pair, the mean of keys and values
 
     def lines(self) -> list[str]:
-        """Return what one learns from it."""
+        """Return the findings as lines of text."""
         gate = torch.tensor(self.gate)
         alike = sum(self.likeness) / len(self.likeness)
         return [
@@ -39,15 +39,16 @@ class SelectionView(JsonRecord):
 def inspect_selection(
     adapter: str | Path | Adapter, data: str | Path | Data, **how: Unpack[HowOpened]
 ) -> SelectionView:
-    """Read the gates that an adapter's prefix tokens give themselves, and the tokens' likeness.
+    """Measure the gates of prefix tokens that depend on the tokens' own attention scores (SPT).
 
-    Raises SoftcueError; RequestError for an adapter without such gates.
+    It also measures how similar the prefix tokens are. Other arguments: as for inspect_attention. Raises
+    SoftcueError; RequestError if the adapter has no such gates.
     """
     return selection_view(open_subject(adapter, data, **how))
 
 
 def selection_view(subject: Subject) -> SelectionView:
-    """Read what `inspect_selection` returns."""
+    """Measure what `inspect_selection` returns."""
     layers, texts = subject.encoder.dims.layers, 0
     total: list[Tensor | float] = [0.0] * layers
     cosines: dict[int, Tensor] = {}
@@ -61,7 +62,7 @@ def selection_view(subject: Subject) -> SelectionView:
     pairs = torch.stack([cosines[layer] for layer in range(layers)])  # (L, P, P)
     gate = torch.stack([torch.as_tensor(sums) for sums in total]) / texts
     count = pairs.shape[-1]
-    each = pairs.triu(1).sum((1, 2)) / max(1, count * (count - 1) // 2)  # a single token has no other
+    each = pairs.triu(1).sum((1, 2)) / max(1, count * (count - 1) // 2)  # a single token makes no pair
     return SelectionView(
         shown=subject.shown,
         gate=grid(gate),
@@ -77,7 +78,7 @@ def _of_batch(subject: Subject, batch: Batch) -> tuple[dict[int, Tensor], dict[i
     waiting: list[tuple[int, Tensor]] = []
 
     def watch_cue(name: str, layer: int, values: Tensor) -> None:
-        """Keep a bucket's gates until attention says which of its rows are real."""
+        """Keep a bucket's gates until `watch` knows which of its rows are padding."""
         if name == "selection_gate":
             waiting.append((layer, values))
         if name == "prefix_cosine":

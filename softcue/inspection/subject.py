@@ -1,4 +1,4 @@
-"""What is looked at: one adapter over its encoder, and the examples that it is shown."""
+"""The subject of an inspection: one adapter over its encoder, and the examples that it reads."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,22 +28,22 @@ from softcue.protocol import CueObserver
 from softcue.readers.columns import Said
 from softcue.readers.items import Item, make_items
 
-ROWS = 256  # rows of a data set that are looked at, unless more are asked for
+ROWS = 256  # the most rows of a data set that are used by default
 MOST_ROWS = 2**31
-WHERE = ("test", "dev")  # the split that is looked at: the first of these that is there
-DRAW_SEED = 0  # of the draw where a split has more rows
+WHERE = ("test", "dev")  # the first of these splits that exists is used
+DRAW_SEED = 0  # draws the rows if a split has more
 
 Row = tuple[float, ...]
-Grid = tuple[Row, ...]  # numbers by layer and one more axis
+Grid = tuple[Row, ...]  # numbers, by layer and one more axis
 
 
 class HowOpened(TypedDict, total=False):
-    """What every view takes besides the adapter and the data."""
+    """The arguments of every view besides the adapter and the data."""
 
-    split: str | None  # default: the first of WHERE that is there
-    rows: int  # at most so many rows of it, drawn by a fixed seed
+    split: str | None  # default: the first of WHERE that exists
+    rows: int  # the most rows of it, drawn with a fixed seed
     backbone: str | Base | None  # default: the one that the adapter names
-    root: str | Path | None  # of data sets that are given by name
+    root: str | Path | None  # the folder of data sets that are given by name
     columns: Said | None
     encoding: str | None
     precision: str
@@ -52,31 +52,31 @@ class HowOpened(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Shown(JsonRecord):
-    """Which adapter was looked at, and on what."""
+    """Names the adapter that was inspected, and the data that it read."""
 
     adapter: str
     method: str
-    grade: str  # "reconstruction", say; empty for a faithful copy
+    grade: str  # as "reconstruction"; empty for an exact copy
     data: str
     split: str
-    texts: int  # examples: a question has one for each choice
+    texts: int  # number of examples; a question has one for each choice
 
     @property
     def title(self) -> str:
-        """Its name in a picture."""
+        """The title of a picture."""
         grade = f" ({self.grade})" if self.grade else ""
         return f"{self.method.upper()}{grade} on {self.data}, {self.texts} texts of {self.split}"
 
 
 @dataclass(frozen=True)
 class Subject:
-    """An adapter, seated alone over its encoder, and items of its kind."""
+    """An adapter, alone over its encoder, and items of its kind."""
 
     shown: Shown
     adapter: Adapter
     model: Model
     items: Sequence[Item]
-    slots: tuple[str, ...]  # what the special tokens are called, in reading order
+    slots: tuple[str, ...]  # names of the special tokens, in reading order
 
     @property
     def encoder(self) -> Encoder:
@@ -89,12 +89,12 @@ class Subject:
         return [example for item in self.items for example in item.examples]
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the examples with the rows and positions that the adapter asks for."""
+        """Yield the examples with the adapter's reserved rows and positions."""
         for numbers in batches(self.items, ROW_BUDGET):
             yield pack_items(self.model, [self.items[i] for i in numbers], [0] * len(numbers))
 
     def bare_batches(self) -> Iterator[Batch]:
-        """Yield the same examples as the bare encoder reads them."""
+        """Yield the same examples for the bare encoder, without reserved rows."""
         for numbers in batches(self.items, ROW_BUDGET):
             examples = [example for i in numbers for example in self.items[i].examples]
             yield pack(examples, device=self.model.device)
@@ -105,9 +105,9 @@ class Subject:
         self.encoder(batch, self.model.mixture, watch, watch_cue=watch_cue)
 
     def values(self, wanted: Mapping[str, Callable[[Tensor], Tensor]]) -> dict[str, list[tuple[int, Tensor]]]:
-        """Collect what the method tells of over all examples: (layer, what was made of the values) each.
+        """Collect what the method reports over all examples, as pairs (layer, values to keep) by name.
 
-        wanted: name -> what is kept of the values.
+        wanted: name -> function that returns what to keep of the reported values.
         """
         found: dict[str, list[tuple[int, Tensor]]] = {name: [] for name in wanted}
 
@@ -120,10 +120,10 @@ class Subject:
         return found
 
     def refuse(self, wanted: str, who: str) -> RequestError:
-        """Return the error for an adapter that has nothing of what a view shows."""
+        """Return the error for an adapter without what a view shows."""
         return RequestError(
             f"{self.shown.adapter} is an adapter of {self.adapter.method} and has no {wanted}; expected one "
-            f"of {who}: train one (softcue train --method ..), or look at its attention instead"
+            f"of {who}: train one (softcue train --method ..), or use `softcue inspect attention`"
         )
 
 
@@ -141,9 +141,9 @@ def open_subject(
     device: str = "cpu",
     draw: bool = True,
 ) -> Subject:
-    """Open an adapter and the examples that it is shown. Raises SoftcueError.
+    """Open an adapter and the examples that it reads. Raises SoftcueError.
 
-    draw: a seeded draw where there are more rows; else the first.
+    draw: whether to draw rows at random if there are too many; otherwise the first ones are used.
     """
     rows = check_whole("rows", rows, 1, MOST_ROWS)
     predictor, name = open_predictor(adapter, backbone, precision, device)
@@ -151,7 +151,7 @@ def open_subject(
     if own.backbone == OWN_ENCODER:
         raise RequestError(
             f"{name} is a fine-tuned checkpoint, which has no frozen encoder to compare with; expected an "
-            "adapter: train one with another method than full"
+            "adapter: train one with a method other than full"
         )
     opened = open_for(own, data, WHERE if split is None else (split,), columns, root, encoding)
     split = next(one for one in (WHERE if split is None else (split,)) if one in opened.splits)
@@ -173,7 +173,7 @@ def open_subject(
 
 
 def slot_names(roles: Sequence[str]) -> tuple[str, ...]:
-    """Return what special tokens are called: ("[CLS]", "[SEP] 1", "[SEP] 2") for a pair."""
+    """Return the names of special tokens: ("[CLS]", "[SEP] 1", "[SEP] 2") for a pair."""
     names = []
     for place, role in enumerate(roles):
         number = roles[: place + 1].count(role)
@@ -187,7 +187,7 @@ def grid(table: Tensor) -> Grid:
 
 
 def by_layer(found: Sequence[tuple[int, Tensor]], layers: int) -> list[Tensor]:
-    """Join the values of each layer along axis 0; layers that told nothing are left out."""
+    """Join the values of each layer along axis 0; layers without values are left out."""
     told: list[list[Tensor]] = [[] for _ in range(layers)]
     for layer, values in found:
         told[layer].append(values)

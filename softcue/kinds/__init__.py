@@ -1,7 +1,7 @@
 """Kinds of task, one file each.
 
-Importing this package imports every module in it, so that adding a file is enough to register a kind. Nothing
-here imports torch before a tensor is at hand: readers and the command line ask kinds too.
+Importing this package imports every module in it, so adding a file is enough to register a kind. Its modules
+import torch only in functions that get a tensor: readers and the command line use kinds without torch.
 """
 
 from importlib import import_module

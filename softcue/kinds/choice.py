@@ -1,4 +1,4 @@
-"""choice: which of a text's choices is the right one."""
+"""choice: finds the right one among a text's choices."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Choice(Kind):
-    """A logit for each choice, compared within its question; a target is 1 for the right choice, else 0."""
+    """Gives each choice a logit, compared within its question; a target is 1 for the right choice, else 0."""
 
     name = "choice"
     order = 2
@@ -32,7 +32,7 @@ class Choice(Kind):
     calibrated = True
 
     def parse(self, row: Fields) -> dict[str, Any]:
-        """Return text, choices and the right one's index."""
+        """Return the text, the choices and the index of the right one."""
         text = row.text()
         choices = tuple(as_text(choice, "a choice") for choice in as_list(row.value("choices"), "choices"))
         return {"text": text, "choices": choices, "label": as_index(row.value("label"), choices)}
@@ -44,17 +44,17 @@ class Choice(Kind):
     def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return cross-entropy over the choices of each question: (B,), (B,) -> (B,), (B,).
 
-        It is booked on the right choice.
+        The loss of a question is at its right choice; the other choices have 0.
         """
         right = target.float()
         return -within_groups(logits, batch.group, 1 + max(batch.groups)) * right, right
 
     def blind_loss(self, questions: Sequence[Sequence[Any]], classes: int) -> float:
-        """Return the loss of equal chances for the choices of each question."""
+        """Return the mean loss if all choices of a question have equal probabilities."""
         return sum(math.log(len(targets)) for targets in questions) / len(questions)
 
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
-        """Return probabilities of the choices, in the order in which they were asked.
+        """Return the probabilities of the choices, in the order of the request.
 
         (B,) -> numbers with (choices,).
         """
@@ -65,22 +65,20 @@ class Choice(Kind):
         """Read a text and its choices."""
         check_inputs(request, ("text", "choices"))
         if len(request["choices"]) > MOST_CHOICES:
-            raise RequestError(
-                f"gives {len(request['choices']):,} choices; expected at most {MOST_CHOICES:,}"
-            )
+            raise RequestError(f"has {len(request['choices']):,} choices; expected at most {MOST_CHOICES:,}")
         record = Record(text=request["text"], choices=tuple(request["choices"]))
         return Parsed(record, request["text"])
 
     def say(self, answer: Tensor, question: QuestionParts) -> dict[str, Any]:
-        """Return the likeliest choice's index, and all scores: (choices,)."""
+        """Return the index of the most probable choice, and all scores: (choices,)."""
         return {"choice": int(answer.argmax()), "scores": answer.tolist()}
 
     def decide(self, answer: Tensor, reading: Reading) -> int:
-        """Return the likeliest choice's index: (choices,)."""
+        """Return the index of the most probable choice: (choices,)."""
         return int(answer.argmax())
 
     def constant(self, record: Record, commonest: Any, row: Tensor) -> Tensor:
-        """Return a 1 for the commonest index: () -> (choices,)."""
+        """Return a 1 at the most common index: () -> (choices,)."""
         answer = row.new_zeros(max(len(record.choices), commonest + 1))
         answer[commonest] = 1.0
         return answer
@@ -88,7 +86,7 @@ class Choice(Kind):
     def scored(
         self, value: dict[str, Any], row: Mapping[str, Any], scale: Callable[[float], float]
     ) -> list[Any]:
-        """Return a choice's text as its label, where the request gave it as such, else its number."""
+        """Return each choice with its score, under its text if the request gave one, else its number."""
         given = row.get("choices")
         names = given if isinstance(given, list) else [str(i) for i in range(len(value["scores"]))]
         ordered = sorted(enumerate(value["scores"]), key=lambda pair: -pair[1])
@@ -96,7 +94,7 @@ class Choice(Kind):
 
 
 def within_groups(logits: Tensor, group: Tensor, count: int) -> Tensor:
-    """Compute log-softmax among the entries that share a group, of 0 to `count` - 1: (B,), (B,) -> (B,)."""
+    """Compute log-softmax within each group: (B,), (B,) -> (B,); groups are numbered 0 to `count` - 1."""
     peak = logits.new_full((count,), -math.inf).scatter_reduce(0, group, logits.detach(), "amax")
     shifted = logits - peak[group]
     return shifted - logits.new_zeros(count).index_add(0, group, shifted.exp()).log()[group]

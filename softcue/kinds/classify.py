@@ -1,4 +1,4 @@
-"""classify: one label for a text or a pair of texts."""
+"""classify: gives a text or a pair of texts one label."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Classify(Kind):
-    """Labels that exclude each other; a target is a class number, an answer probabilities (C,)."""
+    """Chooses one of several labels; a target is a class number, an answer is probabilities (C,)."""
 
     name = "classify"
     order = 0
@@ -22,22 +22,22 @@ class Classify(Kind):
     outputs = (("label", "BYTES", [-1]), ("probabilities", "FP32", [-1, -1]), ("labels", "BYTES", [-1]))
 
     def parse(self, row: Fields) -> dict[str, Any]:
-        """Return text, pair and label."""
+        """Return the text, the second text and the label."""
         return {"text": row.text(), "pair": row.pair(), "label": row.label()}
 
     def targets(self, record: Record, reading: Reading, number: Mapping[str, int]) -> tuple[Any, ...]:
-        """Return the label's number."""
+        """Return the label's class number."""
         return (number.get(str(record.label), IGNORED),)
 
     def say(self, answer: Tensor, question: QuestionParts) -> dict[str, Any]:
-        """Return label, its probability as score, and all as scores: (C,)."""
+        """Return the label, its probability as score, and all probabilities as scores: (C,)."""
         labels = question.reading.labels
         chances = dict(zip(labels, answer[: len(labels)].tolist(), strict=True))
         best = max(chances, key=lambda label: chances[label])
         return {"label": best, "score": chances[best], "scores": chances}
 
     def decide(self, answer: Tensor, reading: Reading) -> str:
-        """Return the likeliest label: (C,)."""
+        """Return the most probable label: (C,)."""
         return reading.labels[int(answer[: len(reading.labels)].argmax())]
 
     def scored(
@@ -51,7 +51,7 @@ class Classify(Kind):
         return value["label"], list(value["scores"].values())
 
     def tensors(self, values: Sequence[dict[str, Any]]) -> list[list[Any]]:
-        """Return labels, probabilities row by row, and the labels' names."""
+        """Return the labels, the probabilities row by row, and the names of all labels."""
         labels = list(values[0]["scores"])
         flat = [value["scores"][label] for value in values for label in labels]
         return [[value["label"] for value in values], flat, labels]

@@ -1,4 +1,4 @@
-"""Entities: tag sequences to spans, and the tagging schemes (IOB1, IOB2, BIOES, BILOU) to IOB2."""
+"""Entities: turns tag sequences into spans, and the tagging schemes IOB1, BIOES and BILOU into IOB2."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _TO_BIOES = {"L": "E", "U": "S"}
 
 
 def split_tag(tag: str) -> tuple[str, str]:
-    """Return prefix letter and entity type of a tag, as seqeval reads it.
+    """Return the prefix letter and the entity type of a tag, as seqeval reads it.
 
     "I-a-b" is ("I", "a-b"), and a bare "B" is ("B", "_").
     """
@@ -21,16 +21,16 @@ def split_tag(tag: str) -> tuple[str, str]:
 
 
 def is_tag(tag: str) -> bool:
-    """Say whether `tag` is "O", or a prefix letter of a known scheme, a hyphen and a type."""
+    """Say whether this is "O", or a prefix letter of a known scheme with a hyphen and a type."""
     return tag == "O" or (len(tag) > 2 and tag[1] == "-" and tag[0] in PREFIXES)
 
 
 def starts_entity(before: str, tag: str) -> bool:
-    """Say whether an entity starts at `tag` when `before` stands in front of it.
+    """Say whether an entity starts at `tag` if the tag before it is `before`.
 
-    The rule is seqeval's default, that of conlleval. Both are tags of the letters O, B, I, E and S. A
-    sequence that its scheme forbids has a reading too: an I or E that follows nothing, or another type,
-    starts an entity.
+    Both tags have the letters O, B, I, E or S. The rule is seqeval's default, that of conlleval. It also
+    reads sequences that their scheme forbids: an I or E after no entity, or after another type, starts an
+    entity.
     """
     letter, kind = split_tag(tag)
     if letter in "BS":
@@ -44,7 +44,7 @@ def starts_entity(before: str, tag: str) -> bool:
 def spans(tags: Sequence[str]) -> list[EntitySpan]:
     """Return the entities of one sentence, in order.
 
-    They are those of seqeval's default mode, for every sequence of O, B, I, E and S tags.
+    They are the entities of seqeval's default mode, for every sequence of O, B, I, E and S tags.
     """
     found: list[EntitySpan] = []
     kind, start, before = "", -1, "O"
@@ -75,14 +75,14 @@ def to_iob2(tags: Sequence[str]) -> tuple[str, ...]:
 
 
 def continued(tag: str) -> str:
-    """Return the tag of the later units of a word that has `tag`."""
+    """Return the tag for the later units of a word whose first unit has `tag`."""
     return tag if tag == "O" else "I-" + tag[2:]
 
 
 def entity_counts(
     gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
 ) -> dict[str, tuple[int, int, int]]:
-    """Return, for each entity type, how many entities are right, predicted and gold.
+    """Return for each entity type the numbers of right, predicted and gold entities.
 
     They are counted as in seqeval's default mode.
     """
@@ -102,10 +102,10 @@ def entity_counts(
 
 @dataclass
 class Scheme:
-    """What the tags of one file say about its tagging scheme; it is called with sentence by sentence."""
+    """Recognises the tagging scheme of one file; `see` is called with each sentence."""
 
     letters: Counter[str] = field(default_factory=Counter)
-    orphans: int = 0  # I or a closing tag that continues nothing
+    orphans: int = 0  # number of I or closing tags that continue nothing
     first_orphan: str = ""
     free: int = 0  # B that follows no entity of its own type; IOB1 has none
     unclosed: int = 0  # B or I after which a scheme with closing tags wants one, and gets none
@@ -114,7 +114,7 @@ class Scheme:
     def see(self, tags: Sequence[str], where: str) -> None:
         """Count the letters and faults of one sentence.
 
-        where: the place of the sentence, for a message.
+        where: the place of the sentence, for messages.
         """
         before = "O"
         for tag in (*tags, "O"):
@@ -133,7 +133,7 @@ class Scheme:
 
     @property
     def name(self) -> str:
-        """IOB1, IOB2, BIOES or BILOU.
+        """The scheme's name: IOB1, IOB2, BIOES or BILOU.
 
         Raises RequestError if the letters belong to more than one scheme.
         """
@@ -147,12 +147,12 @@ class Scheme:
 
     @property
     def faults(self) -> int:
-        """How many tags the scheme forbids; conversion repairs them."""
+        """The number of tags that the scheme forbids; the conversion to IOB2 repairs them."""
         if self.name == "IOB1":
             return 0
         return self.orphans if self.name == "IOB2" else self.orphans + self.unclosed
 
     @property
     def first_fault(self) -> str:
-        """Where one of the first such tags stands."""
+        """The place of one of the first forbidden tags."""
         return self.first_orphan or self.first_unclosed

@@ -1,4 +1,4 @@
-"""multilabel: any number of labels, or none, for a text or a pair of texts."""
+"""multilabel: gives a text or a pair of texts any number of labels, or none."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ if TYPE_CHECKING:
     from softcue.batch import Batch
 
 SEPARATOR = "|"  # between the labels of a cell
-# between two chances that a threshold tells apart: what an answer differs by in another batch is less
+# the least distance of two probabilities that a threshold may separate; batching changes answers by less
 GAP = 1e-5
 ONE_HOT = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 
 
 class Multilabel(Kind):
-    """Labels that do not exclude each other; a target is the numbers of a row's labels.
+    """Chooses any number of labels; a target is the class numbers of a row's labels.
 
-    An answer is a probability for each label (C,). Those of at least the reading's threshold are given: one
-    number for all labels, the one with the highest micro-F1 on the rows that select. Where micro-F1 is the
-    aim, the best threshold is the same for every label (Koyejo et al., 2015), and a
-    threshold for each would be chosen on the few rows that have it, too few for rare labels (Yang, 2001).
+    An answer is a probability for each label, (C,). A label is given if its probability is at least the
+    reading's threshold. All labels have the same threshold, the one with the highest micro-F1 on the
+    selection rows: for micro-F1 the best threshold is the same for every label (Koyejo et al., 2015). A
+    separate threshold would have to be chosen on the rows with its label, and rare labels have too few
+    (Yang, 2001).
     """
 
     name = "multilabel"
@@ -49,11 +50,11 @@ class Multilabel(Kind):
     )
 
     def shows(self, value: Callable[[str], Any]) -> bool:
-        """Say whether a row has labels, and no label."""
+        """Say whether a row has the field `labels` and not the field `label`."""
         return value("labels") is not None and value("label") is None
 
     def parse(self, row: Fields) -> dict[str, Any]:
-        """Return text, pair and labels."""
+        """Return the text, the second text and the labels."""
         return {"text": row.text(), "pair": row.pair(), "labels": _label_set(row.value("labels"))}
 
     def gold(self, record: Record) -> frozenset[str]:
@@ -65,7 +66,7 @@ class Multilabel(Kind):
         return set(gold)
 
     def targets(self, record: Record, reading: Reading, number: Mapping[str, int]) -> tuple[Any, ...]:
-        """Return the numbers of the labels that train knows, as one tuple."""
+        """Return the class numbers of the labels that the training rows have, as one tuple."""
         return (tuple(number[label] for label in record.labels if label in number),)
 
     def target(self, values: Sequence[Any], batch: Batch, classes: int) -> Tensor:
@@ -81,7 +82,7 @@ class Multilabel(Kind):
     def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return binary cross-entropy summed over the seat's labels, and their number: (B, C) -> (B,), (B,).
 
-        Labels that a seat does not have come as -inf, and cost nothing.
+        Logits of labels that the seat does not have are -inf, and add nothing to the loss.
         """
         from torch.nn import functional as F
 
@@ -101,7 +102,7 @@ class Multilabel(Kind):
         return list(zip(batch.groups, logits.sigmoid().cpu(), strict=True))
 
     def say(self, answer: Tensor, question: QuestionParts) -> dict[str, Any]:
-        """Return the labels that are given, and all probabilities as scores, in the labels' order: (C,)."""
+        """Return the given labels, and all probabilities as scores, in the order of the labels: (C,)."""
         reading = question.reading
         chances = dict(zip(reading.labels, answer[: len(reading.labels)].tolist(), strict=True))
         return {
@@ -110,20 +111,20 @@ class Multilabel(Kind):
         }
 
     def decide(self, answer: Tensor, reading: Reading) -> frozenset[str]:
-        """Return the labels that are given, as a set: (C,)."""
+        """Return the set of given labels: (C,)."""
         chances = zip(reading.labels, answer[: len(reading.labels)].tolist(), strict=True)
         return frozenset(label for label, chance in chances if chance >= reading.threshold)
 
     def tuned(self, reading: Reading, answers: Sequence[Tensor], gold: Sequence[Any]) -> Reading:
-        """Return the reading with the threshold of the highest micro-F1; of equals that nearest to 0.5.
+        """Return the reading with the threshold that has the highest micro-F1; among equals, nearest to 0.5.
 
-        It lies in the middle between two probabilities.
+        The threshold is the middle between two probabilities.
         """
         import torch
 
         own = [answer[: len(reading.labels)].tolist() for answer in answers]
         truth = [label in found for found in gold for label in reading.labels]
-        wanted = sum(map(len, gold))  # labels that train lacks are among them: they are always missed
+        wanted = sum(map(len, gold))  # this counts labels that train lacks too: they are always missed
         chance, order = torch.tensor(own, dtype=torch.float64).flatten().sort(descending=True)
         right = torch.tensor(truth, dtype=torch.float64)[order].cumsum(0)
         f1 = 2 * right / (torch.arange(1, len(right) + 1) + wanted)
@@ -136,19 +137,19 @@ class Multilabel(Kind):
         return replace(reading, threshold=float(best[(best - 0.5).abs().argmin()]))
 
     def by_label(self, gold: Sequence[Any], predicted: Sequence[Any]) -> dict[str, Counts]:
-        """Count each label's rows."""
+        """Count the rows of each label."""
         wanted, given = (Counter(label for row in rows for label in row) for rows in (gold, predicted))
         right = Counter(label for a, b in zip(gold, predicted, strict=True) for label in a & b)
         return {label: (right[label], given[label], wanted[label]) for label in sorted(wanted | given)}
 
     def tally(self, gold: Sequence[Any], predicted: Sequence[Any], labels: Sequence[str]) -> Tally:
-        """Count each label's rows; there is no confusion table, for labels do not exclude each other."""
+        """Count the rows of each label, without a confusion table, because a row may have several labels."""
         counts = self.by_label(gold, predicted)
         order = in_order(set(counts), labels)
         return Tally(order, {label: counts.get(label, (0, 0, 0)) for label in order})
 
     def commonest(self, records: Sequence[Record]) -> frozenset[str]:
-        """Return the labels that give the highest micro-F1 if every row gets them."""
+        """Return the set of labels with the highest micro-F1 if every row gets it."""
         counts = Counter(label for record in records for label in record.labels).most_common()
         wanted, right, best = sum(count for _, count in counts), 0, (0.0, 0)
         for size, (_, count) in enumerate(counts, start=1):
@@ -157,7 +158,7 @@ class Multilabel(Kind):
         return frozenset(label for label, _ in counts[: -best[1]])
 
     def places(self, commonest: Any, labels: Sequence[str]) -> list[int]:
-        """Return the numbers of the labels that every row gets."""
+        """Return the class numbers of the labels that every row gets."""
         return [place for place, label in enumerate(labels) if label in commonest]
 
     def scored(
@@ -171,7 +172,7 @@ class Multilabel(Kind):
         return math.log(max(chance, LEAST_CHANCE)) - math.log(max(1 - chance, LEAST_CHANCE))
 
     def tensors(self, values: Sequence[dict[str, Any]]) -> list[list[Any]]:
-        """Return probabilities row by row, the labels' names, and row by row whether each is given."""
+        """Return the probabilities by row, the names of the labels, and by row which labels are given."""
         labels = list(values[0]["scores"])
         flat = [value["scores"][label] for value in values for label in labels]
         chosen = [label in value["labels"] for value in values for label in labels]
@@ -179,7 +180,7 @@ class Multilabel(Kind):
 
 
 def _label_set(value: Any) -> tuple[str, ...]:
-    """Return the labels of a list, of a cell, or of columns of 0 and 1 ({column: cell})."""
+    """Return the labels in a list, in a cell, or in columns of 0 and 1 ({column: cell})."""
     if isinstance(value, Mapping):
         return tuple(sys.intern(column) for column, cell in value.items() if _is_one(column, cell))
     if isinstance(value, str) and not value.startswith("["):
@@ -203,7 +204,7 @@ def _label_name(label: Any) -> str:
 def _is_one(column: str, cell: Any) -> bool:
     known = ONE_HOT.get(str(cell).strip().lower())
     if known is None:
-        raise Wrong(f"column {column!r} holds {short(cell)}; expected 0 or 1, for it stands for a label")
+        raise Wrong(f"column {column!r} is {short(cell)}; expected 0 or 1, because it stands for a label")
     return known
 
 

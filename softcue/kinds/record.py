@@ -1,10 +1,10 @@
-"""Record and Reading: what a kind of task is asked about, and how an adapter reads it."""
+"""Record and Reading: an example with its answer, and how an adapter reads it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-IGNORED = -100  # the class number of a label that train does not know
+IGNORED = -100  # the class number of a label that no training row has
 Offsets = tuple[tuple[int, int], ...]  # first character and one past the last, of each word
 
 
@@ -19,34 +19,34 @@ class Record:
     label: str | float | int | None = None  # classify: str; score: float; choice: index
     tags: tuple[str, ...] = ()  # IOB2
     labels: tuple[str, ...] = ()  # multilabel
-    group: str | None = None  # rows of one question share it, where a benchmark scores by question
-    extra: Mapping[str, Any] = field(default_factory=dict)  # only the keys that a task table asked for
+    group: str | None = None  # the same for all rows of a question, if a benchmark scores by question
+    extra: Mapping[str, Any] = field(default_factory=dict)  # the keys of Task.extra_columns
     where: str = ""  # "train.jsonl:17"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How an adapter reads its input; recorded in its header."""
+    """How an adapter reads its input; saved in its header."""
 
     kind: str
     labels: tuple[str, ...]
-    limit: int  # longest example in tokens
+    limit: int  # most tokens of an example
     centre: float = 0.0  # score heads learn (value - centre) / spread
     spread: float = 1.0
-    threshold: float = 0.5  # multilabel gives labels of at least this probability
+    threshold: float = 0.5  # multilabel gives labels with at least this probability
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """A request as a kind has read it."""
+    """A request, as a kind has read it."""
 
     record: Record
     text: str
-    offset: Offsets = ()  # of each word in `text` (tagging)
+    offset: Offsets = ()  # the place of each word in `text` (tagging)
 
 
 class QuestionParts(Protocol):
-    """What saying an answer needs of its question."""
+    """The parts of a question that are needed to write its answer."""
 
     @property
     def record(self) -> Record:
@@ -54,11 +54,11 @@ class QuestionParts(Protocol):
 
     @property
     def reading(self) -> Reading:
-        """How the adapter that answered reads."""
+        """The reading of the adapter that answered."""
 
     @property
     def text(self) -> str:
-        """The text that offsets are of."""
+        """The text that the offsets refer to."""
 
     @property
     def offset(self) -> Offsets:

@@ -1,4 +1,4 @@
-"""Requests: the inputs that they may give, checked."""
+"""Requests: checks the inputs that they give."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ REQUEST_INPUTS = ("text", "text_pair", "choices", "tokens")
 
 
 def check_inputs(request: Mapping[str, Any], wanted: Sequence[str]) -> None:
-    """Refuse a request that does not give exactly the wanted inputs, as they should be."""
+    """Raise RequestError unless a request gives exactly the wanted inputs, with the right types."""
     given = [name for name in REQUEST_INPUTS if request.get(name) is not None]
     if set(given) != set(wanted):
         raise RequestError(f"gives {', '.join(given) or 'no input'}; expected {' and '.join(wanted)}")
@@ -26,6 +26,6 @@ def check_inputs(request: Mapping[str, Any], wanted: Sequence[str]) -> None:
 
 
 def read_texts_of(request: Mapping[str, Any], pair: bool) -> Parsed:
-    """Return a request of a text, or of two. Raises RequestError."""
+    """Read a request with one text, or with two. Raises RequestError."""
     check_inputs(request, ("text", "text_pair") if pair else ("text",))
     return Parsed(Record(text=request["text"], pair=request.get("text_pair")), request["text"])

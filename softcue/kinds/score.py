@@ -1,4 +1,4 @@
-"""score: a number for a text or a pair of texts."""
+"""score: gives a text or a pair of texts a number."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Score(Kind):
-    """Numbers; targets and answers () are standardised by the training rows' mean and deviation."""
+    """Predicts a number; targets and answers, (), are standardised by the training rows."""
 
     name = "score"
     order = 1
@@ -29,23 +29,23 @@ class Score(Kind):
     outputs = (("value", "FP32", [-1]),)
 
     def parse(self, row: Fields) -> dict[str, Any]:
-        """Return text, pair and label."""
+        """Return the text, the second text and the label."""
         return {"text": row.text(), "pair": row.pair(), "label": row.label()}
 
     def reading(
         self, labels: tuple[str, ...], train: Sequence[Record], limit: int, text: Text, source: str
     ) -> Reading:
-        """Return a reading with mean and deviation of the training rows."""
+        """Return a reading with the mean and the standard deviation of the training rows."""
         import torch
 
         known = [float(record.label) for record in train if record.label is not None]
         values = torch.tensor(known, dtype=torch.float64)
         centre = float(values.mean())
-        spread = float(values.std(correction=0)) or 1.0  # 1 where all scores are equal
+        spread = float(values.std(correction=0)) or 1.0  # 1 if all scores are equal
         if not (math.isfinite(centre) and math.isfinite(spread)):
             raise RequestError(
-                f"{source} has scores up to {float(values.abs().max()):g}; their spread is not a finite "
-                "number: rescale them"
+                f"{source} has scores up to {float(values.abs().max()):g}; their standard deviation is not a "
+                "finite number: rescale the scores"
             )
         return Reading(self.name, (), limit, centre, spread)
 
@@ -59,7 +59,7 @@ class Score(Kind):
         return (logits - target.float()).square(), logits.new_ones(logits.shape)
 
     def blind_loss(self, questions: Sequence[Sequence[Any]], classes: int) -> float:
-        """Return the variance."""
+        """Return the variance of the targets."""
         values = [targets[0] for targets in questions]
         mean = math.fsum(values) / len(values)
         return math.fsum((value - mean) ** 2 for value in values) / len(values)
@@ -69,7 +69,7 @@ class Score(Kind):
         return list(zip(batch.groups, logits.cpu(), strict=True))
 
     def say(self, answer: Tensor, question: QuestionParts) -> dict[str, Any]:
-        """Return value: ()."""
+        """Return the number as value, on the scale of the labels: ()."""
         return {"value": self.decide(answer, question.reading)}
 
     def decide(self, answer: Tensor, reading: Reading) -> float:
@@ -77,11 +77,11 @@ class Score(Kind):
         return float(answer) * reading.spread + reading.centre
 
     def tally(self, gold: Sequence[Any], predicted: Sequence[Any], labels: Sequence[str]) -> Tally | None:
-        """Return None: numbers have no labels."""
+        """Return None, because numbers have no labels."""
         return None
 
     def errors(self, gold: Sequence[Any], predicted: Sequence[Any]) -> dict[str, float]:
-        """Return the mean absolute error and the root of the mean squared one."""
+        """Return the mean absolute error and the root mean squared error."""
         errors = [abs(a - b) for a, b in zip(gold, predicted, strict=True)]
         rms = math.sqrt(sum(error**2 for error in errors) / len(errors))
         return {"mean_absolute_error": sum(errors) / len(errors), "root_mean_square_error": rms}
@@ -89,7 +89,7 @@ class Score(Kind):
     def scored(
         self, value: dict[str, Any], row: Mapping[str, Any], scale: Callable[[float], float]
     ) -> list[Any]:
-        """Return the number as the score of a label `value`."""
+        """Return the number as the score of a label named `value`."""
         return [{"score": value["value"], "label": "value"}]
 
     def tensors(self, values: Sequence[dict[str, Any]]) -> list[list[Any]]:

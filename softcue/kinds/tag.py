@@ -1,4 +1,4 @@
-"""tag: a label for each word, in IOB2, and the entities that they spell."""
+"""tag: gives each word a tag, in IOB2, and finds the entities in the tags."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from softcue.batch import Batch
     from softcue.text.tokens import Text
 
-# marks that may stand in front of a word without a space
+# marks that may come before a word without a space
 OPENING = frozenset("([{<\"'`\u2018\u201c\u201e\u00ab\u00bf\u00a1")
 CLOSING = frozenset(".,;:!?)]}>\"'`\u2019\u201d\u00bb\u2026%")  # marks that may follow one
-APART = frozenset(".,")  # marks that no writer puts a space before, as some do before ? and !
+APART = frozenset(".,")  # marks before which nobody writes a space, as some do before ? and !
 
 
 class Tag(Kind):
-    """A label per word, read at its first token; a target is a list of tag numbers, an answer (words, C)."""
+    """Tags each word at its first token; a target is a list of tag numbers, an answer is (words, C)."""
 
     name = "tag"
     order = 3
@@ -41,7 +41,7 @@ class Tag(Kind):
     outputs = (("entities", "BYTES", [-1]),)
 
     def parse(self, row: Fields) -> dict[str, Any]:
-        """Return tokens and tags, of any scheme."""
+        """Return the tokens and the tags, in any scheme."""
         tokens = tuple(
             as_text(token, f"token {at + 1}")
             for at, token in enumerate(as_list(row.value("tokens"), "tokens"))
@@ -51,22 +51,22 @@ class Tag(Kind):
             raise Wrong("no tokens")
         if len(tokens) > MOST_WORDS:
             raise Wrong(
-                f"{len(tokens):,} tokens; expected at most {MOST_WORDS:,}: is an empty line missing between "
-                "sentences?"
+                f"{len(tokens):,} tokens; expected at most {MOST_WORDS:,}: check that empty lines separate "
+                "the sentences"
             )
         if len(tags) != len(tokens):
-            raise Wrong(f"{len(tokens)} tokens and {len(tags)} tags")
+            raise Wrong(f"{len(tokens)} tokens and {len(tags)} tags; expected one tag for each token")
         for at, tag in enumerate(tags):
             if not isinstance(tag, str) or not is_tag(tag):
                 raise Wrong(
                     f"tag {at + 1} is {short(tag)}; expected O, B-TYPE or I-TYPE (or the E-, S-, L-, U- of "
-                    "BIOES and BILOU); what numbers stand for is said with --tag-names"
+                    "BIOES and BILOU); if tags are numbers, name them with --tag-names"
                 )
             encodable(tag, f"tag {at + 1}")
         return {"tokens": tokens, "tags": tuple(map(sys.intern, tags))}
 
     def settle_file(self, records: list[Record], name: str) -> list[str]:
-        """Convert the tags of one file to IOB2, whatever scheme the file follows."""
+        """Convert the tags of one file from any scheme to IOB2."""
         scheme, warnings = Scheme(), []
         for record in records:
             scheme.see(record.tags, record.where)
@@ -75,7 +75,7 @@ class Tag(Kind):
             warnings.append(f"{name}: tags are {kind}; converted to IOB2")
         if scheme.faults:
             warnings.append(
-                f"{name}: {scheme.faults:,} tags that {kind} forbids, repaired; the first at "
+                f"{name}: repaired {scheme.faults:,} tags that {kind} forbids; the first at "
                 f"{scheme.first_fault}"
             )
         if kind == "IOB2" and not scheme.faults:
@@ -101,9 +101,9 @@ class Tag(Kind):
     def reading(
         self, labels: tuple[str, ...], train: Sequence[Record], limit: int, text: Text, source: str
     ) -> Reading:
-        """Return a reading with the tags that continue a word beside those of whole words.
+        """Return a reading whose labels include the tags of the later units of split words.
 
-        A word that is split continues its tag, and that continuation may be a tag of no whole word.
+        Such a tag (I-TYPE after B-TYPE) may be the tag of no whole word in the training rows.
         """
         known = super().reading(labels, train, limit, text, source).labels
         split = {
@@ -115,11 +115,11 @@ class Tag(Kind):
         return Reading(self.name, (*known, *sorted(split - set(known))), limit)
 
     def targets(self, record: Record, reading: Reading, number: Mapping[str, int]) -> tuple[Any, ...]:
-        """Return the numbers of the tags, as one list."""
+        """Return the class numbers of the tags, as one list."""
         return ([number.get(tag, IGNORED) for tag in record.tags],)
 
     def target(self, values: Sequence[Any], batch: Batch, classes: int) -> Tensor:
-        """Return tag numbers of the words that truncation left, in the batch's order: (W,)."""
+        """Return the tag numbers of the words that were not truncated, in the batch's order: (W,)."""
         import torch
 
         kept = zip(batch.order, batch.words, strict=True)
@@ -130,7 +130,7 @@ class Tag(Kind):
         return [tag for targets in questions for tags in targets for tag in tags if tag != IGNORED]
 
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
-        """Return probabilities of the words' tags; of several windows of one text, one after the other.
+        """Return the probabilities of the words' tags; the windows of a text follow one another.
 
         (W, C) -> numbers with (words, C).
         """
@@ -143,16 +143,16 @@ class Tag(Kind):
         ]
 
     def ask(self, request: Mapping[str, Any], pair: bool, text: Text) -> Parsed:
-        """Read given tokens, or split a raw text by the tokenizer's own pre-tokenizer.
+        """Read given tokens, or split a raw text with the tokenizer's own pre-tokenizer.
 
-        Given tokens stand in their text with a space between.
+        The text of given tokens is the tokens with a space between them.
         """
         if request.get("tokens") is None:
             check_inputs(request, ("text",))
             raw = request["text"]
             offset = tuple(text.split_words(raw))
             if not offset:
-                raise RequestError(f"text is {raw!r:.60}, which the tokenizer finds no word in")
+                raise RequestError(f"text is {raw!r:.60}, in which the tokenizer finds no word; give a text")
         else:
             check_inputs(request, ("tokens",))
             raw, at, spots = " ".join(request["tokens"]), 0, []
@@ -164,18 +164,18 @@ class Tag(Kind):
         return Parsed(Record(text=request.get("text"), tokens=tokens), raw, offset)
 
     def say(self, answer: Any, question: QuestionParts) -> dict[str, Any]:
-        """Return entities as the Hugging Face token-classification pipeline gives them.
+        """Return entities in the form of the Hugging Face token-classification pipeline.
 
         (words, C) -> a dictionary. score: the mean probability of the words' tags.
         """
         labels = question.reading.labels
         chances = answer[:, : len(labels)]
         chance, best = chances.max(-1), chances.argmax(-1)
-        given = question.record.text is None  # of a raw text's units the caller knows nothing
+        given = question.record.text is None  # otherwise the caller does not know the units of the raw text
         words = [(word, word + 1) for word in range(len(best))]
         if not given:
             words = raw_words(question, [labels[i] == "O" for i in best.tolist()])
-        # a word is answered by its first unit, as it is where words are given
+            # a word's answer is that of its first unit, as with given tokens
         firsts = [first for first, _ in words]
         tags = to_iob2([labels[i] for i in best[firsts].tolist()])
         entities = []
@@ -188,7 +188,7 @@ class Tag(Kind):
         return {"entities": entities, "tags": list(tags)} if given else {"entities": entities}
 
     def decide(self, answer: Tensor, reading: Reading) -> list[str]:
-        """Return the likeliest tag of each word: (words, C)."""
+        """Return the most probable tag of each word: (words, C)."""
         return [reading.labels[i] for i in answer[:, : len(reading.labels)].argmax(-1).tolist()]
 
     def by_label(self, gold: Sequence[Any], predicted: Sequence[Any]) -> Mapping[str, Counts]:
@@ -196,14 +196,14 @@ class Tag(Kind):
         return entity_counts(gold, predicted)
 
     def tally(self, gold: Sequence[Any], predicted: Sequence[Any], labels: Sequence[str]) -> Tally:
-        """Count entities by type, and for the confusion table words."""
+        """Count entities by type, and words for the confusion table."""
         wanted = [_word_type(tag) for tags in gold for tag in tags]
         given = [_word_type(tag) for tags in predicted for tag in tags]
         order = ["O", *sorted({*wanted, *given} - {"O"})]
         return Tally(order, entity_counts(gold, predicted), list(zip(wanted, given, strict=True)))
 
     def places(self, commonest: Any, labels: Sequence[str]) -> list[int]:
-        """Return the place of "O"."""
+        """Return the class number of "O"."""
         return [0]
 
     def constant(self, record: Record, commonest: Any, row: Tensor) -> Tensor:
@@ -225,12 +225,13 @@ class Tag(Kind):
 def raw_words(question: QuestionParts, outside: Sequence[bool]) -> list[tuple[int, int]]:
     """Return the units (first, one past the last) of each word of a raw text.
 
-    A word is what stands together, less the marks at its ends that are no part of it.
+    A word is a run of characters without spaces, without the punctuation at its ends that does not belong to
+    it.
 
-    outside: for each unit whether its own tag is "O". Training gives a mark inside a word the word's tag, as
-    in "U.S.", and a mark that was a word of its own most often "O", as in "Monday ."; so a mark at the end
-    that is tagged "O" is cut off. A text in which a stop or a comma stands alone, as in "Monday .", is split
-    already: what stands together there is one word, as in the tokens before it.
+    outside: for each unit whether its own tag is "O". In training, a mark inside a word has the word's tag,
+    as in "U.S.", and a mark that is a separate token usually has "O", as in "Monday ."; so a mark at a word's
+    end is cut off if its tag is "O". If a full stop or a comma is surrounded by spaces, as in "Monday .", the
+    text is already split: then every run without spaces is one word, as in the tokens of the training data.
     """
     offset, text = question.offset, question.text
     if is_split(text):
@@ -250,9 +251,9 @@ def raw_words(question: QuestionParts, outside: Sequence[bool]) -> list[tuple[in
 
 
 def is_split(text: str) -> bool:
-    """Say whether a program has split the text into words.
+    """Say whether a program has already split the text into words.
 
-    There a full stop or a comma stands alone, as in "on Monday ." or "yes , but".
+    In such a text a full stop or a comma has spaces around it, as in "on Monday ." or "yes , but".
     """
     return any(word in APART for word in text.split()[1:])
 

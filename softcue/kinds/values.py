@@ -1,4 +1,4 @@
-"""Values of one row, checked: texts, lists and the numbers of choices."""
+"""Values: checks the texts, lists and indices of one row."""
 
 import json
 import re
@@ -6,16 +6,16 @@ from typing import Any
 
 from softcue.errors import short
 
-MOST_CHOICES = 1_000  # of one question: a forward pass has to hold them all
-MOST_WORDS = 10_000  # of one sentence: a training step has to hold them all
+MOST_CHOICES = 1_000  # of a question, because one forward pass must have memory for all of them
+MOST_WORDS = 10_000  # of a sentence, because one training step must have memory for all of them
 
 
 class Wrong(Exception):
-    """What is wrong with one row."""
+    """One row is wrong; the message says what."""
 
 
 class Empty(Wrong):
-    """A field that says nothing."""
+    """A field is empty."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} is empty")
@@ -35,7 +35,7 @@ def encodable(value: str, name: str) -> str:
         value.isascii() or value.encode()
     except UnicodeEncodeError as error:
         raise Wrong(
-            f"{name} holds half a surrogate pair at character {error.start + 1}, which is not text"
+            f"{name} has half a surrogate pair at character {error.start + 1}, which is not text"
         ) from None
     return value
 

@@ -1,4 +1,4 @@
-"""Readers: files of any format, and data sets of the hub, to checked records."""
+"""Readers: turn files of any format, and data sets of the hub, into checked records."""
 
 from softcue.readers.columns import FIELDS, Columns, as_columns
 from softcue.readers.data import read_data, read_file, read_folder, read_hub

@@ -1,4 +1,4 @@
-"""Columns: which columns of a file hold an example's fields, and how several of them become one text."""
+"""Columns: finds an example's fields in a file's columns, and joins several columns into one text."""
 
 import csv
 import re
@@ -11,15 +11,15 @@ from typing import Any
 from softcue.errors import DataError, short
 from softcue.kinds.values import Wrong, as_list
 
-# the names that a record's fields have in a file
+# the names of a record's fields in a file
 FIELDS = ("text", "text_pair", "label", "labels", "choices", "tokens", "tags", "entities")
-JOINABLE = ("text", "text_pair")  # fields that several columns may make
-TEMPLATE, TAG_NAMES = "template", "tag_names"  # what else is said of columns
-SPREAD = ("labels",)  # may be one column for each label
-LISTS = ("choices", "tokens")  # in a cell of a table they are written in JSON
-JOINER = ". "  # no separator of the tokenizer: what a text says is never read as a special token
-_OTHER_NAMES = {"tags": ("tags", "ner_tags")}  # Hugging Face's data sets of tagged words have the second
-# how messages about a field begin
+JOINABLE = ("text", "text_pair")  # fields that may be made of several columns
+TEMPLATE, TAG_NAMES = "template", "tag_names"  # the other keys of `columns`
+SPREAD = ("labels",)  # fields that may have one column for each label
+LISTS = ("choices", "tokens")  # fields that are JSON in a table's cell
+JOINER = ". "  # not the tokenizer's separator, because a text must never become a special token
+_OTHER_NAMES = {"tags": ("tags", "ner_tags")}  # Hugging Face's data sets of tagged words use ner_tags
+# the beginnings of messages about a field
 _WORDS = {
     **{name: name for name in FIELDS},
     "token": "tokens",
@@ -37,10 +37,10 @@ Said = Mapping[str, str | Sequence[str]]  # our field -> the file's column, or c
 
 @dataclass(frozen=True)
 class Columns:
-    """What is said of a file's columns."""
+    """The names that were given for a file's columns."""
 
     given: Mapping[str, str] = field(default_factory=dict)  # by the caller: the file must have them
-    # by the adapter: a field whose columns the file lacks is looked for under its own name
+    # by the adapter: if the file lacks a field's columns, the field is searched under its own name
     remembered: Mapping[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
@@ -49,14 +49,14 @@ class Columns:
 
 @dataclass(frozen=True)
 class FieldSource:
-    """What one field is made of."""
+    """The columns that one field is made of."""
 
     names: tuple[str, ...]  # columns
-    pieces: tuple[tuple[str, str | None], ...] = ()  # of a template: a literal text, and the column after it
+    pieces: tuple[tuple[str, str | None], ...] = ()  # of a template: (literal text, the column after it)
 
 
 def as_columns(said: "Said | Columns | None", remembered: Mapping[str, str] | None = None) -> Columns:
-    """Return what is said of columns, checked; a list of names becomes their line of CSV.
+    """Check the given columns, and return them as Columns; a list of names becomes a line of CSV.
 
     Raises DataError.
     """
@@ -64,7 +64,7 @@ def as_columns(said: "Said | Columns | None", remembered: Mapping[str, str] | No
         return said
     if said is not None and not isinstance(said, Mapping):
         raise DataError(
-            f"columns are {short(said)}; expected an object of our names and the file's, as in "
+            f"columns are {short(said)}; expected a dictionary from our names to the file's, as in "
             "{'text': 'subject', 'label': 'category'}"
         )
     given = {
@@ -76,23 +76,23 @@ def as_columns(said: "Said | Columns | None", remembered: Mapping[str, str] | No
 
 
 def sources_of(said: Mapping[str, str]) -> Mapping[str, FieldSource]:
-    """Return what each field is made of. Raises DataError for what is no name, field or template."""
+    """Return the sources of each field. Raises DataError for a wrong name, field or template."""
     return _sources(tuple(said.items()))
 
 
 def tag_names_of(columns: Columns) -> tuple[str, ...]:
-    """Return the names that tags written as numbers stand for, in order; none if they are not said."""
+    """Return the names of tags that are numbers, in order; empty if none were given."""
     line = columns.given.get(TAG_NAMES) or columns.remembered.get(TAG_NAMES)
     return _names(TAG_NAMES, line) if line else ()
 
 
-@lru_cache(maxsize=1024)  # every request of an adapter asks for the same
+@lru_cache(maxsize=1024)  # all requests to an adapter have the same columns
 def _sources(said: tuple[tuple[str, str], ...]) -> Mapping[str, FieldSource]:
     found: dict[str, FieldSource] = {}
     for name, line in said:
         if name == TEMPLATE:
             if "text" in dict(said):
-                raise DataError("a template names the columns of the text itself; give template or text")
+                raise DataError("template and text came, which name the same columns; give one of them")
             found["text"] = _template(line)
         elif name == TAG_NAMES:
             _names(name, line)
@@ -100,26 +100,26 @@ def _sources(said: tuple[tuple[str, str], ...]) -> Mapping[str, FieldSource]:
             names = _names(name, line)
             if len(names) > 1 and name not in (*JOINABLE, *SPREAD):
                 raise DataError(
-                    f"{name} takes one column; {len(names)} came ({short(line)}): quote a name with a comma "
-                    "in it, as in a CSV file"
+                    f"{name} takes one column, but {len(names)} came ({short(line)}); put a name that has a "
+                    "comma in quotes, as in a CSV file"
                 )
             found[name] = FieldSource(names)
         else:
             known = ", ".join((*FIELDS, TEMPLATE, TAG_NAMES))
-            raise DataError(f"column names were given for {short(name)}; they can be given for {known}")
+            raise DataError(f"column names were given for {short(name)}; expected one of {known}")
     return found
 
 
 def _names(name: str, line: str) -> tuple[str, ...]:
-    """Return the names in one line of CSV."""
+    """Return the names in a line of CSV."""
     try:
         names = tuple(next(csv.reader([line], skipinitialspace=True, strict=True), ()))
     except csv.Error as error:
         raise DataError(
-            f"the columns of {name} are {short(line)}, which is no line of CSV ({error})"
+            f"the columns of {name} are {short(line)}, which is not a line of CSV ({error})"
         ) from error
     if not names or not all(part.strip() for part in names):
-        raise DataError(f"the columns of {name} are {short(line)}; expected names with a comma between")
+        raise DataError(f"the columns of {name} are {short(line)}; expected names separated by commas")
     return names
 
 
@@ -138,34 +138,34 @@ def _template(line: str) -> FieldSource:
             literal = ""
         elif match[0] in ("{", "}"):
             raise DataError(
-                f"the template {short(line)} has a brace alone; write {{{{ or }}}} for a brace itself"
+                f"the template {short(line)} has an unmatched brace; write {{{{ or }}}} for a literal brace"
             )
         else:
             literal += match[0][0] if match[0] in ("{{", "}}") else match[0]
     if not pieces:
-        raise DataError(f"the template {short(line)} names no column; expected as in '{{subject}}: {{body}}'")
+        raise DataError(f"the template {short(line)} names no column; expected one as in '{{subject}}'")
     names = tuple(dict.fromkeys(name for _, name in pieces if name is not None))
     return FieldSource(names, (*pieces, (literal, None)))
 
 
 class Finder:
-    """Finds the fields of rows in their columns; the columns are looked up once for rows of equal keys."""
+    """Finds the fields of rows; rows with equal keys share one lookup of the columns."""
 
     def __init__(self, columns: Columns) -> None:
-        """Take what is said of the columns. Raises DataError."""
+        """Check the given columns. Raises DataError."""
         self.given, self.remembered = sources_of(columns.given), sources_of(columns.remembered)
-        self.keys: tuple[Any, ...] | None = None  # of the row before
-        self.lacking: Counter[str] = Counter()  # cells that were empty beside others of one text, by column
+        self.keys: tuple[Any, ...] | None = None  # of the previous row
+        self.lacking: Counter[str] = Counter()  # by column: empty cells of texts that other columns filled
         self.first_lacking: dict[str, str] = {}
-        self.met: set[str] = set()  # names of columns that some row has had
+        self.met: set[str] = set()  # names of columns that some row has
         self._found: dict[str, FieldSource | Wrong] = {}
-        self._actual: dict[str, str] = {}  # a name as it was said -> as the rows have it
+        self._actual: dict[str, str] = {}  # a given name -> the name in the rows
 
     def fields(self, row: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-        """Return the fields that a row has, under our names.
+        """Return the fields of a row, under our names.
 
-        A field whose column is empty is None or an empty string. Raises Wrong for a column that was named and
-        is not there, and where a name fits several columns.
+        A field with an empty column is None or an empty string. Raises Wrong if a given column is missing, or
+        if a name fits several columns.
         """
         keys = tuple(row)
         if keys != self.keys:
@@ -173,7 +173,7 @@ class Finder:
         found: dict[str, Any] = {}
         for name, source in self._found.items():
             if isinstance(source, Wrong):
-                raise type(source)(*source.args)  # the same one again would drag all rows' tracebacks along
+                raise type(source)(*source.args)  # the same object would collect the tracebacks of all rows
             if len(source.names) == 1 and not source.pieces:
                 found[name] = row[self._actual[source.names[0]]]
             elif name in SPREAD:
@@ -183,28 +183,28 @@ class Finder:
         return found
 
     def shown(self, name: str) -> str:
-        """Return the column or columns of a field, as they are called in messages."""
+        """Return the column or columns of a field, for messages."""
         source = self._found.get(name) or self.given.get(name)
         if source is None or isinstance(source, Wrong):
             return name
         return " and ".join(self._actual.get(own, own) for own in source.names)
 
     def named(self, message: str) -> str:
-        """Return a message about a field with the column that it stands in, if that has another name."""
+        """Return a message about a field with the name of its column, if that differs from the field's."""
         name = next((name for word, name in _WORDS.items() if message.startswith(f"{word} ")), None)
         column = None if name is None else self.shown(name)
         return message if column == name else f"{message} (column {short(column)})"
 
     def unmet(self) -> list[str]:
-        """Return the columns that were named and that no row has had."""
+        """Return the given columns that no row has."""
         return [name for source in self.given.values() for name in source.names if name not in self.met]
 
     def lacks(self, name: str) -> Iterator[str]:
-        """Yield a warning for each column, of the file `name`, that was empty where others made the text."""
+        """Yield a warning for each column of the file `name` that is empty in texts that others fill."""
         for column, count in self.lacking.items():
             yield (
                 f"{name}: {count:,} rows have nothing in the column {column!r}, the first at "
-                f"{self.first_lacking[column]}; the other columns make their text"
+                f"{self.first_lacking[column]}; their text is made of the other columns"
             )
 
     def _look_up(self, keys: tuple[Any, ...]) -> None:
@@ -245,7 +245,7 @@ class Finder:
                     self._found[name] = error
 
     def _match(self, name: str, there: Iterable[str], by_case: Mapping[str, list[str]]) -> str | None:
-        """Return the column of this name, or else the one that differs in case and outer spaces alone."""
+        """Return the column of this name, or else the one that differs only in case and outer spaces."""
         if name in there:
             self._actual[name] = name
             return name
@@ -259,7 +259,7 @@ class Finder:
         return fits[0] if fits else None
 
     def _text(self, row: Mapping[str, Any], source: FieldSource, where: str) -> str | None:
-        """Return the text of several columns; None where all of them are empty."""
+        """Return the text made of several columns; None if all of them are empty."""
         cells = {name: _cell(row.get(self._actual.get(name, name)), name) for name in source.names}
         if not any(cells.values()):
             return None
@@ -273,12 +273,12 @@ class Finder:
 
 
 class Absent(Wrong):
-    """A column that a row should have and has not."""
+    """A row lacks a column."""
 
 
 def _cell(value: Any, name: str) -> str:
-    """Return what one of several columns says; an empty string where it says nothing."""
-    if value is None or value != value:  # what is missing in a table of numbers is not a number
+    """Return the text of one of several columns; an empty string if it is empty."""
+    if value is None or value != value:  # a missing value in a table of numbers is NaN
         return ""
     if isinstance(value, str):
         return value if value.strip() else ""
@@ -288,7 +288,7 @@ def _cell(value: Any, name: str) -> str:
 
 
 def unpacked(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a table's row with lists in place of their JSON. Raises Wrong."""
+    """Return the fields of a table's row with their JSON parsed into lists. Raises Wrong."""
     return {
         name: as_list(value, name) if name in LISTS and isinstance(value, str) and value.strip() else value
         for name, value in fields.items()

@@ -1,4 +1,4 @@
-"""Data: a folder, a file or a data set of the hub to checked splits, with one pass over each file."""
+"""Data: reads a folder, a file or a data set of the hub into checked splits, with one pass over each file."""
 
 import random
 from collections import Counter
@@ -35,10 +35,10 @@ def read_data(
 
     A folder has train, dev and test files. A single file is split 80/10/10 by `seed`.
 
-    kind: overrides what the file suggests; columns: our field name -> the file's (docs/data.md); encoding: of
-    files that are neither UTF-8 nor say in a byte order mark what they are; limit: rows to keep of each
-    split, drawn by `seed`; splits: those wanted, of which the ones that exist are read. Raises RequestError
-    that lists what is wrong, by file and line.
+    kind: the kind of task; None recognises it from the records. columns: our field name -> the file's column
+    (docs/data.md). encoding: of files that are not UTF-8 and have no byte order mark. limit: the most rows of
+    each split, drawn by `seed`. splits: which splits to read; absent ones are left out. Raises RequestError
+    that lists every problem with its file and line.
     """
     shape = Shape(kind=kind, columns=as_columns(columns), encoding=as_encoding(encoding))
     if str(where).startswith("hf:"):
@@ -88,7 +88,7 @@ def read_folder(
     limit: Mapping[str, int] | None = None,
     splits: Sequence[str] = SPLITS,
 ) -> Data:
-    """Read a folder's train, dev and test files (those of `splits` that exist) as `shape` says."""
+    """Read a folder's train, dev and test files, as far as `splits` names them and they exist."""
     files = {split: path for split in _ordered(splits) if (path := _split_file(folder, split))}
     if not files:
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
@@ -107,7 +107,7 @@ def read_hub(
     limit: Mapping[str, int] | None = None,
     splits: Sequence[str] = SPLITS,
 ) -> Data:
-    """Read a data set of the hub; a split whose labels are hidden is left out with a warning."""
+    """Read a data set of the hub; a split with hidden labels is left out with a warning."""
     return read_tables(
         load_hub(hub),
         shape,
@@ -131,10 +131,9 @@ def read_tables(
     limit: Mapping[str, int] | None = None,
     splits: Sequence[str] = SPLITS,
 ) -> Data:
-    """Read the tables of the splits that are wanted; one alone is split as a single file is.
+    """Read the tables of the wanted splits; a single table is split as a single file is.
 
-    source: where they are from, for messages; known: our split -> the table's name, empty: recognised by
-    name.
+    source: their origin, for messages. known: our split -> the table's name; empty: recognised by name.
     """
     known = known or {ours: own for ours, names in SPLIT_NAMES.items() for own in names if own in tables}
     chosen = {split: tables[known[split]] for split in _ordered(splits) if known.get(split) in tables}
@@ -162,7 +161,9 @@ def _read_single(
 ) -> Data:
     parser = Parser(shape, Problems())
     records = _parse(path, parser)
-    parser.problems.check(str(path.parent))  # before the split: there may be too little left to split
+    parser.problems.check(
+        str(path.parent)
+    )  # before the split, because there may be too few rows left to split
     return _finish(
         path.stem, _cut(records, seed, str(path), parser, splits), parser, str(path.parent), seed, limit
     )
@@ -190,11 +191,11 @@ def _split_file(folder: Path, split: str) -> Path | None:
 def _parse(path: Path, parser: Parser) -> list[Record]:
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
-        raise DataError(f"{path} is of no known format; expected one of {', '.join(FORMATS)}")
+        raise DataError(f"{path} has no known format; expected one of {', '.join(FORMATS)}")
     stream, table = FORMATS[suffix]
     if suffix in NAMELESS and set(parser.shape.columns.given) - {TAG_NAMES}:
         raise DataError(
-            f"{path}: columns of {suffix} files go by place (word first, tag last); column names do not apply"
+            f"{path}: {suffix} files have no column names (first column word, last tag); leave names out"
         )
     before = parser.problems.count
     records = parser.read(
@@ -211,7 +212,7 @@ def _parse(path: Path, parser: Parser) -> list[Record]:
 def _cut(
     records: list[Record], seed: int, source: str, parser: Parser, splits: Sequence[str]
 ) -> dict[str, list[Record]]:
-    """Split one file's records 80/10/10, drawn by `seed`."""
+    """Split one file's records 80/10/10 at random, with this seed."""
     if len(records) < 3:
         end = records[-1].where if records else f"{source}:1"
         raise DataError(
@@ -240,7 +241,7 @@ def _finish(
     parser.problems.check(source)
     for split, count in (limit or {}).items():
         if split not in SPLITS:
-            raise DataError(f"a limit of rows came for {split!r}; expected {', '.join(SPLITS)}")
+            raise DataError(f"a limit of rows came for {split!r}; expected one of {', '.join(SPLITS)}")
         count = check_whole(f"the number of {split} rows", count, 1)
         if split in splits:
             order = list(range(len(splits[split])))
@@ -277,7 +278,7 @@ def _finish(
 
 
 def _foreign_labels(kind: str, labels: tuple[str, ...], splits: Mapping[str, list[Record]]) -> Iterator[str]:
-    """Give a warning for each split with labels that train lacks."""
+    """Yield a warning for each split with labels that train lacks."""
     known = set(labels)
     if "train" not in splits or not known:
         return

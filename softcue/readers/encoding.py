@@ -1,4 +1,4 @@
-"""Encoding: what text files are written in, as it was said or as an adapter remembers it."""
+"""Encoding: the encoding of text files, as the caller gives it or as an adapter has saved it."""
 
 import codecs
 from dataclasses import dataclass
@@ -7,25 +7,25 @@ from pathlib import Path
 from softcue.errors import DataError, short
 
 UTF8 = "utf-8"
-LOOKED_AT = 1 << 20  # bytes that are looked at together
+LOOKED_AT = 1 << 20  # bytes that are checked together
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """What is said of how files are written."""
+    """The encoding of files, if the caller or an adapter gives one."""
 
     given: str | None = None  # by the caller; None: UTF-8
-    remembered: str | None = None  # by the adapter: of files that are not plainly UTF-8
+    remembered: str | None = None  # by the adapter, for files that are not clearly UTF-8
 
     def of(self, path: Path) -> str | None:
-        """Return what to read a file as; None is UTF-8, or what its mark says."""
+        """Return the encoding to read a file with; None means UTF-8, or that of its byte order mark."""
         if self.given is not None or self.remembered is None or _says_utf8(path):
             return self.given
         return self.remembered
 
 
 def _says_utf8(path: Path) -> bool:
-    """Say whether a file is UTF-8 and no ASCII: what any other encoding makes of letters is hardly ever."""
+    """Say whether a file is UTF-8 with non-ASCII letters; files in other encodings hardly ever look so."""
     decoder, letters = codecs.getincrementaldecoder(UTF8)(), False
     try:
         with path.open("rb") as file:
@@ -38,7 +38,7 @@ def _says_utf8(path: Path) -> bool:
 
 
 def as_encoding(said: "str | Encoding | None", remembered: str | None = None) -> Encoding:
-    """Return what is said of an encoding, checked. Raises DataError for a name that Python does not know."""
+    """Check a given encoding, and return it as Encoding. Raises DataError if Python does not know it."""
     return said if isinstance(said, Encoding) else Encoding(check_encoding(said), remembered)
 
 
@@ -50,7 +50,7 @@ def check_encoding(encoding: str | None) -> str | None:
         if isinstance(encoding, str) and encoding.isprintable():
             b"a".decode(encoding)
             return encoding
-    except UnicodeError:  # one letter is not enough of it, as in UTF-16
+    except UnicodeError:  # the encoding needs more than one byte, as UTF-16 does
         return encoding
     except LookupError:
         pass

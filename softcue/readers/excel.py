@@ -1,4 +1,4 @@
-"""Excel: the first sheet of a workbook to raw rows, through the optional library openpyxl."""
+"""Excel: reads the first sheet of a workbook as raw rows, with the optional library openpyxl."""
 
 import warnings
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from softcue.readers.records import Problems, RawRow
 def excel_rows(path: Path, problems: Problems, encoding: str | None = None) -> Iterator[tuple[int, RawRow]]:
     """Yield the rows of a workbook's first sheet, under the names in its first row; needs openpyxl.
 
-    Every cell is a string, as in a CSV file, and empty ones are empty strings. Empty rows are passed over.
+    Every cell is a string, as in a CSV file; an empty cell is an empty string. Empty rows are skipped.
     """
     try:
         import openpyxl
@@ -23,7 +23,7 @@ def excel_rows(path: Path, problems: Problems, encoding: str | None = None) -> I
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # as in _quietly
             book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except Exception as error:  # the library raises whatever the archive and its XML do
+    except Exception as error:  # the library also raises errors of the archive and of its XML
         problems.add(f"{path.name}:1", _unreadable(error))
         return
     try:
@@ -33,7 +33,7 @@ def excel_rows(path: Path, problems: Problems, encoding: str | None = None) -> I
                 f"{path.name} has {len(sheets)} sheets; the first, {short(sheets[0].title)}, is read"
             )
         if sheets:
-            sheets[0].reset_dimensions()  # those that the file names may be too small
+            sheets[0].reset_dimensions()  # the dimensions that the file states may be too small
             yield from _rows(path.name, _quietly(sheets[0].iter_rows()), problems)
     except Exception as error:
         problems.add(f"{path.name}:1", _unreadable(error))
@@ -42,7 +42,7 @@ def excel_rows(path: Path, problems: Problems, encoding: str | None = None) -> I
 
 
 def _quietly(rows: Any) -> Iterator[Any]:
-    """Yield rows without the library's warnings of formats and rules, which say nothing about the values."""
+    """Yield rows without the library's warnings about formats and rules, which do not concern the values."""
     while True:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -58,7 +58,7 @@ def _unreadable(error: Exception) -> str:
 
 
 def _rows(name: str, rows: Any, problems: Problems) -> Iterator[tuple[int, RawRow]]:
-    """Yield rows by number; a faulty one is noted as a problem."""
+    """Yield rows with their numbers; a faulty row is recorded as a problem."""
     header: list[str] | None = None
     for number, cells in enumerate(rows, start=1):
         where = f"{name}:{number}"
@@ -81,14 +81,14 @@ def _rows(name: str, rows: Any, problems: Problems) -> Iterator[tuple[int, RawRo
         if broken is not None:
             problems.add(where, f"cell {broken.coordinate} is {broken.value}, the error of a formula")
         elif nameless is not None:
-            problems.add(where, f"cell {cells[nameless].coordinate} stands in a column without a name")
+            problems.add(where, f"cell {cells[nameless].coordinate} is in a column without a name; name it")
         else:
             values += [""] * (len(header) - len(values))
             yield number, {own: value for own, value in zip(header, values, strict=True) if own}
 
 
 def _plain(value: Any) -> str:
-    """Return what a cell shows, without its format."""
+    """Return a cell's value as text, without its format."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Hub: data sets of the Hugging Face hub, through the optional library `datasets`."""
+"""Hub: loads data sets of the Hugging Face hub, with the optional library `datasets`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,9 +9,9 @@ from softcue.readers.tables import Table, class_names
 
 @dataclass(frozen=True)
 class Hub:
-    """Where a data set is on the hub.
+    """Names a data set of the hub.
 
-    `splits` maps our split names to the hub's, and names only those with labels.
+    `splits` maps our split names to the hub's; it has only the splits with labels.
     """
 
     identity: str  # "owner/name", or a folder that `datasets` can load
@@ -23,7 +23,7 @@ class Hub:
 def load_hub(hub: Hub) -> dict[str, Table]:
     """Load every split of a data set of the hub, under the hub's names.
 
-    Raises RequestError where it cannot be had.
+    Raises RequestError if it cannot be loaded.
     """
     try:
         import datasets
@@ -33,7 +33,7 @@ def load_hub(hub: Hub) -> dict[str, Table]:
         ) from error
     try:
         loaded = datasets.load_dataset(hub.identity, hub.config, revision=hub.revision)
-    except Exception as error:  # the library raises whatever its storage, its parsers and the network do
+    except Exception as error:  # the library also raises errors of its storage, its parsers and the network
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise DataError(
             f"hf:{hub.identity} could not be loaded ({reason}); check the name and the connection, or give "

@@ -1,4 +1,4 @@
-"""Records to items: token ids and targets, as one adapter's header says they are to be made."""
+"""Items: turns records into token ids and targets, as an adapter's reading says."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,36 +15,37 @@ from softcue.text.tokens import Encoded, Text
 
 @dataclass(frozen=True)
 class Item:
-    """One record, ready to be packed.
+    """A record that is ready to be packed.
 
-    It is one example, one per choice, or one per window of a text too long to tag at once.
+    It has one example, or one for each choice, or one for each window of a text that is too long to tag at
+    once.
     """
 
     encoded: tuple[Encoded, ...]
-    # one per example, as the head of its kind wants them; what train lacks is IGNORED
+    # one for each example, in the form of its kind; labels that no training row has are IGNORED
     targets: tuple[Any, ...]
-    # which of all windows' units, end to end, answer for the record's words; None: all
+    # among the units of all windows, one after another, those that answer the record's words; None: all
     answering: tuple[int, ...] | None = None
 
     @property
     def examples(self) -> tuple[Example, ...]:
-        """What pack() takes."""
+        """The item's examples, for pack()."""
         return tuple(encoded.example for encoded in self.encoded)
 
     @property
     def rows(self) -> int:
-        """Tokens of all its examples."""
+        """The number of tokens of all its examples."""
         return sum(len(encoded.example.token) for encoded in self.encoded)
 
     @property
     def dropped(self) -> int:
-        """Tokens lost to truncation; what one window leaves out, another shows."""
+        """The number of truncated tokens; 0 for windows, because each token is in one of them."""
         windows = self.answering is not None and len(self.encoded) > 1
         return 0 if windows else sum(encoded.dropped for encoded in self.encoded)
 
 
 def make_items(records: Sequence[Record], text: Text, reading: Reading) -> list[Item]:
-    """Tokenise records and number their labels."""
+    """Turn records into items: tokenize their texts, and number their labels."""
     kind, number = KINDS[reading.kind], _numbers(reading.labels)
     if kind.reads == READS_WORDS:
         return [_tagged(record, text, reading.limit, number) for record in records]
@@ -57,11 +58,11 @@ ReadItems = Callable[[Sequence[Record], Reading], list[Item]]
 
 
 def remembering(text: Text) -> ReadItems:
-    """Return make_items for one tokenizer that remembers what it made.
+    """Return a make_items for one tokenizer that caches its items.
 
-    A hundred jobs over the same records, read in the same way, share their items.
+    Many jobs over the same records, with the same reading, then share their items.
     """
-    # the records are kept, so that their ids stay theirs
+    # the records are kept in memory, so that no other object can get their id()
     known: dict[Any, tuple[Sequence[Record], list[Item]]] = {}
 
     def read(records: Sequence[Record], reading: Reading) -> list[Item]:
@@ -74,10 +75,10 @@ def remembering(text: Text) -> ReadItems:
 
 
 def _tagged(record: Record, text: Text, limit: int, number: Mapping[str, int]) -> Item:
-    """Make the units of a record's words into one item of windows that overlap.
+    """Turn the units of a record's words into one item of windows that overlap.
 
-    Each unit is learnt and answered in the window that shows most around it. Words that were given are
-    answered by their first unit; a raw text's words are its units.
+    Each unit is learnt and answered in the window that has the most context around it. A given word has the
+    answer of its first unit; in a raw text each unit is a word.
     """
     given = record.text is None
     words = [text.units(word) if given else (word,) for word in record.tokens]
@@ -93,7 +94,7 @@ def _tagged(record: Record, text: Text, limit: int, number: Mapping[str, int]) -
 def _unit_targets(
     words: Sequence[Sequence[str]], tags: Sequence[str], number: Mapping[str, int]
 ) -> list[int]:
-    """Return the number of each unit's tag; the later units of a word continue it."""
+    """Return the class number of each unit's tag; the later units of a word continue its tag."""
     if not tags:
         return [IGNORED for word in words for _ in word]
     targets = []
@@ -109,19 +110,22 @@ def _in_windows(
     firsts: Sequence[int],
     windows: Sequence[tuple[int, Encoded]],
 ) -> Item:
-    """Return the item of windows, which have the numbers of their first units."""
+    """Return the item of windows, each given with the number of its first unit."""
     spans = [(start, start + len(encoded.example.word)) for start, encoded in windows]
     owner = _owners(spans, len(units))
     learnt = []
     for window, span in enumerate(spans):
         learnt.append([targets[i] if owner[i] == window else IGNORED for i in range(*span)])
-    offsets = [0, *accumulate(end - start for start, end in spans)]  # of each window, all end to end
+    offsets = [
+        0,
+        *accumulate(end - start for start, end in spans),
+    ]  # of each window, in one list of all windows' units
     answering = tuple(offsets[owner[unit]] + unit - spans[owner[unit]][0] for unit in firsts)
     return Item(tuple(encoded for _, encoded in windows), tuple(learnt), answering)
 
 
 def _owners(spans: Sequence[tuple[int, int]], count: int) -> list[int]:
-    """Return for each of `count` units the window, of those at `spans`, that shows most around it."""
+    """Return for each of `count` units the window in `spans` that has the most context around it."""
     owner, most = [0] * count, [-1] * count
     for number, span in enumerate(spans):
         for unit in range(*span):
@@ -134,19 +138,19 @@ def _owners(spans: Sequence[tuple[int, int]], count: int) -> list[int]:
 def _windows(words: Sequence[str], text: Text, limit: int, window: Encoded) -> Iterator[tuple[int, Encoded]]:
     """Yield the windows after the first, each with the number of its first word.
 
-    A quarter of each window is seen twice.
+    Each window overlaps the next one by a quarter.
     """
     start, count = 0, len(window.example.word)
     while start + count < len(words):
         start += max(1, count - count // 4)
-        # a word has a token or more, so that no window reads further
+        # a word has at least one token, so no window reaches further
         window = text.encode_words(words[start : start + limit], limit)
         count = len(window.example.word)
         yield start, window
 
 
 def _margin(word: int, span: tuple[int, int], count: int) -> int:
-    """Count the words of context on the poorer side; the text's own ends do not count as poor."""
+    """Count the words of context on the side that has fewer; the ends of the text do not count."""
     before = count if span[0] == 0 else word - span[0]
     after = count if span[1] == count else span[1] - 1 - word
     return min(before, after)

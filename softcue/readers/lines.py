@@ -1,4 +1,4 @@
-"""Lines: a file of any encoding to lines of text, with their numbers."""
+"""Lines: reads the numbered lines of a text file in any encoding."""
 
 import codecs
 import io
@@ -9,9 +9,9 @@ from typing import BinaryIO
 from softcue.readers.encoding import UTF8
 from softcue.readers.records import Problems
 
-# bytes of a line or a quoted field; beyond it the file is not the text that it claims to be
+# most bytes of a line or a quoted field; a file with longer ones is not the text file that its name says
 LONGEST = 1 << 26
-# the mark at the beginning of a file says what it is written in; UTF-32's begins with that of UTF-16
+# byte order marks and their encodings; UTF-32's mark begins with that of UTF-16, so it comes first
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -19,7 +19,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
     (codecs.BOM_UTF8, UTF8),
 )
-_BROKEN = "\udfff"  # stands for bytes that are no text; no decoder gives it for those that are
+_BROKEN = "\udfff"  # replaces bytes that cannot be decoded; no decoder gives this for other bytes
 
 
 def _broken(error: UnicodeError) -> tuple[str, int]:
@@ -31,9 +31,9 @@ codecs.register_error("softcue.broken", _broken)
 
 
 def lines_of(path: Path, problems: Problems, encoding: str | None = None) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a file with their numbers; lines that cannot be read are noted as problems.
+    """Yield the lines of a file with their numbers; lines that cannot be read are recorded as problems.
 
-    encoding: None is UTF-8. A byte order mark at the beginning of the file says more than either.
+    encoding: None means UTF-8. A byte order mark at the beginning of the file overrides it.
     """
     with path.open("rb") as file:
         start = file.read(4)
@@ -63,7 +63,7 @@ def _utf8(file: BinaryIO, name: str, problems: Problems) -> Iterator[tuple[int, 
             problems.add(
                 where,
                 f"byte {error.start + 1} of the line (0x{byte:02x}) is not UTF-8; save the file as UTF-8, or "
-                "say how it is written with --encoding, as in --encoding windows-1252",
+                "give its encoding, as in --encoding windows-1252",
             )
             continue
         if "\0" in line:
@@ -85,7 +85,7 @@ def _other(file: BinaryIO, name: str, problems: Problems, encoding: str | None) 
                     line = text.readline(LONGEST)
             elif _BROKEN in line:
                 at = line.index(_BROKEN) + 1
-                problems.add(where, f"character {at} of the line is not {encoding}; say another --encoding")
+                problems.add(where, f"character {at} of the line is not {encoding}; give another --encoding")
             elif "\0" in line:
                 at = line.index("\0") + 1
                 problems.add(
@@ -93,7 +93,7 @@ def _other(file: BinaryIO, name: str, problems: Problems, encoding: str | None) 
                 )
             else:
                 yield number, line
-    except UnicodeError as error:  # of an encoding that cannot go on after a mistake
+    except UnicodeError as error:  # this encoding cannot be decoded further after a mistake
         problems.add(f"{name}:{number + 1}", f"the file is not {encoding} ({str(error)[:80]})")
     finally:
         text.detach()

@@ -1,6 +1,4 @@
-"""Parsing: raw rows to records, checked one by one; what takes the whole data set to decide is
-settled at the end.
-"""
+"""Parsing: turns raw rows into checked records; what depends on all rows is decided at the end."""
 
 import math
 import re
@@ -21,20 +19,20 @@ from softcue.readers.tags import with_tags
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _EMPTY: Mapping[str, Any] = {}
-FEW_VALUES = 20  # different whole numbers written with a fraction, as in 1.0: they may well be classes
-_LARGEST = 1 << 53  # integers below it are the same as floats
+FEW_VALUES = 20  # at most so many different whole numbers written with a fraction (1.0) may be classes
+_LARGEST = 1 << 53  # a float represents all smaller integers exactly
 
 
 @dataclass
 class Parser:
-    """Reads the files of one data set, which must agree on their kind and on having a second text or not."""
+    """Reads the files of one data set; all must have the same kind, and all or none a second text."""
 
     shape: Shape
     problems: Problems
     warnings: list[str] = field(default_factory=list)
-    # where second texts are empty; a few benchmarks have some
+    # places of empty second texts; a few benchmarks have some
     empty_pairs: list[str] = field(default_factory=list)
-    # a kind of the data set's form; kinds that need the same fields are told apart when all is read
+    # a kind with the data set's fields; kinds that need the same fields are distinguished after all is read
     form: Kind | None = None
     paired: bool | None = None
 
@@ -43,15 +41,15 @@ class Parser:
         if self.shape.kind is not None:
             self.form = KINDS[self.shape.kind]
         else:
-            self.form = next(named, None)  # who names a column of one kind alone has said which
+            self.form = next(named, None)  # a given column that only one kind has decides the kind
         self._begin()
 
     def read(
         self, stream: Iterable[tuple[int, RawRow]], name: str, table: bool = False, untyped: bool = False
     ) -> list[Record]:
-        """Read the records of one file called `name`.
+        """Read the records of one file with this name.
 
-        table: all rows have the columns of the first. untyped: every value is a string.
+        table: whether all rows have the columns of the first. untyped: whether every value is a string.
         """
         records: list[Record] = []
         self._begin()
@@ -65,7 +63,7 @@ class Parser:
                 if isinstance(error, Empty) and error.name in FIELDS:
                     self.problems.empty[self.finder.shown(error.name)] += 1
                 if table and not records and isinstance(error, Absent):
-                    break  # every further row would say the same
+                    break  # every further row would have the same problem
         for column in self.finder.unmet() if records and self.shape.template is None else ():
             self.problems.add(f"{name}:1", f"no row has the column {column!r}")
         self.warnings += self.finder.lacks(name)
@@ -77,7 +75,7 @@ class Parser:
         return records
 
     def _begin(self) -> None:
-        """Look columns up anew, as for each file."""
+        """Begin a new file, whose columns are looked up again."""
         self.finder = Finder(self.shape.columns)
         self.tag_names = tag_names_of(self.shape.columns)
 
@@ -119,8 +117,8 @@ class Parser:
         names = " and ".join(map(repr, missing))
         if self.form is not None and form.needs != self.form.needs and not self._lacks(row, form):
             raise Wrong(
-                f"a {_form_name(form)} record among {_form_name(self.form)} records ({names} missing); a "
-                "data set is of one kind"
+                f"a {_form_name(form)} record among {_form_name(self.form)} records ({names} missing); "
+                "expected records of one kind"
             )
         flag = missing[0].replace("_", "-")
         keys = row if self.finder.keys is None else self.finder.keys
@@ -137,8 +135,8 @@ class Parser:
         if (pair is not None) != self.paired:
             column = self.finder.shown("text_pair")
             raise Wrong(
-                f"{column!r} {'missing' if self.paired else 'given'}, unlike in the first row; give every "
-                "row one or none"
+                f"{column!r} {'missing' if self.paired else 'given'}, unlike in the first row; give a second "
+                "text in every row or in none"
             )
         if pair is None:
             return None
@@ -148,9 +146,9 @@ class Parser:
         return as_text(pair, "text_pair")
 
     def _label(self, label: Any, untyped: bool) -> str | float | int:
-        """Return a string, an integer or a float.
+        """Return a label as a string, an integer or a float.
 
-        Which of them a data set's labels are is settled when all are read.
+        `settle` decides the type of all labels after the last row.
         """
         kind = self.shape.kind
         numbers = kind is not None and KINDS[kind].numeric
@@ -164,7 +162,7 @@ class Parser:
                 return sys.intern(as_text(label, "label"))
             number = float(label)
             if not numbers and _INTEGER.fullmatch(label):
-                # "007" and what no integer can be are names
+                # "007" and numbers that are too large for an exact integer are names
                 return (
                     int(number) if label == f"{number:.0f}" and abs(number) < _LARGEST else sys.intern(label)
                 )
@@ -184,7 +182,7 @@ class Parser:
 
 @dataclass(slots=True)
 class _Row(Fields):
-    """One raw row, as its kind asks for it."""
+    """The fields of one raw row, for its kind."""
 
     parser: Parser
     row: RawRow
@@ -205,7 +203,7 @@ class _Row(Fields):
 
 
 def _plain(numeric: bool = False) -> Kind:
-    """Return the kind of a text whose label is a name, or a number."""
+    """Return the kind for a text whose label is a name, or if `numeric` a number."""
     return next(kind for kind in KINDS.values() if kind.mark is None and kind.numeric == numeric)
 
 
@@ -214,11 +212,10 @@ def _form_name(form: Kind) -> str:
 
 
 def settle(splits: Mapping[str, list[Record]], parser: Parser) -> str:
-    """Decide the kind of a data set whose files are all read.
+    """Decide the kind of a data set after all of its files are read.
 
-    Integer labels become strings or floats in place, as the kind asks.
-
-    Labels are scores if all are numbers and one has a fraction. A float among string labels is a problem.
+    Integer labels are changed in place to strings or floats, as the kind needs. Labels are scores if all are
+    numbers and at least one has a fraction. A float among string labels is a problem.
     """
     if parser.form is None or parser.form.mark is not None:
         return (parser.form or _plain()).name
@@ -243,7 +240,7 @@ def settle(splits: Mapping[str, list[Record]], parser: Parser) -> str:
         if len(values) <= FEW_VALUES and all(value.is_integer() for value in values):
             named = ", ".join(f"{value:g}" for value in sorted(values)[:5]) + ", ..." * (len(values) > 5)
             parser.warnings.append(
-                f"labels {named} are read as scores (kind score); if they are classes, say kind classify "
+                f"labels {named} are read as scores (kind score); if they are classes, give kind classify "
                 "(--kind classify)"
             )
     for records in splits.values():

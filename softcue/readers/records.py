@@ -1,4 +1,4 @@
-"""Records: what the readers hand on, whatever file it came from."""
+"""Records: the data sets that all readers return."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -14,13 +14,13 @@ from softcue.readers.encoding import Encoding
 SPLITS = ("train", "dev", "test")
 
 RawRow = Mapping[str, Any]
-# one row as a benchmark publishes it -> rows under our own field names
+# one row with the fields that a benchmark publishes -> rows with our own field names
 RowTemplate = Callable[[RawRow], Iterable[RawRow]]
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set: its splits, and what every user of it has to know about them."""
+    """A data set: its splits, and what is known about them."""
 
     kind: str
     splits: dict[str, list[Record]]
@@ -28,28 +28,28 @@ class Data:
     labels: tuple[str, ...]
     pair: bool
     name: str
-    metrics: tuple[str, ...]  # the one that selects first
-    positive: str | None = None  # the label that F1 is measured on
-    # why this is only a part of a benchmark; to be said wherever its score is shown
+    metrics: tuple[str, ...]  # the first one chooses the best step
+    positive: str | None = None  # the label whose F1 is measured
+    # says which part of a benchmark this is; shown wherever its score is shown
     subset: str | None = None
     warnings: list[str] = field(default_factory=list)
-    columns: Mapping[str, str] = field(default_factory=dict)  # what was said of the file's columns
-    encoding: str | None = None  # and of what it is written in
-    rows: int | None = None  # training rows at most, as was said; None: all
+    columns: Mapping[str, str] = field(default_factory=dict)  # the given names of the file's columns
+    encoding: str | None = None  # the given encoding of the file
+    rows: int | None = None  # the given limit of training rows; None: all
 
     @property
     def metric(self) -> str:
-        """The metric that selects."""
+        """The metric that chooses the best step."""
         return self.metrics[0]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How the rows of a data set are to be read."""
+    """Says how to read the rows of a data set."""
 
     kind: str | None = None
     columns: Columns = field(default_factory=Columns)
-    extra_columns: tuple[str, ...] = ()  # extra keys to carry along
+    extra_columns: tuple[str, ...] = ()  # other keys that records keep
     template: RowTemplate | None = None
     encoding: Encoding = field(default_factory=Encoding)
 
@@ -60,16 +60,16 @@ class Shape:
 
 @dataclass
 class Problems:
-    """Problems of a data set, collected so that all of them are reported together."""
+    """Collects the problems of a data set, to report all of them together."""
 
     SHOWN = 20
     first: list[str] = field(default_factory=list)
     count: int = 0
-    notes: list[str] = field(default_factory=list)  # what is no problem, and has to be told
-    empty: Counter[str] = field(default_factory=Counter)  # values that are missing, by column
+    notes: list[str] = field(default_factory=list)  # warnings about what is not a problem
+    empty: Counter[str] = field(default_factory=Counter)  # number of missing values by column
 
     def add(self, where: str, what: str) -> None:
-        """Note a problem; `where` is "file:line"."""
+        """Record a problem; `where` is "file:line"."""
         self.count += 1
         if len(self.first) < self.SHOWN:
             self.first.append(f"{where}: {what}")

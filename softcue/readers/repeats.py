@@ -1,4 +1,4 @@
-"""Repeats: texts that two splits of a data set share."""
+"""Repeats: finds texts that two splits of a data set share."""
 
 from collections.abc import Iterator, Mapping
 
@@ -18,6 +18,6 @@ def repeats(splits: Mapping[str, list[Record]]) -> Iterator[str]:
             if repeats:
                 yield (
                     f"{repeats:,} {split} {'row' if repeats == 1 else 'rows'} also "
-                    f"{'stands' if repeats == 1 else 'stand'} in {earlier}"
+                    f"{'occurs' if repeats == 1 else 'occur'} in {earlier}"
                 )
         seen[split] = set(hashes)

@@ -1,4 +1,4 @@
-"""Requests: the rows of a file that are to be answered."""
+"""Requests: reads the rows of a file that are to be answered."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from softcue.readers.encoding import Encoding
 from softcue.readers.records import Problems
 from softcue.readers.stream import FORMATS, NAMELESS, UNTYPED
 
-ADAPTER = "adapter"  # the key by which a request names one
+ADAPTER = "adapter"  # the key of a request that names its adapter
 
 
 def read_requests(path: Path, said: Said | None, encoding: Encoding) -> list[dict[str, Any]]:

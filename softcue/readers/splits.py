@@ -1,4 +1,4 @@
-"""Which rows train, which select and which are reported; never the same for two of them."""
+"""Splits: which rows train, which select and which are reported; no row has two of these uses."""
 
 from dataclasses import dataclass
 
@@ -10,31 +10,30 @@ from softcue.readers.records import Data, Record
 
 @dataclass(frozen=True)
 class Selection:
-    """Rows by what they are for."""
+    """The rows of a data set by their use."""
 
     train: list[Record]
     select: list[Record]  # choose the best step, the settings, the method
     report: list[Record]  # scored once, at the end
-    measured: str  # how, in words; travels in the adapter
-    aside: bool = False  # whether the rows that select were set aside from train
+    measured: str  # how the scores are measured, in words; saved in the adapter
+    aside: bool = False  # whether the selection rows were set aside from train
 
 
 def select(data: Data, seed: int, from_train: bool = False) -> Selection:
-    """Choose the rows that train, those that select and those that are reported.
+    """Choose the training rows, the selection rows and the reported rows.
 
-    With train, dev and test: dev selects, test is reported.
+    With train, dev and test splits, dev selects and test is reported. If dev or test is missing, a random
+    tenth of train selects.
 
-    Without one of them a seeded tenth of train selects.
-
-    from_train: a tenth of train selects in any case. Raises RequestError where there is no train split or too
-    little of it.
+    seed: draws that tenth. from_train: whether a tenth of train selects in any case. Raises RequestError if
+    there is no train split or if it has too few rows.
     """
     if "train" not in data.splits:
         raise DataError(f"{data.name} has no train split; it has {', '.join(data.splits)}")
     empty = [split for split, records in data.splits.items() if not records]
     if empty:
         raise DataError(
-            f"{data.name} has no rows in {', '.join(empty)}; leave an empty split out, or fill it"
+            f"{data.name} has no rows in {', '.join(empty)}; leave out an empty split, or give it rows"
         )
     train = data.splits["train"]
     if "dev" in data.splits and "test" in data.splits and not from_train:
@@ -55,13 +54,13 @@ def select(data: Data, seed: int, from_train: bool = False) -> Selection:
 
 
 def cut(records: list[Record], seed: int, name: str) -> tuple[list[Record], list[Record]]:
-    """Set a seeded tenth aside, at least one row; rows of one group stay together."""
+    """Set aside a random tenth, at least one row; rows of one group stay together."""
     own: list[str | int] = [record.group or i for i, record in enumerate(records)]
     groups = list(dict.fromkeys(own))
     if len(groups) < 2:
         raise DataError(
-            f"{name} has too little to train on, {len(records)} rows of {len(groups)} questions; "
-            "at least 2 are needed to set some aside for selection: give more, or dev and test splits"
+            f"{name} has too little to train on, {len(records)} rows of {len(groups)} questions; at least 2 "
+            "questions are needed to set one aside for selection: give more, or give dev and test splits"
         )
     order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed)).tolist()
     aside = {groups[i] for i in order[: max(1, len(groups) // 10)]}

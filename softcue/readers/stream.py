@@ -1,4 +1,4 @@
-"""Streams: files of any format to raw rows, one at a time, with the line that each came from."""
+"""Streams: read raw rows from files of any format, one at a time, each with its line number."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ from softcue.readers.lines import LONGEST, lines_of
 from softcue.readers.records import Problems, RawRow
 
 _SPACE = re.compile(r"[ \t\r\n]*")
-_BLANKS = re.compile(r"[ \t]+")  # not str.split(): tokens may hold other Unicode spaces
+_BLANKS = re.compile(r"[ \t]+")  # not str.split(): tokens may have other Unicode spaces in them
 
 Stream = Iterator[tuple[int, RawRow]]  # line (or row) number, raw fields
 
@@ -25,11 +25,11 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object whose keys stand once: of two, the parser would drop one."""
+    """Return a JSON object after checking that no key occurs twice; the parser would drop one of them."""
     found = dict(pairs)
     if len(found) < len(pairs):
         double = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise ValueError(f"the key {short(double)} stands twice in an object")
+        raise ValueError(f"the key {short(double)} occurs twice in an object")
     return found
 
 
@@ -37,7 +37,7 @@ _DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_once
 
 
 def json_rows(path: Path, problems: Problems, encoding: str | None = None) -> Stream:
-    """Yield the rows of a file with one JSON object a line, or with one list of objects."""
+    """Yield the rows of a file that has one JSON object on each line, or one list of objects."""
     lines = lines_of(path, problems, encoding)
     first = next((line for line in lines if line[1].strip()), None)
     if first is None:
@@ -71,7 +71,7 @@ def json_rows(path: Path, problems: Problems, encoding: str | None = None) -> St
 def _listed(
     path: Path, problems: Problems, first: tuple[int, str], lines: Iterable[tuple[int, str]]
 ) -> Stream:
-    """Yield the objects of a file that is one JSON list, each under the number of the line it begins on."""
+    """Yield the objects of a file that is one JSON list, each with the number of its first line."""
     before = problems.count
     text = "".join(line for _, line in chain([first], lines))
     if problems.count > before:
@@ -98,20 +98,20 @@ def _listed(
         if isinstance(row, dict):
             yield number, row
         else:
-            problems.add(where, f"a JSON {type(row).__name__} in the list; expected objects alone")
+            problems.add(where, f"a JSON {type(row).__name__} in the list; expected only objects")
         at, opening = _space(text, at), False
         if text[at : at + 1] != ",":
             break
         at += 1
     end = f"{path.name}:{number + text.count(chr(10), counted, at)}"
     if text[at : at + 1] != "]":
-        problems.add(end, "the list goes on without a comma or ends without its bracket")
+        problems.add(end, "a comma is missing in the list, or the bracket at its end")
     elif text[at + 1 :].strip():
-        problems.add(end, "something follows the list; expected the end of the file")
+        problems.add(end, "there is more text after the list; expected the end of the file")
 
 
 def _space(text: str, at: int) -> int:
-    """Return where the white space of JSON at `at` ends."""
+    """Return the end of the JSON white space that begins at `at`."""
     found = _SPACE.match(text, at)
     return at if found is None else found.end()
 
@@ -121,7 +121,7 @@ def _broken(error: json.JSONDecodeError, hint: str = "") -> str:
 
 
 class _Lines:
-    """Lines for csv.reader, which itself does not tell where a row that spans lines began."""
+    """Lines for csv.reader; they remember the first line of a row, which csv.reader itself does not give."""
 
     def __init__(self, lines: Iterator[tuple[int, str]]) -> None:
         self.lines, self.first = lines, 0
@@ -136,9 +136,9 @@ class _Lines:
 
 
 def csv_rows(path: Path, problems: Problems, encoding: str | None = None) -> Stream:
-    """Yield the rows of a file with a header, whose cells commas, semicolons or tabs separate.
+    """Yield the rows of a file with a header; commas, semicolons or tabs separate its cells.
 
-    Quoted fields may hold separators, quotes and line breaks.
+    Quoted fields may contain separators, quotes and line breaks.
     """
     lines = lines_of(path, problems, encoding)
     first = next((line for line in lines if line[1].strip()), None)
@@ -147,16 +147,16 @@ def csv_rows(path: Path, problems: Problems, encoding: str | None = None) -> Str
 
 
 def separator(header: str) -> str:
-    """Return what separates the names in a header: of comma, semicolon and tab the one that makes most names.
+    """Return the separator of a header: comma, semicolon or tab, whichever gives the most names.
 
-    What is quoted does not count; of equals the comma, and then the semicolon.
+    Quoted separators do not count. Among equals the comma comes first, then the semicolon.
     """
     bare = "".join(header.split('"')[::2])
     return max(",;\t", key=bare.count)
 
 
 def tsv_rows(path: Path, problems: Problems, encoding: str | None = None) -> Stream:
-    """Yield the rows of a tab-separated file with a header; quotes are text, as in GLUE's files."""
+    """Yield the rows of a tab-separated file with a header; quotes have no meaning, as in GLUE's files."""
     lines = lines_of(path, problems, encoding)
     yield from _table(path, problems, lines, delimiter="\t", quoting=csv.QUOTE_NONE)
 
@@ -173,7 +173,7 @@ def _table(path: Path, problems: Problems, own: Iterable[tuple[int, str]], **dia
         except StopIteration:
             return
         except csv.Error as error:
-            reason = "a carriage return stands alone" if "new-line" in str(error) else error
+            reason = "a carriage return without a line feed" if "new-line" in str(error) else error
             problems.add(f"{path.name}:{lines.first}", f"broken row ({reason})")
             continue
         where = f"{path.name}:{lines.first}"
@@ -192,7 +192,7 @@ def _table(path: Path, problems: Problems, own: Iterable[tuple[int, str]], **dia
 
 
 def conll_rows(path: Path, problems: Problems, encoding: str | None = None) -> Stream:
-    """Yield the sentences of a CoNLL file: a word a line, and a blank line after each sentence.
+    """Yield the sentences of a CoNLL file, with one word on each line and a blank line after each sentence.
 
     The first column is the word, the last its tag.
     """
@@ -203,7 +203,8 @@ def conll_rows(path: Path, problems: Problems, encoding: str | None = None) -> S
         line = line.rstrip("\r\n")
         if "\r" in line:
             problems.add(
-                f"{path.name}:{number}", "a carriage return stands alone; save the file with line feeds"
+                f"{path.name}:{number}",
+                "a carriage return without a line feed; save the file with line feeds",
             )
             continue
         if not line.strip():
@@ -260,6 +261,6 @@ FORMATS: dict[str, tuple[Callable[[Path, Problems, str | None], Stream], bool]] 
     ".bio": (conll_rows, False),
     ".txt": (conll_rows, False),
 }
-UNTYPED = (".csv", ".tsv", ".xlsx")  # every cell is a string: numbers are recognised by how they look
-# columns go by place, so that names given for them do not apply
+UNTYPED = (".csv", ".tsv", ".xlsx")  # every cell is a string: numbers are recognised by their spelling
+# formats without column names
 NAMELESS = (".conll", ".iob", ".bio", ".txt")

@@ -1,6 +1,6 @@
-"""Tables: data that are in memory already, of whatever library, as the rows that a file would give.
+"""Tables: reads data in memory, of any library, as the rows that a file would give.
 
-No library is imported: a table is known by what it can do.
+No library is imported: a table is recognised by its methods.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
@@ -11,15 +11,15 @@ from softcue.errors import DataError, short
 from softcue.readers.records import RawRow
 
 WAYS_IN = (
-    "a path, a benchmark's name or hf:ID; a DataFrame, a Dataset, a list of objects, (texts, labels), or an "
-    "object of such tables by split; or what open_data gives"
+    "a path, a benchmark's name or hf:ID; a DataFrame, a Dataset, a list of dictionaries, (texts, labels), "
+    "or a dictionary of such tables by split; or the result of open_data"
 )
-_MISSING = ("NAType", "NaTType")  # pandas' own, besides None and NaN
+_MISSING = ("NAType", "NaTType")  # pandas' types of missing values, besides None and NaN
 
 
 @runtime_checkable
 class PandasFrame(Protocol):
-    """A DataFrame of pandas, by what is used of it."""
+    """The methods of a pandas DataFrame that are used."""
 
     columns: Any
 
@@ -28,7 +28,7 @@ class PandasFrame(Protocol):
 
 @runtime_checkable
 class PolarsFrame(Protocol):
-    """A DataFrame of polars; a lazy one has no such rows."""
+    """The method of a polars DataFrame that is used; a LazyFrame does not have it."""
 
     columns: Any
 
@@ -37,14 +37,14 @@ class PolarsFrame(Protocol):
 
 @runtime_checkable
 class NamedColumns(Protocol):
-    """A Dataset, which gives its rows as objects, or a table of Arrow."""
+    """A Dataset, which gives its rows as dictionaries, or an Arrow table."""
 
     column_names: Any
 
 
 @runtime_checkable
 class ArrowTable(Protocol):
-    """A table of Arrow."""
+    """An Arrow table."""
 
     column_names: Any
 
@@ -53,21 +53,21 @@ class ArrowTable(Protocol):
 
 @runtime_checkable
 class Array(Protocol):
-    """An array or a scalar of numpy, a tensor, or a series of pandas."""
+    """A numpy array or scalar, a tensor, or a pandas Series."""
 
     def tolist(self) -> Any: ...
 
 
 @runtime_checkable
 class Series(Protocol):
-    """A series of polars."""
+    """A polars Series."""
 
     def to_list(self) -> Any: ...
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table: rows with class numbers turned into names."""
+    """One table; iterating gives its rows, with class names instead of class numbers."""
 
     name: str  # of the split, or of the table's type
     rows: Any
@@ -79,13 +79,13 @@ class Table:
             yield number, {**row, **named}
 
     def unlabelled(self, column: str) -> bool:
-        """Say whether every row has the -1 by which the hub marks a hidden label."""
-        counted = column in self.names and isinstance(self.rows, Sized)  # one that streams is not
+        """Say whether every row has -1 in this column, with which the hub marks hidden labels."""
+        counted = column in self.names and isinstance(self.rows, Sized)  # a streaming Dataset has no length
         return counted and len(self.rows) > 0 and set(self.rows[column]) == {-1}
 
 
 def is_table(value: Any) -> bool:
-    """Say whether a value is a table: a DataFrame, a Dataset, objects in a list, columns, (texts, labels)."""
+    """Say whether a value is a table: a DataFrame, a Dataset, a list of rows, columns, (texts, labels)."""
     if isinstance(value, str | bytes):
         return False
     if isinstance(value, list | tuple):
@@ -96,9 +96,9 @@ def is_table(value: Any) -> bool:
 
 
 def tables_of(value: Any) -> dict[str, Table] | None:
-    """Return the tables of a value by the names of their splits; a single table's name is that of its type.
+    """Return the tables in a value by the names of their splits; a single table has the name of its type.
 
-    None: the value is no table.
+    Returns None if the value is not a table.
     """
     if is_table(value):
         name = type(value).__name__
@@ -109,12 +109,12 @@ def tables_of(value: Any) -> dict[str, Table] | None:
 
 
 def come_by_split(value: Any) -> bool:
-    """Say whether tables come by the names of their splits."""
+    """Say whether a value is a dictionary of tables by the names of their splits."""
     return isinstance(value, Mapping) and not is_table(value)
 
 
 def requests_of(value: Any) -> Iterable[Any]:
-    """Return the rows of a table, or a list of texts, as requests; other lists as they are.
+    """Return the rows of a table, or a list of texts, as requests; other lists are returned unchanged.
 
     Raises DataError.
     """
@@ -126,7 +126,7 @@ def requests_of(value: Any) -> Iterable[Any]:
 
 
 def class_names(features: Any) -> dict[str, Sequence[str]]:
-    """Return the names of classes by column, of a Dataset's features: its own, or those of a list of them."""
+    """Return the class names by column from a Dataset's features; a column may also be a list of classes."""
     found: dict[str, Sequence[str]] = {}
     for column, feature in (features or {}).items():
         names = getattr(getattr(feature, "feature", feature), "names", None)
@@ -144,7 +144,7 @@ def _is_frame(value: Any) -> bool:
 
 
 def _is_column(value: Any) -> bool:
-    """Say whether a value is one column: a list, or an array or series, of what is no row."""
+    """Say whether a value is one column: a list, array or Series whose elements are not rows."""
     if isinstance(value, list | tuple):
         return not any(isinstance(item, Mapping) for item in value) and not _is_pair(value)
     return isinstance(value, Array | Series) and _is_sized(value)
@@ -156,12 +156,12 @@ def _is_pair(value: Sequence[Any]) -> bool:
 
 
 def _is_sized(value: Any) -> bool:
-    """Say whether a value may be one of two columns: it has a length, and is no text, object or table."""
+    """Say whether a value may be one of two columns: it has a length, and is no text, dictionary or table."""
     return isinstance(value, Sized) and not isinstance(value, str | bytes | Mapping) and not _is_frame(value)
 
 
 def _rows(value: Any, name: str) -> Iterator[RawRow]:
-    """Yield the rows of a table with plain values; what is missing is None."""
+    """Yield the rows of a table with plain values; a missing value is None."""
     if isinstance(value, PolarsFrame):
         columns = _columns(value.columns, name)
         rows: Iterable[Any] = value.iter_rows()
@@ -172,7 +172,7 @@ def _rows(value: Any, name: str) -> Iterator[RawRow]:
         columns, rows = ["text", "label"], _beside(dict(zip(("text", "label"), value, strict=True)), name)
     elif isinstance(value, Mapping):
         columns, rows = _columns(value, name), _beside(value, name)
-    else:  # a list of objects, or a Dataset, which gives its rows as such
+    else:  # a list of dictionaries, or a Dataset, which gives its rows as dictionaries
         for row in value.to_pylist() if isinstance(value, ArrowTable) else value:
             yield {str(key): plain(cell) for key, cell in row.items()}
         return
@@ -189,18 +189,18 @@ def _columns(given: Iterable[Any], name: str) -> list[str]:
 
 
 def _beside(columns: Mapping[str, Any], name: str) -> Iterable[tuple[Any, ...]]:
-    """Return the rows of columns that lie beside each other. Raises DataError where one is longer."""
+    """Return the rows of a table that is given by columns. Raises DataError for different lengths."""
     lengths = {key: len(column) for key, column in columns.items()}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{count:,} of {key}" for key, count in lengths.items())
         raise DataError(
-            f"{name} has columns of several lengths ({told}); expected one value of each for a row"
+            f"{name} has columns of different lengths ({told}); expected one value in each for every row"
         )
     return zip(*columns.values(), strict=True)
 
 
 def plain(value: Any) -> Any:
-    """Return a value of a table as JSON would have it; None where it is missing."""
+    """Return a table's value as a plain Python value, or None if it is missing."""
     if value is None or isinstance(value, bool | int) or type(value) is str:
         return value
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""Tags: entities as spans of characters, and tags as numbers, to words with named tags."""
+"""Tags: turns entities that are spans of characters, and tags that are numbers, into words with tags."""
 
 import re
 import unicodedata
@@ -9,14 +9,14 @@ from softcue.errors import short
 from softcue.kinds.values import Empty, Wrong, as_list, as_text
 from softcue.text.words import marks_apart
 
-# beginnings of the names that Unicode gives to letters of scripts that are written without spaces
+# how Unicode's names for letters begin in scripts that are written without spaces
 UNSPACED = ("CJK ", "HIRAGANA ", "KATAKANA ", "THAI ", "LAO ", "KHMER ", "MYANMAR ")
 
 
 def with_tags(fields: Mapping[str, Any], names: Sequence[str], asked: bool) -> Mapping[str, Any]:
-    """Return a row's fields with tokens and tags by name, where it has entities or tags as numbers.
+    """Return a row's fields, with entities replaced by tokens and tags, and numbers by tags.
 
-    names: what the numbers stand for. asked: whether a row with both a label and entities is one of tagging.
+    names: the tags' names, by number. asked: whether a row with both a label and entities is for tagging.
     Raises Wrong.
     """
     spans = fields.get("entities") if fields.get("tokens") is None else None
@@ -36,8 +36,8 @@ def with_tags(fields: Mapping[str, Any], names: Sequence[str], asked: bool) -> M
 def words_of_spans(text: str, entities: Sequence[Any]) -> tuple[list[str], list[str]]:
     """Return the words of a text and their tags in IOB2.
 
-    A word is what stands together without white space, cut before and after each punctuation mark, as the
-    units are that a raw text is answered by. entities: objects with start, end (exclusive) and label. Raises
+    A word is a run of characters without white space; each punctuation mark is a word too. A raw text is cut
+    in the same way when it is answered. entities: dictionaries with start, end (exclusive) and label. Raises
     Wrong for entities that overlap, reach beyond the text or cut through a word.
     """
     words = list(_words(text))
@@ -67,13 +67,13 @@ def _span(entity: Any, number: int, text: str) -> tuple[int, int, str]:
     if not isinstance(entity, Mapping):
         raise Wrong(f"entity {number} is {short(entity)}; expected an object with start, end and label")
     start, end = entity.get("start"), entity.get("end")
-    label = entity.get("label", entity.get("entity_group"))  # the second as in softcue's own answers
+    label = entity.get("label", entity.get("entity_group"))  # softcue's own answers have entity_group
     if type(start) is not int or type(end) is not int:
         raise Wrong(
-            f"entity {number} goes from {short(start)} to {short(end)}; expected numbers of characters"
+            f"entity {number} goes from {short(start)} to {short(end)}; expected whole numbers (characters)"
         )
     if not 0 <= start < end <= len(text):
-        raise Wrong(f"entity {number} goes from {start} to {end}; expected a stretch within 0 to {len(text)}")
+        raise Wrong(f"entity {number} goes from {start} to {end}; expected a span within 0 to {len(text)}")
     return start, end, as_text(label, f"the label of entity {number}")
 
 
@@ -85,8 +85,8 @@ def _misfit(text: str, start: int, end: int, words: Sequence[tuple[int, int]]) -
     told = f"cuts through the word {short(text[slice(*cut)])}; expected whole words"
     if any(unicodedata.name(letter, "").startswith(UNSPACED) for letter in text[slice(*cut)]):
         told += (
-            ", and this script has no spaces between them: give the row as tokens and tags, cut into words "
-            "or characters, and ask with tokens too"
+            ", but this script has no spaces between words: give the row as tokens and tags, cut into words "
+            "or characters, and give requests as tokens too"
         )
     return told
 

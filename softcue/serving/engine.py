@@ -1,4 +1,4 @@
-"""Engine: one queue of questions for any seats, and a thread that answers them in batches."""
+"""Engine: a queue of questions for any seats, and a thread that answers them in batches."""
 
 import math
 import threading
@@ -15,12 +15,12 @@ from softcue.errors import BusyError, ClosingError, DeadlineError
 from softcue.model import Model
 from softcue.readers.items import Item
 
-LONG = 128  # rows of a question that stands in the lane of the long ones
-RECENT = 8  # batches that say how quick the engine is
+LONG = 128  # a question with more rows goes into the lane of long questions
+RECENT = 8  # number of batches from which the engine's speed is measured
 LONGEST_RETRY = 60.0  # seconds
-BATCH_SECONDS = 0.25  # what a batch is to take: what comes meanwhile waits for it
-FIRST_ROWS = 1_024  # of the first batch's budget, whose speed nobody knows
-LEAST_ROWS = 256  # of a batch's budget: with fewer a processor does less in its time
+BATCH_SECONDS = 0.25  # the time that a batch should take, because new questions wait until it ends
+FIRST_ROWS = 1_024  # budget of the first batch, before any speed is known
+LEAST_ROWS = 256  # smallest budget of a batch: with fewer rows a processor computes fewer rows a second
 
 
 @dataclass(eq=False)
@@ -29,7 +29,7 @@ class Asked:
 
     item: Item
     seat: int
-    deadline: float  # by time.monotonic
+    deadline: float  # on the clock time.monotonic
     rows: int
     arrived: float
     future: "Future[Tensor]"
@@ -37,7 +37,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class _Done:
-    """A batch that was answered."""
+    """The time and size of an answered batch."""
 
     seconds: float
     questions: int
@@ -45,12 +45,12 @@ class _Done:
 
 
 class Engine:
-    """Answers questions for any seats of a model; all that wait share its forwards.
+    """Answers questions for any seats of a model; waiting questions share forward passes.
 
-    There are two lanes, of short and of long questions, each in the order of arrival. A batch takes the
-    oldest of both, up to half of the budget from each lane, and what one lane leaves the other may use. The
-    budget is what takes a quarter of a second, and `budget` at most.
-    So neither waits for more than what came before it in its own lane.
+    There are two lanes, one for short and one for long questions, each in the order of arrival. A batch takes
+    the oldest questions of both lanes, up to half of its budget from each; if one lane needs less, the other
+    may use the rest. The budget is the number of rows that take a quarter of a second, and at most `budget`.
+    A question therefore waits only for the questions before it in its own lane.
     """
 
     def __init__(
@@ -63,32 +63,33 @@ class Engine:
     ) -> None:
         """Start the thread.
 
-        budget: rows in one forward. delay: seconds that a question waits for company. room: questions that
-        are let in before they are answered. patience: seconds of work that are let in, as quick as the engine
-        was of late; beyond it a question would be refused late instead of at once.
+        budget: the most rows in one forward pass. delay: seconds that a question waits for others to share a
+        batch with. room: the most admitted questions that are not answered yet. patience: the most seconds of
+        admitted work, at the engine's recent speed. Further questions are refused at once, because they would
+        only be refused later, at their deadline.
         """
         self.model, self.budget, self.delay, self.room = model, budget, delay, room
         self.patience = patience
         self.answered = self.rows = self.batches = self.adapters = self.refused = self.late = 0
         self._lanes: tuple[deque[Asked], deque[Asked]] = (deque(), deque())
         self._waiting = 0  # rows in the lanes
-        self._inside = 0  # questions that were let in
+        self._inside = 0  # admitted questions that have not left
         self._closing = False
         self._recent: deque[_Done] = deque(maxlen=RECENT)
-        # batches that left others waiting: only they say what the engine can do
+        # batches after which questions were still waiting: only these show the engine's full speed
         self._full: deque[_Done] = deque(maxlen=RECENT)
         self._changed = threading.Condition()
         self._worker = threading.Thread(target=self._work, name="softcue-engine", daemon=True)
         self._worker.start()
 
     def enter(self, count: int) -> None:
-        """Let `count` questions in, whose answers are then owed; `leave` gives their places back.
+        """Admit `count` questions; each takes a place until `leave` gives it back.
 
-        Raises BusyError where there is no room for all of them, and ClosingError after `close`.
+        Raises BusyError if there is no room for all of them, and ClosingError after `close`.
         """
         with self._changed:
             if self._closing:
-                raise ClosingError("the server is shutting down; ask another one, or later")
+                raise ClosingError("the server is shutting down; ask another server, or ask again later")
             room = self._room_now()
             if self._inside + count > room or self._is_late():
                 self.refused += count
@@ -100,17 +101,17 @@ class Engine:
             self._inside += count
 
     def leave(self, count: int) -> None:
-        """Give places back."""
+        """Give back the places of questions that were answered or given up."""
         with self._changed:
             self._inside -= count
             if self._closing:
                 self._changed.notify_all()
 
     def submit(self, questions: Sequence[tuple[Item, int]], deadline: float) -> "list[Future[Tensor]]":
-        """Put questions (item, seat) that were let in together into the queue.
+        """Put admitted questions (item, seat) into the queue, and return the futures of their answers.
 
-        deadline: by time.monotonic. A future that is cancelled in time is not computed; one that is too late
-        gives DeadlineError.
+        deadline: on the clock time.monotonic. A question is not computed if its future is cancelled before
+        its batch begins. After the deadline its future raises DeadlineError.
         """
         now = time.monotonic()
         asked = [Asked(item, seat, deadline, item.rows, now, Future()) for item, seat in questions]
@@ -123,43 +124,44 @@ class Engine:
 
     @property
     def inside(self) -> int:
-        """How many questions were let in and are not answered yet."""
+        """The number of admitted questions that are not answered yet."""
         return self._inside
 
     @property
     def waiting(self) -> int:
-        """How many questions wait in the lanes."""
+        """The number of questions that wait in the lanes."""
         return sum(map(len, self._lanes))
 
     def close(self) -> None:
-        """Refuse what comes, and return when all that was let in has left."""
+        """Refuse new questions, and return when all admitted questions have left."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         self._worker.join()
 
     def _room_now(self) -> int:
-        """Return how many places there are: of an idle engine all, else what `patience` has time for.
+        """Return the number of places: `room`, or fewer if `patience` has not enough time for them.
 
-        All, too, before a batch was full: small ones take longer for each question than the engine needs.
+        An idle engine has all places. So has an engine without a full batch yet: in small batches each
+        question takes longer, so they would give too few places.
         """
         if not self._inside or not self._full or self.patience == math.inf:
             return self.room
         return min(self.room, max(1, int(self.patience / self._seconds_each())))
 
     def _is_late(self) -> bool:
-        """Say whether the oldest question's wait and one more batch are beyond `patience`."""
+        """Say whether the oldest question's wait so far and one more batch take longer than `patience`."""
         arrived = [lane[0].arrived for lane in self._lanes if lane]
         batch = self._recent[-1].seconds if self._recent else 0.0
         return bool(arrived) and time.monotonic() - min(arrived) + batch > self.patience
 
     def _seconds_each(self) -> float:
-        """Return how long a question took in the last full batches, or in the last ones before any was."""
+        """Return the seconds of a question in the last full batches, or in the last ones if none was full."""
         last = self._full or self._recent
         return sum(done.seconds for done in last) / sum(done.questions for done in last)
 
     def _retry_after(self, over: int) -> float:
-        """Return the seconds after which `over` questions have left."""
+        """Return the estimated seconds until `over` questions have left."""
         if not self._recent:
             return 1.0
         return min(LONGEST_RETRY, max(self.delay, min(self._inside, over) * self._seconds_each()))
@@ -177,7 +179,7 @@ class Engine:
                 self._answer(batch, full)
 
     def _budget_now(self) -> int:
-        """Return the rows of a batch of `BATCH_SECONDS`, as quick as the best of late, within the budget."""
+        """Return the rows that take BATCH_SECONDS at the best recent speed, but at most the budget."""
         if not self._recent:
             return min(self.budget, FIRST_ROWS)
         speed = max(done.rows / done.seconds for done in self._recent)
@@ -194,10 +196,10 @@ class Engine:
             self._changed.wait(left)
 
     def _take(self) -> list[Asked]:
-        """Take the next batch out of the lanes, without what was cancelled or is too late."""
+        """Take the next batch out of the lanes, without questions that were cancelled or are too late."""
         now, batch, late, used = time.monotonic(), list[Asked](), list[Asked](), 0
         budget = self._budget_now()
-        for rest in (False, True):  # to each lane its oldest and its half, then what the other left
+        for rest in (False, True):  # first its oldest and half of the budget for each lane, then the rest
             for lane in self._lanes:
                 own = 0
                 while lane:
@@ -215,7 +217,7 @@ class Engine:
         for one in late:
             if one.future.set_running_or_notify_cancel():
                 self.late += 1
-                one.future.set_exception(DeadlineError("the request's time was over before its turn came"))
+                one.future.set_exception(DeadlineError("the request's time ended before its turn came"))
         return batch
 
     def _answer(self, batch: Sequence[Asked], full: bool) -> None:
@@ -238,9 +240,9 @@ class Engine:
                 one.future.set_exception(answer)
 
     def _run(self, batch: Sequence[Asked]) -> "Sequence[Tensor | Exception]":
-        """Answer a batch; if that fails, each question by itself, so that one does not fail the others."""
+        """Answer a batch; if it fails, answer each question alone, so that one does not fail the others."""
         try:
-            # twice the budget: prefixes are no rows of the budget, and a batch is not to be cut
+            # twice the budget: it does not count prefix rows, and the batch must not be cut into several
             return run(self.model, [one.item for one in batch], [one.seat for one in batch], 2 * self.budget)
         except Exception as error:
             if len(batch) == 1:

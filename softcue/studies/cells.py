@@ -31,7 +31,7 @@ class Cell:
     scores: Mapping[str, float]
     parameters: int  # trained, the head's left out
     head: int
-    kilobytes: float  # of the numbers that the adapter keeps
+    kilobytes: float  # of the parameters that the adapter keeps
     seconds: float  # from records to scores
     made_with: Mapping[str, Any]  # all that determines the scores
 
@@ -117,7 +117,7 @@ def run_cell(job: Job, base: Base, made_with: Mapping[str, Any], report: Report)
 
 
 def trained_sizes(trained: Adapter | Checkpoint, base: Base) -> tuple[int, int]:
-    """Count the numbers that were trained: the cue's, or the whole encoder's, and the head's."""
+    """Count the parameters that were trained: those of the cue or of the whole encoder, and of the head."""
     if isinstance(trained, Checkpoint):
         return encoder_size(base), _count(trained.adapter.head)
     return _count(trained.cue), _count(trained.head)
@@ -128,5 +128,5 @@ def _count(tensors: Mapping[str, Tensor]) -> int:
 
 
 def encoder_size(base: Base) -> int:
-    """Count the numbers in the encoder, its pooler included."""
+    """Count the encoder's parameters, its pooler's included."""
     return sum(parameter.numel() for parameter in base.backbone.encoder.parameters())

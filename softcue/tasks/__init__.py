@@ -1,4 +1,4 @@
-"""Tasks: the benchmarks by name, and the function by which train, eval and compare open data."""
+"""Tasks: the benchmarks by name, and the function with which train, eval and compare open data."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -34,9 +34,9 @@ __all__ = [
     "register",
 ]
 
-ROOT = "SOFTCUE_DATA"  # environment variable: where benchmarks and named data sets are looked for first
+ROOT = "SOFTCUE_DATA"  # environment variable: the folder in which data sets are searched for first
 
-# sets that ship with softcue, by their names; each is a folder of that name under softcue/data
+# the data sets that ship with softcue, by name; each is a folder of that name under softcue/data
 BUNDLED = ("helpdesk/intent", "helpdesk/urgency", "helpdesk/duplicates", "helpdesk/entities")
 DATA = Path(__file__).resolve().parents[1] / "data"
 
@@ -55,13 +55,20 @@ def open_data(
     limit: Mapping[str, int] | None = None,
     splits: Sequence[str] = SPLITS,
 ) -> Data:
-    """Open a benchmark or bundled set by name, a folder under the data root, a table, or else as read_data.
+    """Open a data set, and check all of its records.
 
-    A table is a DataFrame, a Dataset, a list of objects, (texts, labels), or an object of tables by split.
+    - where: the name of a benchmark (`softcue tasks` lists them) or of a bundled set; the name of a folder
+      under `data_root`; the path of a file or folder; hf:ID; or a table. A table is a DataFrame, a Dataset, a
+      list of dictionaries, a tuple (texts, labels), or a dictionary of such tables by split. A name wins over
+      a folder of the same name in the working directory; "./rte" means the folder.
+    - kind: the kind of task; None recognises it from the records.
+    - columns: our field name -> the file's column (docs/data.md).
+    - encoding: of files that are not UTF-8 and have no byte order mark.
+    - data_root: a benchmark is read from this folder if it is there, else from the hub.
+    - seed: draws the rows of `limit`, and splits a single file or table.
+    - limit: the most rows of each split. splits: which splits to read; absent ones are left out.
 
-    A benchmark's or a bundled set's name means just that, whatever folders stand in the working directory:
-    "./rte" is the folder. A benchmark is found under `data_root` first and on the hub second. Raises
-    RequestError.
+    Raises RequestError.
     """
     columns = as_columns(columns)
     if not isinstance(where, str | os.PathLike):
@@ -83,14 +90,14 @@ def open_data(
     root = None if data_root is None else as_path("the data root", data_root)
     if root is not None and not root.is_dir():
         raise DataError(
-            f"the data root {data_root} is not a folder; expected one with a folder for each data set"
+            f"the data root {data_root} is not a folder; expected a folder with one folder for each data set"
         )
     task = find_task(name) if isinstance(where, str) else None
     if task is not None:
         if kind not in (None, task.kind) or columns:
             raise DataError(
-                f"{task.name} is a benchmark, of kind {task.kind} and known columns; give its folder's path "
-                "to read it otherwise"
+                f"{task.name} is a benchmark of kind {task.kind} with known columns; give its folder's path "
+                "to read it with another kind or other columns"
             )
         return load(task, root, seed=seed, limit=limit, splits=splits)
     read = partial(
@@ -106,7 +113,7 @@ def open_data(
 
 
 def data_root(given: str | Path | None) -> Path | None:
-    """Return the data root: the one given, or else the environment's.
+    """Return the given data root, or else that of the environment variable.
 
     Raises RequestError if it is not a folder.
     """

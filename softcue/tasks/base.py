@@ -1,4 +1,4 @@
-"""Task: where a benchmark's files are found, how its rows are read, and how it is scored."""
+"""Task: where a benchmark's files are, how its rows are read, and how it is scored."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,20 +12,20 @@ from softcue.scoring.metrics import METRICS
 
 @dataclass(frozen=True)
 class Task:
-    """One benchmark, as data."""
+    """Describes one benchmark."""
 
     name: str  # "glue/sst2"
     kind: str
-    metrics: tuple[str, ...]  # the official ones, the one that selects first
-    # a row as published, or as a folder of ours holds it -> rows under our own field names
+    metrics: tuple[str, ...]  # the official ones; the first one chooses the best step
+    # turns a row with the published fields, or a row of our own folders, into rows with our field names
     template: RowTemplate
-    folders: tuple[str, ...]  # names under the data root, the first that exists
+    folders: tuple[str, ...]  # names under the data root; the first that exists is read
     hub: Hub | None = None
-    positive: str | None = None  # the label that F1 is measured on
-    extra_columns: tuple[str, ...] = ()  # keys of the template's rows that records carry along
-    # how many rows the official splits with labels have; data with fewer are a subset
+    positive: str | None = None  # the label whose F1 is measured
+    extra_columns: tuple[str, ...] = ()  # other keys of the template's rows that records keep
+    # number of rows of the official splits that have labels; data with fewer rows are a subset
     rows: Mapping[str, int] = field(default_factory=dict)
-    # folder -> how the known incomplete copy of that name was made
+    # folder name -> how the known incomplete copy of that name was made
     subsets: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -41,18 +41,18 @@ _TASKS: dict[str, Task] = {}
 
 
 def register(task: Task) -> Task:
-    """Add a task to those that can be opened by name, and return it.
+    """Register a task, so that it can be opened by name, and return it.
 
-    Raises RequestError if another task has the name.
+    Raises DataError if another task has the name.
     """
     if _TASKS.get(task.name, task) != task:
-        raise DataError(f"there is a task {task.name!r} already; give the new one another name")
+        raise DataError(f"there already is a task {task.name!r}; give the new one another name")
     _TASKS[task.name] = task
     return task
 
 
 def forget(name: str) -> None:
-    """Remove a task that was registered."""
+    """Remove a registered task."""
     del _TASKS[name]
 
 
@@ -64,7 +64,7 @@ def all_tasks() -> tuple[Task, ...]:
 def find_task(name: str) -> Task | None:
     """Return the task of that name, or None.
 
-    The suite may be left out, as in "sst2"; if two suites have such a task, it is the first of them.
+    The suite may be left out, as in "sst2"; if several suites have such a task, the first one is returned.
     """
     if name in _TASKS:
         return _TASKS[name]
@@ -92,7 +92,7 @@ def load(
 ) -> Data:
     """Read a task from its folder under the data root, or else from the hub.
 
-    The data of an incomplete copy say that they are a subset. Raises RequestError.
+    Data from an incomplete copy are marked as a subset. Raises RequestError if the task cannot be read.
     """
     shape = Shape(kind=task.kind, extra_columns=task.extra_columns, template=task.template)
     folder = present(task, root)
@@ -110,10 +110,10 @@ def load(
 
 
 def inputs_of(name: str, raw: RawRow) -> RawRow:
-    """Turn a request in a benchmark's published fields into our own: text, pair or choices.
+    """Turn a request with a benchmark's published fields into one with our fields: text, pair or choices.
 
-    A request is returned as it is if there is no task of that name, or if it has our own fields already.
-    Raises RequestError for one that has neither.
+    A request is returned unchanged if there is no task of that name, or if it already has our fields. Raises
+    RequestError if it has neither our fields nor the published ones.
     """
     task = _TASKS.get(name)
     if task is None:
@@ -124,11 +124,11 @@ def inputs_of(name: str, raw: RawRow) -> RawRow:
         if "text" in raw or "tokens" in raw:
             return raw
         raise DataError(
-            f"does not read as a row of {name} ({type(error).__name__}: {error}); give its published fields"
+            f"is not a row of {name} ({type(error).__name__}: {error}); give the benchmark's published fields"
         ) from error
     if len(rows) != 1:
         raise DataError(
-            f"makes {len(rows)} rows of {name}; give text and text_pair instead, one request for each"
+            f"becomes {len(rows)} rows of {name}; give text and text_pair instead, one request for each row"
         )
     return {key: value for key, value in rows[0].items() if key not in ("label", "labels", "tags")}
 
@@ -153,7 +153,7 @@ def _subset(task: Task, data: Data, known: str | None) -> str | None:
 
 
 def single(field_name: str = "text") -> RowTemplate:
-    """Return the template of one text, in the published field or in ours."""
+    """Return the template for rows with one text, in the published field or in ours."""
 
     def template(raw: RawRow) -> list[RawRow]:
         text = raw["text"] if "text" in raw else raw[field_name]
@@ -163,9 +163,9 @@ def single(field_name: str = "text") -> RowTemplate:
 
 
 def pair(first: str, second: str) -> RowTemplate:
-    """Return the template of two texts, in the published fields or in ours.
+    """Return the template for rows with two texts, in the published fields or in ours.
 
-    The labels true and false are words in lower case.
+    The labels true and false are written in lower case.
     """
 
     def template(raw: RawRow) -> list[RawRow]:
@@ -177,9 +177,9 @@ def pair(first: str, second: str) -> RowTemplate:
 
 
 def tagged(tokens: str = "tokens", tags: str = "tags", names: Sequence[str] = ()) -> RowTemplate:
-    """Return the template of tagged words, in the published fields or in ours.
+    """Return the template for rows of tagged words, in the published fields or in ours.
 
-    names: of the tags, if the hub's tags are numbers.
+    names: the tags' names, if the hub's tags are numbers.
     """
 
     def template(raw: RawRow) -> list[RawRow]:

@@ -1,4 +1,4 @@
-"""A note for a training that was not worth its time: a linear head on the frozen encoder does as well."""
+"""A note for a training that was not worth its time: a linear head on the frozen encoder is as good."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,10 +16,10 @@ from softcue.training.linear import fit_head
 
 
 def say_of_linear(job: Job, base: Base, trained: float, say: Callable[[str], None]) -> None:
-    """Say so where a head fitted to the same training rows scores at least `trained` on those that selected.
+    """Print a note if a linear head, fitted to the same training rows, scores at least `trained`.
 
-    Rows that are reported choose nothing here either. Nothing is said of a job that was such a fit, or whose
-    features take too much memory.
+    Both scores are on the selection rows; the reported rows choose nothing. There is no note if the job
+    itself was such a fit, or if its features need too much memory.
     """
     if job.method != FULL and Cue.registry[job.method].frozen_outputs:
         return
@@ -32,6 +32,6 @@ def say_of_linear(job: Job, base: Base, trained: float, say: Callable[[str], Non
         if score >= trained:
             rows = "a tenth of train" if selection.aside else "dev"
             say(
-                f"note: a linear head on the frozen encoder does as well on {rows} ({job.data.metric} "
+                f"note: a linear head on the frozen encoder is as good on {rows} ({job.data.metric} "
                 f"{score:.3f}, {job.method} {trained:.3f}); --method {HEAD_ONLY} takes seconds"
             )

@@ -1,6 +1,6 @@
-"""Checkpoints: a folder that holds the two newest states of a run.
+"""Checkpoints: a folder with the two newest states of a run.
 
-Each state is one file that is whole or absent.
+Each state is one file, written completely or not at all.
 """
 
 import hashlib
@@ -29,21 +29,21 @@ TYPES = {torch.float32: "F32", torch.int64: "I64", torch.uint8: "U8"}
 
 @dataclass(frozen=True)
 class Saved:
-    """What a run needs to go on: tensors, and a state that JSON can hold."""
+    """What a run needs to continue: tensors, and values that JSON can hold."""
 
     tensors: Mapping[str, Tensor]
     state: Any = None
 
     @staticmethod
     def join(parts: Mapping[str, "Saved"]) -> "Saved":
-        """Join several into one, each under its name."""
+        """Join several states into one, each under its name."""
         tensors: dict[str, Tensor] = {}
         for name, part in parts.items():
             tensors |= {f"{name}/{key}": tensor for key, tensor in part.tensors.items()}
         return Saved(tensors, {name: part.state for name, part in parts.items()})
 
     def part(self, name: str) -> "Saved":
-        """Return one of those that were joined."""
+        """Return one of the joined states."""
         start = f"{name}/"
         tensors = {
             key.removeprefix(start): tensor for key, tensor in self.tensors.items() if key.startswith(start)
@@ -52,7 +52,7 @@ class Saved:
 
 
 class Checkpoints:
-    """The checkpoints of one run, in a folder of their own; steps are those of the training loop."""
+    """Writes and reads the checkpoints of one run, in their own folder."""
 
     def __init__(
         self,
@@ -61,10 +61,10 @@ class Checkpoints:
         resume: bool = False,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """Name the folder, and when checkpoints are written there.
+        """Set the folder, and how often checkpoints are written there.
 
-        every: steps between two checkpoints.
-        resume: go on from the newest checkpoint, if there is one.
+        every: steps of the training loop between two checkpoints.
+        resume: whether to continue from the newest checkpoint, if there is one.
         say: called with a warning for each damaged checkpoint.
         """
         if every < 1:
@@ -77,10 +77,11 @@ class Checkpoints:
         self.made_with: Mapping[str, Any] = {}
 
     def open(self, made_with: Mapping[str, Any]) -> Saved | None:
-        """Return the newest whole state, or None if the run starts from the beginning.
+        """Return the newest undamaged state, or None if the run starts from the beginning.
 
-        made_with: all that determines the run, ready for JSON. Raises RequestError for a folder that cannot
-        be used, for one with an earlier run's checkpoints where resume is off, and for those of another run.
+        made_with: everything that determines the run, as JSON can hold it. Raises RequestError if the folder
+        cannot be used, if it has an earlier run's checkpoints but resume is off, or if its checkpoints are
+        those of another run.
         """
         # The checkpoint's own copy is read back from JSON, which turns tuples into lists.
         self.made_with = json.loads(json.dumps(made_with))
@@ -94,15 +95,15 @@ class Checkpoints:
         return self._newest(files) if files else None
 
     def _prepare_folder(self) -> list[Path]:
-        """Make the folder, remove what a killed process left there, and return its checkpoints."""
+        """Make the folder, remove the leftovers of a killed process, and return the checkpoints there."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             clear_unfinished(self.folder)
             return self._files()
         except OSError as error:
             raise WriteError(
-                f"checkpoints cannot be kept in {self.folder}: {error.strerror}; give a folder that can be "
-                "written"
+                f"cannot write checkpoints to {self.folder}: {error.strerror}; give a folder that you can "
+                "write to"
             ) from error
 
     def _newest(self, files: Sequence[Path]) -> Saved:
@@ -111,25 +112,25 @@ class Checkpoints:
             try:
                 metadata, saved = read(file)
             except (SafetensorError, OSError, ValueError, KeyError) as error:
-                self.say(f"warning: {file} is damaged ({error}); the checkpoint before it is tried")
+                self.say(f"warning: {file} is damaged ({error}); trying the checkpoint before it")
                 continue
             self._check(file, metadata["made_with"])
             self.step = metadata["step"]
             return saved
         raise RequestError(
             f"every checkpoint in {self.folder} is damaged; remove "
-            f"{', '.join(file.name for file in files)} to start anew"
+            f"{', '.join(file.name for file in files)} to start from the beginning"
         )
 
     def due(self) -> bool:
-        """Count a step, and say whether a checkpoint is to be written after it."""
+        """Count a step, and say whether to write a checkpoint after it."""
         self.step += 1
         return self.step % self.every == 0
 
     def write(self, saved: Saved) -> None:
-        """Write a checkpoint of this step, then remove all but the newest two.
+        """Write a checkpoint of this step, then remove all but the two newest.
 
-        Raises RequestError if it cannot be written; earlier checkpoints stay.
+        Raises RequestError if the checkpoint cannot be written; earlier checkpoints stay.
         """
         header = {"step": self.step, "made_with": self.made_with, "state": saved.state}
         file = self.folder / f"checkpoint-{self.step:010}.safetensors"
@@ -155,17 +156,17 @@ class Checkpoints:
             if len(wrong) > len(shown):
                 differences.append(f"and {len(wrong) - len(shown)} more")
             raise RequestError(
-                f"{file} is a checkpoint of another run: {'; '.join(differences)}. Give the same as then, or "
-                "another folder"
+                f"{file} is a checkpoint of another run: {'; '.join(differences)}. Give the same settings as "
+                "then, or another folder"
             )
 
 
 def open_checkpoints(
     folder: Path | None, every: int, resume: bool, say: Callable[[str], None]
 ) -> Checkpoints | None:
-    """Open what the command line's flags ask for.
+    """Return the Checkpoints that the command line's flags ask for, or None.
 
-    Raises RequestError if --resume has nowhere to look.
+    Raises RequestError for --resume without --checkpoint.
     """
     if folder is None and resume:
         raise RequestError("--resume came without --checkpoint FOLDER; say where the checkpoints are")
@@ -173,7 +174,7 @@ def open_checkpoints(
 
 
 def parts(tensors: Mapping[str, Tensor], header: str) -> Iterator[bytes | memoryview]:
-    """Yield a safetensors file part by part; its metadata holds `header` and a hash over everything."""
+    """Yield a safetensors file in parts; its metadata has `header` and a hash over everything."""
     host = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
     entries: dict[str, Any] = {"__metadata__": {"header": header, "sha256": checkpoint_digest(host, header)}}
     at = 0
@@ -195,21 +196,21 @@ def parts(tensors: Mapping[str, Tensor], header: str) -> Iterator[bytes | memory
 def read(file: Path) -> tuple[dict[str, Any], Saved]:
     """Read a checkpoint's header and its state.
 
-    Raises SafetensorError, OSError, ValueError or KeyError for a damaged one.
+    Raises SafetensorError, OSError, ValueError or KeyError if the file is damaged.
     """
     with safe_open(file, "pt") as opened:
         metadata = opened.metadata() or {}
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no mapping
     if checkpoint_digest(tensors, metadata["header"]) != metadata["sha256"]:
-        raise ValueError("its contents are not those that were written")
+        raise ValueError("its contents have changed since they were written")
     header = json.loads(metadata["header"])
     return header, Saved(tensors, header["state"])
 
 
 def refuse_foreign_tensors(files: Sequence[Path]) -> None:
-    """Refuse whole safetensors files of another program, which would be removed as old checkpoints.
+    """Raise RequestError for undamaged safetensors files of another program.
 
-    Raises RequestError.
+    softcue would otherwise remove them as old checkpoints.
     """
     for file in files:
         with suppress(SafetensorError, OSError), safe_open(file, "pt") as opened:

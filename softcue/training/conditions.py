@@ -1,6 +1,6 @@
-"""Conditions: all that determines the result of a job, ready for JSON.
+"""Conditions: everything that determines the result of a job, as values that JSON can hold.
 
-Two runs with the same conditions end with the same numbers.
+Two runs with the same conditions end with the same parameters.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ def conditions(jobs: Sequence[Job], base: Base) -> list[dict[str, Any]]:
 
 
 def identity(jobs: Sequence[Job], base: Base) -> list[dict[str, Any]]:
-    """Return all conditions of each job: two lists of jobs that agree here end with the same numbers."""
+    """Return all conditions of each job; if they are equal for two lists of jobs, so are the results."""
     chosen = {
         id(job.selection): digest_of_selection(job.selection) for job in jobs if job.selection is not None
     }
@@ -64,18 +64,18 @@ def _conditions(job: Job, base: Base, digest: str) -> dict[str, Any]:
         else asdict(preset(job.method, job.data.kind, rows, job.training)),
         "plugin": None if method is None else source_digest(method),
     }
-    # Reading it back from JSON turns tuples into lists, as they are in a file.
+    # Reading it back from JSON turns tuples into lists, as in a file.
     return dict(json.loads(json.dumps(found)))
 
 
 def digest_of(data: Data) -> str:
-    """Return a SHA-256 of the records, of how they are scored, and of how they were read."""
-    read = sorted(data.columns.items()), data.encoding, data.rows  # an adapter holds these
+    """Return a SHA-256 of the records, their metrics, and the settings with which they were read."""
+    read = sorted(data.columns.items()), data.encoding, data.rows  # these are saved in the adapter
     return _digest((data.kind, data.labels, data.metrics, data.positive, data.pair, read), data.splits)
 
 
 def digest_of_selection(selection: Selection) -> str:
-    """Return a SHA-256 of the rows by their purpose, and of the words that describe it."""
+    """Return a SHA-256 of the rows by their use, and of the text that describes it."""
     parts = {"train": selection.train, "select": selection.select, "report": selection.report}
     return _digest(selection.measured, parts)
 

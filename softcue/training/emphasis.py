@@ -1,4 +1,4 @@
-"""Class weights and the focal loss: which examples of a job count for how much in its loss."""
+"""Class weights and the focal loss: how much each example of a job counts in its loss."""
 
 from collections import Counter
 
@@ -12,27 +12,28 @@ from softcue.training.job import Prepared
 
 
 def emphasise(head: Head, seat: int, prepared: Prepared) -> None:
-    """Let a seat's examples count as the job's settings say. Raises SettingsError as class_weights does."""
+    """Set a seat's class weights and focal exponent from the job's settings. Raises SettingsError."""
     if emphasises(prepared):
         head.emphasise(seat, class_weights(prepared), prepared.training.focal)
-    elif head.class_weight is not None:  # of a job that had the seat before
+    elif head.class_weight is not None:  # the job that had the seat before set it
         head.emphasise(seat, torch.ones(head.bias.shape[1]), 0.0)
 
 
 def emphasises(prepared: Prepared) -> bool:
-    """Say whether some examples of the job count for more than others."""
+    """Say whether some examples of the job count more than others."""
     return prepared.training.class_weight is not None or prepared.training.focal > 0
 
 
 def class_weights(prepared: Prepared) -> Tensor:
     """Return the weight of each label in the loss: (C,).
 
-    "balanced" is scikit-learn's: rows / (labels that occur * rows of the label); for tags, words. Raises
-    SettingsError for data without labels, and for weights of labels that train lacks.
+    "balanced" is as in scikit-learn: rows / (number of labels that occur * rows of the label). For tags,
+    words count instead of rows. Raises SettingsError for data without labels, and for weights of labels that
+    no training row has.
     """
     labels, given = prepared.reading.labels, prepared.training.class_weight
     kind = KINDS[prepared.reading.kind]
-    if not kind.has_labels or kind.has_threshold:  # an example of several labels has no one class
+    if not kind.has_labels or kind.has_threshold:  # an example with several labels has no single class
         raise SettingsError(
             f"class_weight or focal came for data of kind {prepared.reading.kind}; expected one label for a "
             "text, or tags"

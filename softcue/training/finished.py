@@ -1,4 +1,4 @@
-"""What training ends with: a seat's numbers as an adapter, with its scores."""
+"""The end of training: turns a seat's parameters into an adapter with its scores."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -17,12 +17,12 @@ from softcue.readers.items import Item, Reading
 from softcue.training.job import Prepared
 from softcue.training.run import TrainingRun
 
-LARGE_HEAD = 4_096  # numbers (16 KB); a smaller weight is kept in float32 without a question
-MOST_CHANGE = 0.002  # of a metric, by a head in fewer bytes
+LARGE_HEAD = 4_096  # parameters (16 KB); a smaller weight always stays in float32
+MOST_CHANGE = 0.002  # the most that rounding the head may change any metric
 
 
 def finished_adapter(model: Model, run: TrainingRun, prepared: Prepared, base: Base) -> Adapter:
-    """Return a trained seat as an adapter, scored on the rows to report, if there are any."""
+    """Return a trained seat as an adapter, scored on the reported rows, if there are any."""
     items = prepared.read(prepared.selection.report, prepared.reading)
     prepared = replace(prepared, reading=_tuned_reading(model, run.seat, prepared))
     scores: dict[str, Any] = {}
@@ -39,9 +39,9 @@ def finished_adapter(model: Model, run: TrainingRun, prepared: Prepared, base: B
 
 
 def _tuned_reading(model: Model, seat: int, prepared: Prepared) -> Reading:
-    """Return the reading with the threshold that the rows that select are answered best with.
+    """Return the reading with the threshold that gives the best score on the selection rows.
 
-    A head that is fitted may have learnt these rows since, and has chosen before.
+    A fitted head chose its threshold earlier, because it may have learnt these rows since.
     """
     reading, records = prepared.reading, prepared.selection.select
     if prepared.fitted or not KINDS[reading.kind].has_threshold:
@@ -51,15 +51,15 @@ def _tuned_reading(model: Model, seat: int, prepared: Prepared) -> Reading:
 
 
 def _scores(model: Model, run: TrainingRun, prepared: Prepared, items: Sequence[Item]) -> dict[str, float]:
-    """Return the metrics of a seat on the rows to report."""
+    """Return the metrics of a seat on the reported rows."""
     records = prepared.selection.report
     return evaluate_seat(model, run.seat, items, records, prepared.reading, prepared.job.data)
 
 
 def worth_rounding(adapter: Adapter, model: Model) -> bool:
-    """Say whether the head's weight is large, and most of what the adapter and a tuned encoder hold.
+    """Say whether the head's weight is large, and larger than the rest of the adapter and a tuned encoder.
 
-    Only then are the rows to report answered once or twice more.
+    Rounding answers the reported rows once or twice more, so it is tried only then.
     """
     numbers = adapter.head["weight"].numel()
     others = sum(tensor.numel() for tensor in adapter.cue.values())
@@ -71,8 +71,8 @@ def worth_rounding(adapter: Adapter, model: Model) -> bool:
 def smallest(adapter: Adapter, model: Model, seat: int, score: Callable[[], dict[str, float]]) -> Adapter:
     """Return the adapter with its head in the fewest bytes that change no metric by more than MOST_CHANGE.
 
-    Its scores are then those of the rounded head. score: the metrics of `seat`, whose head is as it was
-    afterwards.
+    The adapter's scores are those of the rounded head. score: returns the metrics of `seat`. The seat's head
+    is the same before and after the call.
     """
     place = model.places[seat]
     weight = model.head(place.head).weight[place.head_seat, : len(adapter.head["weight"])]
@@ -84,7 +84,7 @@ def smallest(adapter: Adapter, model: Model, seat: int, score: Callable[[], dict
             weight.copy_(small.head["weight"])
             scores = score()
             changes = [round(abs(value - adapter.scores[name]), 9) for name, value in scores.items()]
-            if all(change <= MOST_CHANGE for change in changes):  # what is not a number is none
+            if all(change <= MOST_CHANGE for change in changes):  # false for a change that is NaN
                 return replace(small, scores={**adapter.scores, **scores})
     finally:
         weight.copy_(adapter.head["weight"])
@@ -92,7 +92,7 @@ def smallest(adapter: Adapter, model: Model, seat: int, score: Callable[[], dict
 
 
 def untrained(prepared: Prepared, base: Base) -> Adapter:
-    """Return the adapter before training: with its initial numbers, and without scores."""
+    """Return the adapter before training, with its initial parameters and without scores."""
     job = prepared.job
     reading = prepared.reading
     cue, head = lift(prepared.cue, 0, prepared.head, 0)

@@ -1,4 +1,4 @@
-"""Full fine-tuning: the encoder unfrozen, with a head on it.
+"""Full fine-tuning: trains the whole encoder with a head.
 
 It is a baseline, and saves a whole checkpoint instead of an adapter.
 """
@@ -28,27 +28,24 @@ from softcue.training.loop import fit
 from softcue.training.parallel import join_ranks, leads, refuse_ranks
 from softcue.training.settings import preset
 
-METHOD = "full"  # no cue: it has no file in cues/, one seat only, and Predictor does not mix it with others
-HEAD_ONLY = "probe"  # seen from the encoder that it brings along, its adapter is a linear probe
+METHOD = "full"  # not a cue: it has no file in cues/, only one seat, and Predictor cannot mix it with others
+HEAD_ONLY = "probe"  # its adapter's method: on top of its own encoder, the adapter is a linear probe
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A fine-tuned encoder and the head that goes with it."""
+    """Holds a fine-tuned encoder and its head."""
 
     adapter: Adapter
     base: Base
 
     @property
     def scores(self) -> Mapping[str, Any]:
-        """The scores, in the form of an adapter's."""
+        """The scores, in the form of Adapter.scores."""
         return self.adapter.scores
 
     def save(self, folder: str | Path) -> Path:
-        """Write the adapter's two files and, beside them, the encoder that they belong to.
-
-        The encoder is a Hugging Face checkpoint in a folder `encoder`.
-        """
+        """Write the adapter's two files, and the encoder as a Hugging Face checkpoint in `folder`/encoder."""
 
         def fill(into: Path) -> None:
             save_checkpoint(self.base.backbone.encoder, into / OWN_ENCODER, self.base.backbone.folder)
@@ -61,11 +58,11 @@ class Checkpoint:
 def train_full(
     job: Job, base: Base, report: Report = lambda prepared, run: None, checkpoints: Checkpoints | None = None
 ) -> Checkpoint:
-    """Fine-tune a copy of the base's encoder: float32 weights, with autocast where the base is in bfloat16.
+    """Fine-tune a copy of the base's encoder with a head.
 
-    Under torchrun its processes share each step's batch. All end with the same numbers, and rank 0 alone has
-    the scores. Raises RequestError for settings of a method, of which it has none, and DivergedError if it
-    diverged before it was ever scored.
+    The weights are float32, with autocast if the base is in bfloat16. Under torchrun the processes share each
+    step's batch; all end with the same parameters, and only rank 0 has the scores. Raises RequestError for
+    settings of a method, because it has none, and DivergedError if it diverged before its first evaluation.
     """
     if job.settings:
         raise RequestError(f"full fine-tuning has no settings; {', '.join(job.settings)} came")
@@ -78,12 +75,12 @@ def train_full(
     low = next(frozen.parameters()).dtype == torch.bfloat16
     encoder = copy.deepcopy(frozen).float().requires_grad_(True)
     own = Base(replace(base.backbone, encoder=encoder), base.text)
-    # The encoder learns, so that its outputs are no frozen ones.
+    # The encoder is trained, so its outputs are not frozen.
     selection = job.selection or select(job.data, job.seed, job.from_train)
     prepared = prepare(replace(job, method=HEAD_ONLY, selection=selection), own)
     training = preset(METHOD, job.data.kind, len(prepared.items), job.training)
     prepared = replace(prepared, training=training, fitted=False)
-    # An adapter that cannot be saved is better refused now than after the last step.
+    # An adapter that cannot be saved is refused now, not after the last step.
     replace(untrained(prepared, own), tuned=METHOD, backbone=OWN_ENCODER).check_savable()
     model = Model.single(encoder, prepared.cue, prepared.head)
     model = model.to(model.device)
@@ -97,14 +94,14 @@ def train_full(
 
     saved = None if checkpoints is None else checkpoints.open({"jobs": identity([job], base)})
     run = make_run(model, 0, prepared, precision)
-    # Each rank's seed differs, so that their dropout masks do too.
+    # Each rank has its own seed, so that the dropout masks differ.
     with join_ranks(model.device) as ranks, seeded(job.seed + ranks.rank):
         run.score = ranks.told(run.score, model.device)
         fit(model, [run], precision, lambda run: report(prepared, run), saved=saved, offer=offer, ranks=ranks)
     if not run.best_numbers:
         raise diverged([(METHOD, prepared.training.rate)])
     encoder.requires_grad_(False)
-    if not leads():  # rank 0 alone scores the rows that are reported
+    if not leads():  # only rank 0 scores the reported rows
         prepared = replace(prepared, selection=replace(prepared.selection, report=[]))
     with precision():
         adapter = finished_adapter(model, run, prepared, own)

@@ -1,4 +1,4 @@
-"""Job: what to train, and everything about it that its data, its encoder and its seed decide."""
+"""Job: what to train, and everything that follows from its data, its encoder and its seed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,22 +33,22 @@ SIZED = 32  # training examples on which the sizes of rows are measured; they di
 
 @dataclass(frozen=True)
 class Job:
-    """What to train: a data set, a method with its settings, and a seed."""
+    """Says what to train: a data set, a method with its settings, and a seed."""
 
     data: Data
     method: str = "pasta"
     settings: Mapping[str, Any] = field(default_factory=dict)  # fields of the method's config
-    training: Mapping[str, Any] = field(default_factory=dict)  # fields of Training, over the method's preset
+    training: Mapping[str, Any] = field(default_factory=dict)  # fields of Training; they override the preset
     seed: int = 0
     pooling: str | None = None  # None: the backbone's default
-    limit: int = DEFAULT_LIMIT  # longest example in tokens; lowered where the encoder has no room for it
-    from_train: bool = False  # a tenth of train selects even where there is a dev split
-    selection: Selection | None = None  # rows that the caller has chosen; None: select() does
+    limit: int = DEFAULT_LIMIT  # most tokens of an example; lowered if the encoder takes fewer
+    from_train: bool = False  # a tenth of train selects, even if there is a dev split
+    selection: Selection | None = None  # rows chosen by the caller; None: select() chooses them
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job, and everything that its data, its encoder and its seed decide."""
+    """A job, and everything that follows from its data, its encoder and its seed."""
 
     job: Job
     selection: Selection
@@ -56,14 +56,14 @@ class Prepared:
     training: Training
     items: list[Item]  # of the training rows
     cue: Cue  # one seat, initialised by the job's seed
-    units: Mapping[str, Tensor]  # what Cue.units returned: by name of the cue's parameter
+    units: Mapping[str, Tensor]  # what Cue.units returned, by the name of the cue's parameter
     head: Head
     read: ReadItems  # records to items
-    fitted: bool = False  # the head is fitted to outputs of the encoder that stay as they are
+    fitted: bool = False  # whether the head is fitted, because the encoder's outputs never change
 
     @property
     def shape(self) -> Any:
-        """What jobs that train in one loop have in common."""
+        """The settings that must be equal for jobs to train in one loop."""
         return self.job.method, type(self.cue).shape(self.cue.config), self.training.shape
 
 
@@ -104,9 +104,9 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def prepare(job: Job, base: Base, shared: Shared | None = None) -> Prepared:
-    """Settle a job: splits, labels, config, initial numbers, limit, token ids.
+    """Prepare a job: splits, labels, config, initial parameters, limit, token ids.
 
-    shared: what jobs over the same records have in common; it is filled.
+    shared: results that jobs over the same records can share; this function adds to it.
     """
     shared = shared or Shared(base)
     read = shared.read
@@ -144,22 +144,25 @@ def prepare(job: Job, base: Base, shared: Shared | None = None) -> Prepared:
 
 
 def sets_aside(job: Job, method: type[Cue]) -> bool:
-    """Say whether a tenth of train selects where dev could: a large dev split would cost most of a fit."""
+    """Say whether a tenth of train selects instead of dev.
+
+    Otherwise scoring a large dev split would take most of the time of a fit.
+    """
     return method.frozen_outputs and len(job.data.splits.get("train", ())) >= SMALL
 
 
 def refuse_steps(job: Job) -> None:
-    """Raise SettingsError for settings of training that the job's method does not read."""
+    """Raise SettingsError for training settings that the job's method does not use."""
     wrong = sorted(set(job.training) & TRAINING - steps_settings(method_class(job.method)))
     if wrong:
         raise SettingsError(
-            f"{job.method} is fitted, not trained in steps; {', '.join(wrong)} came, expected no such setting"
+            f"{job.method} is fitted, not trained in steps, and does not use {', '.join(wrong)}; leave it out"
         )
 
 
 @torch.no_grad()
 def in_units(cue: Cue, units: Mapping[str, Tensor]) -> None:
-    """Multiply the cue's initial numbers by the unit that each is measured in."""
+    """Multiply the cue's initial parameters by their units."""
     for name, unit in units.items():
         cue.get_parameter(name).mul_(unit)
 
@@ -168,7 +171,7 @@ def check_room(limit: int, special: int) -> None:
     """Raise RequestError if the limit leaves no token for the text."""
     if limit <= special:
         raise RequestError(
-            f"{limit} tokens are left for an example, and its {special} special tokens leave none for the "
+            f"{limit} tokens are left for an example, but its {special} special tokens leave none for the "
             "text; raise the limit, or shorten the prompt or prefix"
         )
 
@@ -182,20 +185,19 @@ def choose_pooling(pooling: str | None, base: Base) -> str:
     pooling = pooling or base.backbone.pooling
     if pooling not in allowed:
         raise RequestError(
-            f"pooling {pooling!r} is not to be had with {base.backbone.name}; expected one of "
-            f"{', '.join(allowed)}"
+            f"{base.backbone.name} does not have pooling {pooling!r}; expected one of {', '.join(allowed)}"
         )
     return pooling
 
 
 def read_as(data: Data, train: Sequence[Record], limit: int, text: Text) -> Reading:
-    """Return how the data set's records become token ids and targets.
+    """Return the Reading that turns the data set's records into token ids and targets.
 
-    Scores are standardised by those of the training rows.
+    Scores are standardised with the mean and deviation of the training rows' scores.
     """
     if len(data.labels) > LABEL_LIMIT:
         raise RequestError(
-            f"{data.name} has {len(data.labels):,} labels; expected at most {LABEL_LIMIT:,}: is the label's "
-            "column the right one?"
+            f"{data.name} has {len(data.labels):,} labels; expected at most {LABEL_LIMIT:,}: check that the "
+            "label's column is the right one"
         )
     return KINDS[data.kind].reading(data.labels, train, limit, text, data.name)

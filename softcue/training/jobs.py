@@ -1,4 +1,4 @@
-"""Training: one job or many at once over one frozen encoder, each of them as if it ran alone."""
+"""Training: trains one job, or many at once over one frozen encoder, each as if it ran alone."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -23,8 +23,8 @@ from softcue.training.parallel import refuse_ranks
 from softcue.training.run import TrainingRun
 from softcue.training.shared import Shared
 
-SEATS = 32  # of one loop; more save little time and cost memory
-FINISHED = "finished"  # folder beside the checkpoints, with the adapters that are trained so far
+SEATS = 32  # in one loop; more seats save little time and cost memory
+FINISHED = "finished"  # folder beside the checkpoints, with the adapters that are already trained
 Report = Callable[[Prepared, TrainingRun], None]
 Finished = Callable[[int, Adapter], None]  # called with a job's number and its adapter
 
@@ -34,12 +34,12 @@ class Queue:
     """Jobs of equal shape: some of them have a seat, others wait for one."""
 
     jobs: Mapping[int, Prepared]  # by number
-    waiting: list[int]  # numbers of jobs
+    waiting: list[int]  # indices of jobs
     # seat -> number of its job; a job that has ended keeps its seat until the next one takes it
     sitting: dict[int, int] = field(default_factory=dict)
 
     def call(self, seat: int) -> Prepared:
-        """Give the seat to the next job that waits, and return that job."""
+        """Give the seat to the next waiting job, and return that job."""
         self.sitting[seat] = self.waiting.pop(0)
         return self.in_seat(seat)
 
@@ -52,7 +52,7 @@ class Queue:
         return Saved({}, {"sitting": list(self.sitting.items()), "waiting": self.waiting})
 
     def load(self, saved: Saved) -> None:
-        """Go on from what saved() returned."""
+        """Restore what saved() returned."""
         self.sitting = dict(saved.state["sitting"])
         self.waiting = saved.state["waiting"]
 
@@ -67,17 +67,17 @@ def train_jobs(
 ) -> list[Adapter]:
     """Train all jobs, and return their adapters in the order of the jobs.
 
-    Jobs of equal shape train in one loop of at most `seats`. A seat whose job has ended goes to the next one.
-    Each job has its own order of rows, learning rate, clipping, early stopping and best step, so that with
-    dropout off it ends with the same numbers as alone. Dropout masks come from one generator, seeded by the
-    group's first job.
+    Jobs whose parameters have the same shapes form a group. A group trains in one loop, at most `seats` jobs
+    at a time; when a job ends, the next one takes its seat. Each job has its own order of rows, learning
+    rate, clipping, early stopping and best step. Without dropout its parameters therefore end as they would
+    if it were trained alone. Dropout masks come from one generator, seeded by the group's first job.
 
     report: called after every step of a job.
-    checkpoints: where a killed run goes on.
-    finished: called with a job's number as soon as it has its adapter.
+    checkpoints: where checkpoints are kept, so that a killed run can be resumed.
+    finished: called with a job's index and its adapter as soon as the adapter is ready.
 
-    Raises RequestError at once for what cannot be trained. Raises DivergedError, after all jobs are done, for
-    those that diverged before they were ever scored.
+    Raises RequestError before any training if a job cannot be trained. Raises DivergedError after all other
+    jobs have ended if a job diverged before its first evaluation.
     """
     refuse_ranks("adapters train", "run it without torchrun (full fine-tuning alone shares its batches)")
     if seats < 1:
@@ -122,7 +122,7 @@ def train_jobs(
 
 
 def diverged(lost: Iterable[tuple[str, float]]) -> DivergedError:
-    """Return the error for jobs that diverged before they were ever scored.
+    """Return the error for jobs that diverged before their first evaluation.
 
     lost: the method and the learning rate of each job.
     """
@@ -140,9 +140,9 @@ def diverged(lost: Iterable[tuple[str, float]]) -> DivergedError:
 
 
 def groups_of(jobs: Sequence[Job], base: Base) -> list[dict[int, Prepared]]:
-    """Prepare the jobs and return them by number, those of equal shape together.
+    """Prepare the jobs, and return them by index, in groups of equal shape.
 
-    Jobs over the same rows share their token ids, and what the encoder shows of them.
+    Jobs over the same rows share their token ids and what was measured with the encoder.
     """
     shared = Shared(base)
     groups: dict[Any, dict[int, Prepared]] = {}
@@ -151,7 +151,7 @@ def groups_of(jobs: Sequence[Job], base: Base) -> list[dict[int, Prepared]]:
         prepared = prepare(job, base, shared)
         if emphasises(prepared):
             class_weights(prepared)  # refused now, if they are wrong
-        # An adapter that cannot be saved is better refused now than after the last step.
+        # An adapter that cannot be saved is refused now, not after the last step.
         untrained(prepared, base).check_savable()
         groups.setdefault(prepared.shape, {})[number] = prepared
     return list(groups.values())
@@ -160,7 +160,7 @@ def groups_of(jobs: Sequence[Job], base: Base) -> list[dict[int, Prepared]]:
 def fit_group(
     group: Mapping[int, Prepared], base: Base, report: Report, finished: Finished, offer: OfferCheckpoint
 ) -> None:
-    """Fit the heads of jobs whose encoder's outputs stay as they are, one after the other."""
+    """Fit the heads of jobs that leave the encoder's outputs unchanged, one after the other."""
     for number, prepared in group.items():
         finished(number, fit_adapter(prepared, base, report))
         offer(lambda: Saved({}, {}))
@@ -175,7 +175,7 @@ def train_group(
     saved: Saved | None,
     offer: OfferCheckpoint,
 ) -> None:
-    """Train jobs of equal shape, each on a seat of its own; a seat that comes free goes to the next job."""
+    """Train jobs of equal shape, each in its own seat; a free seat goes to the next job."""
     queue = Queue(group, list(group))
     if saved is not None:
         queue.load(saved.part("queue"))
@@ -210,9 +210,9 @@ def train_group(
 
 
 def open_seats(group: Sequence[Prepared], base: Base, seats: int) -> Seating:
-    """Return free seats that any job of the group can take.
+    """Return empty seats that any job of the group can take.
 
-    There is a head for each kind and pooling, with room for the most classes of any job.
+    There is one head for each kind and pooling, wide enough for the job with the most classes.
     """
     first = group[0]
     seating = Seating(base.backbone.encoder, first.head.dropout)
@@ -223,13 +223,13 @@ def open_seats(group: Sequence[Prepared], base: Base, seats: int) -> Seating:
 
 
 def start(seating: Seating, seat: int, prepared: Prepared, base: Base) -> TrainingRun:
-    """Give the seat to a job, with the job's own initial numbers."""
+    """Put a job into the seat, with the job's own initial parameters."""
     seating.take(seat, untrained(prepared, base))
     return make_run(seating.model, seat, prepared)
 
 
 def make_run(model: Model, seat: int, prepared: Prepared, precision: Autocast = nullcontext) -> TrainingRun:
-    """Return a job as the loop sees it: its items, its settings, and how it is scored."""
+    """Return a job in the form that the loop needs: its items, its settings, and how to score it."""
     records = prepared.selection.select
     data = prepared.job.data
     items = prepared.read(records, prepared.reading)

@@ -1,4 +1,4 @@
-"""Fitting a head to a frozen encoder's outputs, which are computed once.
+"""Fits a head to a frozen encoder's outputs, which are computed once.
 
 The head's own loss and an L2 penalty are minimised by L-BFGS over all rows at once: multinomial logistic
 regression for labels and tags, logistic
@@ -26,29 +26,29 @@ from softcue.training.job import Prepared
 from softcue.training.run import TrainingRun
 from softcue.training.settings import Training
 
-# Factors of half the squared weights, for features of mean square 1; the loss is summed over rows. Ridge
-# regression's, whose loss has no half, are half of it.
+# Factors of half the squared weights, for features with mean square 1 and a loss that is summed over rows.
+# Ridge regression's loss has no factor of a half, so its penalties are half of these.
 PENALTIES = (300.0, 100.0, 30.0, 10.0)
-GRADIENT = 1e-4  # of the mean loss: the largest part of it at which a fit ends
+GRADIENT = 1e-4  # a fit ends when no component of the mean loss's gradient is larger
 STEPS_AT_MOST = 500
-MOST_BYTES = 4 * 2**30  # of features held at once
+MOST_BYTES = 4 * 2**30  # of features in memory
 
 
 @dataclass(frozen=True)
 class Features:
-    """What the head's linear map reads of some items."""
+    """The input of the head's linear layer for some items."""
 
     items: Sequence[Item]
-    values: Tensor  # (M, D) float32, in the order of the items: an example's or its words'
-    batch: Batch  # the items' examples, one row each: what a head must know beside the values
+    values: Tensor  # (M, D) float32, in the order of the items: one for each example, or for each word
+    batch: Batch  # the items' examples, with one row each: everything else that a head needs
 
     def joined(self, other: "Features") -> "Features":
-        """Return both, one after the other."""
+        """Return the features of both, one after the other."""
         items = [*self.items, *other.items]
         return Features(items, torch.cat([self.values, other.values]), outline(items, self.values.device))
 
     def targets(self, head: Head) -> Tensor:
-        """Return what the head should give."""
+        """Return the targets of the head."""
         return head.target([target for item in self.items for target in item.targets], self.batch)
 
 
@@ -59,7 +59,7 @@ class Fit:
     penalty: float
     score: float  # on the selection rows
     loss: float  # mean over the training rows
-    reading: Reading  # with what the selection rows have chosen
+    reading: Reading  # with the threshold that the selection rows chose
 
 
 def fit_adapter(
@@ -67,7 +67,7 @@ def fit_adapter(
     base: Base,
     report: Callable[[Prepared, TrainingRun], None] = lambda prepared, run: None,
 ) -> Adapter:
-    """Fit a job's head and return its adapter, scored on the rows to report."""
+    """Fit a job's head, and return its adapter with the scores on the reported rows."""
     model = Model.single(base.backbone.encoder, prepared.cue, prepared.head)
     model = model.to(model.device)
     fit = fit_head(prepared, model)
@@ -79,10 +79,10 @@ def fit_adapter(
 
 
 def fit_head(prepared: Prepared, model: Model) -> Fit:
-    """Fit the model's head to the job's rows, with the penalty whose loss is the least on those that select.
+    """Fit the model's head to the job's rows, with the penalty that has the least loss on the selection rows.
 
-    Rows that the job itself has set aside from train are learnt as well in the end: they chose one number
-    only. RequestError for features that take too much memory.
+    If the selection rows were set aside from train, the final fit learns them too, because they chose only
+    the penalty. Raises RequestError if the features need too much memory.
     """
     job, selection, head = prepared.job, prepared.selection, model.head(0)
     held = prepared.read(selection.select, prepared.reading)
@@ -106,8 +106,8 @@ def fit_head(prepared: Prepared, model: Model) -> Fit:
 
 
 def features(model: Model, items: Sequence[Item]) -> Features:
-    """Run the encoder once over each item, in batches by a budget of rows."""
-    # put together outside inference mode, so that a loss can be formed of them
+    """Run the encoder once over each item, in batches of a limited number of rows."""
+    # joined outside inference mode, so that a loss can be computed from them
     return Features(items, torch.cat(_encoded(model, items)), outline(items, model.device))
 
 
@@ -125,31 +125,31 @@ def _encoded(model: Model, items: Sequence[Item]) -> list[Tensor]:
 
 
 def outline(items: Sequence[Item], device: torch.device) -> Batch:
-    """Return a batch of the items' examples in their order, with one row and their words, without text."""
+    """Return a batch of the items' examples in order, with one row each and their words, but no text."""
     counted = [(i, len(one.example.word)) for i, item in enumerate(items) for one in item.encoded]
     examples = [Example((0,), (0,), (0,), (0,) * words) for _, words in counted]
     return pack(examples, group=[i for i, _ in counted], device=device)
 
 
 def scale(values: Tensor) -> tuple[Tensor, float]:
-    """Return the mean of features and the root mean square of what they differ from it: (M, D) -> (D,).
+    """Return the mean of features and the root mean square of their differences from it: (M, D) -> (D,).
 
-    One size serves all of them, so that a penalty means the same for every encoder and directions that vary
-    more weigh more.
+    The root mean square is one number for all dimensions. A penalty then means the same for every encoder,
+    and dimensions that vary more have more weight.
     """
     variance, mean = torch.var_mean(values, 0, correction=0)
-    return mean, float(variance.mean().sqrt()) or 1.0  # 1 where all rows are equal
+    return mean, float(variance.mean().sqrt()) or 1.0  # 1 if all rows are equal
 
 
 @torch.no_grad()
 def unscale(head: Head, mean: Tensor, size: float) -> None:
-    """Let a head that was fitted to (features - mean) / size read the features as they are: (D,)."""
+    """Convert a head that was fitted to (features - mean) / size, so that it takes the features: (D,)."""
     head.weight.div_(size)
     head.bias.sub_(head.weight @ mean)
 
 
 def choose_penalty(head: Head, train: Features, select: Features) -> float:
-    """Return the penalty with the least mean loss on the rows that select; of equals the largest."""
+    """Return the penalty with the least mean loss on the selection rows; among equals, the largest."""
     target, losses = select.targets(head), []
     for penalty in PENALTIES:
         minimise(head, train, penalty)
@@ -159,9 +159,9 @@ def choose_penalty(head: Head, train: Features, select: Features) -> float:
 
 
 def minimise(head: Head, rows: Features, penalty: float) -> float:
-    """Minimise the head's summed loss and `penalty` times half its squared weights; return the mean loss.
+    """Minimise the head's summed loss plus `penalty` times half its squared weights; return the mean loss.
 
-    It begins with the numbers that the head has.
+    It begins with the head's current parameters.
     """
     target = rows.targets(head)
     count = len(rows.values)
@@ -187,7 +187,7 @@ def minimise(head: Head, rows: Features, penalty: float) -> float:
 
 
 def _mean_loss(head: Head, rows: Features, target: Tensor) -> Tensor:
-    """Return the loss over the number of rows: what is not learnt counts as a loss of 0."""
+    """Return the loss divided by the number of rows; a row without a target has loss 0."""
     losses, _ = head.loss(head.logits(rows.values, rows.batch), target, rows.batch)
     return losses.sum() / len(rows.values)
 
@@ -198,19 +198,19 @@ def _numbers(tensors: Sequence[Tensor]) -> np.ndarray:
 
 @torch.no_grad()
 def _answers(head: Head, rows: Features) -> list[Tensor]:
-    """Return an answer for each item, as evaluation does."""
+    """Return the head's answer for each item, in the form that evaluation uses."""
     found = dict(head.answers(head.logits(rows.values, rows.batch), rows.batch))
     return [joined_answer([found[i]], item) for i, item in enumerate(rows.items)]
 
 
 def _check_memory(items: Sequence[Item], head: Head) -> None:
-    """Refuse features that would not fit, before the encoder runs."""
+    """Raise RequestError, before the encoder runs, if the features need too much memory."""
     width = head.weight.shape[-1]
     vectors = sum(_vectors(items, head))
     if 4 * vectors * width > MOST_BYTES:
         most = MOST_BYTES // 4 // width
         raise RequestError(
-            f"{vectors:,} vectors of {width} numbers came to fit a head to; expected at most {most:,}: give "
+            f"a head needs a fit to {vectors:,} vectors of width {width}; expected at most {most:,}: give "
             "fewer rows (--rows), or train another method"
         )
 
@@ -221,7 +221,7 @@ def _vectors(items: Sequence[Item], head: Head) -> Iterator[int]:
 
 
 def _one_step(prepared: Prepared, fit: Fit) -> TrainingRun:
-    """Return the fit as whoever follows a training sees it: one step over all rows."""
+    """Return the fit as a training run with one step over all rows, for reports and trackers."""
     rows = len(prepared.selection.select)
     once = Training(epochs=1, batch=min(len(prepared.items), 100_000))
     run = TrainingRun(0, prepared.items, once, lambda: fit.score, prepared.job.seed, rows)

@@ -1,4 +1,4 @@
-"""The training loop: every run on a seat of its own, one forward pass for all of them."""
+"""The training loop: every run has its own seat, and one forward pass serves all of them."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from softcue.training.optim import SeatAdamW
 from softcue.training.parallel import ALONE, Ranks
 from softcue.training.run import TrainingRun
 
-LEAST_COUNT = 1e-12  # of what a mean is over
+LEAST_COUNT = 1e-12  # by which a mean's sum is divided at least
 Autocast = Callable[[], AbstractContextManager[Any]]
 # called after every step with a function that returns what a checkpoint would hold
 OfferCheckpoint = Callable[[Callable[[], Saved]], None]
@@ -24,7 +24,7 @@ OfferCheckpoint = Callable[[Callable[[], Saved]], None]
 
 @dataclass(frozen=True)
 class SeatSettings:
-    """What the optimiser is called with at one step: a number for each seat (A,), on the CPU."""
+    """The optimiser's arguments at one step: one number for each seat, (A,), on the CPU."""
 
     rate: Tensor
     decay: Tensor
@@ -42,8 +42,8 @@ def seat_losses(
     """Return each seat's own mean loss, penalties included: (A,).
 
     targets: one for each example, in the order of the request.
-    whole: returns the counts that the mean is over, (A,) -> (A,). It is called with the counts of these
-    examples, which may be a part of the batch only.
+    whole: returns what to divide the summed losses by, (A,) -> (A,). It is called with the counts of these
+    examples, which may be only a part of the batch.
     """
     zeros = torch.zeros(seats, device=seat.device)
     total, count = zeros, zeros
@@ -55,7 +55,7 @@ def seat_losses(
         count = count.index_add(0, own, counts)
     examples = zeros.index_add(0, seat, torch.ones(len(seat), device=seat.device))
     penalty = zeros.index_add(0, seat, output.penalty)
-    # a count is a sum of weights, which may be less than 1; 0 of nothing is 0
+    # a count is a sum of weights, so it may be less than 1; the mean of no examples is 0
     return total / whole(count).clamp(min=LEAST_COUNT) + penalty / whole(examples).clamp(min=1)
 
 
@@ -69,15 +69,15 @@ def fit(
     offer: OfferCheckpoint = lambda make: None,
     ranks: Ranks = ALONE,
 ) -> None:
-    """Train every run to its end and leave its best numbers in its seat.
+    """Train every run to its end and leave its best parameters in its seat.
 
-    A run that diverged before it was ever scored ends without best numbers.
+    A run that diverged before its first evaluation has no best parameters.
 
     precision: a context for forward pass and loss (autocast, for an unfrozen encoder).
     report: called after every step of a run.
-    ended: called when a run has ended, with its best numbers in its seat. The run that it returns takes the
-    seat over.
-    saved: a checkpoint to go on from; the runs are those that had the seats when it was written.
+    ended: called when a run has ended, with its best parameters in its seat. The run that it returns takes
+    over the seat.
+    saved: a checkpoint to continue from; `runs` must be those that had the seats when it was written.
     offer: called after every step of the loop.
     ranks: the processes that share each step's batch.
     """
@@ -95,7 +95,7 @@ def fit(
             if run.done:
                 loop.end(run, ended)
         offer(loop.saved)
-    model.eval()  # the encoder is shared: whoever uses it next expects no dropout
+    model.eval()  # the encoder is shared, and its next user expects no dropout
 
 
 class Loop:
@@ -112,7 +112,7 @@ class Loop:
             self.optimizer.measure(run.seat, run.units)
 
     def step(self, live: Sequence[TrainingRun], precision: Autocast) -> Tensor:
-        """Run one forward pass for all live runs and update their numbers; return the losses, (A,)."""
+        """Run one forward pass for all live runs, update their parameters, and return the losses, (A,)."""
         wanted = [(item, run.seat) for run in live for item in run.next_items()]
         picked, weight = self.ranks.share(wanted)
         items = [item for item, _ in picked]
@@ -133,9 +133,9 @@ class Loop:
         return self.ranks.sum(losses)
 
     def end(self, run: TrainingRun, ended: Callable[[TrainingRun], TrainingRun | None]) -> None:
-        """Put the run's best numbers back, and give its seat to the next run."""
-        # The moments are cleared even if no run follows: those of a diverged run would spoil the numbers that
-        # are put back.
+        """Put the run's best parameters back, and give its seat to the next run."""
+        # The moments are cleared even if no run follows: those of a diverged run would spoil the restored
+        # parameters.
         self.optimizer.reset(run.seat)
         if run.best_numbers:
             restore(run.best_numbers, self.parameters, run.seat, self.seats)
@@ -145,7 +145,7 @@ class Loop:
             self.optimizer.measure(run.seat, following.units)
 
     def saved(self) -> Saved:
-        """Return all that the next step depends on, except the jobs themselves."""
+        """Return everything that the next step depends on, except the jobs themselves."""
         parameters = {str(i): parameter for i, parameter in enumerate(self.parameters)}
         parts = {
             "parameters": Saved(parameters),
@@ -158,7 +158,7 @@ class Loop:
 
     @torch.no_grad()
     def load(self, saved: Saved) -> None:
-        """Go on from what saved() returned."""
+        """Restore what saved() returned."""
         numbers = saved.part("parameters").tensors
         for i, parameter in enumerate(self.parameters):
             parameter.copy_(numbers[str(i)])
@@ -193,10 +193,10 @@ def _seat_settings(runs: Iterable[TrainingRun], seats: int) -> SeatSettings:
 
 
 def _advance(run: TrainingRun, loss: Tensor, parameters: Sequence[Tensor], seats: int) -> None:
-    """Count a step, and evaluate the run if it is time to.
+    """Count a step, and evaluate the run if an evaluation is due.
 
-    An evaluation keeps the numbers if none were better, and stops a run that has not improved for long. A run
-    whose loss or numbers are not finite stops there, with the best that it had.
+    An evaluation keeps the parameters if no earlier ones were better, and stops a run that has not improved
+    for long. A run whose loss or parameters are not finite stops, and keeps its best parameters so far.
     """
     run.step += 1
     run.loss = run.loss + loss
@@ -221,17 +221,17 @@ def _advance(run: TrainingRun, loss: Tensor, parameters: Sequence[Tensor], seats
 
 
 def snapshot(parameters: Sequence[Tensor], seat: int, seats: int) -> list[Tensor]:
-    """Return a copy of one seat's numbers; if there is only one seat, of everything."""
+    """Return a copy of one seat's parameters; if there is only one seat, of all parameters."""
     return [_of_seat(parameter.detach(), seat, seats).clone() for parameter in parameters]
 
 
 @torch.no_grad()
 def restore(numbers: Sequence[Tensor], parameters: Sequence[Tensor], seat: int, seats: int) -> None:
-    """Put a snapshot back."""
+    """Copy a snapshot back into a seat."""
     for parameter, saved in zip(parameters, numbers, strict=True):
         _of_seat(parameter, seat, seats).copy_(saved)
 
 
 def _of_seat(parameter: Tensor, seat: int, seats: int) -> Tensor:
-    # A single seat owns the whole parameter, and an unfrozen encoder's parameters have no seat axis.
+    # With a single seat this is the whole parameter: an unfrozen encoder's parameters have no seat axis.
     return parameter if seats == 1 else parameter[seat]

@@ -1,4 +1,4 @@
-"""AdamW, clipping and learning-rate schedules with one rate per seat."""
+"""AdamW, clipping and learning-rate schedules, with a separate learning rate for each seat."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,11 +13,11 @@ from softcue.batch import sent
 class SeatAdamW:
     """AdamW (Loshchilov and Hutter, 2019) on parameters whose axis 0 is the seat axis.
 
-    Each seat has its own learning rate, decay, clip and number of steps. With one seat any parameter will do,
-    an encoder's own included.
+    Each seat has its own learning rate, decay, clip and number of steps. With one seat the parameters need no
+    seat axis, so an encoder's parameters work too.
 
-    shares: for each parameter, the share of the learning rate at which it learns. A share of None is given
-    anew for each seat at each step (the head's).
+    shares: for each parameter, its factor on the learning rate. If it is None, `step` gets the factor for
+    each seat (a head's parameters).
     """
 
     betas = 0.9, 0.999  # torch's and transformers' defaults, and those of every published recipe here
@@ -29,23 +29,23 @@ class SeatAdamW:
         self.parameters = list(parameters)
         self.shares: list[float | None] = list(shares) or [1.0] * len(self.parameters)
         self.seats = seats
-        # Steps are counted by seat, so that a seat that the next job takes starts from zero.
+        # Steps are counted by seat, so that they start from zero when the next job takes a seat.
         self.steps = torch.zeros(seats, device=self.parameters[0].device)
         self.first = [torch.zeros_like(p) for p in self.parameters]
         self.second = [torch.zeros_like(p) for p in self.parameters]
-        # by number of the parameter: (A, ..) at what share of the learning rate each of its numbers learns
+        # by index of the parameter: (A, ..) the factor on the learning rate of each of its elements
         self.units: dict[int, Tensor] = {}
-        # by number of the parameter: memory for the dense form of a sparse gradient, all zero between steps
+        # by index of the parameter: memory for the dense form of a sparse gradient, all zero between steps
         self.dense: dict[int, Tensor] = {}
 
     @torch.no_grad()
     def step(self, rate: Tensor, decay: Tensor, clip: Tensor, head: Tensor | None = None) -> Tensor:
-        """Update all numbers once, clear the gradients and return their norm for each seat: (A,).
+        """Update all parameters once, clear the gradients, and return the gradient norm of each seat: (A,).
 
-        The norm is that before clipping. rate, decay, clip and head are (A,), on the CPU. A rate of 0 leaves
-        a seat's numbers alone, and a clip of inf does not clip.
+        The norm is computed before clipping. rate, decay, clip and head are (A,), on the CPU. A rate of 0
+        leaves a seat's parameters unchanged, and a clip of inf does not clip.
 
-        head: the share of the learning rate for parameters that have no share of their own; None is 1.
+        head: the share of the learning rate for parameters without their own share; None means 1.
         (A,), (A,), (A,), (A,) -> (A,).
         """
         settings = torch.stack([rate, decay, clip, torch.ones_like(rate) if head is None else head])
@@ -65,9 +65,9 @@ class SeatAdamW:
         return norm
 
     def measure(self, seat: int, units: Sequence[Tensor | None]) -> None:
-        """Let a seat's numbers learn at a share of the learning rate.
+        """Set the factors on the learning rate for a seat's parameters.
 
-        units: the share for each parameter; None is all of it.
+        units: the factor for each parameter; None means 1.
         """
         for i, unit in enumerate(units):
             if unit is not None and i not in self.units:
@@ -77,10 +77,10 @@ class SeatAdamW:
             kept[seat] = 1.0 if own is None else own
 
     def _gradient(self, number: int, parameter: nn.Parameter) -> Tensor:
-        """Return a parameter's gradient, dense and zero where there is none.
+        """Return a parameter's gradient as a dense tensor, zero if there is none.
 
-        A sparse gradient is of a few rows of the word vectors. It is laid out in memory that is kept from
-        step to step: a vocabulary's worth of fresh zeros costs more than a layer.
+        A sparse gradient has a few rows of the word vectors. Its dense form is kept in the same memory for
+        all steps: new zeros for a whole vocabulary take longer than a layer.
         """
         grad = parameter.grad
         if grad is None:
@@ -99,17 +99,17 @@ class SeatAdamW:
         return torch.stack(squares).sum(0).sqrt()
 
     def _one(self, grads: list[Tensor], rate: float, decay: float, head: float, shrink: Tensor) -> None:
-        """Update the numbers of the only seat with torch's fused kernel, which takes one learning rate.
+        """Update the parameters of a single seat with torch's fused kernel, which takes one learning rate.
 
-        It updates an encoder's 23 million numbers in a tenth of the time that `_many` would take.
+        It updates an encoder with 23 million parameters in a tenth of the time of `_many`.
         """
         if rate == 0:
             return
         shares = [head if share is None else share for share in self.shares]
         earlier = {i: self.parameters[i].clone() for i in self.units}
-        for share in dict.fromkeys(shares):  # parameters of equal share are updated in one call
+        for share in dict.fromkeys(shares):  # one call updates all parameters with equal shares
             own = [i for i, other in enumerate(shares) if other == share]
-            # The kernel adds 1 to the number of steps, and wants a tensor of its own for each parameter.
+            # The kernel adds 1 to the number of steps, and needs a separate tensor for each parameter.
             before = list((self.steps - 1).repeat(len(own)).unbind())
             adamw(
                 [self.parameters[i] for i in own],
@@ -134,7 +134,7 @@ class SeatAdamW:
     def _many(
         self, grads: Sequence[Tensor], rate: Tensor, decay: Tensor, head: Tensor, shrink: Tensor
     ) -> None:
-        """Update the numbers of several seats, each with its own learning rate."""
+        """Update the parameters of several seats, each with its own learning rate."""
         age = self.steps.clamp(min=1)
         beta1, beta2 = self.betas
         for i, (p, g, m, v, share) in enumerate(
@@ -150,7 +150,7 @@ class SeatAdamW:
 
     @torch.no_grad()
     def reset(self, seat: int) -> None:
-        """Clear a seat's steps and moments, for the next job that takes it."""
+        """Clear a seat's steps and moments, for the next job that takes the seat."""
         self.steps[seat] = 0
         for state in (*self.first, *self.second):
             (state if self.seats == 1 else state[seat]).zero_()
@@ -158,7 +158,7 @@ class SeatAdamW:
     def state(self) -> dict[str, Tensor]:
         """Return the optimiser's own tensors, by name.
 
-        With the parameters they are all that the next step depends on.
+        Together with the parameters, they are everything that the next step depends on.
         """
         tensors = {"steps": self.steps}
         tensors |= {f"first.{i}": tensor for i, tensor in enumerate(self.first)}
@@ -167,7 +167,7 @@ class SeatAdamW:
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what state() returned."""
+        """Restore what state() returned."""
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
 
@@ -178,10 +178,10 @@ def _wide(x: Tensor, like: Tensor) -> Tensor:
 
 
 def rate_factor(schedule: str, step: int, total: int, warmup: int, per_epoch: int) -> float:
-    """Return what the peak learning rate is multiplied by at `step` (from 0) of `total`.
+    """Return the factor on the peak learning rate at `step` (from 0) of `total`.
 
-    Warm-up is linear. After it a linear schedule falls to zero at the end. An exponential one is multiplied
-    by 0.95 after each epoch (P-tuning v2's and SPT's NER). A constant one stays as it is.
+    Warm-up is linear. After it, a linear schedule falls to zero at the last step. An exponential schedule is
+    multiplied by 0.95 after each epoch (as in P-tuning v2's and SPT's NER). A constant schedule stays at 1.
     """
     if step < warmup:
         return (step + 1) / (warmup + 1)

@@ -1,6 +1,6 @@
-"""The processes that torchrun has started.
+"""The processes that torchrun started.
 
-They share the batch of each step, and rank 0 decides and speaks for all.
+They share the batch of each step. Only rank 0 evaluates, writes and prints.
 """
 
 import os
@@ -14,31 +14,31 @@ from torch import Tensor, distributed, nn
 
 from softcue.errors import RequestError, SoftcueError
 
-# torchrun alone sets this variable. Other launchers set RANK and WORLD_SIZE too, with another meaning.
+# Only torchrun sets this variable. Other launchers also set RANK and WORLD_SIZE, with another meaning.
 LAUNCHED = "TORCHELASTIC_RUN_ID"
-# Seconds that the other ranks wait before they raise a mistake, so that rank 0 is the first to print it.
+# Seconds that the other ranks wait before they raise an error, so that rank 0 prints it first.
 GRACE = 10.0
 Value = TypeVar("Value")
 
 
 class Ranks:
-    """One process among those that train one model together; a single process communicates with nobody."""
+    """One of the processes that train a model together; a single process does not communicate."""
 
     def __init__(self, rank: int = 0, count: int = 1) -> None:
         self.rank, self.count = rank, count
 
     def share(self, batch: Sequence[Value]) -> tuple[list[Value], float]:
-        """Return this rank's part of a batch, and what its losses and counts are multiplied by.
+        """Return this rank's part of a batch, and the weight of its losses and counts.
 
-        A rank that would get nothing takes the batch's first element at weight 0: a forward pass needs at
-        least one, and every rank takes part in the sums.
+        A rank without a part takes the batch's first element with weight 0, because a forward pass needs at
+        least one element and every rank must take part in the sums.
         """
         part = batch[self.rank :: self.count] or batch[:1]
         weight = 1.0 if self.rank < len(batch) else 0.0
         return list(part), weight
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Return the sum over all ranks: the same bits on each, and without a backward pass.
+        """Return the sum over all ranks, with the same bits on each rank and without gradients.
 
         (..) -> (..).
         """
@@ -51,7 +51,7 @@ class Ranks:
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Sum the gradients over all ranks, in place.
 
-        Sparse gradients become dense, since each rank has its own rows.
+        Sparse gradients become dense, because each rank has other rows.
         """
         if self.count == 1:
             return
@@ -67,7 +67,7 @@ class Ranks:
     def told(self, score: Callable[[], float], device: torch.device) -> Callable[[], float]:
         """Return a function that gives every rank the score that rank 0 computes.
 
-        The best step and early stopping follow from the score, so that the ranks have to agree on it.
+        All ranks need the same score, because it decides the best step and early stopping.
         """
         if self.count == 1:
             return score
@@ -85,7 +85,7 @@ ALONE = Ranks()
 
 
 def processes() -> int:
-    """Return how many processes torchrun has started, or 1 without it."""
+    """Return the number of processes that torchrun started, or 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", 1)) if LAUNCHED in os.environ else 1
 
 
@@ -95,13 +95,13 @@ def leads() -> bool:
 
 
 def refuse_ranks(what: str, instead: str) -> None:
-    """Raise RequestError if torchrun has started several processes for what only one can train.
+    """Raise RequestError if torchrun started several processes for a training that needs a single one.
 
     what: the beginning of a sentence, such as "adapters train".
     instead: what to do, for the message.
     """
     if processes() > 1:
-        raise RequestError(f"torchrun started {processes()} processes, and {what} in one only; {instead}")
+        raise RequestError(f"torchrun started {processes()} processes, but {what} in one only; {instead}")
 
 
 def own_device(device: str) -> str:
@@ -115,7 +115,7 @@ def own_device(device: str) -> str:
     gpus = torch.cuda.device_count()
     if device != "cuda" or here > gpus:
         raise RequestError(
-            f"torchrun started {here} processes here, device {device!r} came and torch sees {gpus} GPUs; "
+            f"torchrun started {here} processes here with device {device!r}, and torch finds {gpus} GPUs; "
             "expected device cuda and no more processes than GPUs: lower --nproc-per-node, or give "
             "--device cpu"
         )
@@ -124,9 +124,9 @@ def own_device(device: str) -> str:
 
 @contextmanager
 def join_ranks(device: torch.device) -> Iterator[Ranks]:
-    """Join the processes that torchrun started, by nccl on GPUs and gloo elsewhere.
+    """Connect to the other processes of torchrun, with nccl on GPUs and gloo elsewhere.
 
-    Without torchrun there is nobody to join, and what is yielded is ALONE.
+    Without torchrun it yields ALONE.
     """
     if processes() == 1:
         yield ALONE
@@ -142,10 +142,10 @@ def join_ranks(device: torch.device) -> Iterator[Ranks]:
 
 @contextmanager
 def one_voice() -> Iterator[None]:
-    """Let rank 0 alone print.
+    """Let only rank 0 print.
 
-    The other ranks are silent, and raise a mistake late: by then rank 0 has printed the same one, and
-    torchrun has ended them.
+    The other ranks print nothing, and raise errors with a delay: before it ends, rank 0 has printed the same
+    error, and torchrun has ended the other ranks.
     """
     if leads():
         yield

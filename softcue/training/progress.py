@@ -1,4 +1,4 @@
-"""The progress of training, on standard error: a bar on a terminal, a line now and then elsewhere."""
+"""The progress of training, on standard error: a bar on a terminal, otherwise a line from time to time."""
 
 import sys
 import time
@@ -18,7 +18,7 @@ PAUSE = 60  # seconds between lines
 
 @contextmanager
 def training_progress(quiet: bool = False) -> Iterator[Report]:
-    """Yield the function that train() calls after every step."""
+    """Yield the report function that train() calls after every step."""
     if quiet:
         yield lambda prepared, run: None
     elif sys.stderr.isatty():
@@ -32,9 +32,9 @@ def training_progress(quiet: bool = False) -> Iterator[Report]:
 
 
 def tell(line: str) -> None:
-    """Print a line for the log of a run that nobody watches.
+    """Print a line for the log of a run.
 
-    It is written at once, for the run may be killed.
+    It is written at once, because the run may be killed.
     """
     print(one_line(line), file=sys.stderr, flush=True)
 
@@ -55,9 +55,9 @@ def bars(progress: Progress) -> Report:
 
 
 def progress_lines(say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Report:
-    """Return a report that says how a run goes, at most once in PAUSE seconds.
+    """Return a report that prints the progress of the run that made the last step.
 
-    It is the run that has just made a step.
+    It prints at most once in PAUSE seconds.
     """
     due = now_and_then(clock)
 

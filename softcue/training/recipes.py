@@ -15,7 +15,7 @@ FLAGS = ("method", "backbone", "seed", "pooling", "limit")
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of one published run, and where they are written."""
+    """The settings of one published run, and their source."""
 
     name: str
     method: str
@@ -23,13 +23,13 @@ class Recipe:
     backbone: str  # a Hugging Face id
     source: str  # repository and commit
     grade: str  # as in docs/methods
-    template: str  # how the task's fields become texts, in words; the task's own template does it
-    limit: int  # longest example in tokens
+    template: str  # describes how the task's fields become texts; the task's own template does it
+    limit: int  # most tokens of an example
     seed: int
     settings: Mapping[str, Any]  # fields of the method's config
     training: Mapping[str, Any]  # fields of Training
     pooling: str | None = None  # None: the task reads every word
-    note: str = ""  # how the published run differed
+    note: str = ""  # differences from the published run
 
 
 def recipe_names() -> list[str]:
@@ -41,7 +41,7 @@ def recipe_names() -> list[str]:
 def load_recipe(name: str) -> Recipe:
     """Read a recipe by its name.
 
-    Raises RequestError for an unknown name, with the names that are close to it.
+    Raises RequestError for an unknown name; the message suggests similar names.
     """
     names = recipe_names()
     if name not in names:
@@ -50,19 +50,17 @@ def load_recipe(name: str) -> Recipe:
         close = close or get_close_matches(name, names, 5, 0.5)
         hint = f"expected METHOD-TASK-BACKBONE, as in {names[0]}"
         if close:
-            hint = f"close to it: {', '.join(close)}"
-        raise SettingsError(
-            f"there is no recipe {name!r}; {hint} (all {len(names)} stand in docs/recipes.md)"
-        )
+            hint = f"similar names: {', '.join(close)}"
+        raise SettingsError(f"there is no recipe {name!r}; {hint} (docs/recipes.md lists all {len(names)})")
     text = files("softcue").joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8")
     return Recipe(name=name, **tomllib.loads(text))
 
 
 def train_arguments(recipe: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what api.train is to be called with: the recipe, with the user's arguments on top.
+    """Return the arguments for api.train: those of the recipe, overridden by the user's.
 
-    given: the user's arguments; one that is None was not given. Raises RequestError if there is neither a
-    recipe nor data, and for a method that is not the recipe's.
+    given: the user's arguments; None means not given. Raises RequestError if there is neither a recipe nor
+    data, and if the method is not the recipe's.
     """
     named = {name: value for name, value in given.items() if value is not None and name != "settings"}
     settings = given.get("settings") or {}
@@ -75,8 +73,8 @@ def train_arguments(recipe: str | None, given: Mapping[str, Any]) -> dict[str, A
     found = load_recipe(recipe)
     if named.get("method", found.method) != found.method:
         raise SettingsError(
-            f"recipe {recipe} is for {found.method}; --method {named['method']} came: leave it out, or the "
-            "recipe"
+            f"recipe {recipe} is for {found.method}, but --method {named['method']} came; leave out one of "
+            "them"
         )
     published = {"data": found.task, **{name: getattr(found, name) for name in FLAGS}}
     return {**published, **named, "settings": {**found.settings, **found.training, **settings}}

@@ -1,4 +1,4 @@
-"""One job while it trains: its items, its learning rate, and which of its steps is kept."""
+"""The state of one job while it trains: its items, its learning rate, and which step is kept."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,14 +13,14 @@ from softcue.training.optim import rate_factor
 from softcue.training.settings import Training
 
 POOL = 50  # batches among which items are sorted by length, as in transformers
-EVALUATIONS = 40  # a run is scored after each epoch, but at most about this often
+EVALUATIONS = 40  # a run is scored after each epoch, but at most about this many times
 # the fields of a TrainingRun that a checkpoint holds as JSON
 CHANGING = ("step", "highest", "best", "best_step", "stale", "done", "history")
 
 
 @dataclass
 class TrainingRun:
-    """One job while it trains."""
+    """The state of one job while it trains."""
 
     seat: int
     items: Sequence[Item]
@@ -28,14 +28,14 @@ class TrainingRun:
     score: Callable[[], float]  # on the selection rows; higher is better
     seed: int
     rows: int  # how many selection rows there are
-    # for each parameter, at what share of the learning rate its numbers in this seat learn; None: all of it
+    # for each parameter, the share of the learning rate that it learns at in this seat; None: all of it
     units: Sequence[Tensor | None] = ()
     step: int = 0
-    highest: float = float("-inf")  # score so far
-    # score of the step that is kept: the latest that is as good as the highest, or near enough
+    highest: float = float("-inf")  # the highest score so far
+    # score of the step that is kept: the latest one whose score is the highest or close enough to it
     best: float = float("-inf")
     best_step: int = 0
-    best_numbers: list[Tensor] = field(default_factory=list)  # empty: the run was never scored
+    best_numbers: list[Tensor] = field(default_factory=list)  # parameters; empty before the first evaluation
     stale: int = 0  # evaluations since the last one whose step was kept
     done: bool = False
     history: list[dict[str, float]] = field(default_factory=list)  # step, loss and score of each evaluation
@@ -70,13 +70,13 @@ class TrainingRun:
         return 0.0 if self.done else self.training.rate * self.factor(self.step)
 
     def factor(self, step: int) -> float:
-        """Return what the peak learning rate is multiplied by at a step."""
+        """Return the factor on the peak learning rate at a step."""
         return rate_factor(self.training.schedule, step, self.total, self.warmup, self.per_epoch)
 
     def keeps(self, score: float) -> bool:
-        """Note the score of an evaluation, and say whether its step is kept.
+        """Record the score of an evaluation, and say whether its step is kept.
 
-        It is kept where the selection rows are too few to tell its score from the highest.
+        A step is also kept if the selection rows are too few to distinguish its score from the highest.
         """
         self.highest = max(self.highest, score)
         share = min(max(self.highest, 0.0), 1.0)
@@ -86,11 +86,11 @@ class TrainingRun:
         return near
 
     def gives_up(self) -> bool:
-        """Say whether no step was kept for as long as the run's patience lasts."""
+        """Say whether the run's patience is used up: too many evaluations in a row kept no step."""
         return bool(self.training.patience and self.stale >= self.training.patience)
 
     def saved(self) -> Saved:
-        """Return all that changes while the run trains, except its seat's numbers."""
+        """Return everything that changes while the run trains, except its seat's parameters."""
         tensors = {f"best.{i}": numbers for i, numbers in enumerate(self.best_numbers)}
         tensors["order"] = torch.tensor(self.order, dtype=torch.long)
         tensors["generator"] = self.generator.get_state()
@@ -98,7 +98,7 @@ class TrainingRun:
         return Saved(tensors, {name: getattr(self, name) for name in CHANGING})
 
     def load(self, saved: Saved, device: torch.device) -> None:
-        """Go on from what saved() returned."""
+        """Restore what saved() returned."""
         for name in CHANGING:
             setattr(self, name, saved.state[name])
         self.order = saved.tensors["order"].tolist()
@@ -109,9 +109,9 @@ class TrainingRun:
 
 
 def by_length(order: Sequence[int], rows: Sequence[int], batch: int, generator: torch.Generator) -> list[int]:
-    """Return the order with items of similar length in the same batch, and the batches shuffled.
+    """Return an order with items of similar length in the same batch, and the batches shuffled.
 
-    Items are sorted by their rows within each POOL batches, so that the order stays random beyond them.
+    Items are sorted by length only within groups of POOL batches, so the order of the groups stays random.
     """
     size = POOL * batch
     pools = [order[first : first + size] for first in range(0, len(order), size)]

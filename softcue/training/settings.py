@@ -1,4 +1,4 @@
-"""Training settings: the dataclass, and the presets that fill it and a method's config."""
+"""Training settings: the dataclass, and the presets for it and for a method's config."""
 
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -17,43 +17,43 @@ SMALL = 1_000  # training rows below which a preset's table `small` applies
 
 @dataclass(frozen=True)
 class Training(Options):
-    """How one job is trained.
+    """Holds the settings with which one job is trained.
 
-    The same dataclass is the command line's flags, a recipe's table and the adapter's record.
+    The command line's --set, a recipe's table and the adapter's header all use these names.
     """
 
     epochs: int = setting(10, least=1, below=100_001)
     batch: int = setting(32, least=1, below=100_001)  # examples (questions, for choice) in a step
     rate: float = setting(3e-3, least=1e-12, below=1e3)  # peak learning rate
-    # the head's share of `rate`: vectors in hidden space want a higher learning rate than the head's matrix
+    # the head's learning rate as a share of `rate`: the head's matrix needs a lower rate than a cue's vectors
     head_rate: float = setting(1.0, least=0)
     warmup: float = setting(0.06, least=0, below=1)  # share of all steps in which the rate rises
     decay: float = setting(0.0, least=0)  # AdamW's weight decay
     clip: float = setting(1.0, least=0)  # gradient norm per job; 0 does not clip
     schedule: Literal["linear", "exponential", "constant"] = "linear"  # exponential: 0.95 an epoch
-    # the job stops after so many evaluations without a better one; 0 never stops
+    # the job stops after this many evaluations without a better one; 0: it never stops early
     patience: int = setting(8, least=0)
-    # kept is the latest step whose score is at most so many standard errors below the best
+    # the latest step is kept whose score is at most this many standard errors below the best
     tolerance: float = setting(0.0, least=0)
-    # texts of similar length in a batch: about a seventh more texts a second, in a less random order
+    # put texts of similar length into a batch: about a seventh more texts a second, in a less random order
     group_by_length: bool = False
-    # true: PASTA's and STP's vectors are measured in the size of the rows that they are added to
-    # false: their numbers are as published
+    # true: PASTA's and STP's vectors are scaled by the size of the rows that they are added to
+    # false: they are not scaled, as published
     units: bool = True
     backbone_dropout: bool = True  # the frozen backbone's own dropout while training, as published
     head_dropout: float = setting(0.1, least=0, below=1)  # before the head's linear map, as published
     # how much an example of a label counts in the loss; "balanced": rows / (labels * rows of the label)
     class_weight: Literal["balanced"] | dict[str, float] | None = None
-    # exponent of the focal loss (Lin et al., 2017; there 2): answers that are right already count less
+    # exponent of the focal loss (Lin et al., 2017, use 2): examples that are already right count less
     focal: float = setting(0.0, least=0, below=101)
 
     @property
     def shape(self) -> Any:
-        """What jobs that train in one loop have in common; all other settings each seat has for itself."""
+        """The settings that must be equal for jobs to train in one loop; the others may differ by seat."""
         return self.backbone_dropout, self.head_dropout
 
     def problems(self) -> list[str]:
-        """Say which labels have a weight that is no positive number."""
+        """Say which labels have a weight that is not a positive number."""
         own = self.class_weight if isinstance(self.class_weight, dict) else {}
         wrong = [label for label, weight in own.items() if weight <= 0]
         return [f"class_weight of {', '.join(wrong)} is not above 0; expected positive numbers"] * bool(wrong)
@@ -70,10 +70,10 @@ def _presets() -> dict[str, dict[str, Any]]:
 
 
 def preset(method: str, kind: str, rows: int, overrides: Mapping[str, Any]) -> Training:
-    """Return the settings for a method and data of a kind and size, with the user's own on top.
+    """Return the settings for a method and data of this kind and size, overridden by the user's own.
 
-    kind: of the data. rows: how many training rows there are. The tables of presets.toml are, from the most
-    general to the most special: default, default.small, METHOD, METHOD.KIND, METHOD.KIND.small.
+    kind: the data's kind. rows: the number of training rows. The tables of presets.toml apply in this order,
+    and later ones override: default, default.small, METHOD, METHOD.KIND, METHOD.KIND.small.
     """
     general = _presets()["default"]
     of_kind = _presets().get(method, {}).get(_presets_of(kind), {})
@@ -93,7 +93,7 @@ def preset(method: str, kind: str, rows: int, overrides: Mapping[str, Any]) -> T
 
 
 def preset_config(method: str, kind: str) -> dict[str, Any]:
-    """Return what the tables METHOD and METHOD.KIND say of the method's own config.
+    """Return the settings of the method's own config in the tables METHOD and METHOD.KIND.
 
     It does not depend on the number of rows.
     """
@@ -101,7 +101,7 @@ def preset_config(method: str, kind: str) -> dict[str, Any]:
 
 
 def _presets_of(kind: str) -> str:
-    """Return the kind whose presets a kind takes."""
+    """Return the kind whose presets this kind uses."""
     return (KINDS[kind].presets if kind in KINDS else None) or kind
 
 
@@ -112,9 +112,9 @@ def _table(method: str, kind: str) -> dict[str, Any]:
 
 
 def steps_settings(method: type[Cue] | None) -> frozenset[str]:
-    """Return the settings of Training that a method's training reads; a head that is fitted takes no steps.
+    """Return the settings of Training that a method uses; a head that is fitted needs none of the steps'.
 
-    method: None stands for full fine-tuning.
+    method: None means full fine-tuning.
     """
     return frozenset() if method is not None and method.frozen_outputs else TRAINING
 
@@ -122,8 +122,8 @@ def steps_settings(method: type[Cue] | None) -> frozenset[str]:
 def own_settings(methods: Mapping[str, type[Cue] | None], given: Iterable[str]) -> dict[str, set[str]]:
     """Return the names of each method's own settings.
 
-    methods: None stands for full fine-tuning, which has no settings. Raises RequestError for a setting that
-    neither the methods nor training have.
+    methods: None means full fine-tuning, which has no settings of its own. Raises RequestError for a setting
+    that neither a method nor Training has.
     """
     own = {name: _own_names(method) for name, method in methods.items()}
     steps = frozenset[str]().union(*map(steps_settings, methods.values()))
@@ -132,8 +132,8 @@ def own_settings(methods: Mapping[str, type[Cue] | None], given: Iterable[str]) 
         known = ", ".join(sorted(set().union(*own.values()))) or "none"
         training = _told_steps(steps)
         raise SettingsError(
-            f"none of {', '.join(own)} has a setting {', '.join(wrong)}; their own are {known}, and "
-            f"training has {training}"
+            f"none of {', '.join(own)} has a setting {', '.join(wrong)}; their own settings are {known}, and "
+            f"those of training are {training}"
         )
     return own
 
@@ -141,9 +141,9 @@ def own_settings(methods: Mapping[str, type[Cue] | None], given: Iterable[str]) 
 def split_settings(
     method: type[Cue] | None, given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the settings of the method's config, and those of Training.
+    """Split the given settings into those of the method's config and those of Training.
 
-    Raises RequestError that names what belongs to neither.
+    Raises RequestError that names every setting that belongs to neither.
     """
     own, steps = _own_names(method), steps_settings(method)
     wrong = sorted(set(given) - own - steps)
@@ -152,7 +152,8 @@ def split_settings(
         its = ", ".join(sorted(own)) or "none"
         training = _told_steps(steps)
         raise SettingsError(
-            f"{name} has no setting {', '.join(wrong)}; its own are {its}, and training has {training}"
+            f"{name} has no setting {', '.join(wrong)}; its own settings are {its}, and those of training "
+            f"are {training}"
         )
     of_method = {name: value for name, value in given.items() if name in own}
     of_training = {name: value for name, value in given.items() if name not in own}

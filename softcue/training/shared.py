@@ -1,4 +1,4 @@
-"""What jobs over the same rows have in common, read or measured once for all of them."""
+"""Results that jobs over the same rows share, computed once for all of them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,16 +14,16 @@ Measure = Callable[[Encoder, Sequence[Example], int], Tensor]
 
 
 class Shared:
-    """The token ids of rows, and what a frozen encoder shows of them."""
+    """The token ids of rows, and what was measured on them with the frozen encoder."""
 
     def __init__(self, base: Base) -> None:
         self.read: ReadItems = remembering(base.text)
         self._encoder = base.backbone.encoder
-        # the examples are kept, so that their ids stay theirs
+        # the examples are kept in memory, so that no other object can get their id()
         self._known: dict[Any, tuple[Sequence[Example], Tensor]] = {}
 
     def measured(self, measure: Measure, examples: Sequence[Example], slots: int) -> Tensor:
-        """Return a measure over the examples' special tokens: (L, S), not to be changed."""
+        """Return a measure of the examples' special tokens: (L, S); the caller must not change it."""
         key = measure, slots, tuple(map(id, examples))
         if key not in self._known:
             self._known[key] = examples, measure(self._encoder, examples, slots)

@@ -1,7 +1,4 @@
-"""Trackers: where the course of a training run is logged.
-
-There are JSON lines in a file, and the services that people already use.
-"""
+"""Trackers: log a training run to a file of JSON lines, or to a tracking service."""
 
 import importlib
 import json
@@ -15,27 +12,27 @@ from softcue.training.job import Prepared
 from softcue.training.jobs import Report
 from softcue.training.run import TrainingRun
 
-PROJECT = "softcue"  # what our runs are filed under
-BEGINNING = b'{"event": "start", '  # every log.jsonl of ours begins with it
+PROJECT = "softcue"  # the project of all runs
+BEGINNING = b'{"event": "start", '  # every log.jsonl of softcue begins with this
 
 
 class Tracker(Protocol):
-    """What takes a run's log: anything with these three functions."""
+    """Any object with these three functions, which receive a run's log."""
 
     def start(self, config: Mapping[str, Any]) -> None:
-        """Take all that determines the run, as one flat mapping; called before the first step."""
+        """Receive everything that determines the run, as a flat mapping; called before the first step."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Take loss, score and learning rate; called after an evaluation."""
+        """Receive the loss, the score and the learning rate; called after each evaluation."""
 
     def finish(self, scores: Mapping[str, Any]) -> None:
-        """Take the scores of the best step; called after the last one."""
+        """Receive the scores of the best step; called after the last step."""
 
 
 class JsonLines:
-    """A file log.jsonl with one JSON object in each line.
+    """Writes a file log.jsonl with one JSON object on each line.
 
-    The file is whole after every line, and a resumed run goes on in the same file.
+    After every line the file is complete; a resumed run continues the same file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,11 +49,11 @@ class JsonLines:
                         "move it away"
                     )
                 file.truncate(data.rfind(b"\n") + 1)  # removes a last line that a full disk cut short
-            if not data:  # opening it has shown that it can be written; a run that is refused leaves none
+            if not data:  # opening it was only a test: a run that is refused later must not leave a file
                 self.path.unlink()
         except OSError as error:
             raise WriteError(
-                f"--log {folder} cannot be written to: {error.strerror}; give a folder for the log"
+                f"cannot write to --log {folder}: {error.strerror}; give a folder for the log"
             ) from error
 
     def start(self, config: Mapping[str, Any]) -> None:
@@ -86,7 +83,7 @@ class TensorBoard:
 
     def __init__(self, folder: Path | None) -> None:
         if folder is None:
-            raise RequestError("tensorboard writes files; say where with --log FOLDER")
+            raise RequestError("tensorboard writes files; give their folder with --log FOLDER")
         self.folder = folder
         self.module = _module("tensorboard", "torch.utils.tensorboard")
 
@@ -108,7 +105,7 @@ class TensorBoard:
 
 
 class Wandb:
-    """Weights & Biases; account, mode and server as its own environment variables say."""
+    """Weights & Biases; its own environment variables give the account, the mode and the server."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = None if folder is None else str(folder)
@@ -129,7 +126,7 @@ class Wandb:
 
 
 class Mlflow:
-    """MLflow; its server and experiment as its own environment variables say."""
+    """MLflow; its own environment variables give the server and the experiment."""
 
     LONGEST = 500  # characters of a parameter, in its oldest stores
 
@@ -152,7 +149,7 @@ class Mlflow:
 
 
 class Trackio:
-    """Trackio, as it is configured."""
+    """Trackio, with its own configuration."""
 
     def __init__(self, folder: Path | None) -> None:
         self.module = _module("trackio", "trackio")
@@ -194,7 +191,7 @@ def open_trackers(folder: Path | None, names: Sequence[str]) -> list[Tracker]:
 
 
 def following(trackers: Sequence[Tracker], report: Report) -> Report:
-    """Return a report for one job that logs each evaluation, and calls `report` as well."""
+    """Return a report for one job that logs each evaluation, and also calls `report`."""
 
     def log(prepared: Prepared, run: TrainingRun) -> None:
         report(prepared, run)
@@ -210,7 +207,7 @@ def following(trackers: Sequence[Tracker], report: Report) -> Report:
 
 
 def numbers(scores: Mapping[str, Any]) -> dict[str, float]:
-    """Return those scores that are numbers."""
+    """Return the scores that are numbers."""
     return {name: float(value) for name, value in scores.items() if isinstance(value, int | float)}
 
 
@@ -219,5 +216,5 @@ def _module(name: str, module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise RequestError(
-            f"tracker {name} is not installed ({error}); pip install 'softcue[track]' brings it"
+            f"tracker {name} is not installed ({error}); run pip install 'softcue[track]'"
         ) from error

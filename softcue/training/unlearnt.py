@@ -1,4 +1,4 @@
-"""A warning for a run that learns nothing: its loss is no lower than that of one answer for all texts."""
+"""A warning for a run that learns nothing: giving all texts the same answer would have no higher loss."""
 
 from collections.abc import Callable
 
@@ -7,22 +7,22 @@ from softcue.training.job import Prepared
 from softcue.training.jobs import Report
 from softcue.training.run import TrainingRun
 
-EARLY = 0.1  # share of all steps after which a run that learns has begun to
-FEWEST = 5  # steps that this share must have, or too little can be said
-NEAR = 0.98  # a loss above this share of the loss of one answer for all texts counts as no better
+EARLY = 0.1  # share of all steps after which the first check is made
+FEWEST = 5  # the least number of steps for the first check; fewer say too little
+NEAR = 0.98  # a loss above this share of the loss of the same answer for all texts counts as not lower
 
 
 def noticing(say: Callable[[str], None], report: Report) -> Report:
-    """Return a report for one run that warns if the run learns nothing, and calls `report` as well.
+    """Return a report for one run that warns if the run learns nothing, and also calls `report`.
 
-    It looks twice: after a tenth of the steps, and after the last one. The loss is compared with that of one
-    answer for all texts (the frequencies of the labels, the mean score), which is known without reading any.
+    It checks twice, after a tenth of the steps and after the last step. It compares the loss with that of the
+    same answer for all texts (the frequencies of the labels, or the mean score).
     """
     begun: list[float] = []  # the loss summed over the steps up to `start`
 
     def notice(prepared: Prepared, run: TrainingRun) -> None:
         report(prepared, run)
-        # A fit is the best that there is: no rate would learn more. A loss with weights cannot be compared.
+        # A fitted head has the least loss already. A loss with class weights cannot be compared.
         if prepared.fitted or emphasises(prepared):
             return
         early = round(EARLY * run.total) if EARLY * run.total >= FEWEST else run.total
@@ -46,7 +46,7 @@ def noticing(say: Callable[[str], None], report: Report) -> Report:
 
 
 def _told(run: TrainingRun, loss: float, blind: float) -> str:
-    level = f"the loss is {loss:.3f}, and {blind:.3f} for one answer to every text"
+    level = f"the loss is {loss:.3f}, and {blind:.3f} with the same answer for all texts"
     if not run.done:
         return (
             f"warning: step {run.step:,} of {run.total:,}: nothing is learnt yet ({level}); if it stays "

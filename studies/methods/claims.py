@@ -15,12 +15,12 @@ class Claim:
 
 CLAIMS = (
     Claim("PASTA", "close to full fine-tuning", "pasta", "full"),
-    Claim("PASTA", "better than BitFit at fewer numbers", "pasta", "bitfit"),
+    Claim("PASTA", "better than BitFit with fewer parameters", "pasta", "bitfit"),
     Claim("PASTA", "better than P-tuning v2", "pasta", "ptuning"),
     Claim("PASTA", "worse without [CLS]", "pasta", "pasta-no-cls"),
     Claim("PASTA", "worse without [SEP]", "pasta", "pasta-no-sep"),
     Claim("PASTA", "worse with one vector for all special tokens", "pasta", "pasta-shared"),
-    Claim("STP (reconstruction)", "as good as PASTA at fewer numbers", "stp", "pasta"),
+    Claim("STP (reconstruction)", "as good as PASTA with fewer parameters", "stp", "pasta"),
     Claim("STP (reconstruction)", "better than random layers of the same number", "stp", "stp-random"),
     Claim("SPT", "better than P-tuning v2", "spt", "ptuning"),
     Claim("SPT", "worse without the selective loss", "spt", "spt-no-diversity"),

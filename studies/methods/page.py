@@ -125,7 +125,7 @@ def method_cell(arm: str) -> str:
 
 
 def cost_table(cells: Cells) -> str:
-    """Return trained numbers, kilobytes and seconds of each method on the first encoder."""
+    """Return trained parameters, kilobytes and seconds of each method on the first encoder."""
     lines = [
         "MiniLM, medians over the cells of the first table. Trained parameters leave out the head. "
         "Kilobytes are the size of the adapter with its head, in float32. Seconds are those of one "
@@ -137,8 +137,8 @@ def cost_table(cells: Cells) -> str:
     for arm in METHODS[1:]:
         if (cost := cost_of(cells, MINILM, CORE, WHOLE, arm)) is None:
             continue
-        numbers = f"{cost.trained:,.0f} | {cost.kilobytes:,.0f} | {cost.seconds:,.0f}"
-        lines.append(f"| {method_cell(arm)} | {numbers} |")
+        costs = f"{cost.trained:,.0f} | {cost.kilobytes:,.0f} | {cost.seconds:,.0f}"
+        lines.append(f"| {method_cell(arm)} | {costs} |")
     if every_method(cells):
         lines += ["", "![score over cost](plots/results-cost.png)"]
     return "\n".join(lines)

@@ -11,7 +11,7 @@ from studies.methods.plan import CORE, METHODS, MINILM, ROWS
 from studies.methods.summary import Cells, cost_of, score_of
 
 AXES = (
-    ("trained", "trained numbers, head left out"),
+    ("trained", "trained parameters, without the head"),
     ("kilobytes", "kilobytes of cue and head"),
     ("seconds", "processor seconds of training"),
 )

@@ -89,7 +89,7 @@ def difference(
 class Cost:
     """What one arm costs on an encoder: medians over its cells."""
 
-    trained: float  # numbers, the head's left out
+    trained: float  # parameters, without the head's
     kilobytes: float  # of cue and head in float32
     seconds: float  # of one processor core
 

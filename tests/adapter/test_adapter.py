@@ -74,7 +74,7 @@ def test_an_adapter_replaces_an_older_one_and_nothing_else(tmp_path):
     assert same(Adapter.load(tmp_path / "a"), newer)
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "photo").write_text("")
-    with pytest.raises(RequestError, match="holds something else than an adapter"):
+    with pytest.raises(RequestError, match="has files that are not a softcue adapter"):
         make().save(tmp_path / "home")
 
 
@@ -135,8 +135,8 @@ def test_save_refuses_what_load_would_refuse_and_writes_nothing(tmp_path, change
         (
             "0e" * 32,
             DIMS,
-            "fingerprint 0f0f0f0f0f0f; this is bert-base with 0e0e0e0e0e0e: the sizes agree, the weights "
-            "or the tokenizer do not",
+            "fingerprint 0f0f0f0f0f0f; this is bert-base with 0e0e0e0e0e0e: the sizes are equal, but the "
+            "weights or the tokenizer differ",
         ),
     ],
 )

@@ -46,7 +46,7 @@ def test_an_adapter_of_peft_and_what_lies_beside_it_survive(tmp_path: Path) -> N
     folder = others_folder(tmp_path / "theirs")
     assert f"{HEADER}, {TENSORS}, thesis.txt" in refused(folder)
     (folder / "thesis.txt").unlink()
-    assert "holds something else than an adapter of softcue's" in refused(folder)
+    assert "has files that are not a softcue adapter's" in refused(folder)
 
 
 @pytest.mark.parametrize(

@@ -49,10 +49,10 @@ def put_in(name: str, **values: Any) -> Callable[[dict[str, Any]], None]:
         (put(columns=["text"]), "columns is a list; expected an object"),
         (put(columns={"text": ["a"]}), "columns: those of 'text' are no string"),
         (put(columns={"txt": "a"}), "columns: column names were given for 'txt'"),
-        (put(columns={"template": "{"}), "columns: the template '{' has a brace alone"),
-        (put(tensors_sha256="0" * 64), "its numbers are not those that were saved"),
+        (put(columns={"template": "{"}), "columns: the template '{' has an unmatched brace"),
+        (put(tensors_sha256="0" * 64), "its tensors are not those that were saved"),
         (put_in("config", length=10**9), "length is 1000000000; expected less than 4097"),
-        (put_in("config", length=4_000), "settings ask for .* holds"),
+        (put_in("config", length=4_000), "settings need .* has"),
         (put_in("config", length=-5), "length is -5"),
         (put_in("config", length="3"), "config.length is '3'; expected a whole number"),
         (put_in("config", length=True), "config.length is True"),
@@ -78,7 +78,7 @@ def test_a_hostile_header_is_refused_by_field_before_memory_is_taken(tmp_path, c
     assert time.perf_counter() - started < 2
     assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
     tracemalloc.stop()
-    refusal(folder, HEADER if "numbers" not in reason and "head.bias" not in reason else TENSORS)
+    refusal(folder, HEADER if "tensors are" not in reason and "head.bias" not in reason else TENSORS)
 
 
 def entry(name: str, **values: Any) -> Callable[[dict[str, Any]], None]:
@@ -110,8 +110,8 @@ def swap(header: dict[str, Any]) -> None:
         (lambda h: h.update({"cue.../x": h["head.bias"]}), "a tensor 'cue.../x' that is not known"),
         (lambda h: h.update({"head.bias": 3}), "entry for head.bias is damaged"),
         (lambda h: h.update({"__metadata__": []}), "not an object"),
-        (lambda h: h.pop("__metadata__"), "belongs to another adapter_config.json"),
-        (swap, "its numbers are not those that were saved"),
+        (lambda h: h.pop("__metadata__"), "does not belong to the adapter_config.json"),
+        (swap, "its tensors are not those that were saved"),
     ],
 )
 def test_a_hostile_safetensors_header_is_refused_before_memory_is_taken(tmp_path, change, reason):
@@ -153,7 +153,7 @@ def test_oversized_files_are_refused_unread(tmp_path):
     folder = make().save(tmp_path / "rte")
     with open(folder / TENSORS, "ab") as file:
         file.truncate(2**40)  # sparse
-    assert "bytes of numbers" in refusal(folder, TENSORS)
+    assert "bytes of tensors" in refusal(folder, TENSORS)
     with open(folder / HEADER, "ab") as file:
         file.truncate(2**40)
     assert "expected at most" in refusal(folder, HEADER)
@@ -177,7 +177,7 @@ def test_places_without_an_adapter_are_refused(tmp_path):
 def test_files_of_two_adapters_are_not_mixed_up(tmp_path):
     one, other = make().save(tmp_path / "one"), make(seed=4).save(tmp_path / "other")
     (one / TENSORS).write_bytes((other / TENSORS).read_bytes())
-    assert "belongs to another adapter_config.json" in refusal(one, TENSORS)
+    assert "does not belong to the adapter_config.json" in refusal(one, TENSORS)
 
 
 def test_a_header_edited_by_hand_is_noticed(tmp_path):

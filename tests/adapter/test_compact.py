@@ -71,7 +71,7 @@ def test_int8_is_within_half_a_step():
 
 @pytest.mark.parametrize("precision", SMALL)
 def test_a_head_that_the_file_could_not_hold_is_not_saved(precision):
-    with pytest.raises(AdapterError, match="holds other numbers than that can hold"):
+    with pytest.raises(AdapterError, match="has values that it cannot represent"):
         large(head_precision=precision).to_files("x")
     most = torch.full((150, 16), torch.finfo(torch.float32).max)
     huge = replace(large(), head={"weight": most, "bias": torch.zeros(150)}).with_head(precision)

@@ -80,7 +80,7 @@ REFUSED = [
     ("tag", False, {"tokens": ["a", "\ud83d"]}, "half a character"),
     ("tag", False, {"tokens": {"a": 1}}, "expected a list of texts"),
     ("tag", False, {"text": "a", "text_pair": "b"}, "gives text, text_pair; expected text"),
-    ("tag", False, {"text": "\u200b\u00ad"}, "which the tokenizer finds no word in"),
+    ("tag", False, {"text": "\u200b\u00ad"}, "in which the tokenizer finds no word"),
     ("tag", False, {"text": "a\ud800"}, "half a character"),
 ]
 

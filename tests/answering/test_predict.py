@@ -271,7 +271,7 @@ def test_an_unknown_name_is_answered_with_ten_known_ones_at_most() -> None:
 def test_other_weights_of_the_same_sizes_are_refused_with_both_fingerprints() -> None:
     other = tiny_base("bert", 1)
     adapter = random_adapter(tiny_base(), "pasta")
-    with pytest.raises(AdapterError, match="the weights or the tokenizer do not") as caught:
+    with pytest.raises(AdapterError, match="the weights or the tokenizer differ") as caught:
         Predictor(other, {"fine": random_adapter(other, "pasta"), "foreign": adapter})
     assert "adapter 'foreign' was trained for" in str(caught.value)
     assert adapter.fingerprint[:12] in str(caught.value)

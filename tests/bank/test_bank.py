@@ -146,7 +146,7 @@ def test_what_is_no_name_is_refused(asked: str, bank: Bank) -> None:
 def test_an_alias_that_looks_like_a_version_is_refused(bank: Bank) -> None:
     bank.add("spam", make())
     for alias in ("1", "", "a b", "x" * 40):
-        with pytest.raises(RequestError, match="is no alias"):
+        with pytest.raises(RequestError, match="is not an alias"):
             bank.alias("spam", alias, 1)
 
 
@@ -261,7 +261,7 @@ def test_a_damaged_index_is_an_error_in_words(bank: Bank) -> None:
 
 
 def test_what_is_no_bank_is_not_opened_and_not_written_over(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"is no bank.*softcue bank add"):
+    with pytest.raises(RequestError, match=r"is not a bank.*softcue bank add"):
         Bank(tmp_path / "nowhere")
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(WriteError, match=r"thesis\.txt"):
@@ -269,7 +269,7 @@ def test_what_is_no_bank_is_not_opened_and_not_written_over(tmp_path: Path) -> N
     with pytest.raises(WriteError, match="cannot make a bank"):
         Bank.create(tmp_path / "thesis.txt")
     sqlite3.connect(tmp_path / INDEX).execute("CREATE TABLE mine (x)").connection.close()
-    with pytest.raises(RequestError, match="no index of a bank"):
+    with pytest.raises(RequestError, match="is not the index of a softcue bank"):
         Bank(tmp_path)
 
 
@@ -277,7 +277,7 @@ def test_a_bank_of_a_later_format_says_so(bank: Bank) -> None:
     with sqlite3.connect(bank.path / INDEX) as index:
         index.execute("PRAGMA user_version = 2")
     index.close()
-    with pytest.raises(RequestError, match="format 2; this softcue reads 1"):
+    with pytest.raises(RequestError, match="has format 2; this softcue reads 1"):
         Bank(bank.path)
 
 

@@ -45,7 +45,7 @@ def test_what_is_not_there_is_unknown(asked: str, place: Path) -> None:
 
 @pytest.mark.parametrize("asked", ["../adapters/spam", "spam/", ".", "", "spam@0"])
 def test_what_is_no_name_is_refused(asked: str, place: Path) -> None:
-    with pytest.raises(RequestError, match="is no adapter's name"):
+    with pytest.raises(RequestError, match="is not an adapter's name"):
         AdapterFolders(place).find(asked)
 
 
@@ -92,7 +92,7 @@ def test_a_broken_adapter_is_named_and_does_not_stop_the_others(place: Path) -> 
     with pytest.raises(AdapterError, match=r"ham/adapter_model\.safetensors"):
         folders.load(folders.find("ham"))
     folders.load(folders.find("spam"))
-    with pytest.raises(WriteError, match="something else"):
+    with pytest.raises(WriteError, match="has files that are not"):
         folders.add("Eggs", make())
 
 
@@ -115,9 +115,9 @@ def test_adapters_of_another_backbone_and_checkpoints_are_refused_by_name(place:
 def test_a_folder_with_something_of_others_is_neither_removed_nor_replaced(place: Path) -> None:
     (place / "spam" / "thesis.txt").write_text("precious")
     folders = AdapterFolders(place)
-    with pytest.raises(WriteError, match="something else"):
+    with pytest.raises(WriteError, match="has files that are not"):
         folders.remove("spam")
-    with pytest.raises(WriteError, match="something else"):
+    with pytest.raises(WriteError, match="has files that are not"):
         folders.add("spam", make())
     assert (place / "spam" / "thesis.txt").read_text() == "precious"
     assert folders.find("spam").version == 1

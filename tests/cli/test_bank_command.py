@@ -37,7 +37,7 @@ def test_adding_gives_the_next_version_and_a_name_of_ones_own(bank: Path, shell:
 def test_a_list_goes_page_by_page(bank: Path, shell: Shell) -> None:
     first = shell("bank", "list", bank, "--limit", "2").out
     assert "eggs@1" in first and "ham@1" in first and "spam" not in first
-    assert "2 of 3 names; go on with --after ham" in first
+    assert "2 of 3 names; continue with --after ham" in first
     held = json.loads(shell("bank", "list", bank, "--after", "ham", "--json").out)
     assert [entry["name"] for entry in held["adapters"]] == ["spam"]
     assert (held["next"], held["count"]) == (None, 3)
@@ -67,7 +67,7 @@ def test_an_export_is_the_adapter(bank: Path, shell: Shell) -> None:
     assert shell("bank", "export", bank, "spam", out).out == f"saved spam@1 in {out}\n"
     assert same(Adapter.load(out), Adapter.load(bank.parent / "adapters" / "spam"))
     told = shell.refused("bank", "export", bank, "spam", bank.parent)
-    assert "holds something else" in told
+    assert "has files that are not a softcue adapter's" in told
 
 
 def test_stats_and_compact(bank: Path, shell: Shell) -> None:
@@ -96,16 +96,16 @@ def test_verify_names_what_is_damaged(bank: Path, shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("list", "nowhere"), "is no bank"),
-        (("add", "{bank}", "nowhere"), "nowhere is no folder"),
-        (("add", "{bank}", "foreign"), "foreign holds no adapters"),
-        (("add", "foreign", "{ham}"), "holds something else than a bank"),
+        (("list", "nowhere"), "is not a bank"),
+        (("add", "{bank}", "nowhere"), "nowhere is not a folder"),
+        (("add", "{bank}", "foreign"), "foreign has no adapters"),
+        (("add", "foreign", "{ham}"), "has files that are not a bank"),
         (("add", "{bank}", "{ham}", "{ham}", "--name", "x"), "--name x came with 2 adapters"),
-        (("add", "{bank}", "{ham}", "--name", "a/b"), "'a/b' is no adapter's name"),
+        (("add", "{bank}", "{ham}", "--name", "a/b"), "'a/b' is not an adapter's name"),
         (("add", "{bank}", "adapters/classify"), "was trained for"),
         (("show", "{bank}", "toast"), "there is no adapter 'toast'"),
         (("show", "{bank}", "ham@7"), "no version 7 yet"),
-        (("alias", "{bank}", "ham", "3"), "'3' is no alias"),
+        (("alias", "{bank}", "ham", "3"), "'3' is not an alias"),
         (("list", "{bank}", "--limit", "0"), "limit is 0"),
     ],
 )

@@ -58,7 +58,7 @@ def test_the_text_that_people_get_names_the_adapter_its_size_and_its_scores(
     shell: Shell, tmp_path: Path
 ) -> None:
     result = shell(*train(out=tmp_path / "a"))
-    assert result.out.startswith(f"saved {tmp_path}/a: pasta on classify, 192 trained numbers")
+    assert result.out.startswith(f"saved {tmp_path}/a: pasta on classify, 192 trained parameters")
     assert "selected on dev, reported on test: accuracy 0." in result.out
     assert "3 labels: bird, fruit, metal" in shell("info", tmp_path / "a").out
     assert "bird" in shell("eval", tmp_path / "a", "data/classify").out
@@ -113,8 +113,8 @@ def test_predict_refuses_a_place_that_cannot_be_written_before_it_answers(
 def test_methods_lists_the_registry_with_sizes(shell: Shell) -> None:
     rows = {row["method"]: row for row in json.loads(shell("methods", "--json").out)}
     assert set(rows) == {*Cue.registry, "full"}
-    assert rows["pasta"]["numbers"] == 12 * 2 * 768
-    assert rows["probe"]["numbers"] == 0
+    assert rows["pasta"]["parameters"] == 12 * 2 * 768
+    assert rows["probe"]["parameters"] == 0
     assert rows["full"]["share"] == 1
     assert rows["prompt"]["settings"]["length"] == 16
     assert all(name in shell("methods").out for name in rows)
@@ -212,7 +212,7 @@ def test_a_place_is_fine_if_it_is_new_empty_or_an_adapter(place: Path, tmp_path:
             show.check_out(out)
     (tmp_path / "empty").mkdir()
     show.check_out(tmp_path / "empty")
-    with pytest.raises(RequestError, match="holds something else"):
+    with pytest.raises(RequestError, match="has files that are not"):
         show.check_out(tmp_path)
 
 

@@ -59,7 +59,7 @@ def test_a_place_that_cannot_take_the_adapters_is_refused_before_the_first_is_tr
     (tmp_path / "entities").mkdir()
     (tmp_path / "entities" / "notes.txt").write_text("precious")
     said: list[str] = []
-    with pytest.raises(RequestError, match="entities is a folder that holds something else"):
+    with pytest.raises(RequestError, match="entities has files that are not"):
         quickstart.quickstart(tmp_path, str(base_folder()), said.append)
     assert not said
 

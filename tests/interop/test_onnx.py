@@ -219,7 +219,7 @@ def test_what_a_graph_does_not_cover_is_refused_before_anything_is_written(tmp_p
         export_onnx({"a": replace(plain, tuned="full")}, tmp_path / "new", backbone=base)
     with pytest.raises(RequestError, match="no adapters came"):
         export_onnx({}, tmp_path / "new")
-    with pytest.raises(RequestError, match="no adapter's name"):
+    with pytest.raises(RequestError, match="not an adapter's name"):
         export_onnx({"../a": plain}, tmp_path / "new", backbone=base)
     with pytest.raises(AdapterError, match="weights or the tokenizer"):
         export_onnx({"a": plain}, tmp_path / "new", backbone=tiny_base(seed=1))

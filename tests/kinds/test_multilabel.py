@@ -101,7 +101,7 @@ def test_what_is_wrong_with_labels_is_told_by_line(row: dict[str, Any], told: st
 
 def test_columns_that_hold_no_0_or_1_or_are_not_there_are_named(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text,a,b\nx,1,2\n")
-    with pytest.raises(RequestError, match="column 'b' holds '2'; expected 0 or 1"):
+    with pytest.raises(RequestError, match="column 'b' is '2'; expected 0 or 1"):
         read_data(tmp_path, columns={"labels": "a,b"})
     with pytest.raises(RequestError, match="'c' missing; the row has"):
         read_data(tmp_path, columns={"labels": "a,c"})

@@ -58,7 +58,7 @@ def test_a_name_with_a_comma_is_quoted_as_in_a_csv_file(tmp_path: Path) -> None:
     path = written(tmp_path, [{"Dear, Sir": "a", 'say "hi"': "x"}])
     assert texts(path, {"text": '"Dear, Sir"', "label": '"say ""hi"""'}) == ["a"]
     assert texts(path, {"text": ["Dear, Sir"], "label": ['say "hi"']}) == ["a"]
-    with pytest.raises(RequestError, match="quote a name with a comma in it"):
+    with pytest.raises(RequestError, match="put a name that has a comma in quotes"):
         texts(path, {"text": '"Dear, Sir"', "label": "a,b"})
 
 
@@ -109,16 +109,16 @@ def test_missing_values_are_counted_by_column(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"txt": "a"}, "column names were given for 'txt'; they can be given for text, text_pair"),
-        ({"text": ""}, "expected names with a comma between"),
-        ({"text": "a,,b"}, "expected names with a comma between"),
+        ({"txt": "a"}, "column names were given for 'txt'; expected one of text, text_pair"),
+        ({"text": ""}, "expected names separated by commas"),
+        ({"text": "a,,b"}, "expected names separated by commas"),
         ({"text": 'a"b",c"'}, ""),
         ({"text": []}, "expected a name, or a list of names"),
         ({"text": 3}, "expected a name, or a list of names"),
         ({"template": "no column"}, "names no column"),
-        ({"template": "{a} }"}, "has a brace alone"),
-        ({"template": "{a}", "text": "b"}, "give template or text"),
-        ("text", "columns are 'text'; expected an object"),
+        ({"template": "{a} }"}, "has an unmatched brace"),
+        ({"template": "{a}", "text": "b"}, "give one of them"),
+        ("text", "columns are 'text'; expected a dictionary"),
     ],
 )
 def test_what_is_no_name_of_a_column_is_refused(columns: Any, message: str) -> None:

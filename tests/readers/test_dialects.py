@@ -84,14 +84,14 @@ def test_a_json_list_is_a_file_of_rows(tmp_path: Path, indent: int | None, name:
     ("body", "message"),
     [
         ('[{"text": "a", "label": "b"},\n', r"a\.json:2: broken JSON at column 1"),
-        ('[{"text": "a", "label": "b"}', r"a\.json:1: the list goes on without a comma"),
-        ('[{"text": "a", "label": "b"}\n{"text": "a", "label": "b"}]', r"a\.json:2: the list goes on"),
-        ('[{"text": "a", "label": "b"}]\n{}', r"a\.json:1: something follows the list"),
+        ('[{"text": "a", "label": "b"}', r"a\.json:1: a comma is missing in the list"),
+        ('[{"text": "a", "label": "b"}\n{"text": "a", "label": "b"}]', r"a\.json:2: a comma is missing"),
+        ('[{"text": "a", "label": "b"}]\n{}', r"a\.json:1: there is more text after the list"),
         ('[{"text": "a", "label": "b"},\n3]', r"a\.json:2: a JSON int in the list"),
         ('[{"text": "a", "label": "b"},\n{"text": NaN}]', r"a\.json:2: broken JSON \(NaN"),
         ("[" * 100_000, r"a\.json:1: JSON nested too deeply"),
         ("[]", r"a\.json:1: the file has no rows"),
-        ('{"text": "a", "text": "b", "label": "c"}', r"a\.json:1: .*the key 'text' stands twice"),
+        ('{"text": "a", "text": "b", "label": "c"}', r"a\.json:1: .*the key 'text' occurs twice"),
     ],
 )
 def test_a_json_list_that_is_damaged_is_refused_with_its_line(
@@ -105,7 +105,7 @@ def test_a_json_list_that_is_damaged_is_refused_with_its_line(
 def test_a_lone_carriage_return_never_swallows_rows(tmp_path: Path) -> None:
     for name, body in {"a.csv": "text,label\rb,c\rd,e\r", "a.conll": "a O\rb B-X\rc O\r"}.items():
         (tmp_path / name).write_bytes(body.encode())
-        with pytest.raises(RequestError, match="a carriage return stands alone"):
+        with pytest.raises(RequestError, match="a carriage return without a line feed"):
             read_file(tmp_path / name)
 
 
@@ -142,7 +142,7 @@ def test_only_the_first_sheet_is_read_and_that_is_told(tmp_path: Path) -> None:
     ("rows", "message"),
     [
         ([["text", "text"], ["a", "b"]], r"a\.xlsx:1: the header names 'text' twice"),
-        ([["text", "label"], ["a", "b", "c"]], r"a\.xlsx:2: cell C2 stands in a column without a name"),
+        ([["text", "label"], ["a", "b", "c"]], r"a\.xlsx:2: cell C2 is in a column without a name"),
         ([["text", "label"], ["a", "#DIV/0!"]], r"a\.xlsx:2: cell B2 is #DIV/0!, the error of a formula"),
         ([["text", "label"], ["a", None], ["b", "x"]], r"a\.xlsx:2: label is empty"),
         ([["text", "label"]], r"a\.xlsx:1: the file has no rows"),

@@ -121,7 +121,7 @@ def test_conll_is_read_in_iob1_iob2_and_bioes_alike(tmp_path):
         )
         read[name] = read_data(folder(tmp_path / name, train__conll=body, dev__txt=body))
     assert all(data.splits["train"][0].tags == tuple(schemes["b"]) for data in read.values())
-    assert read["b"].warnings == ["1 dev row also stands in train"]
+    assert read["b"].warnings == ["1 dev row also occurs in train"]
     assert any("IOB1" in line for line in read["a"].warnings) and any(
         "BILOU" in line for line in read["d"].warnings
     )
@@ -132,7 +132,7 @@ def test_an_orphan_tag_is_repaired_and_counted_with_its_line(tmp_path):
     rows = [{"tokens": ["a", "b"], "tags": ["B-X", "I-X"]}, {"tokens": ["a", "b"], "tags": ["O", "I-X"]}]
     data = read_data(folder(tmp_path / "set", train__jsonl=jsonl(rows)))
     assert data.splits["train"][1].tags == ("O", "B-X")
-    assert data.warnings == ["train.jsonl: 1 tags that IOB2 forbids, repaired; the first at train.jsonl:2"]
+    assert data.warnings == ["train.jsonl: repaired 1 tags that IOB2 forbids; the first at train.jsonl:2"]
 
 
 def test_columns_can_be_named_and_unknown_keys_are_ignored(tmp_path):

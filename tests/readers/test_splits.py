@@ -96,7 +96,7 @@ def test_a_question_named_like_a_row_number_is_no_row() -> None:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_too_few_rows_to_set_some_aside_are_refused(count: int) -> None:
-    with pytest.raises(RequestError, match="at least 2 are needed"):
+    with pytest.raises(RequestError, match="at least 2 questions are needed"):
         select(data(train=count), 0)
 
 

@@ -122,8 +122,8 @@ def test_what_is_no_table_is_refused(value: Any) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ((TEXTS, LABELS[:-1]), "tuple has columns of several lengths .20 of text, 19 of label."),
-        ({"text": TEXTS, "label": LABELS[:3]}, "dict has columns of several lengths"),
+        ((TEXTS, LABELS[:-1]), "tuple has columns of different lengths .20 of text, 19 of label."),
+        ({"text": TEXTS, "label": LABELS[:3]}, "dict has columns of different lengths"),
         ([], "list:1: the table has no rows"),
         ({"text": [], "label": []}, "dict:1: the table has no rows"),
         ({"train": ROWS, "test": []}, "test:1: the table has no rows"),

@@ -62,10 +62,10 @@ def test_a_label_beside_entities_is_what_is_learnt_unless_tags_are_asked_for(tmp
     [
         ((3, 6, "X"), "the entity 'Osl' .3 to 6. cuts through the word 'Oslo'; expected whole words"),
         ((2, 7, "X"), r"the entity .* begins or ends with a space"),
-        ((3, 8, "X"), "entity 1 goes from 3 to 8; expected a stretch within 0 to 7"),
+        ((3, 8, "X"), "entity 1 goes from 3 to 8; expected a span within 0 to 7"),
         ((-4, 7, "X"), "entity 1 goes from -4 to 7"),
         ((3, 3, "X"), "entity 1 goes from 3 to 3"),
-        ((True, 2, "X"), "entity 1 goes from True to 2; expected numbers"),
+        ((True, 2, "X"), "entity 1 goes from True to 2; expected whole numbers"),
         (("3", 7, "X"), "entity 1 goes from '3' to 7"),
         ((3, 7, ""), "the label of entity 1 is empty"),
         ((3, 7, None), "the label of entity 1 is a NoneType"),
@@ -111,6 +111,6 @@ def test_a_number_without_a_name_is_refused_with_its_line_and_column(tmp_path: P
 def test_a_span_in_a_script_without_spaces_is_refused_with_what_to_do(tmp_path: Path) -> None:
     row = spans("\u6211\u5728\u5317\u4eac\u3002", (2, 4, "LOC"))
     with pytest.raises(
-        RequestError, match=r"a.jsonl:1: .*no spaces between them: give the row as tokens and tags"
+        RequestError, match=r"a.jsonl:1: .*no spaces between words: give the row as tokens and tags"
     ):
         read_file(written(tmp_path / "a.jsonl", row))

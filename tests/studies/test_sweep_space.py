@@ -93,7 +93,7 @@ def test_a_method_gets_only_what_it_has_and_no_point_twice() -> None:
 
 def test_a_setting_that_no_method_has_is_refused_with_those_that_exist() -> None:
     with pytest.raises(
-        RequestError, match=r"none of apt, pasta has a setting lenght; their own are .*length.*rate"
+        RequestError, match=r"none of apt, pasta has a setting lenght; their own settings are .*length.*rate"
     ):
         grid_points(["apt", "pasta"], {"lenght": [4]}, {})
     with pytest.raises(RequestError, match="grid and as a range"):

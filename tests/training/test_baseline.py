@@ -25,7 +25,7 @@ def told(method: str, **changes: Any) -> list[str]:
 @pytest.mark.parametrize("method", ["pasta", "full"])
 def test_a_linear_head_that_does_as_well_is_told_of_in_one_line(method: str) -> None:
     (line,) = told(method)
-    assert line.startswith("note: a linear head on the frozen encoder does as well on dev (accuracy 0.")
+    assert line.startswith("note: a linear head on the frozen encoder is as good on dev (accuracy 0.")
     assert f", {method} 0." in line and line.endswith("; --method probe takes seconds")
 
 

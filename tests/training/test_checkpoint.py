@@ -217,7 +217,9 @@ def test_a_checkpoint_of_another_run_is_refused_by_what_differs(
 ) -> None:
     other = [change(jobs()[0]), *jobs()[1:]]
     before = contents(stopped)
-    with pytest.raises(RequestError, match=rf"checkpoint of another run: {said}.*Give the same as then"):
+    with pytest.raises(
+        RequestError, match=rf"checkpoint of another run: {said}.*Give the same settings as then"
+    ):
         train_jobs(
             other, open_base(backbone, "float32"), seats=2, checkpoints=Checkpoints(stopped, resume=True)
         )
@@ -255,7 +257,7 @@ def test_places_that_cannot_hold_checkpoints_are_refused(
 ) -> None:
     (tmp_path / "file").write_text("")
     job = Job(tiny_data("classify", train=4, dev=2, test=2), "bitfit", training={"epochs": 1})
-    with pytest.raises(RequestError, match=r"checkpoints cannot be kept in .*file"):
+    with pytest.raises(RequestError, match=r"cannot write checkpoints to .*file"):
         train_jobs([job], tiny_base(), checkpoints=Checkpoints(tmp_path / "file"))
     with pytest.raises(RequestError, match="every 0 steps"):
         Checkpoints(tmp_path, every=0)
@@ -266,7 +268,7 @@ def test_places_that_cannot_hold_checkpoints_are_refused(
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(os, "mkdir", readonly)
-    with pytest.raises(RequestError, match="Read-only file system; give a folder that can be written"):
+    with pytest.raises(RequestError, match="Read-only file system; give a folder that you can write to"):
         Checkpoints(tmp_path / "new" / "folder").open({})
 
 

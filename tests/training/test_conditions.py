@@ -64,7 +64,7 @@ def test_a_checkpoint_of_a_run_over_other_rows_is_refused(tmp_path: Path) -> Non
     other = replace(ROWS, train=ROWS.train[1:])
     with pytest.raises(
         RequestError,
-        match=r"checkpoint of another run: jobs.0.selection was \w{16} and is \w{16}. Give the same",
+        match=r"checkpoint of another run: jobs.0.selection was \w{16} and is \w{16}. Give the same settings",
     ):
         train_jobs([chosen(other)], tiny_base(), checkpoints=Checkpoints(tmp_path, every=1, resume=True))
     assert (

@@ -198,14 +198,16 @@ def test_many_rows_set_a_tenth_aside_and_learn_it_in_the_end(monkeypatch: pytest
 @pytest.mark.parametrize("settings", [{"rate": 0.1}, {"epochs": 2, "batch": 4}, {"penalty": 1.0}])
 def test_settings_that_a_fit_does_not_read_are_refused(settings: dict[str, Any], tmp_path: Path) -> None:
     names = ", ".join(sorted(settings))
-    with pytest.raises(SettingsError, match=f"probe has no setting {names}; its own are none") as told:
+    with pytest.raises(
+        SettingsError, match=f"probe has no setting {names}; its own settings are none"
+    ) as told:
         train(tiny_data(), backbone=tiny_base(), method="probe", settings=settings)
     assert "\n" not in str(told.value)
     grid = {name: [value] for name, value in settings.items()}
     with pytest.raises(SettingsError, match="none of probe has a setting"):
         sweep([tiny_data()], ["probe"], tmp_path, backbone=tiny_base(), grid=grid)
     if "penalty" not in settings:
-        with pytest.raises(SettingsError, match=f"not trained in steps; {names} came"):
+        with pytest.raises(SettingsError, match=f"not trained in steps, and does not use {names}"):
             train_jobs([Job(tiny_data(), "probe", training=settings)], tiny_base())
 
 
@@ -265,7 +267,5 @@ def test_features_beyond_the_limit_are_refused_before_the_encoder_runs(
 ) -> None:
     monkeypatch.setattr(linear, "MOST_BYTES", 4 * 32 * 5)
     monkeypatch.setattr(type(tiny_base().backbone.encoder), "forward", None)
-    with pytest.raises(
-        RequestError, match="vectors of 32 numbers came to fit a head to; expected at most 5: "
-    ):
+    with pytest.raises(RequestError, match="vectors of width 32; expected at most 5: "):
         probe(tiny_data())

@@ -129,7 +129,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         ),
         (
             ("--method", "full", "--device", "cuda:0"),
-            "torchrun started 2 processes here, device 'cuda:0' came",
+            "torchrun started 2 processes here with device 'cuda:0'",
         ),
     ],
 )

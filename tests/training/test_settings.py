@@ -79,9 +79,13 @@ def test_settings_are_told_apart() -> None:
 
 
 def test_a_setting_of_neither_is_refused_with_both_lists() -> None:
-    with pytest.raises(RequestError, match=r"ptuning has no setting lenght; its own are .*length.*epochs"):
+    with pytest.raises(
+        RequestError, match=r"ptuning has no setting lenght; its own settings are .*length.*epochs"
+    ):
         split_settings(Cue.registry["ptuning"], {"lenght": 5})
-    with pytest.raises(RequestError, match="full fine-tuning has no setting length; its own are none"):
+    with pytest.raises(
+        RequestError, match="full fine-tuning has no setting length; its own settings are none"
+    ):
         split_settings(None, {"length": 5})
 
 

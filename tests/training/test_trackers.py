@@ -122,7 +122,7 @@ def test_a_service_that_is_not_installed_is_refused_with_the_extra_that_brings_i
     monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(
-        RequestError, match=rf"tracker {name} is not installed .* pip install 'softcue\[track\]' brings it"
+        RequestError, match=rf"tracker {name} is not installed .* pip install 'softcue\[track\]'"
     ):
         open_trackers(tmp_path, [name])
 
@@ -135,10 +135,10 @@ def test_unknown_services_and_places_that_cannot_be_written_are_refused(
     ):
         open_trackers(None, ["weights"])
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", Fake("tensorboard"))
-    with pytest.raises(RequestError, match="say where with --log FOLDER"):
+    with pytest.raises(RequestError, match="give their folder with --log FOLDER"):
         open_trackers(None, ["tensorboard"])
     (tmp_path / "file").write_text("")
-    with pytest.raises(RequestError, match=r"--log .*file cannot be written to"):
+    with pytest.raises(RequestError, match=r"cannot write to --log .*file"):
         open_trackers(tmp_path / "file", [])
     assert open_trackers(None, []) == []
 

@@ -195,7 +195,7 @@ def test_an_adapter_can_be_saved_and_answers_the_same(tmp_path: os.PathLike[str]
         ({"settings": {"dropout": 2.0}}, "dropout is 2.0; expected less than 1"),
         ({"training": {"epoch": 3}}, "no epoch; they have"),
         ({"training": {"epochs": 0}}, "epochs is 0; expected at least 1"),
-        ({"pooling": "max"}, "pooling 'max' is not to be had"),
+        ({"pooling": "max"}, "does not have pooling 'max'"),
         ({"limit": 2}, "2 tokens are left for an example"),
         ({"limit": 0}, "0 tokens are left for an example"),
         ({"method": "prompt", "settings": {"length": 62}}, "2 tokens are left for an example"),
