@@ -25,15 +25,19 @@ class Base:
         """What an adapter is bound to: a hash over the encoder's tensors and its tokenizer."""
         return hashlib.sha256(f"{self.backbone.fingerprint} {self.text.digest}".encode()).hexdigest()
 
+    @property
+    def precision(self) -> str:
+        """Name of the type of the encoder's weights: "float32" or "bfloat16"."""
+        return str(next(self.backbone.encoder.parameters()).dtype).removeprefix("torch.")
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "Base":
         """Return itself: it is frozen, and copies of what holds it share it."""
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how a pickle opens it again: by name, as it was opened, without its weights."""
-        weight = next(self.backbone.encoder.parameters())
-        precision = str(weight.dtype).removeprefix("torch.")
-        return open_base, (self.backbone.name, precision, str(weight.device))
+        device = next(self.backbone.encoder.parameters()).device
+        return open_base, (self.backbone.name, self.precision, str(device))
 
 
 def open_base(name: str, precision: str = "auto", device: str = "cpu") -> Base:

@@ -83,7 +83,7 @@ def one_line(text: object) -> str:
 def short(value: object) -> str:
     """Return `value` for a message: quoted, and cut where it is long."""
     try:
-        text = repr(value)
+        text = one_line(repr(value))  # tables are shown on several
     except ValueError:  # Python refuses to write out whole numbers of more than 4,300 digits
         return "a whole number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."

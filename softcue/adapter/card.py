@@ -78,6 +78,8 @@ def _said(adapter: Any) -> Iterator[tuple[str, str]]:
         yield "rows", str(adapter.rows)
     if adapter.metric is not None:
         yield "metric", adapter.metric if adapter.metric in METRICS else "METRIC"
+    if adapter.precision is not None:
+        yield "precision", adapter.precision
     if adapter.unsure_below:
         yield "unsure_below", f"{adapter.unsure_below:g}"
 
