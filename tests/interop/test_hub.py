@@ -266,6 +266,21 @@ def test_a_card_names_no_folder_of_this_machine(tmp_path: Path) -> None:
     assert "--backbone BACKBONE" in training_command(adapter)
 
 
+@pytest.mark.parametrize(
+    ("kind", "pair", "how"),
+    [
+        ("classify", False, '"a text" --backbone BACKBONE'),
+        ("score", True, '"a text" "another" --backbone BACKBONE'),
+        ("choice", False, "--file QUESTIONS.jsonl --backbone BACKBONE"),
+    ],
+)
+def test_a_card_shows_a_command_that_gives_what_the_adapter_reads(kind: str, pair: bool, how: str) -> None:
+    adapter = random_adapter(tiny_base(), "pasta", kind, pair)
+    assert f"    softcue predict hf:me/mine {how}\n" in card_of(adapter, "me/mine").decode()
+    named = replace(adapter, backbone="minilm")
+    assert "BACKBONE" not in card_of(named, "me/mine").decode().split("## Training")[0]
+
+
 @pytest.mark.slow
 def test_the_command_of_a_card_trains_the_same_adapter(tmp_path: Path) -> None:
     data, base = tiny_data(train=20, dev=6, test=6), tiny_base()
