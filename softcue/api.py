@@ -8,6 +8,7 @@ from typing import Any
 
 from softcue.adapter import Adapter
 from softcue.adapter.header import TOKEN_LIMIT
+from softcue.adapter.header_file import load_header
 from softcue.answering.evaluation import Evaluation, decide, gold, judge, run
 from softcue.answering.opening import open_for, open_predictor, refuse_reading
 from softcue.answering.predict import check_requests, score_raw_text
@@ -242,7 +243,7 @@ def questions(
     if bool(texts) == (file is not None):
         raise RequestError("give a text (two for a pair), or --file")
     if file is not None:
-        remembered = Adapter.load(adapter).encoding if encoding is None else None
+        remembered = load_header(adapter).encoding if encoding is None else None
         return read_requests(file, columns, as_encoding(encoding, remembered))
     if len(texts) > 2:
         raise RequestError(

@@ -25,15 +25,19 @@ class Base:
         """A hash over the encoder's tensors and its tokenizer; an adapter works only with this one."""
         return hashlib.sha256(f"{self.backbone.fingerprint} {self.text.digest}".encode()).hexdigest()
 
+    @property
+    def precision(self) -> str:
+        """Name of the type of the encoder's weights: "float32" or "bfloat16"."""
+        return str(next(self.backbone.encoder.parameters()).dtype).removeprefix("torch.")
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "Base":
         """Return the same object: it never changes, so copies of its owners can share it."""
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the arguments of open_base, not the weights; loading opens the encoder again by name."""
-        weight = next(self.backbone.encoder.parameters())
-        precision = str(weight.dtype).removeprefix("torch.")
-        return open_base, (self.backbone.name, precision, str(weight.device))
+        device = next(self.backbone.encoder.parameters()).device
+        return open_base, (self.backbone.name, self.precision, str(device))
 
 
 def open_base(name: str, precision: str = "auto", device: str = "cpu") -> Base:

@@ -82,7 +82,7 @@ def one_line(text: object) -> str:
 def short(value: object) -> str:
     """Return a value for a message: quoted, and cut to 60 characters."""
     try:
-        text = repr(value)
+        text = one_line(repr(value))  # a table's text has several lines
     except ValueError:  # Python refuses to print whole numbers of more than 4,300 digits
         return "a whole number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -42,3 +42,11 @@ def test_what_is_refused_is_sorted(asked: str, tmp_path: Path) -> None:
 
 def test_a_long_number_has_a_short_name() -> None:
     assert short(10**5_000) == short([10**5_000]) == "a whole number of thousands of digits"
+
+
+def test_a_value_that_is_shown_on_several_lines_is_named_on_one() -> None:
+    class Tall:
+        def __repr__(self) -> str:
+            return "a\nb"
+
+    assert short(Tall()) == "a\\nb"

@@ -78,6 +78,8 @@ def _said(adapter: Any) -> Iterator[tuple[str, str]]:
         yield "rows", str(adapter.rows)
     if adapter.metric is not None:
         yield "metric", adapter.metric if adapter.metric in METRICS else "METRIC"
+    if adapter.precision is not None:
+        yield "precision", adapter.precision
     if adapter.unsure_below:
         yield "unsure_below", f"{adapter.unsure_below:g}"
 
@@ -186,7 +188,7 @@ def _body(adapter: Any, repository: str | None) -> Iterator[str]:
     if grade:
         yield ""
         yield f"Its method is {grade}: scores are this code's, and no claim about the paper's method."
-    yield from ("", "## Use", "", f'    softcue predict {where} "a text"', "")
+    yield from ("", "## Use", "", f"    {_use(adapter, where)}", "")
     yield from _scores(adapter)
     yield from ("", "## Training", "", f"    {training_command(adapter)}", "")
     yield (
@@ -204,6 +206,15 @@ def _body(adapter: Any, repository: str | None) -> Iterator[str]:
         )
         if len(adapter.labels) > SHOWN_LABELS:
             yield f"\nand {len(adapter.labels) - SHOWN_LABELS:,} more."
+
+
+def _use(adapter: Any, where: str) -> str:
+    """Return a command that answers what the adapter reads."""
+    asked = '"a text" "another"' if adapter.pair else '"a text"'
+    if KINDS[adapter.kind].reads == READS_CHOICES:
+        asked = "--file QUESTIONS.jsonl"
+    known = adapter.tuned != "cue" or public_backbone(adapter)
+    return f"softcue predict {where} {asked}" + ("" if known else " --backbone BACKBONE")
 
 
 def _reads(adapter: Any) -> str:

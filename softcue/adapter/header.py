@@ -28,6 +28,7 @@ LAYER_LIMIT = 2**10
 SIZE_LIMIT = 2**16  # of every other whole number that is a size
 TOKEN_LIMIT = 2**20
 TUNED = ("cue", "full")
+ENCODER_PRECISIONS = ("float32", "bfloat16")
 # The backbone of a fine-tuned checkpoint. The checkpoint has a folder of its own: if it lay beside our
 # header, transformers would take the header for PEFT's.
 OWN_ENCODER = "./encoder"
@@ -135,6 +136,10 @@ def _rules(values: dict[str, Any]) -> Iterator[tuple[bool, str]]:
     yield below == 0 or chances, f"unsure_below is {below} for kind {kind[:40]!r}; expected {expected}"
     rows = values["rows"]
     yield rows is None or rows >= 1, f"rows is {rows}; expected null, or the most training rows"
+    trained_in = values["precision"]
+    possible = trained_in is None or trained_in in ENCODER_PRECISIONS
+    expected = f"{' or '.join(ENCODER_PRECISIONS)}, or null where it is not known"
+    yield possible, f"precision is {str(trained_in)[:40]!r}; expected {expected}"
     own = (tuned == "full") == (backbone == OWN_ENCODER) or tuned not in TUNED
     needed = repr(OWN_ENCODER) if tuned == "full" else "a name"
     yield own, f"tuned is {tuned[:40]!r} and backbone is {backbone[:60]!r}; expected {needed}"

@@ -2,17 +2,18 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from softcue.adapter.card import CARD, is_own_card
 from softcue.adapter.folder import HEADER, TENSORS, own_files
 from softcue.adapter.header import CONFIG_LIMIT, is_ours
 from softcue.errors import AdapterError, RequestError, SoftcueError, one_line, short
-from softcue.files import JsonRecord, parse_json, read_bytes, resolve
+from softcue.files import JsonRecord, parse_json, read_bytes, reading, resolve
 
+_Found = TypeVar("_Found")
 HUB_PREFIX = "hf:"  # as data of the hub are named
 # an owner is required: a name alone would be taken for a folder's
 REPOSITORY = re.compile(r"(?=.{3,96}$)[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -61,6 +62,21 @@ def local_folder(where: str | Path) -> Path:
     if not isinstance(where, str | os.PathLike):
         raise AdapterError(f"{type(where).__name__} came as an adapter; expected a folder's path")
     return fetch_adapter(parse_repository(str(where))) if is_remote(where) else Path(where)
+
+
+def read_in_place(where: str | Path, read: Callable[[Path], _Found]) -> _Found:
+    """Return what `read` makes of an adapter's folder, which is not swapped meanwhile.
+
+    Raises AdapterError.
+    """
+    place = local_folder(where)
+    try:
+        with reading(place):
+            if not place.is_dir():
+                raise AdapterError(f"{place}: no such folder; expected one with {HEADER} and {TENSORS}")
+            return read(place)
+    except (OSError, ValueError, RequestError) as error:
+        raise AdapterError(f"{where}: {error}") from error
 
 
 def own_name(where: str | Path) -> str:

@@ -15,13 +15,13 @@ from softcue.adapter.card import CARD, card_of
 from softcue.adapter.compact import WEIGHT, as_stored, file_shapes, restored, stored
 from softcue.adapter.folder import HEADER, TENSORS, naming, refuse_foreign
 from softcue.adapter.header import CONFIG_LIMIT, header_bytes, parse_header
-from softcue.adapter.remote import Pushed, fetched, local_folder, parse_repository, push_files
+from softcue.adapter.remote import Pushed, fetched, parse_repository, push_files, read_in_place
 from softcue.adapter.shapes import shapes_of
 from softcue.adapter.tensors import WIDTH, check_finite, check_tensors, read_tensors, tensors_digest, to_bytes
 from softcue.adapter.values import first_line
 from softcue.cues import Cue
 from softcue.errors import AdapterError, RequestError
-from softcue.files import open_regular, read_bytes, reading, write_folder
+from softcue.files import open_regular, read_bytes, write_folder
 from softcue.protocol import Dims
 
 SCORES_ROOM = 4_096  # bytes kept free in the header for the scores, which are known after training
@@ -67,6 +67,7 @@ class Adapter:
     metric: str | None = None  # the metric that chose the best step
     seed: int
     training: Mapping[str, Any]  # the fields of Training
+    precision: str | None = None  # of the encoder in training; None: not known
     tuned: str = "cue"  # or "full": the encoder was tuned too, and its checkpoint is in the folder
     cue: Mapping[str, Tensor] = not_kept()
     head: Mapping[str, Tensor] = not_kept()
@@ -165,14 +166,7 @@ class Adapter:
 
         Raises AdapterError that names the folder and the file.
         """
-        place = local_folder(folder)
-        try:
-            with reading(place):
-                if not place.is_dir():
-                    raise AdapterError(f"{place}: no such folder; expected one with {HEADER} and {TENSORS}")
-                return _read(place)
-        except (OSError, ValueError, RequestError) as error:
-            raise AdapterError(f"{folder}: {error}") from error
+        return read_in_place(folder, _read)
 
     @staticmethod
     def from_pretrained(

@@ -1,6 +1,7 @@
 """Opening an adapter over the encoder that it names, and data that it can answer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,15 @@ def backbone_of(adapter: Adapter, folder: Path | None) -> str:
 def _open_named(
     backbone: str | None, adapter: Adapter, folder: Path | None, precision: str, device: str
 ) -> Base:
-    try:
+    with named_by_the_adapter(backbone):
         return open_base(backbone or backbone_of(adapter, folder), precision, device)
+
+
+@contextmanager
+def named_by_the_adapter(backbone: Any) -> Iterator[None]:
+    """Say of a backbone that cannot be had who named it, where the caller gave none."""
+    try:
+        yield
     except BackboneError as error:
         if backbone is not None:
             raise

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from softcue.adapter import Adapter, refuse_foreign
-from softcue.adapter.folder import HEADER, TENSORS, naming
-from softcue.adapter.header import CONFIG_LIMIT, parse_header
+from softcue.adapter.folder import HEADER, TENSORS
+from softcue.adapter.header_file import read_header
 from softcue.adapter.remote import local_folder, own_name
 from softcue.bank.bank import check_limit
 from softcue.bank.entry import NAME, Entry, check_name, split_name
 from softcue.bank.writing import refuse_checkpoint
 from softcue.errors import AdapterError, RequestError, UnknownAdapterError, WriteError
-from softcue.files import read_bytes, reading, remove_folder
+from softcue.files import reading, remove_folder
 from softcue.protocol import Dims
 
 WANTS_BANK = "versions and aliases need a bank: `softcue bank add BANK FOLDER`"
@@ -226,11 +226,7 @@ class AdapterFolders:
 
     def _header(self, name: str) -> tuple[Adapter, bytes]:
         """Return an adapter without its tensors, and the header's bytes. Raises AdapterError."""
-        file = self._place(name) / HEADER
-        with naming(str(file)):
-            data = read_bytes(file, AdapterError, CONFIG_LIMIT)
-            values, _ = parse_header(Adapter, data)
-        header = Adapter(**values, cue={}, head={})
+        header, data = read_header(self._place(name))
         refuse_checkpoint(name, header)
         return header, data
 

@@ -42,12 +42,11 @@ def export_peft_command(
     plugin: PluginsFlag = None,
 ) -> None:
     """Convert a lora, ptuning or prompt adapter to PEFT's files."""
-    from softcue.adapter import Adapter
     from softcue.cli.lines import print_line
     from softcue.interop.peft import to_peft
 
     load_plugins(plugin)
-    print_line(f"wrote {to_peft(Adapter.load(adapter), out, backbone=backbone)}")
+    print_line(f"wrote {to_peft(adapter, out, backbone=backbone)}")
 
 
 def export_onnx_command(

@@ -167,7 +167,8 @@ def show_info(folder: Path, as_json: bool) -> None:
         print_line(f"answers with a probability below {adapter.unsure_below:g} are unsure")
     print_line(f"settings: {', '.join(f'{k}={v}' for k, v in asdict(adapter.config).items()) or 'none'}")
     rows = "" if adapter.rows is None else f" (at most {adapter.rows:,} rows)"
-    print_line(f"trained on {adapter.task}{rows} with seed {adapter.seed}; {size_line(adapter)}")
+    precision = "" if adapter.precision is None else f" in {adapter.precision}"
+    print_line(f"trained on {adapter.task}{rows} with seed {adapter.seed}{precision}; {size_line(adapter)}")
     _scores(adapter)
 
 
@@ -201,6 +202,7 @@ def _header(adapter: Adapter) -> dict[str, Any]:
             "subset",
             "rows",
             "unsure_below",
+            "precision",
         )
     }
     rest = {

@@ -1,4 +1,4 @@
-"""Pushing what lies in a folder, an adapter or a whole fine-tuned checkpoint, to the Hugging Face hub."""
+"""Hub: push an adapter's folder, or that of a fine-tuned checkpoint, to the Hugging Face hub."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +18,14 @@ def push_folder(
     token: str | None = None,
     revision: str | None = None,
 ) -> Pushed:
-    """Check an adapter's folder and push its own files, with a model card, to OWNER/NAME.
+    """Check an adapter's folder, and push its own files and a model card to OWNER/NAME.
 
-    Nothing else that lies in the folder is pushed. private: None makes a new repository as the owner's
-    settings say. revision: a branch. Raises AdapterError, and RequestError for what the hub refuses.
+    - private: for a new repository; None follows the owner's settings.
+    - token: None takes the hub's own (HF_TOKEN).
+    - revision: a branch.
+
+    Other files in the folder are not pushed. Raises AdapterError for the folder, and RequestError for what
+    the hub refuses.
     """
     place = local_folder(folder)
     adapter = Adapter.load(place)

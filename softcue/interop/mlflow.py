@@ -18,6 +18,7 @@ from softcue.errors import RequestError, short
 from softcue.kinds import KINDS
 from softcue.kinds.base import READS_CHOICES, READS_WORDS
 from softcue.readers.columns import sources_of
+from softcue.readers.tables import requests_of
 from softcue.training.full import Checkpoint
 
 if TYPE_CHECKING:
@@ -37,13 +38,18 @@ def save_model(
     mlflow_model: Any = None,
     signature: Any = None,
     input_example: Any = None,
-    pip_requirements: Sequence[str] | None = None,
+    pip_requirements: Sequence[str] | str | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Write an adapter as an MLflow model into a folder that is not there yet.
 
-    adapter: an Adapter, a Checkpoint, or the folder of either. signature: None says what the adapter's kind
-    reads and answers. pip_requirements: None is this softcue. Raises RequestError.
+    - adapter: an Adapter, a Checkpoint, the folder of either, or hf:OWNER/NAME.
+    - signature: None writes the columns that the adapter reads and answers with.
+    - pip_requirements: as MLflow takes them; None is this version of softcue.
+    - mlflow_model, input_example, metadata: as mlflow.pyfunc.save_model takes them.
+
+    Raises AdapterError for an adapter that cannot be read, RequestError if MLflow is not installed, and
+    MlflowException for the folder.
     """
     mlflow = _mlflow()
     with tempfile.TemporaryDirectory(prefix="softcue-mlflow-") as place:
@@ -54,6 +60,7 @@ def save_model(
             copy_own(local_folder(adapter), folder)
         header = Adapter.load(folder)
         model = mlflow_model or mlflow.models.Model()
+        needs = [f"softcue=={__version__}"] if pip_requirements is None else pip_requirements
         model.add_flavor(
             FLAVOUR,
             data=f"data/{IN_MODEL}",
@@ -73,7 +80,7 @@ def save_model(
                 mlflow_model=model,
                 signature=signature or signature_of(header),
                 input_example=input_example,
-                pip_requirements=list(pip_requirements or (f"softcue=={__version__}",)),
+                pip_requirements=needs,
                 model_config=dict(OPENED),
                 metadata=metadata,
             )
@@ -82,7 +89,8 @@ def save_model(
 def log_model(adapter: Saveable, name: str = IN_MODEL, **more: Any) -> Any:
     """Log an adapter as a model of the active run, and return MLflow's ModelInfo.
 
-    more: of save_model, and registered_model_name, tags and what else mlflow.models.Model.log takes.
+    more: arguments of save_model and of mlflow.models.Model.log, such as registered_model_name. Raises as
+    save_model does.
     """
     mlflow = _mlflow()
     return mlflow.models.Model.log(
@@ -93,8 +101,11 @@ def log_model(adapter: Saveable, name: str = IN_MODEL, **more: Any) -> Any:
 def load_model(model_uri: str, dst_path: str | None = None) -> Adapter:
     """Return the adapter of a logged or saved model, as it was given.
 
-    model_uri: "models:/..", "runs:/.." or a folder. Raises RequestError for a model of another flavour, and
-    for a fine-tuned checkpoint, which mlflow.pyfunc.load_model opens.
+    - model_uri: "models:/..", "runs:/.." or a folder.
+    - dst_path: where MLflow puts what it downloads.
+
+    Raises RequestError for a model of another flavour and for a fine-tuned checkpoint (open that with
+    mlflow.pyfunc.load_model), AdapterError, and MlflowException for a model that is not there.
     """
     mlflow = _mlflow()
     place = Path(mlflow.artifacts.download_artifacts(artifact_uri=str(model_uri), dst_path=dst_path))
@@ -111,7 +122,7 @@ def load_model(model_uri: str, dst_path: str | None = None) -> Adapter:
 
 
 class TableModel:
-    """Answers tables: what pyfunc asks."""
+    """Answers tables, as pyfunc asks it to."""
 
     def __init__(self, predictor: Predictor, name: str) -> None:
         self.predictor, self.name = predictor, name
@@ -119,21 +130,25 @@ class TableModel:
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> "pandas.DataFrame":
         """Return a table with a row for each row of the input, and the answer's fields as columns.
 
-        model_input: a table with the columns that the adapter's kind reads (text, text_pair, choices,
-        tokens), or a list of texts or objects. Raises RequestError that names the row.
+        model_input: a table with the columns that the adapter reads, or a text, an object, or a list of them.
+        params: not read; pyfunc passes them. Raises RequestError that names the row.
         """
         import pandas
 
-        table = model_input if isinstance(model_input, pandas.DataFrame) else _table(model_input)
+        table = isinstance(model_input, pandas.DataFrame)
+        given = _listed([model_input] if isinstance(model_input, str | Mapping) else model_input)
+        index = model_input.index if table else pandas.RangeIndex(len(given))
         rows = [
-            {**_inputs(row), "adapter": self.name, "where": f"row {index}"}
-            for index, row in zip(table.index, table.to_dict("records"), strict=True)
+            {**row, "adapter": self.name, "where": f"row {at}"} for at, row in zip(index, given, strict=True)
         ]
-        return pandas.DataFrame(self.predictor(rows), index=table.index)
+        if not rows:  # a table without rows has its columns, too
+            names = signature_of(self.predictor.adapters[self.name]).outputs.input_names()
+            return pandas.DataFrame(columns=names, index=index)
+        return pandas.DataFrame(self.predictor(rows), index=index)
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> TableModel:
-    """Open a model as pyfunc does; its name is MLflow's."""
+    """Open a model for pyfunc, which looks for a function of this name."""
     how = {**OPENED, **(model_config or {})}
     return TableModel(*open_predictor(path, how["backbone"], how["precision"], how["device"]))
 
@@ -167,28 +182,15 @@ def signature_of(adapter: Adapter) -> Any:
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
 
 
-def _inputs(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return a row of a table as a request: without what is missing, and with lists for arrays."""
-    import pandas
-
-    found = {}
-    for name, value in row.items():
-        if not isinstance(value, str | list | tuple):
-            if type(value).__module__ == "numpy":
-                value = value.tolist()
-            elif pandas.isna(value):  # a cell that holds nothing
-                continue
-        found[str(name)] = value
-    return found
-
-
-def _table(given: Any) -> "pandas.DataFrame":
-    import pandas
-
-    parts = [given] if isinstance(given, str | Mapping) else given
-    if not isinstance(parts, Sequence) or not all(isinstance(part, str | Mapping) for part in parts):
-        raise RequestError(f"{short(given)} came as a table; expected a DataFrame with a column text")
-    return pandas.DataFrame([{"text": part} if isinstance(part, str) else dict(part) for part in parts])
+def _listed(given: Any) -> list[Mapping[str, Any]]:
+    """Return the rows of a table or list as requests, without the cells that hold nothing."""
+    rows = requests_of(given)
+    if not isinstance(rows, list) or not all(isinstance(row, str | Mapping) for row in rows):
+        raise RequestError(
+            f"{short(given)} came as a table; expected a DataFrame with a column text, or a list of texts"
+        )
+    objects = [{"text": row} if isinstance(row, str) else row for row in rows]
+    return [{name: value for name, value in row.items() if value is not None} for row in objects]
 
 
 def _mlflow() -> Any:

@@ -11,17 +11,21 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from softcue.adapter import Adapter
-from softcue.adapter.folder import HEADER, TENSORS
-from softcue.adapter.store import naming
+from softcue.adapter.card import ALIASES
+from softcue.adapter.folder import HEADER, TENSORS, naming
+from softcue.adapter.values import first_line
+from softcue.answering.opening import named_by_the_adapter
 from softcue.base import Base, open_base
 from softcue.encoder.family import Family
 from softcue.encoder.load import family_of, find_backbone
 from softcue.encoder.weights import plain_name, read_json_object
-from softcue.errors import AdapterError, RequestError
+from softcue.errors import AdapterError, RequestError, SettingsError, short
 from softcue.files import as_path, parse_json, read_bytes, refuse_filled, write_folder
 from softcue.interop.peft_numbers import EXCHANGES, Exchange, Tensors, take
 from softcue.kinds import KINDS
-from softcue.options import check_whole
+from softcue.kinds.base import READS_TEXTS, READS_WORDS
+from softcue.kinds.entities import is_tag
+from softcue.options import check_list, check_whole
 from softcue.training.job import DEFAULT_LIMIT, check_room
 
 TENSORS_LIMIT = 2**32  # bytes of PEFT's file
@@ -38,19 +42,27 @@ def from_peft(
     pair: bool = False,
     limit: int = DEFAULT_LIMIT,
 ) -> Adapter:
-    """Return a PEFT adapter (LoRA, prefix tuning or prompt tuning) as one of softcue's.
+    """Read a PEFT adapter (LoRA, prefix tuning or prompt tuning) as one of softcue's.
 
-    backbone: None loads the one that PEFT's file names. labels: in the order of the classifier's rows, which
-    PEFT does not keep; None: LABEL_0, LABEL_1, .. as transformers names them; a classifier of one row gives
-    scores and has none. pair: whether it reads pairs of texts. limit: tokens of an example. Raises
-    AdapterError for what has no counterpart, in one line.
+    - backbone: None loads the one that PEFT's file names.
+    - labels: names for the classifier's rows, in their order; PEFT does not keep them. None: LABEL_0, LABEL_1
+      and so on as in transformers, and for tags I-LABEL_0. A classifier of one row gives scores and takes
+      none.
+    - pair: whether it reads pairs of texts.
+    - limit: the most tokens of an example.
+
+    Raises AdapterError for what has no counterpart, RequestError for other labels than the classifier needs,
+    and BackboneError.
     """
     place = as_path("folder", folder)
     limit = check_whole("limit", limit, 1, 2**20)
     with naming(str(place / HEADER)):
         settings = _read_settings(place / HEADER)
         method, exchange = _exchange(settings.get("peft_type"))
-        base = backbone if isinstance(backbone, Base) else open_base(backbone or _named(settings), "float32")
+        with named_by_the_adapter(backbone):
+            base = (
+                backbone if isinstance(backbone, Base) else open_base(backbone or _named(settings), "float32")
+            )
         family = _family(base.backbone.folder)
     encoder = base.backbone.encoder
     with naming(str(place / TENSORS)):
@@ -59,7 +71,12 @@ def from_peft(
     with naming(str(place)):
         kind = _kind(settings.get("task_type"), len(head["bias"]))
         pooling = _pooling(kind, exchange, family, encoder.pooler is not None)
-        config, cue = exchange.read(settings, tensors, encoder.dims, family)
+        if pair and KINDS[kind].reads != READS_TEXTS:
+            raise RequestError(f"pair came for an adapter of kind {kind}, which reads {KINDS[kind].reads}")
+        try:
+            config, cue = exchange.read(settings, tensors, encoder.dims, family)
+        except SettingsError as error:
+            raise AdapterError(first_line(error)) from error
         if tensors:
             raise AdapterError(
                 f"{next(iter(tensors))} (of {len(tensors)} such tensors) has no counterpart; softcue reads "
@@ -69,7 +86,7 @@ def from_peft(
             raise AdapterError(
                 f"classifier.weight is {list(head['weight'].shape)}; expected width {encoder.dims.hidden}"
             )
-        room = encoder.spec.positions - _in_front(settings)
+        room = encoder.spec.positions - (0 if exchange.leaf else config.length)
         check_room(min(limit, room), len(base.text.slots(pair)))
         adapter = Adapter(
             method=method,
@@ -95,13 +112,17 @@ def from_peft(
     return adapter
 
 
-def to_peft(adapter: Adapter, folder: str | Path, *, backbone: str | Base | None = None) -> Path:
-    """Write an adapter of LoRA, ptuning or prompt as a PEFT folder, whole or not at all; return its path.
+def to_peft(adapter: str | Path | Adapter, folder: str | Path, *, backbone: str | Base | None = None) -> Path:
+    """Write an adapter of lora, ptuning or prompt as a PEFT folder, whole or not at all, and return its path.
 
-    backbone: None looks for the one that the adapter names; only its config.json is read. PEFT's file has no
-    place for labels. Scores are written so that PEFT's logit is the value itself. Raises AdapterError for
-    what has no counterpart, and WriteError for a folder that is not empty.
+    - adapter: a folder, hf:OWNER/NAME or an Adapter.
+    - backbone: None looks for the one that the adapter names. Only its config.json is read.
+
+    PEFT's files have no place for labels. Scores are written so that PEFT's logit is the value itself. Raises
+    AdapterError for what has no counterpart, BackboneError, and WriteError for a folder that is not empty.
     """
+    if not isinstance(adapter, Adapter):
+        adapter = Adapter.load(adapter)
     with naming("the adapter cannot be written for PEFT"):
         exchange = EXCHANGES.get(adapter.method)
         task = next((task for task, kinds in TASKS.items() if adapter.kind in kinds), None)
@@ -110,8 +131,9 @@ def to_peft(adapter: Adapter, folder: str | Path, *, backbone: str | Base | None
             raise AdapterError(f"{what} has no counterpart in PEFT; expected {', '.join(EXCHANGES)}")
         if task is None:
             raise AdapterError(f"kind {adapter.kind} has no head in PEFT; expected classify, score or tag")
-        found = backbone.backbone.folder if isinstance(backbone, Base) else None
-        family = _family(found or find_backbone(str(backbone or adapter.backbone)))
+        with named_by_the_adapter(backbone):
+            found = backbone.backbone.folder if isinstance(backbone, Base) else None
+            family = _family(found or find_backbone(str(backbone or adapter.backbone)))
         pooling = _pooling(adapter.kind, exchange, family, adapter.dims.pooler)
         same = {pooling, "front"}  # without a prompt the first row is that of [CLS]
         if adapter.kind not in TASKS["TOKEN_CLS"] and adapter.pooling not in same:
@@ -123,7 +145,7 @@ def to_peft(adapter: Adapter, folder: str | Path, *, backbone: str | Base | None
     frame = {
         "peft_type": exchange.peft_type,
         "task_type": task,
-        "base_model_name_or_path": adapter.backbone,
+        "base_model_name_or_path": ALIASES.get(adapter.backbone, adapter.backbone),
         "revision": None,
         "inference_mode": True,
     }
@@ -216,7 +238,7 @@ def _family(folder: Path) -> Family:
 
 
 def _kind(task: Any, classes: int) -> str:
-    if task not in TASKS:
+    if not isinstance(task, str) or task not in TASKS:
         raise AdapterError(f"task_type is {task!r:.40}; softcue reads {' and '.join(TASKS)}")
     kinds = TASKS[task]
     return kinds[-1] if classes == 1 else kinds[0]
@@ -241,21 +263,28 @@ def _pooling(kind: str, exchange: Exchange, family: Family, pooler: bool) -> str
     return exchange.pooling
 
 
-def _in_front(settings: Mapping[str, Any]) -> int:
-    return int(settings.get("num_virtual_tokens") or 0)
-
-
 def _labels(labels: Sequence[str] | None, kind: str, classes: int) -> tuple[str, ...]:
+    """Return the labels' names, or transformers' own. Raises RequestError for those that do not fit."""
     if not KINDS[kind].has_labels:
         if labels:
             raise RequestError(
                 f"{len(labels)} labels came; a classifier of one row gives scores, expected none"
             )
         return ()
+    tags = KINDS[kind].reads == READS_WORDS
     if labels is None:
-        return tuple(f"LABEL_{number}" for number in range(classes))
-    if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
-        raise RequestError(f"labels are {labels!r:.60}; expected a list of names")
-    if len(labels) != classes:
-        raise RequestError(f"{len(labels)} labels came; the classifier has {classes} rows: name each")
-    return tuple(labels)
+        front = "I-" if tags else ""  # transformers, too, joins neighbours whose labels are no tags of IOB2
+        return tuple(f"{front}LABEL_{number}" for number in range(classes))
+    named = check_list("labels", labels)
+    if not all(isinstance(label, str) for label in named):
+        raise RequestError(f"labels are {short(named)}; expected a list of names")
+    if len(named) != classes:
+        raise RequestError(f"{len(named)} labels came; the classifier has {classes} rows: name each")
+    if len(set(named)) < classes:
+        raise RequestError(f"labels are {short(named)}; expected each once")
+    odd = next((label for label in named if tags and not is_tag(label)), None)
+    if odd is not None:
+        raise RequestError(
+            f"label {short(odd)} is no tag; expected O, B-TYPE or I-TYPE: a TYPE alone is written I-TYPE"
+        )
+    return tuple(named)

@@ -12,7 +12,7 @@ from softcue.cues.lora import LORA_SITES, LoraConfig
 from softcue.cues.prompt import PromptConfig
 from softcue.cues.ptuning import PtuningConfig
 from softcue.encoder.family import Family
-from softcue.errors import AdapterError
+from softcue.errors import AdapterError, short
 from softcue.protocol import Dims
 
 PROMPT_TABLE = "prompt_embeddings"  # PEFT's one tensor of both kinds of prompts
@@ -34,6 +34,8 @@ LORA_FOREIGN = (
     "kasa_config",
     "monteclora_config",
 )
+# values of LoRA's init_lora_weights, or how they begin, under which PEFT changes the encoder's own weights
+LORA_REWRITES = ("pissa", "corda", "olora", "loftq")
 Tensors = dict[str, Tensor]
 
 
@@ -65,6 +67,12 @@ def read_lora(
     foreign = {name: settings[name] for name in LORA_FOREIGN if settings.get(name)}
     if settings.get("bias", "none") != "none":
         foreign["bias"] = settings["bias"]
+    started = settings.get("init_lora_weights")
+    if isinstance(started, str) and started.lower().startswith(LORA_REWRITES):
+        raise AdapterError(
+            f"init_lora_weights is {short(started)}, for which PEFT changes the encoder's own weights; save "
+            "the adapter with path_initial_model_for_weight_conversion"
+        )
     if foreign:
         name, value = next(iter(foreign.items()))
         raise AdapterError(
@@ -79,13 +87,15 @@ def read_lora(
     own: Tensors = {}
     for site in sites:
         outputs = dims.ff if site == "up" else dims.hidden
-        shrink, grow = torch.zeros(dims.layers, dims.hidden, rank), torch.zeros(dims.layers, rank, outputs)
+        found = {}  # taken before zeros of that rank are made: the rank may be any number
         for layer in range(dims.layers):
             module = modules[site].format(layer)
-            if f"{module}.lora_A.weight" not in tensors:
-                continue
-            shrink[layer] = take(tensors, f"{module}.lora_A.weight", (rank, dims.hidden)).mT
-            grow[layer] = take(tensors, f"{module}.lora_B.weight", (outputs, rank)).mT
+            if f"{module}.lora_A.weight" in tensors:
+                down = take(tensors, f"{module}.lora_A.weight", (rank, dims.hidden))
+                found[layer] = down, take(tensors, f"{module}.lora_B.weight", (outputs, rank))
+        shrink, grow = torch.zeros(dims.layers, dims.hidden, rank), torch.zeros(dims.layers, rank, outputs)
+        for layer, (down, up) in found.items():
+            shrink[layer], grow[layer] = down.mT, up.mT
         own[f"shrink.{site}"], own[f"grow.{site}"] = shrink, grow
     if not sites:
         raise AdapterError(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from softcue.adapter import Adapter
+from softcue.answering.answers import inputs_for
 from softcue.answering.opening import open_predictor
 from softcue.answering.piped import FUNCTIONS, STRATEGIES, piped_answer
 from softcue.answering.predict import Predictor
@@ -12,14 +13,15 @@ from softcue.base import Base
 from softcue.errors import RequestError, short
 from softcue.kinds import KINDS
 from softcue.kinds.base import READS_WORDS
-from softcue.options import check_whole
+from softcue.options import check_list, check_whole
+from softcue.readers.tables import requests_of
 
 TOP = 1_000_000  # of top_k
 Texts = str | Mapping[str, Any] | Iterable[str | Mapping[str, Any]]
 
 
 class AdapterPipeline:
-    """Answers texts by one adapter of a predictor, as `transformers.pipeline` does for the adapter's kind."""
+    """Answers texts with one adapter of a predictor, in the form of `transformers.pipeline`."""
 
     def __init__(
         self,
@@ -29,11 +31,11 @@ class AdapterPipeline:
         top_k: int | Literal["best"] | None = "best",
         aggregation_strategy: str = "none",
     ) -> None:
-        """Take an adapter of a predictor by its name; the other two stand where a call says nothing of them.
+        """Take the adapter that has this name in the predictor.
 
-        Raises RequestError.
+        top_k and aggregation_strategy are the defaults of calls. Raises RequestError.
         """
-        if name not in predictor.adapters:
+        if not isinstance(name, str) or name not in predictor.adapters:
             known = ", ".join(list(predictor.adapters)[:10]) or "none"
             raise RequestError(f"the adapter {name!r} is not there; this predictor has {known}")
         self.predictor, self.name = predictor, name
@@ -47,12 +49,14 @@ class AdapterPipeline:
         top_k: int | Literal["best", "given"] | None = "given",
         function_to_apply: str | None = None,
         aggregation_strategy: str | None = None,
-        ignore_labels: Sequence[str] = ("O",),
+        ignore_labels: Sequence[str] | None = ("O",),
     ) -> list[Any] | dict[str, Any]:
-        """Answer a text, an object with the adapter's inputs, or several of them.
+        """Answer a text, an object with the adapter's inputs, or a list or table of them.
 
-        top_k: how many labels, None for all; "best" is the best one alone, not in a list. A single text is
-        answered with a list of one in that case, and an object without one, as transformers does.
+        - top_k: the number of labels, None for all. "best" gives the best label without a list around it,
+          but for a single text in a list of one, as transformers does. "given" is what was said when the
+          pipeline was made, as it is where function_to_apply or aggregation_strategy are None.
+        - ignore_labels: names of tags, or of types of entities where words are grouped, that are left out.
 
         Raises RequestError.
         """
@@ -64,8 +68,11 @@ class AdapterPipeline:
         )
         if function_to_apply is not None:
             _among("function_to_apply", function_to_apply, FUNCTIONS)
-        kind = self.predictor.adapters[self.name].kind
+        ignored = check_list("ignore_labels", () if ignore_labels is None else ignore_labels)
+        adapter = self.predictor.adapters[self.name]
+        kind = adapter.kind
         answers = self.predictor([{**row, "adapter": self.name} for row in rows])
+        rows = [dict(inputs_for(row, adapter.task, adapter.columns)) for row in rows]
         piped = [
             piped_answer(
                 kind,
@@ -75,7 +82,7 @@ class AdapterPipeline:
                 top_k=1 if top == "best" else top,
                 function_to_apply=function_to_apply,
                 aggregation_strategy=strategy,
-                ignore_labels=ignore_labels,
+                ignore_labels=ignored,
             )
             for answer, row in zip(answers, rows, strict=True)
         ]
@@ -97,16 +104,20 @@ def pipeline(
     top_k: int | Literal["best"] | None = "best",
     aggregation_strategy: str = "none",
 ) -> AdapterPipeline:
-    """Open an adapter as a callable that answers as `transformers.pipeline` does for its kind.
+    """Open an adapter as a callable that answers in the form of `transformers.pipeline`.
 
-    adapter: a folder, hf:OWNER/NAME or an Adapter; backbone: None loads the one that it names. Raises
-    SoftcueError.
+    - adapter: a folder, hf:OWNER/NAME or an Adapter.
+    - backbone: None loads the encoder that the adapter names.
+    - top_k, aggregation_strategy: the defaults of calls.
+
+    Raises SoftcueError.
     """
     predictor, name = open_predictor(adapter, backbone, precision, device)
     return AdapterPipeline(predictor, name, top_k=top_k, aggregation_strategy=aggregation_strategy)
 
 
 def _listed(inputs: Any) -> list[Any]:
+    inputs = requests_of(inputs)
     if isinstance(inputs, bytes) or not isinstance(inputs, Iterable):
         raise RequestError(f"{short(inputs)} came as texts; expected a text, an object, or a list of them")
     return list(inputs)
@@ -134,7 +145,7 @@ def _among(name: str, value: str, known: Sequence[str]) -> str:
 
 
 def _numbered(words: list[dict[str, Any]], row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return words that are not grouped with their numbers in the text, from 1; entities as they are."""
+    """Number words that are not grouped by their places in the text, from 1; leave entities as they are."""
     text = row.get("text") or " ".join(row.get("tokens", ()))
     return [
         {

@@ -34,7 +34,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 class AdapterComponent:
-    """Answers documents by one adapter: entities go to doc.ents, chances of labels to doc.cats."""
+    """Answers documents with one adapter: sets entities in doc.ents, or probabilities in doc.cats."""
 
     def __init__(self, predictor: Predictor, adapter: str, name: str, alignment_mode: str) -> None:
         self.predictor, self.adapter, self.name = predictor, adapter, name
@@ -45,7 +45,10 @@ class AdapterComponent:
         return next(self.pipe([doc]))
 
     def pipe(self, stream: Iterable[Doc], batch_size: int = 64) -> Iterator[Doc]:
-        """Answer documents, so many in one call of the encoder, in order."""
+        """Answer documents in order; batch_size is how many share one call of the encoder.
+
+        Raises RequestError for a document that cannot be answered.
+        """
         for docs in minibatch(stream, batch_size):
             asked = [doc for doc in docs if self._says_something(doc.text)]
             requests = [
@@ -95,9 +98,9 @@ def make_component(
     device: str,
     alignment_mode: str,
 ) -> AdapterComponent:
-    """Make a component of an adapter's folder, or of hf:OWNER/NAME.
+    """Make a component from an adapter's folder, or from hf:OWNER/NAME.
 
-    Raises SoftcueError for an adapter that cannot be had, or that neither tags nor classifies single texts.
+    Raises SoftcueError for an adapter that cannot be read, or that neither tags nor classifies single texts.
     """
     if not adapter:
         raise RequestError(

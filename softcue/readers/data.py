@@ -76,7 +76,7 @@ def read_file(
         records = _parse(path, parser)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
-    return _finish(path.stem, {split: records}, parser, str(path.parent), 0, None)
+    return _finish(path.stem, {split: records}, parser, str(path), 0, None)
 
 
 def read_folder(
@@ -161,12 +161,9 @@ def _read_single(
 ) -> Data:
     parser = Parser(shape, Problems())
     records = _parse(path, parser)
-    parser.problems.check(
-        str(path.parent)
-    )  # before the split, because there may be too few rows left to split
-    return _finish(
-        path.stem, _cut(records, seed, str(path), parser, splits), parser, str(path.parent), seed, limit
-    )
+    parser.problems.check(str(path))  # before the split, because there may be too few rows left to split
+    parts = _cut(records, seed, str(path), parser, splits)
+    return _finish(path.stem, parts, parser, str(path), seed, limit)
 
 
 def _ordered(splits: Sequence[str]) -> Iterator[str]:

@@ -82,10 +82,9 @@ def _base(name: str, precision: str, device: str) -> Base:
 
 
 def _opening(base: Base) -> Opening:
-    precision = str(next(base.backbone.encoder.parameters()).dtype).removeprefix("torch.")
     return Opening(
         base.backbone.name,
-        precision,
+        base.precision,
         device_of(base),
         base.fingerprint,
         torch.get_num_threads(),

@@ -102,6 +102,7 @@ def untrained(prepared: Prepared, base: Base) -> Adapter:
         dims=base.backbone.encoder.dims,
         backbone=base.backbone.name,
         fingerprint=base.fingerprint,
+        precision=base.precision,
         kind=reading.kind,
         labels=reading.labels,
         pooling=prepared.head.pooling,

@@ -105,4 +105,5 @@ def train_full(
         prepared = replace(prepared, selection=replace(prepared.selection, report=[]))
     with precision():
         adapter = finished_adapter(model, run, prepared, own)
-    return Checkpoint(replace(adapter, tuned=METHOD, backbone=OWN_ENCODER), own)
+    named = replace(adapter, tuned=METHOD, backbone=OWN_ENCODER, precision=base.precision)
+    return Checkpoint(named, own)

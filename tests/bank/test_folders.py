@@ -151,7 +151,7 @@ def test_opening_reads_no_numbers(place: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_header_is_read_once_while_it_stays(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = AdapterFolders(place)
     entry = folders.find("spam")
-    monkeypatch.setattr("softcue.bank.folders.parse_header", None)
+    monkeypatch.setattr("softcue.bank.folders.read_header", None)
     assert folders.find("spam") is entry
 
 

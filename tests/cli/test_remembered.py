@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from softcue import api
-from softcue.adapter import Adapter
+from softcue.adapter import Adapter, store
 from softcue.adapter.card import training_command
 from softcue.errors import AdapterError, RequestError
 from softcue.readers.encoding import Encoding
@@ -83,13 +83,35 @@ def test_the_command_on_a_card_is_enough_to_train_the_adapter_again(
     assert shell(*train_words(mails, out, *more)).code == 0
     first = Adapter.load(out)
     words = shlex.split(training_command(first))[1:]
-    assert {"--rows", "--text", "--label", "--encoding", "--metric", "--unsure-below"} <= set(words)
+    recorded = {"--rows", "--text", "--label", "--encoding", "--metric", "--unsure-below", "--precision"}
+    assert recorded <= set(words) and words[words.index("--precision") + 1] == "float32"
     given = {"BACKBONE": "backbone", "adapter": str(tmp_path / "again")}
-    again = shell(
-        *(given.get(word, word) for word in words), "--precision", "float32", "--data-root", mails.parent
-    )
+    again = shell(*(given.get(word, word) for word in words), "--data-root", mails.parent)
     assert again.code == 0, again.err
     assert same(Adapter.load(tmp_path / "again"), first)
+
+
+@pytest.mark.parametrize("method", ["probe", "full"])
+def test_a_command_names_the_precision_that_the_encoder_had_where_it_is_known(method: str) -> None:
+    settings = {} if method == "probe" else {"epochs": 1}
+    base = tiny_base(precision="bfloat16")
+    trained = api.train(tiny_data(train=8, dev=4, test=4), backbone=base, method=method, settings=settings)
+    header = trained if isinstance(trained, Adapter) else trained.adapter
+    assert "--precision bfloat16" in training_command(header)
+    assert "--precision" not in training_command(make())
+
+
+def test_a_file_of_requests_reads_an_adapters_tensors_once(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.csv").write_text("text\nthe owl\n")
+    read: list[int] = []
+    real = store.read_tensors
+    monkeypatch.setattr(store, "read_tensors", lambda *given: read.append(1) or real(*given))
+    assert shell("predict", "adapters/classify", "--file", tmp_path / "a.csv").code == 0
+    assert len(read) == 1
+    told = shell.refused("predict", "adapters/absent", "--file", tmp_path / "a.csv")
+    assert "absent: no such folder; expected one with" in told
 
 
 def test_a_card_tells_a_folder_from_the_benchmark_of_its_name() -> None:
@@ -111,6 +133,7 @@ def test_the_bundled_sets_are_named_as_train_takes_them() -> None:
         ({"kind": "score", "labels": (), "unsure_below": 0.5}, "unsure_below is 0.5 for kind 'score'"),
         ({"rows": 0}, "rows is 0"),
         ({"encoding": "a\nb"}, "encoding is"),
+        ({"precision": "float16"}, "precision is 'float16'; expected float32 or bfloat16, or null"),
     ],
 )
 def test_a_record_of_training_that_cannot_be_is_refused(changed: dict[str, Any], told: str) -> None:

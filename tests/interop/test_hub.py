@@ -7,6 +7,7 @@ import shlex
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import pytest
@@ -62,6 +63,42 @@ def test_what_is_pushed_comes_back_to_the_bit(hub: HubStand) -> None:
     for name in ("me/mine", "hf:me/mine"):
         assert same(Adapter.from_pretrained(name), adapter)
     assert same(Adapter.load("hf:me/mine"), adapter)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "task", "asked"),
+    [
+        (
+            "multilabel",
+            {"threshold": 0.375, "columns": {"labels": "bird,fruit,metal"}},
+            "text",
+            "--labels bird",
+        ),
+        ("multilabel", {"pair": True, "columns": {"text_pair": "b"}}, "text", "--text-pair b"),
+        ("tag", {"unsure_below": 0.5, "columns": {"tag_names": "O,B-LOC"}}, "token", "--tag-names O,B-LOC"),
+    ],
+)
+def test_an_adapter_of_any_kind_comes_back_and_answers_as_before(
+    kind: str, changes: dict[str, Any], task: str, asked: str, hub: HubStand, tmp_path: Path
+) -> None:
+    base = tiny_base()
+    adapter = random_adapter(base, "pasta", kind, changes.pop("pair", False), **changes)
+    adapter.push_to_hub("me/mine")
+    found = {
+        "pushed": Adapter.from_pretrained("me/mine"),
+        "saved": Adapter.from_pretrained(adapter.save_pretrained(tmp_path / "saved")),
+    }
+    assert all(same(other, adapter) for other in found.values())
+    predictor = Predictor(base, {"mine": adapter, **found})
+    texts = {"text": "the owl in paris"} | ({"text_pair": "gold"} if adapter.pair else {})
+    first, *others = predictor([{"adapter": name, **texts} for name in ("mine", *found)])
+    assert others == [first, first]
+    for card in (tmp_path / "saved" / CARD).read_bytes(), hub.repositories["me/mine"].files()[CARD]:
+        text = card.decode()
+        front = yaml.safe_load(text.split("---\n")[1])
+        assert front["pipeline_tag"] == f"{task}-classification" and kind in front["tags"]
+        assert f"--kind {kind} " in text and asked in text
+        assert all(f'    "{label}"\n' in text for label in adapter.labels)
 
 
 def test_a_branch_is_made_and_read_by_its_name(hub: HubStand) -> None:
@@ -227,6 +264,21 @@ def test_a_card_names_no_folder_of_this_machine(tmp_path: Path) -> None:
     adapter = make(backbone=str(tmp_path / "encoder"))
     assert str(tmp_path) not in card_of(adapter).decode()
     assert "--backbone BACKBONE" in training_command(adapter)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pair", "how"),
+    [
+        ("classify", False, '"a text" --backbone BACKBONE'),
+        ("score", True, '"a text" "another" --backbone BACKBONE'),
+        ("choice", False, "--file QUESTIONS.jsonl --backbone BACKBONE"),
+    ],
+)
+def test_a_card_shows_a_command_that_gives_what_the_adapter_reads(kind: str, pair: bool, how: str) -> None:
+    adapter = random_adapter(tiny_base(), "pasta", kind, pair)
+    assert f"    softcue predict hf:me/mine {how}\n" in card_of(adapter, "me/mine").decode()
+    named = replace(adapter, backbone="minilm")
+    assert "BACKBONE" not in card_of(named, "me/mine").decode().split("## Training")[0]
 
 
 @pytest.mark.slow

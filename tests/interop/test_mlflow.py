@@ -103,6 +103,23 @@ def test_cells_may_be_arrays_or_empty(store: Path) -> None:
     table = pd.DataFrame({"text": [None, "bob was in rome"], "tokens": [words, None]})
     assert len(model.predict(table)) == 2
     assert len(model.predict(["alice", {"text": "bob"}])) == 2
+    others = {"when": [pd.NaT], "size": [np.float64("nan")], "row": [pd.Series([1, 2])]}
+    assert len(model.predict(pd.DataFrame({"text": ["alice"], **others}))) == 1
+
+
+@pytest.mark.parametrize("kind", ["classify", "score", "choice", "tag", "multilabel"])
+def test_a_table_without_rows_has_the_columns_of_one_with_rows(kind: str) -> None:
+    adapter = random_adapter(tiny_base(), "pasta", kind, unsure_below=0.5 if kind == "classify" else 0.0)
+    model = flavour.TableModel(Predictor(tiny_base(), {"one": adapter}), "one")
+    row = REQUESTS.get((kind, False), {"text": "the apple"})
+    full = model.predict([row])
+    assert list(full.columns) == list(model.predict(pd.DataFrame([row])[:0]).columns)
+    assert len(model.predict([])) == 0
+
+
+def test_requirements_are_those_that_are_given(store: Path) -> None:
+    flavour.save_model(random_adapter(tiny_base(), "pasta"), store / "model", pip_requirements=[])
+    assert "softcue" not in (store / "model" / "requirements.txt").read_text()
 
 
 def test_what_is_wrong_is_told_with_its_row(store: Path) -> None:
@@ -110,8 +127,9 @@ def test_what_is_wrong_is_told_with_its_row(store: Path) -> None:
     model = flavour.TableModel(Predictor(tiny_base(), {"one": adapter}), "one")
     with pytest.raises(RequestError, match=r"^row 4 .*a text that is not empty"):
         model.predict(pd.DataFrame({"text": ["fine", " "]}, index=[2, 4]))
-    with pytest.raises(RequestError, match="expected a DataFrame with a column text"):
-        model.predict(7)
+    for given in (7, pd.Series(["the apple", "gold"])):
+        with pytest.raises(RequestError, match=r"^.* came as a table; expected a DataFrame"):
+            model.predict(given)
     with pytest.raises(AdapterError, match="No such file"):
         flavour.save_model(store / "absent", store / "model")
     assert not (store / "model").exists()

@@ -15,7 +15,7 @@ from torch import Tensor
 from softcue import Adapter, from_peft, to_peft
 from softcue.answering.predict import Predictor
 from softcue.batch import Example
-from softcue.errors import AdapterError, RequestError, WriteError
+from softcue.errors import AdapterError, BackboneError, RequestError, WriteError
 from tests.adapter.adapter_cases import same
 from tests.answering.test_predict import random_adapter
 from tests.cli.shell import Shell, make_place, make_shell  # noqa: F401
@@ -243,6 +243,10 @@ def refusal(folder: Path, error: type[Exception] = AdapterError, **more: Any) ->
         ({"task_type": "CAUSAL_LM"}, "softcue reads SEQ_CLS and TOKEN_CLS"),
         ({"r": 3}, "lora_A.weight is"),
         ({"r": "many"}, "r is 'many'"),
+        ({"r": 10**9}, "lora_A.weight is"),
+        ({"lora_dropout": "much"}, "peft: LoraConfig: dropout is 'much'"),
+        ({"task_type": ["SEQ_CLS"]}, "softcue reads SEQ_CLS and TOKEN_CLS"),
+        ({"init_lora_weights": "pissa_niter_4"}, "PEFT changes the encoder's own weights"),
         ({"library_name": "softcue"}, "is not PEFT's"),
     ],
 )
@@ -276,6 +280,51 @@ def test_numbers_that_are_not_finite_and_files_that_are_no_adapter_are_refused(t
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
     assert "pickled" in refusal(folder)
     assert "No such file" in refusal(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (7, "labels is a int"),
+        ((name for name in "abc"), "labels is a generator"),
+        (["a", "b", 3], "expected a list of names"),
+        (["a", "b", "a"], "expected each once"),
+    ],
+)
+def test_labels_that_name_no_rows_are_refused(labels: Any, told: str, tmp_path: Path) -> None:
+    assert told in refusal(exported(tmp_path), RequestError, labels=labels)
+
+
+def test_labels_of_a_tagger_are_tags(tmp_path: Path) -> None:
+    """Else the first two letters of their names would be lost."""
+    folder = exported(tmp_path, kind="tag")
+    adapter = from_peft(folder, backbone=tiny_base())
+    [answer] = Predictor(tiny_base(), {"it": adapter})([{"adapter": "it", "text": "alice was in paris"}])
+    assert {entity["entity_group"] for entity in answer["entities"]} <= {f"LABEL_{i}" for i in range(5)}
+    bare = ["O", "PER", "LOC", "ORG", "MISC"]
+    assert "label 'PER' is no tag; expected O, B-TYPE or I-TYPE" in refusal(folder, RequestError, labels=bare)
+    assert "pair came" in refusal(folder, RequestError, pair=True)
+
+
+def test_a_number_that_lora_does_not_read_changes_nothing(tmp_path: Path) -> None:
+    folder = edited(exported(tmp_path), num_virtual_tokens="many")
+    assert from_peft(folder, backbone=tiny_base()).limit == 64
+
+
+def test_a_backbone_that_is_not_there_is_said_to_be_the_adapters(tmp_path: Path) -> None:
+    folder = edited(exported(tmp_path), base_model_name_or_path="/nowhere/bert")
+    told = r"The adapter names that backbone; say with backbone \(--backbone\)"
+    with pytest.raises(BackboneError, match=told):
+        from_peft(folder)
+    with pytest.raises(BackboneError, match=told):
+        to_peft(replace(random_adapter(tiny_base(), "lora"), backbone="/nowhere/bert"), tmp_path / "new")
+
+
+def test_peft_is_told_the_hubs_name_of_an_alias(tmp_path: Path) -> None:
+    adapter = replace(random_adapter(tiny_base(), "lora", pooling="pooler"), backbone="minilm")
+    folder = to_peft(adapter.save(tmp_path / "ours"), tmp_path / "theirs", backbone=tiny_base())
+    header = json.loads((folder / "adapter_config.json").read_text())
+    assert header["base_model_name_or_path"] == "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def test_an_adapter_of_another_encoders_size_is_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import pandas
 import pytest
 import torch
 import transformers
@@ -141,6 +142,24 @@ def test_scores_and_choices_have_the_same_shape_as_labels() -> None:
     assert len(AdapterPipeline(predictor, "choice")([asked], top_k=None)[0]) == 2
 
 
+def test_columns_that_the_adapter_remembers_are_read_and_shown_as_its_inputs_are() -> None:
+    base = tiny_base()
+    tagger = random_adapter(base, "pasta", "tag", columns={"text": "subject"})
+    chooser = random_adapter(base, "pasta", "choice", columns={"choices": "options"})
+    predictor = Predictor(base, {"tag": tagger, "choice": chooser})
+    tag, choice = AdapterPipeline(predictor, "tag"), AdapterPipeline(predictor, "choice")
+    assert tag({"subject": TAGGED}) == tag(TAGGED)
+    assert choice({"text": "it is", "options": ["fig", "tin"]})["label"] in ("fig", "tin")
+
+
+def test_a_table_is_answered_by_its_rows() -> None:
+    assert ours("classify")(pandas.DataFrame({"text": TEXTS})) == ours("classify")([*map(as_object, TEXTS)])
+
+
+def as_object(text: str) -> dict[str, str]:
+    return {"text": text}
+
+
 def test_one_predictor_has_a_pipeline_for_each_of_its_adapters() -> None:
     backwards = replace(pooled("classify"), labels=LABELS["classify"][::-1])
     predictor = Predictor(tiny_base(), {"one": pooled("classify"), "other": backwards})
@@ -160,6 +179,7 @@ def test_one_predictor_has_a_pipeline_for_each_of_its_adapters() -> None:
         ([1], {}, "1 came as a text"),
         (7, {}, "7 came as texts"),
         (b"text", {}, "came as texts"),
+        (TEXTS[0], {"ignore_labels": "PER"}, "ignore_labels is a str"),
         ("", {}, "a text that is not empty"),
     ],
 )
@@ -170,5 +190,6 @@ def test_what_is_wrong_is_told_on_one_line(inputs: Any, how: dict[str, Any], tol
 
 
 def test_an_adapter_that_is_not_there_is_named() -> None:
-    with pytest.raises(RequestError, match="'absent' is not there"):
-        AdapterPipeline(ours("classify").predictor, "absent")
+    for name in ("absent", ["absent"]):
+        with pytest.raises(RequestError, match=r"'absent'\]? is not there"):
+            AdapterPipeline(ours("classify").predictor, name)

@@ -22,7 +22,7 @@ TEXTS = ["Alice was in paris, with bob.", "", "dave-carol in rome", " \n ", "the
 def make_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders with an adapter of each kind."""
     place = tmp_path_factory.mktemp("spacy")
-    for kind in ("classify", "tag", "score", "choice"):
+    for kind in ("classify", "multilabel", "tag", "score", "choice"):
         random_adapter(tiny_base(), "pasta", kind).save(place / kind)
     random_adapter(tiny_base(), "pasta", pair=True).save(place / "pair")
     return place
@@ -57,20 +57,22 @@ def test_a_taggers_entities_are_those_of_a_predictor(place: Path) -> None:
         assert {span.label_ for span in doc.ents} <= labels
 
 
-def test_a_classifiers_chances_are_the_categories(place: Path) -> None:
+@pytest.mark.parametrize("kind", ["classify", "multilabel"])
+def test_a_classifiers_chances_are_the_categories(place: Path, kind: str) -> None:
     nlp = spacy.blank("en")
-    nlp.add_pipe("softcue", config=config(place / "classify"))
+    nlp.add_pipe("softcue", config=config(place / kind))
     doc = nlp("the apple")
-    [answer] = answers(place / "classify", ["the apple"])
+    [answer] = answers(place / kind, ["the apple"])
     assert doc.cats == pytest.approx(answer["scores"], abs=1e-6)
 
 
 def test_batches_answer_as_one_document_at_a_time_and_empty_ones_pass(place: Path) -> None:
     nlp = spacy.blank("en")
     nlp.add_pipe("softcue", config=config(place / "tag"))
-    together = list(nlp.pipe(TEXTS, batch_size=2))
-    assert [doc.text for doc in together] == TEXTS
-    for doc, text in zip(together, TEXTS, strict=True):
+    texts = [*TEXTS, "\u200b", "\u00a0"]
+    together = list(nlp.pipe(texts, batch_size=2))
+    assert [doc.text for doc in together] == texts
+    for doc, text in zip(together, texts, strict=True):
         assert [(e.text, e.label_) for e in doc.ents] == [(e.text, e.label_) for e in nlp(text).ents]
     assert not together[1].ents and not together[3].ents
 

@@ -236,3 +236,10 @@ def test_a_table_of_a_hundred_thousand_columns_with_one_name_twice_is_refused_at
     with pytest.raises(RequestError, match="the header names 'c7' twice"):
         read_data(tmp_path / "wide.csv")
     assert time.perf_counter() - began < 5
+
+
+def test_a_single_file_is_named_itself_and_not_by_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mails.csv").write_text("text,label\n,x\nhello,\n")
+    with pytest.raises(RequestError, match=r"^mails\.csv: 2 problems; correct these lines"):
+        read_data("mails.csv")
