@@ -102,10 +102,12 @@ class Mixture(Cue):
             own = member.examples if site == "pooler" else member.ctx.batch.rows
             if own is None or len(member.ctx.batch) == len(ctx.batch):
                 y = member.cue.on_affine(layer, site, x, y, member.ctx)
-            else:
-                y = y.index_copy(
-                    0, own, member.cue.on_affine(layer, site, x[own], y[own], member.ctx).to(y.dtype)
-                )
+                continue
+            edited = member.cue.on_affine(
+                layer, site, x.index_select(0, own), y.index_select(0, own), member.ctx
+            ).to(y.dtype)
+            # in place where there is no backward pass: a copy of all rows takes longer than the edit
+            y = y.index_copy(0, own, edited) if torch.is_grad_enabled() else y.index_copy_(0, own, edited)
         return y
 
     def penalty(self, ctx: Context) -> Tensor:
@@ -131,9 +133,9 @@ def _join(present: list[tuple[Member, Prefix]], examples: int) -> Prefix:
     for member, prefix in present:
         count = prefix.key.shape[1]
         column = torch.arange(count, device=first.device)
-        key = key.index_put((member.examples[:, None], column), prefix.key.to(key.dtype))
-        value = value.index_put((member.examples[:, None], column), prefix.value.to(key.dtype))
-        length = length.index_fill(0, member.examples, count)
+        key.index_put_((member.examples[:, None], column), prefix.key.to(key.dtype))
+        value.index_put_((member.examples[:, None], column), prefix.value.to(key.dtype))
+        length.index_fill_(0, member.examples, count)
     if all(prefix.rescore is None for _, prefix in present):
         return Prefix(key, value, None, length)
 
@@ -148,9 +150,8 @@ def _join(present: list[tuple[Member, Prefix]], examples: int) -> Prefix:
             hit = mine.nonzero()[:, 0] if may_ask(mine) else torch.arange(len(example), device=mine.device)
             own = torch.zeros_like(logit[hit], dtype=torch.float32)
             own[..., :count] = prefix.rescore(logit[hit][..., :count], here[hit].int().argmax(1))
-            added = added.index_copy(
-                0, hit, torch.where(mine[hit].view(-1, *[1] * (own.dim() - 1)), own, added[hit])
-            )
+            chosen = torch.where(mine[hit].view(-1, *[1] * (own.dim() - 1)), own, added[hit])
+            added.index_copy_(0, hit, chosen)
         return added
 
     return Prefix(key, value, rescore, length)

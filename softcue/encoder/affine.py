@@ -43,7 +43,10 @@ def affine(module: nn.Module, site: str, x: Tensor, edit: Edit | None) -> Tensor
     (M, I) -> (M, O).
     """
     y: Tensor = module(x)
-    return y if edit is None else edit(site, x, y)
+    if edit is None:
+        return y
+    # an identity returns x itself (ModernBERT's first norm), and an edit may change y in place
+    return edit(site, x, y.clone() if y is x else y)
 
 
 def edit_qkv(qkv: Tensor, x: Tensor, heads: int, edit: Edit | None) -> Tensor:

@@ -92,7 +92,7 @@ def test_an_adapter_that_does_not_fit_changes_nothing() -> None:
             predictor.add(name, wrong)
     assert asked(predictor, *adapters) == before
     assert list(predictor.adapters) == list(adapters)
-    with pytest.raises(RequestError, match="'fresh' is not there"):
+    with pytest.raises(RequestError, match="no adapter of that name"):
         predictor.remove("fresh")
 
 
