@@ -19,7 +19,7 @@ from softcue.interop.grid import PackedGridSearch
 DATA = Path(softcue.__file__).parent / "data" / "helpdesk" / "intent"
 TARGET = 3.0  # times as fast as one by one
 RATES, FOLDS, EPOCHS = (5e-3, 1e-2, 2e-2, 4e-2), 4, 2
-CASES = [(rows, batch) for rows in (16, 64, 256) for batch in (1, 8, 32)]
+CASES = [(rows, batch) for rows in (16, 64) for batch in (1, 8)]
 QUICK_CASES = [(16, 1), (16, 8)]
 
 
