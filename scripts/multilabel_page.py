@@ -35,7 +35,16 @@ def section(result: Mapping[str, Any]) -> str:
     asked = f"--sets {source} --rows {cap} --methods {methods}"
     command = f"python -m scripts.multilabel --data-root DATA {asked}"
     lines = [row(method, own, result) for method, own in result["table"].items()]
-    return f"{told}\n\n```bash\n{command}\n```\n\n{table(lines)}"
+    return f"{told}\n\n```bash\n{command}\n```\n\n{table(lines)}\n\n{finding(result)}"
+
+
+def finding(result: Mapping[str, Any]) -> str:
+    """Return a sentence on the best method beside full fine-tuning."""
+    metric = result["metrics"][0]
+    mean = {method: own["scores"][metric]["mean"] for method, own in result["table"].items()}
+    full = mean.pop(FULL)
+    best = max(mean, key=lambda method: mean[method])
+    return f"The best method, {best}, is {100 * (full - mean[best]):.2f} points below full fine-tuning."
 
 
 def seeds(result: Mapping[str, Any]) -> int:
