@@ -99,7 +99,7 @@ def test_torchrun_with_another_method_ends_with_one_line_of_rank_0(tmp_path: Pat
     told = [line for line in done.stderr.splitlines() if line.startswith("softcue:")]
     assert done.returncode != 0
     assert told == [
-        "softcue: torchrun started 2 processes, and method pasta trains in one only; give method full, "
+        "softcue: torchrun started 2 processes, but method pasta trains in one only; give method full, "
         "or run it without torchrun"
     ], done.stderr
     assert not (tmp_path / "out").exists()
@@ -181,7 +181,7 @@ def test_each_rank_takes_its_gpu_where_there_are_enough(launched: pytest.MonkeyP
     assert own_device("cuda") == "cuda:1"
     assert own_device("cpu") == "cpu"
     launched.setattr("torch.cuda.device_count", lambda: 1)
-    with pytest.raises(RequestError, match=r"torch sees 1 GPUs; .*lower --nproc-per-node"):
+    with pytest.raises(RequestError, match=r"torch finds 1 GPUs; .*lower --nproc-per-node"):
         own_device("cuda")
 
 

@@ -144,7 +144,7 @@ def test_an_unknown_recipe_is_refused_with_the_close_ones(name: str, told: str) 
 
 
 def test_a_recipe_of_another_method_is_refused() -> None:
-    with pytest.raises(RequestError, match="is for spt; --method stp came"):
+    with pytest.raises(RequestError, match="is for spt, but --method stp came"):
         train_arguments("spt-rte-roberta-large", {"method": "stp"})
 
 
