@@ -93,10 +93,7 @@ def run(study: Study, data: Data, base: Base, file: Path) -> None:
     """Train what `file` does not hold yet, packed, and add each run as soon as it has ended."""
     known = list(map(key_of, read_runs(file)))
     missing = [(told, job) for told, job in study.jobs(data) if key_of(told) not in known]
-    here = {
-        "precision": str(next(base.backbone.encoder.parameters()).dtype).removeprefix("torch."),
-        "commit": machine(OPTIONS)["commit"],
-    }
+    here = {"precision": base.precision, "commit": machine(OPTIONS)["commit"]}
 
     def add(number: int, adapter: Adapter) -> None:
         told, score = missing[number][0], float(adapter.scores[data.metric])

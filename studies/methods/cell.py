@@ -40,14 +40,13 @@ def run_planned(cell: PlannedCell, base: Base, root: Path, device: str) -> dict[
     began = time.perf_counter(), time.process_time()
     found = _majority(data, cell, base) if arm.method == MAJORITY else _trained(cell, data, own, base)
     seconds = {"wall": time.perf_counter() - began[0], "processor": time.process_time() - began[1]}
-    weight = next(base.backbone.encoder.parameters())
     options = Options(device, quick=False, threads=torch.get_num_threads(), clock="cpu", repeat=1)
     return {
         **told,
         **found,
         "seconds": seconds,
         "encoder_parameters": encoder_size(base),
-        "precision": str(weight.dtype).removeprefix("torch."),
+        "precision": base.precision,
         "machine": machine(options),
     }
 
