@@ -1,7 +1,7 @@
 """Answers in the shapes of Hugging Face's pipelines: labels with scores, best first, and entities."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from softcue.answering.answers import UNSURE
@@ -15,22 +15,23 @@ _WORD = re.compile(r"\S+")
 
 
 def scored_answer(
-    kind: str, value: dict[str, Any], row: Mapping[str, Any], raw: bool = False
+    kind: str, value: dict[str, Any], choices: Sequence[str], raw: bool = False
 ) -> list[dict[str, Any]]:
     """Return a Predictor's answer as {label, score}, best first; a tagger's as entities.
 
-    row: the request. raw: logarithms of the probabilities, which are the logits but for a constant. Where the
-    answer says whether it is unsure, the first of the labels, which is the answer, says so too.
+    choices: those of the request, if it has any. raw: logarithms of the probabilities, which are the logits
+    but for a constant. Where the answer says whether it is unsure, the first of the labels, which is the
+    answer, says so too.
     """
     own = KINDS[kind]
-    found = own.scored(value, row, own.raw if raw else float)
+    found = own.scored(value, choices, own.raw if raw else float)
     return [{**found[0], UNSURE: value[UNSURE]}, *found[1:]] if UNSURE in value else found
 
 
 def piped_answer(
     kind: str,
     value: dict[str, Any],
-    row: Mapping[str, Any],
+    choices: Sequence[str],
     *,
     name: str,
     top_k: int | None = None,
@@ -40,8 +41,8 @@ def piped_answer(
 ) -> list[dict[str, Any]]:
     """Return a Predictor's answer as Hugging Face's pipelines give it.
 
-    name: of the adapter, for messages. aggregation_strategy: all but "none" group words as the adapter does.
-    Raises RequestError.
+    choices: those of the request, if it has any. name: of the adapter, for messages. aggregation_strategy:
+    all but "none" group words as the adapter does. Raises RequestError.
     """
     own = KINDS[kind]
     if own.reads == READS_WORDS:
@@ -56,7 +57,7 @@ def piped_answer(
             f"function_to_apply is 'softmax', and the labels of {name!r} do not exclude each other; expected "
             "'sigmoid' or 'none'"
         )
-    return scored_answer(kind, value, row, function_to_apply == "none")[:top_k]
+    return scored_answer(kind, value, choices, function_to_apply == "none")[:top_k]
 
 
 def _entities_as(

@@ -91,23 +91,30 @@ class Predictor:
         multilabel: labels, scores; tag: entities (and tags, if the request has tokens). With kind "embed":
         embedding, a list of D floats. Raises RequestError that names the request.
         """
+        return [answer for _, answer in self.answered(requests, budget, adapter)]
+
+    def answered(
+        self, requests: Any, budget: int = ROW_BUDGET, adapter: str | None = None
+    ) -> list[tuple[Question, dict[str, Any]]]:
+        """Return each request as the adapter read it, with its answer. Raises RequestError."""
         requests = list(check_requests(requests))
         if adapter is not None:
             requests = [
                 {"adapter": adapter, **request} if isinstance(request, Mapping) else request
                 for request in requests
             ]
-        answers: list[dict[str, Any]] = []
+        answers: list[tuple[Question, dict[str, Any]]] = []
         for questions in self._read_ahead(requests):
             seats = [
                 self.seat[request["adapter"]]
                 for request in requests[len(answers) : len(answers) + len(questions)]
             ]
             made = run(self.model, [question.item for question in questions], seats, budget, self.embeds)
+            pairs = zip(questions, made, strict=True)
             if self.embeds:
-                answers += [{"embedding": vector.tolist()} for vector in made]
+                answers += [(question, {"embedding": vector.tolist()}) for question, vector in pairs]
             else:
-                answers += [say(answer, question) for answer, question in zip(made, questions, strict=True)]
+                answers += [(question, say(answer, question)) for question, answer in pairs]
         return answers
 
     def _read_ahead(self, requests: Sequence[Mapping[str, Any]]) -> Iterator[list[Question]]:

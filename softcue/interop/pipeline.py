@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from softcue.adapter import Adapter
-from softcue.answering.answers import inputs_for
 from softcue.answering.opening import open_predictor
 from softcue.answering.piped import FUNCTIONS, STRATEGIES, piped_answer
 from softcue.answering.predict import Predictor
@@ -69,25 +68,25 @@ class AdapterPipeline:
         if function_to_apply is not None:
             _among("function_to_apply", function_to_apply, FUNCTIONS)
         ignored = check_list("ignore_labels", () if ignore_labels is None else ignore_labels)
-        adapter = self.predictor.adapters[self.name]
-        kind = adapter.kind
-        answers = self.predictor([{**row, "adapter": self.name} for row in rows])
-        rows = [dict(inputs_for(row, adapter.task, adapter.columns)) for row in rows]
+        kind = self.predictor.adapters[self.name].kind
+        answered = self.predictor.answered(rows, adapter=self.name)
         piped = [
             piped_answer(
                 kind,
                 answer,
-                row,
+                question.record.choices,
                 name=self.name,
                 top_k=1 if top == "best" else top,
                 function_to_apply=function_to_apply,
                 aggregation_strategy=strategy,
                 ignore_labels=ignored,
             )
-            for answer, row in zip(answers, rows, strict=True)
+            for question, answer in answered
         ]
         if KINDS[kind].reads == READS_WORDS:
-            made: list[Any] = [_numbered(own, row) for own, row in zip(piped, rows, strict=True)]
+            made: list[Any] = [
+                _numbered(own, question.text) for own, (question, _) in zip(piped, answered, strict=True)
+            ]
             return made[0] if one else made
         made = [own[0] if top == "best" else own for own in piped]
         if isinstance(inputs, str) and top_k in ("given", "best"):
@@ -144,9 +143,8 @@ def _among(name: str, value: str, known: Sequence[str]) -> str:
     return value
 
 
-def _numbered(words: list[dict[str, Any]], row: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _numbered(words: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
     """Number words that are not grouped by their places in the text, from 1; leave entities as they are."""
-    text = row.get("text") or " ".join(row.get("tokens", ()))
     return [
         {
             "entity": word["entity"],

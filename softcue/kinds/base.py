@@ -224,9 +224,12 @@ class Kind(ABC):
 
     @abstractmethod
     def scored(
-        self, value: dict[str, Any], row: Mapping[str, Any], scale: Callable[[float], float]
+        self, value: dict[str, Any], choices: Sequence[str], scale: Callable[[float], float]
     ) -> list[Any]:
-        """Return the result of say() as a list of {label, score}, the best first; row: the request."""
+        """Return the result of say() as a list of {label, score}, the best first.
+
+        choices: those of the request, if it has any.
+        """
 
     def raw(self, chance: float) -> float:
         """Return the logit of a probability; for probabilities that sum to 1, up to a constant."""

@@ -84,13 +84,13 @@ class Choice(Kind):
         return answer
 
     def scored(
-        self, value: dict[str, Any], row: Mapping[str, Any], scale: Callable[[float], float]
+        self, value: dict[str, Any], choices: Sequence[str], scale: Callable[[float], float]
     ) -> list[Any]:
-        """Return each choice with its score, under its text if the request gave one, else its number."""
-        given = row.get("choices")
-        names = given if isinstance(given, list) else [str(i) for i in range(len(value["scores"]))]
+        """Return each choice with its score and its place in the request."""
         ordered = sorted(enumerate(value["scores"]), key=lambda pair: -pair[1])
-        return [{"score": scale(chance), "label": names[place], "index": place} for place, chance in ordered]
+        return [
+            {"score": scale(chance), "label": choices[place], "index": place} for place, chance in ordered
+        ]
 
 
 def within_groups(logits: Tensor, group: Tensor, count: int) -> Tensor:

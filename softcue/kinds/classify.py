@@ -41,7 +41,7 @@ class Classify(Kind):
         return reading.labels[int(answer[: len(reading.labels)].argmax())]
 
     def scored(
-        self, value: dict[str, Any], row: Mapping[str, Any], scale: Callable[[float], float]
+        self, value: dict[str, Any], choices: Sequence[str], scale: Callable[[float], float]
     ) -> list[Any]:
         """Return every label with its score."""
         return best_first(value["scores"], scale)

@@ -162,7 +162,7 @@ class Multilabel(Kind):
         return [place for place, label in enumerate(labels) if label in commonest]
 
     def scored(
-        self, value: dict[str, Any], row: Mapping[str, Any], scale: Callable[[float], float]
+        self, value: dict[str, Any], choices: Sequence[str], scale: Callable[[float], float]
     ) -> list[Any]:
         """Return every label with its score."""
         return best_first(value["scores"], scale)

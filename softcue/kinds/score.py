@@ -87,7 +87,7 @@ class Score(Kind):
         return {"mean_absolute_error": sum(errors) / len(errors), "root_mean_square_error": rms}
 
     def scored(
-        self, value: dict[str, Any], row: Mapping[str, Any], scale: Callable[[float], float]
+        self, value: dict[str, Any], choices: Sequence[str], scale: Callable[[float], float]
     ) -> list[Any]:
         """Return the number as the score of a label named `value`."""
         return [{"score": value["value"], "label": "value"}]

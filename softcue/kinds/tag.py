@@ -211,7 +211,7 @@ class Tag(Kind):
         return row.expand(len(record.tokens), -1)
 
     def scored(
-        self, value: dict[str, Any], row: Mapping[str, Any], scale: Callable[[float], float]
+        self, value: dict[str, Any], choices: Sequence[str], scale: Callable[[float], float]
     ) -> list[Any]:
         """Return the entities."""
         return list(value["entities"])

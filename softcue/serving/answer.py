@@ -57,7 +57,7 @@ async def predict(site: Site, request: Request) -> Response:
     answers = await _ask(site, request, rows, body.adapter)
     _refuse_cut(body, answers)
     raw = bool(body.raw_scores)
-    made = [scored(answer, row, raw) for answer, row in zip(answers, rows, strict=True)]
+    made = [scored(answer, raw) for answer in answers]
     return json_response(made if is_batch else made[0])
 
 
@@ -66,7 +66,7 @@ async def pipeline(site: Site, request: Request) -> Response:
     body = parse_body(PipelineBody, await read_body(request.receive, site.limits))
     rows, is_batch = read_plain_inputs(body.inputs, site.limits)
     answers = await _ask(site, request, rows, request.path_params.get("adapter", body.adapter))
-    made = [piped(answer, row, body.parameters) for answer, row in zip(answers, rows, strict=True)]
+    made = [piped(answer, body.parameters) for answer in answers]
     # its client reads the first element of a classifier's reply, and all of a tagger's
     is_flat = not is_batch and KINDS[answers[0].entry.kind].reads == READS_WORDS
     return json_response(made[0] if is_flat else made)

@@ -19,6 +19,10 @@ class Answered(Protocol):
         """What a Predictor gives for the adapter's kind."""
 
     @property
+    def choices(self) -> Sequence[str]:
+        """The choices of the request, if it has any."""
+
+    @property
     def tokens(self) -> int:
         """How many tokens were read."""
 

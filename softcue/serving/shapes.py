@@ -1,7 +1,7 @@
 """Shapes: answers as text-embeddings-inference, Hugging Face, vLLM and KServe give them."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -13,12 +13,12 @@ from softcue.serving.needs import Answered
 from softcue.serving.wire import InferBody, PipelineParameters
 
 
-def scored(answer: Answered, row: Mapping[str, Any], raw: bool = False) -> list[dict[str, Any]]:
+def scored(answer: Answered, raw: bool = False) -> list[dict[str, Any]]:
     """Return an answer as {label, score}, best first; a tagger's as entities.
 
     raw: logarithms of the probabilities, which are the logits but for a constant.
     """
-    return scored_answer(answer.entry.kind, answer.value, row, raw)
+    return scored_answer(answer.entry.kind, answer.value, answer.choices, raw)
 
 
 def native(answer: Answered) -> dict[str, Any]:
@@ -26,15 +26,13 @@ def native(answer: Answered) -> dict[str, Any]:
     return {"adapter": answer.entry.full_name, "kind": answer.entry.kind, **answer.value}
 
 
-def piped(
-    answer: Answered, row: Mapping[str, Any], parameters: PipelineParameters | None
-) -> list[dict[str, Any]]:
+def piped(answer: Answered, parameters: PipelineParameters | None) -> list[dict[str, Any]]:
     """Return an answer as Hugging Face's pipelines give it. Raises RequestError."""
     asked = parameters or PipelineParameters()
     return piped_answer(
         answer.entry.kind,
         answer.value,
-        row,
+        answer.choices,
         name=answer.entry.name,
         top_k=asked.top_k,
         function_to_apply=asked.function_to_apply,

@@ -36,6 +36,7 @@ class Answer:
 
     entry: Entry
     value: dict[str, Any]  # as Predictor gives it
+    choices: tuple[str, ...]  # of the request, if it has any
     tokens: int
     truncated: bool  # whether the text was cut at the adapter's limit
 
@@ -101,7 +102,7 @@ class Visit:
 
     def _said(self, one: HotAdapter, question: Question, tensor: Tensor) -> Answer:
         item = question.item
-        return Answer(one.entry, say(tensor, question), item.rows, item.dropped > 0)
+        return Answer(one.entry, say(tensor, question), question.record.choices, item.rows, item.dropped > 0)
 
     async def _answered(self, questions: Sequence[Question], hot: Sequence[HotAdapter]) -> list[Tensor]:
         """Have questions answered: at once, or share by share where a text is long.

@@ -95,6 +95,7 @@ class FakeAnswer:
 
     entry: Entry
     value: dict[str, Any]
+    choices: tuple[str, ...]
     tokens: int
     truncated: bool = False
 
@@ -136,7 +137,8 @@ class FakeService:
             {**request, "adapter": entry.full_name} for request, entry in zip(requests, entries, strict=True)
         ]
         return [
-            FakeAnswer(entry, value, 7) for entry, value in zip(entries, self.predictor(named), strict=True)
+            FakeAnswer(entry, value, question.record.choices, 7)
+            for entry, (question, value) in zip(entries, self.predictor.answered(named), strict=True)
         ]
 
     async def fan_out(self, adapters: Sequence[str], inputs: Mapping[str, Any]) -> list[FakeAnswer]:

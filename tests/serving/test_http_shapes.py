@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from tests.answering.test_predict import random_adapter
 from tests.serving.fake import (
     FakeService,
     MemorySource,
@@ -62,6 +63,17 @@ def test_a_batch_gets_a_list_of_lists_and_may_mix_adapters(client: TestClient) -
     assert {one["label"] for one in answers[4]} == {"fig", "gold"}
     assert answers[3][0]["label"] == "value"
     assert len(post(client, "/predict", {"inputs": [["a"]], "adapter": "spam"})) == 1
+
+
+def test_choices_are_named_by_their_texts_under_a_column_that_the_adapter_remembers(
+    client: TestClient, service: FakeService
+) -> None:
+    chooser = random_adapter(service.predictor.base, "pasta", "choice", columns={"choices": "options"})
+    service.source.add("column", chooser)
+    asked = {"inputs": {"text": "it", "options": ["fig", "gold"]}, "adapter": "column"}
+    answer = post(client, "/predict", asked)
+    assert {one["label"] for one in answer} == {"fig", "gold"}
+    assert [one["label"] for one in post(client, "/", asked)[0]] == [one["label"] for one in answer]
 
 
 def test_raw_scores_are_logits_but_for_a_constant(client: TestClient) -> None:
