@@ -50,7 +50,7 @@ class Head(nn.Module):
     def __init__(
         self, kind: str, hidden: int, classes: Sequence[int], pooling: str, dropout: float = 0.1
     ) -> None:
-        """Begin with random numbers.
+        """Begin with random weights.
 
         classes: labels of each seat. dropout: before the linear map, while training, as in every published
         recipe.
@@ -162,6 +162,6 @@ class Head(nn.Module):
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
         """Return the number of each question and its answer on the host.
 
-        (B, C) -> numbers with (C,), or what the kind gives.
+        (B, C) -> numbers, each with (C,), or what the kind gives.
         """
         return self.own.answers(logits, batch)

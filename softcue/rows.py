@@ -1,5 +1,5 @@
 """Rows: the tensor code that methods share - rows read, set and added to, each example's copy
-of its seat's numbers, products by seat.
+of its seat's parameters, products by seat.
 """
 
 from functools import lru_cache
@@ -28,7 +28,7 @@ def unit_of(size: Tensor) -> Tensor:
 def matrix_share(dims: Dims) -> float:
     """Return what part of a preset's rate a matrix has in an encoder of these sizes.
 
-    It falls with the numbers that the matrix sums over (Yang et al., 2021, "Tensor Programs V"), and with
+    It falls with the width that the matrix sums over (Yang et al., 2021, "Tensor Programs V"), and with
     layers.
     """
     return min(1.0, MINILM / (dims.layers * dims.hidden))
@@ -84,7 +84,7 @@ def read_rows(hidden: Tensor, row: Tensor) -> Tensor:
 
 
 def of_layer(table: Tensor, layer: int, ctx: Context) -> Tensor:
-    """Return one layer's numbers of a table: (A, L, ..) -> (A, ..).
+    """Return one layer of a table: (A, L, ..) -> (A, ..).
 
     The table is taken apart once, when first asked for: in the backward pass each table[:, layer] would be a
     whole table.
@@ -95,7 +95,7 @@ def of_layer(table: Tensor, layer: int, ctx: Context) -> Tensor:
 
 
 def copies(table: Tensor, batch: Batch, dtype: torch.dtype) -> Tensor:
-    """Copy each example's seat's numbers in `dtype`, to be read only: (A, ..) -> (B, ..).
+    """Copy the parameters of each example's seat in `dtype`, to be read only: (A, ..) -> (B, ..).
 
     Gradients are summed in the table's own precision.
     """
@@ -139,7 +139,7 @@ def per_seat(x: Tensor, weight: Tensor, runs: Runs) -> Tensor:
 
 
 FEW_RUNS = 2  # runs that are quicker one by one
-# numbers of a matrix so small that starting its product costs more than the product: LoRA's, APT's gate
+# elements of a matrix so small that starting its product costs more than the product: LoRA's, APT's gate
 THIN = 2**14
 
 

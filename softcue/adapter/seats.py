@@ -45,9 +45,9 @@ def seat_in(cue: Cue, cue_seat: int, head: Head, head_seat: int, adapter: Adapte
     _fits("head", adapter.head, head_seats)
     cue.configure(cue_seat, adapter.config)
     head.classes[head_seat] = classes
-    for seats, numbers in ((cue_seats, adapter.cue), (head_seats, adapter.head)):
+    for seats, tensors in ((cue_seats, adapter.cue), (head_seats, adapter.head)):
         for name, tensor in seats.items():
-            tensor.copy_(numbers[name])
+            tensor.copy_(tensors[name])
 
 
 def _fits(part: str, came: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

@@ -275,10 +275,10 @@ def _part(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _check_room(values: Mapping[str, Any], size: int, tensors_name: str) -> None:
     """Refuse settings that need more bytes than the file has, before a cue is built from them."""
     try:
-        numbers = Cue.registry[values["method"]].count(values["dims"], values["config"])
+        count = Cue.registry[values["method"]].count(values["dims"], values["config"])
     except Exception as error:  # as in shapes_of
         raise AdapterError(f"config: cannot build {values['method']} from it: {first_line(error)}") from error
-    needed = numbers * WIDTH
+    needed = count * WIDTH
     if needed > size:
         raise AdapterError(
             f"its settings need {needed:,} bytes of tensors, but {tensors_name} has {size:,} bytes"

@@ -130,8 +130,8 @@ def _parse(text: bytes) -> dict[str, Any]:
 
 def _view(buffer: bytearray, start: int, shape: tuple[int, ...], kind: str) -> Tensor:
     """Return the tensor whose values begin at `start` in the buffer, without a copy."""
-    numbers = numpy.frombuffer(buffer, NUMPY_TYPES[kind], math.prod(shape), start)
-    return torch.from_numpy(numbers.astype(numbers.dtype.newbyteorder("="), copy=False)).view(shape)
+    values = numpy.frombuffer(buffer, NUMPY_TYPES[kind], math.prod(shape), start)
+    return torch.from_numpy(values.astype(values.dtype.newbyteorder("="), copy=False)).view(shape)
 
 
 def _spans(header: Mapping[str, Any], shapes: Shapes, types: Mapping[str, str]) -> dict[str, tuple[int, int]]:

@@ -65,8 +65,8 @@ class Seating:
     def __init__(self, encoder: Encoder, dropout: float = 0.1, serves: bool = False) -> None:
         """Begin with no adapters.
 
-        dropout: the heads', in training. serves: numbers are held in the encoder's precision, and nothing is
-        trained.
+        dropout: the heads', in training. serves: parameters are held in the encoder's precision, and nothing
+        is trained.
         """
         self.model = Model(encoder, [], [], [])
         self.dropout, self.serves = dropout, serves
@@ -78,7 +78,7 @@ class Seating:
     def reserve_cue(self, method: str, config: Any, size: int) -> Slab:
         """Give the cue of a method and shape at least `size` seats.
 
-        Adapters that have seats keep their numbers and settings.
+        Adapters that have seats keep their parameters and settings.
         """
         slab = self.cues.setdefault(shape_of(method, config), Slab(len(self.model.mixture.cues), config))
         if slab.size < size:
@@ -97,7 +97,7 @@ class Seating:
         return kind, pooling, head_room(classes) if self.serves else 0
 
     def _resize_cue(self, slab: Slab, method: str, size: int) -> None:
-        # its first numbers are nobody's, and the caller's generator stays as it is
+        # its first parameters are nobody's, and the caller's generator stays as it is
         with torch.random.fork_rng(devices=[]):
             cue = Cue.registry[method](self.model.encoder.dims, slab.config, size)
         if slab.size:
@@ -188,11 +188,11 @@ class Seating:
         return [*self.cues.values(), *self.heads.values()]
 
     def lift(self, seat: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Copy a seat's numbers: (cue, head), float32 on the CPU."""
+        """Copy a seat's parameters: (cue, head), float32 on the CPU."""
         return lift_seat(self.model, seat)
 
     def _find(self, adapter: Adapter, seat: int | None = None) -> Assignment:
-        """Return an assignment that holds the adapter's numbers."""
+        """Return an assignment that holds the adapter's parameters."""
         cue, head = self.slabs_of(adapter)
         cue = self.reserve_cue(adapter.method, adapter.config, cue.size if cue.free else 2 * cue.size or 1)
         head = self.reserve_head(
@@ -247,7 +247,7 @@ class Seating:
 
 @torch.no_grad()
 def _copy(before: nn.Module, after: nn.Module) -> None:
-    """Copy the numbers of all seats and classes that both modules have."""
+    """Copy the parameters of all seats and classes that both modules have."""
     own = after.state_dict()
     for name, tensor in before.state_dict().items():
         both = tuple(slice(min(lengths)) for lengths in zip(tensor.shape, own[name].shape, strict=True))
@@ -266,7 +266,7 @@ def shape_of(method: str, config: Any) -> tuple[str, Any]:
 
 
 def lift_seat(model: Model, seat: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Copy the numbers of a model's seat: (cue, head), float32 on the CPU."""
+    """Copy the parameters of a model's seat: (cue, head), float32 on the CPU."""
     place = model.places[seat]
     return lift(model.mixture.cue(place.cue), place.cue_seat, model.head(place.head), place.head_seat)
 

@@ -11,7 +11,7 @@ from softcue.attention.buckets import Reorder
 from softcue.attention.layout import Layout
 from softcue.protocol import Prefix
 
-WIDEST_HEAD = 256  # numbers of a head, of which the kernel wants a multiple of STEP
+WIDEST_HEAD = 256  # width of a head, of which the kernel wants a multiple of STEP
 STEP = 8
 
 

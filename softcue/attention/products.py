@@ -7,7 +7,7 @@ from torch import Tensor
 
 from softcue.kernels.dropout import dropout_mask
 
-VECTOR = 16  # numbers in a vector register: torch's softmax over fewer falls to scalar code, ten times slower
+VECTOR = 16  # floats in a vector register: torch's softmax over fewer falls to scalar code, ten times slower
 
 
 class Products(torch.autograd.Function):

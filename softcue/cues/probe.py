@@ -15,7 +15,7 @@ class ProbeConfig(Options):
 
 
 class Probe(Cue, method="probe", config=ProbeConfig):
-    """A cue that has no numbers of its own."""
+    """A cue that has no parameters of its own."""
 
     frozen_outputs = True
 

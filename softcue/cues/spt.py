@@ -55,7 +55,7 @@ class Spt(Cue, method="spt", config=SptConfig):
 
     @classmethod
     def count(cls, dims: Dims, config: SptConfig) -> int:
-        """Return 2 L P D, where L counts from `first_layer`: the gate has no numbers of its own."""
+        """Return 2 L P D, where L counts from `first_layer`: the gate has no parameters of its own."""
         return 2 * layers_from(config.first_layer, dims) * config.length * dims.hidden
 
     def first_touched(self, seat: int) -> int:

@@ -24,7 +24,7 @@ class AlbertLayer(Layer):
 
 
 def build_albert(config: EncoderConfig, pooler: bool) -> Encoder:
-    """Build ALBERT; one layer's numbers are listed once for every time that they are used."""
+    """Build ALBERT; one layer's weights are listed once for every time that they are used."""
     must_be(config, "num_hidden_groups", 1)
     must_be(config, "inner_group_num", 1)
     spec = read_spec(

@@ -36,7 +36,7 @@ FUSED = {
 
 
 class Linear(nn.Linear):
-    """nn.Linear, with the same numbers; frozen on a CPU it is quicker, above all for few rows.
+    """nn.Linear, with the same weights; frozen on a CPU it is quicker, above all for few rows.
 
     torch gives its libraries the weight as it lies and they lay it out anew at every product, which for the
     rows of one short text takes longer than the product. In bfloat16 that is done once. In float32 a kernel
@@ -50,7 +50,7 @@ class Linear(nn.Linear):
 
     @property
     def learns(self) -> bool:
-        """Whether any of its numbers do; it is frozen where none does."""
+        """Whether any of its parameters do; it is frozen where none does."""
         return self.weight.requires_grad or (self.bias is not None and self.bias.requires_grad)
 
     @property
@@ -238,7 +238,7 @@ def product(
 def longer(x: Tensor) -> Tensor:
     """Add rows of zeros: (N, W) -> (M, W).
 
-    M is N or one of 16 numbers between a power of two and the next.
+    M is N or one of 16 values between a power of two and the next.
 
     Every batch has another number of rows, and for each that oneDNN has not seen lately it makes its products
     anew, which took a sixth of the time of training on batches that do not come again.

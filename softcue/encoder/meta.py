@@ -1,4 +1,4 @@
-"""Modules built on the meta device: their shapes, without memory and without drawing numbers."""
+"""Modules built on the meta device: their shapes, without memory and without drawing weights."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ SCALES = (Tensor.mul, Tensor.__mul__)  # by a number
 
 
 class _Undrawn(TorchFunctionMode):
-    """Leaves tensors as they are where they would be filled by chance, or those numbers be scaled."""
+    """Leaves tensors as they are where they would be filled by chance, or those values be scaled."""
 
     def __torch_function__(
         self,

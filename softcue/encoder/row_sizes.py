@@ -13,7 +13,7 @@ from softcue.rows import read_rows
 
 
 def row_sizes(encoder: Encoder, examples: Sequence[Example], slots: int, per_batch: int = 32) -> Tensor:
-    """Measure the root mean square of the numbers in each special token's row: (L, S).
+    """Measure the root mean square of each special token's row: (L, S).
 
     Measured without a cue and without dropout; 0 for a slot that no example has.
     """

@@ -27,7 +27,7 @@ WEIGHT_FILES = (
 )
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SHOWN_WEIGHTS = 5  # names in one message
-# how TensorFlow, and the oldest checkpoints, name a norm's numbers
+# how TensorFlow, and the oldest checkpoints, name a norm's parameters
 LEGACY = {"gamma": "weight", "beta": "bias"}
 
 

@@ -270,7 +270,7 @@ class SoftcueTagger(TextEstimator):
 
 
 def job_key(job: Job, base: Base) -> str:
-    """Return what two jobs have in common that end with the same numbers."""
+    """Return what two jobs have in common that end with the same parameters."""
     return json.dumps(identity([job], base)[0], sort_keys=True)
 
 

@@ -1,4 +1,4 @@
-"""ONNX: one graph of an encoder whose adapters are inputs, with the adapters' numbers beside it."""
+"""ONNX: one graph of an encoder whose adapters are inputs, with the adapters' tensors beside it."""
 
 import importlib.util
 import json
@@ -19,8 +19,9 @@ from softcue.errors import AdapterError, RequestError
 from softcue.files import refuse_filled, write_folder
 from softcue.interop.onnx_graph import write_graph
 from softcue.interop.onnx_layers import check_family
-from softcue.interop.onnx_numbers import GRAPH_INPUTS, Numbers, graph_numbers, input_shape, sizes
 from softcue.interop.onnx_runner import ADAPTERS, GRAPH, MANIFEST, VERSION
+from softcue.interop.onnx_tensors import GRAPH_INPUTS, graph_tensors, input_shape, sizes
+from softcue.interop.peft_tensors import Tensors
 
 
 def export_onnx(
@@ -39,13 +40,13 @@ def export_onnx(
     for name in adapters:
         check_name(name)
     loaded = {name: one if isinstance(one, Adapter) else Adapter.load(one) for name, one in adapters.items()}
-    numbers = {name: _numbers(name, adapter) for name, adapter in loaded.items()}
+    tensors_of = {name: _tensors(name, adapter) for name, adapter in loaded.items()}
     base = backbone if isinstance(backbone, Base) else open_base(_named(backbone, loaded), "float32")
     encoder, name = base.backbone.encoder, base.backbone.name
     check_family(encoder, name)
     for own, adapter in loaded.items():
         check_served(own, adapter, base)
-    present = [key for key in GRAPH_INPUTS if any(key in own for own in numbers.values())]
+    present = [key for key in GRAPH_INPUTS if any(key in own for own in tensors_of.values())]
     size = sizes(encoder.dims)
     manifest = {
         "library_name": "softcue",
@@ -67,7 +68,7 @@ def export_onnx(
             if (base.backbone.folder / file).is_file():
                 shutil.copyfile(base.backbone.folder / file, into / file)
         (into / ADAPTERS).mkdir()
-        for own, tensors in numbers.items():
+        for own, tensors in tensors_of.items():
             arrays: dict[str, Any] = {key: tensor.numpy() for key, tensor in tensors.items()}
             numpy.savez(into / ADAPTERS / f"{own}.npz", **arrays)
         (into / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
@@ -75,9 +76,9 @@ def export_onnx(
     return write_folder(folder, fill, refuse_filled)
 
 
-def _numbers(name: str, adapter: Adapter) -> Numbers:
+def _tensors(name: str, adapter: Adapter) -> Tensors:
     try:
-        return {key: tensor.contiguous() for key, tensor in graph_numbers(adapter).items()}
+        return {key: tensor.contiguous() for key, tensor in graph_tensors(adapter).items()}
     except AdapterError as error:
         raise AdapterError(f"adapter {name!r}: {error}") from error
 
@@ -87,7 +88,7 @@ def _named(backbone: str | Base | None, loaded: Mapping[str, Adapter]) -> str:
 
 
 def _about(adapter: Adapter) -> dict[str, Any]:
-    """Return what the runner has to know of an adapter beside its numbers."""
+    """Return what the runner has to know of an adapter beside its tensors."""
     return {
         "reading": asdict(reading_of(adapter)),
         "pair": adapter.pair,

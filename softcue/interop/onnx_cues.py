@@ -1,4 +1,4 @@
-"""What adapters do in a graph: each example is treated by the numbers of its own seat."""
+"""What adapters do in a graph: each example is treated by the parameters of its own seat."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

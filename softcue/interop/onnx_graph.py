@@ -1,4 +1,4 @@
-"""The graph of one encoder: padded examples and adapters' numbers to logits."""
+"""The graph of one encoder: padded examples and adapters' tensors to logits."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,8 +9,8 @@ from softcue.encoder.core import Encoder
 from softcue.interop.onnx_cues import Rows, Seated, edited, graph_rows, mean_of, prompted, zeros_in_front
 from softcue.interop.onnx_layers import Forward, layer_writer
 from softcue.interop.onnx_nodes import Axis, Nodes, NodeValue
-from softcue.interop.onnx_numbers import GRAPH_INPUTS, sizes
 from softcue.interop.onnx_runner import FREE, OUTPUTS, TOKEN_INPUTS
+from softcue.interop.onnx_tensors import GRAPH_INPUTS, sizes
 
 
 @torch.no_grad()

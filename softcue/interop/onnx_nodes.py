@@ -108,7 +108,7 @@ class Nodes:
         return self.Unsqueeze(self.Greater(switch, 0.0), list(axes))
 
     def cast(self, x: NodeValue, dtype: str) -> NodeValue:
-        """Return the same numbers in another type, by ONNX's name of it."""
+        """Return the same values in another type, by ONNX's name of it."""
         return self.Cast(x, to=self.ir.DataType[dtype])
 
     def write(self, outputs: Mapping[str, tuple[NodeValue, Sequence[Axis]]], file: Path) -> None:

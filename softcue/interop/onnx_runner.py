@@ -47,8 +47,8 @@ class OnnxPredictor:
         self.inputs, self.positions = manifest.inputs, manifest.positions
         self.about, self.reading = manifest.about, manifest.reading
         self.text = Text.load(place, self.positions)
-        self.numbers = {
-            name: _read_numbers(place / ADAPTERS / f"{name}.npz", self.inputs) for name in self.about
+        self.arrays = {
+            name: _read_arrays(place / ADAPTERS / f"{name}.npz", self.inputs) for name in self.about
         }
         self.session = _session(place / GRAPH, threads)
         self.seated: tuple[tuple[str, ...], dict[str, NumpyArray]] = ((), {})
@@ -87,15 +87,15 @@ class OnnxPredictor:
         try:
             inputs = inputs_for(request, about["task"], about["columns"])
             question = ask(inputs, self.reading[name], about["pair"], self.text)
-            self._check(question, self.numbers[name])
+            self._check(question, self.arrays[name])
             return replace(question, unsure_below=about["unsure_below"])
         except RequestError as error:
             where = request.get("where", f"request {number}")
             raise RequestError(f"{where} (adapter '{name}'): {error}") from error
 
-    def _check(self, question: Question, numbers: Mapping[str, NumpyArray]) -> None:
+    def _check(self, question: Question, arrays: Mapping[str, NumpyArray]) -> None:
         """Refuse what the encoder has no positions for, as Predictor does."""
-        ahead = max(int(numbers["shift"]), len(numbers.get("front", ())))
+        ahead = max(int(arrays["shift"]), len(arrays.get("front", ())))
         reach = ahead + max(len(example.token) for example in question.item.examples)
         if reach > self.positions:
             raise RequestError(
@@ -128,7 +128,7 @@ class OnnxPredictor:
 
     def _tables(self, present: Sequence[str]) -> dict[str, NumpyArray]:
         """Return the inputs of some adapters, each padded with zeros to the largest: (A, ..)."""
-        own_of = {name: [self.numbers[one].get(name) for one in present] for name in self.inputs}
+        own_of = {name: [self.arrays[one].get(name) for one in present] for name in self.inputs}
         size: dict[str, int] = {}  # by letter: an axis is as long in every input that has it
         for name, (axes, least, _) in self.inputs.items():
             for shape in (least, *(array.shape for array in own_of[name] if array is not None)):
@@ -215,18 +215,18 @@ def _read_manifest(file: Path) -> Manifest:
         raise AdapterError(f"{file}: is not as it was written ({error}); export again") from error
 
 
-def _read_numbers(file: Path, inputs: Inputs) -> dict[str, NumpyArray]:
-    """Read one adapter's numbers. Raises AdapterError for a damaged file, or one of another graph."""
+def _read_arrays(file: Path, inputs: Inputs) -> dict[str, NumpyArray]:
+    """Read one adapter's arrays. Raises AdapterError for a damaged file, or one of another graph."""
     try:
         with (
             open_regular(file, AdapterError) as (descriptor, _),
             os.fdopen(descriptor, "rb", closefd=False) as data,
             numpy.load(data, allow_pickle=False) as stored,
         ):
-            numbers = {name: stored[name] for name in stored.files}
+            arrays = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise AdapterError(f"{file}: cannot be read ({error}); export again") from error
-    for name, array in numbers.items():
+    for name, array in arrays.items():
         axes, least, _ = inputs.get(name, ("", (), ""))
         fits = len(array.shape) == len(axes) and name in inputs
         if not fits or any(
@@ -235,9 +235,9 @@ def _read_numbers(file: Path, inputs: Inputs) -> dict[str, NumpyArray]:
             if letter not in FREE
         ):
             raise AdapterError(f"{file}: {name} {array.shape} is no input of this graph; export again")
-    if not numbers.keys() >= {*ALWAYS}:
-        raise AdapterError(f"{file}: lacks numbers that every adapter has; export again")
-    return numbers
+    if not arrays.keys() >= {*ALWAYS}:
+        raise AdapterError(f"{file}: lacks arrays that every adapter has; export again")
+    return arrays
 
 
 def _session(file: Path, threads: int) -> Any:

@@ -21,7 +21,7 @@ from softcue.encoder.load import family_of, find_backbone
 from softcue.encoder.weights import plain_name, read_json_object
 from softcue.errors import AdapterError, RequestError, SettingsError, short
 from softcue.files import as_path, parse_json, read_bytes, refuse_filled, write_folder
-from softcue.interop.peft_numbers import EXCHANGES, Exchange, Tensors, take
+from softcue.interop.peft_tensors import EXCHANGES, Exchange, Tensors, take
 from softcue.kinds import KINDS
 from softcue.kinds.base import READS_TEXTS, READS_WORDS
 from softcue.kinds.entities import is_tag
@@ -154,11 +154,11 @@ def to_peft(adapter: str | Path | Adapter, folder: str | Path, *, backbone: str 
     named = {encoder + name if "." in name else name: tensor for name, tensor in tensors.items()}
     named |= {f"{front}{CLASSIFIER}.{name}": tensor for name, tensor in _head_of(adapter).items()}
     header = (json.dumps({**frame, **settings}, indent=2) + "\n").encode()
-    numbers = save(named, {"format": "pt"})
+    saved = save(named, {"format": "pt"})
 
     def fill(into: Path) -> None:
         (into / HEADER).write_bytes(header)
-        (into / TENSORS).write_bytes(numbers)
+        (into / TENSORS).write_bytes(saved)
 
     return write_folder(as_path("folder", folder), fill, refuse_filled)
 

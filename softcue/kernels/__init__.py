@@ -15,7 +15,10 @@ from torch import Tensor
 
 # what torch calls a processor -> the build for it, see pyproject.toml
 BUILDS = {"AVX512": "x86_64_v4", "AVX2": "x86_64_v3"}
-DTYPE_NUMBERS = {torch.float32: 0, torch.bfloat16: 1}  # the numbers that they take, as they are told
+DTYPE_CODES = {
+    torch.float32: 0,
+    torch.bfloat16: 1,
+}  # the types that they take, and their codes there
 MIXED = 2  # bfloat16 rows beside what is in float32
 
 _pointer, _long, _int, _float, _seed = (
@@ -135,36 +138,36 @@ def library() -> ctypes.CDLL | None:
 
 
 def has_kernels(x: Tensor) -> bool:
-    """Say whether there are kernels for such numbers.
+    """Say whether there are kernels for values of this type.
 
     (..) -> bool.
     """
-    return x.device.type == "cpu" and x.dtype in DTYPE_NUMBERS and library() is not None
+    return x.device.type == "cpu" and x.dtype in DTYPE_CODES and library() is not None
 
 
 def kind_of(rows: torch.dtype, others: torch.dtype) -> int | None:
     """Return the kernels' number for two dtypes, or None where no kernel takes both."""
     if rows == others:
-        return DTYPE_NUMBERS.get(rows)
+        return DTYPE_CODES.get(rows)
     return MIXED if (rows, others) == (torch.bfloat16, torch.float32) else None
 
 
 def call(name: str, told: ctypes.Structure, rows: torch.dtype, others: torch.dtype | None = None) -> None:
-    """Run one of them on numbers of these kinds; MemoryError where there is no room for what it needs."""
+    """Run one of them on values of these types; MemoryError where there is no room for what it needs."""
     told.threads = torch.get_num_threads()  # type: ignore[attr-defined]
     if getattr(library(), name)(ctypes.byref(told), kind_of(rows, others or rows)):
         raise MemoryError(f"{name}: no memory is left")
 
 
 def address(x: Tensor | None) -> int | None:
-    """Return where a tensor's numbers begin; None: a null pointer."""
+    """Return the address of a tensor's values; None: a null pointer."""
     return None if x is None else x.data_ptr()
 
 
 def dense(x: Tensor) -> Tensor:
     """Return the same with its last two axes side by side.
 
-    Further in front numbers may be apart or shared.
+    In the other axes values may be apart or shared.
     (..) -> (..).
     """
     return x if x.stride(-1) == 1 and x.stride(-2) == x.shape[-1] else x.contiguous()

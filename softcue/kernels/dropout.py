@@ -22,7 +22,7 @@ def drop(x: Tensor, rates: Tensor, seat: Tensor, training: bool) -> Tensor:
 
 
 def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
-    """Apply dropout with one rate for all numbers.
+    """Apply dropout with one rate for all values.
 
     (..) -> (..).
     """
@@ -52,5 +52,5 @@ def dropout_mask(x: Tensor, rate: Tensor | float) -> Tensor:
         least = min(int(rate * 2**8 + float(torch.rand(()))), 2**8 - 1) - 2**7
         scale = int(torch.tensor(1 / (1 - rate), dtype=x.dtype).view(whole))
     kept = bits.ge_(least)  # in place: 0 or 1, without a slow turn through booleans
-    # 0 or 1 times the scale's bits: a fifth of the time of the way through numbers
+    # 0 or 1 times the scale's bits: a fifth of the time of the way through floats
     return kept.to(whole).mul_(scale).view(x.dtype)

@@ -21,7 +21,7 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def gelu_and_slope(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute GELU and its slope, for numbers that `has_kernels` allows.
+    """Compute GELU and its slope, for values that `has_kernels` allows.
 
     (..) -> (..), (..).
     """

@@ -22,7 +22,7 @@ class Found(NamedTuple):
 def fits_norm(x: Tensor, residual: Tensor, norm: nn.LayerNorm, rate: float) -> bool:
     """Say whether norm.cpp can do it.
 
-    It takes numbers of the norm's kind, or bfloat16 beside float32, and a rate of dropout that leaves
+    It takes values of the norm's type, or bfloat16 beside float32, and a rate of dropout that leaves
     something.
     (M, D), (M, D) -> bool.
     """

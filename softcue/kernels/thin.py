@@ -12,7 +12,7 @@ BLOCK_ROWS = 64  # of a block, as in thin.cpp
 
 
 def fits_thin(y: Tensor, x: Tensor, table: Tensor) -> bool:
-    """Say whether thin.cpp can do it: numbers that it takes, and tables of the same kind or in float32.
+    """Say whether thin.cpp can do it: values that it takes, and tables of the same type or in float32.
 
     (M, O), (M, I), (A, I, r) -> bool.
     """

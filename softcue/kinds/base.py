@@ -164,7 +164,7 @@ class Kind(ABC):
         return [target for targets in questions for target in targets if target != IGNORED]
 
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
-        """Return each question's number and its answer on the host: (B, C) -> numbers with (C,)."""
+        """Return each question's number and its answer on the host: (B, C) -> numbers, each with (C,)."""
         return list(zip(batch.groups, logits.softmax(-1).cpu(), strict=True))
 
     # ---- answers

@@ -56,7 +56,7 @@ class Choice(Kind):
     def answers(self, logits: Tensor, batch: Batch) -> list[tuple[int, Tensor]]:
         """Return the probabilities of the choices, in the order of the request.
 
-        (B,) -> numbers with (choices,).
+        (B,) -> question numbers, each with (choices,).
         """
         chance = within_groups(logits, batch.group, 1 + max(batch.groups)).exp().cpu()
         return [(question, chance[members]) for question, members in batch.questions().items()]

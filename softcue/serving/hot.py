@@ -26,7 +26,7 @@ class HotAdapter:
     """An adapter in a seat."""
 
     entry: Entry
-    adapter: Adapter  # without its numbers, which are in the seat
+    adapter: Adapter  # without its tensors, which are in the seat
     seat: int  # of the model
     slabs: tuple[Slab, Slab]  # of its cue and its head
     leases: int = 0  # requests that are on their way

@@ -124,7 +124,7 @@ def trained_sizes(trained: Adapter | Checkpoint, base: Base) -> tuple[int, int]:
 
 
 def _count(tensors: Mapping[str, Tensor]) -> int:
-    return sum(numbers.numel() for numbers in tensors.values())
+    return sum(tensor.numel() for tensor in tensors.values())
 
 
 def encoder_size(base: Base) -> int:

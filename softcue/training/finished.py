@@ -61,10 +61,10 @@ def worth_rounding(adapter: Adapter, model: Model) -> bool:
 
     Rounding answers the reported rows once or twice more, so it is tried only then.
     """
-    numbers = adapter.head["weight"].numel()
+    head = adapter.head["weight"].numel()
     others = sum(tensor.numel() for tensor in adapter.cue.values())
     others += sum(p.numel() for p in model.encoder.parameters() if p.requires_grad)
-    return numbers > LARGE_HEAD and numbers > others
+    return head > LARGE_HEAD and head > others
 
 
 @torch.no_grad()

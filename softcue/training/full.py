@@ -98,7 +98,7 @@ def train_full(
     with join_ranks(model.device) as ranks, seeded(job.seed + ranks.rank):
         run.score = ranks.told(run.score, model.device)
         fit(model, [run], precision, lambda run: report(prepared, run), saved=saved, offer=offer, ranks=ranks)
-    if not run.best_numbers:
+    if not run.best_values:
         raise diverged([(METHOD, prepared.training.rate)])
     encoder.requires_grad_(False)
     if not leads():  # only rank 0 scores the reported rows

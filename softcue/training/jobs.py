@@ -187,7 +187,7 @@ def train_group(
         runs.append(start(seating, seat, job, base))
 
     def ended(run: TrainingRun) -> TrainingRun | None:
-        if run.best_numbers:
+        if run.best_values:
             adapter = finished_adapter(model, run, queue.in_seat(run.seat), base)
             finished(queue.sitting[run.seat], adapter)
         if not queue.waiting:

@@ -167,20 +167,20 @@ def minimise(head: Head, rows: Features, penalty: float) -> float:
     count = len(rows.values)
     own = [head.weight, head.bias]
 
-    def load(numbers: np.ndarray) -> None:
-        parts = torch.as_tensor(numbers, dtype=torch.float32).split([one.numel() for one in own])
+    def load(values: np.ndarray) -> None:
+        parts = torch.as_tensor(values, dtype=torch.float32).split([one.numel() for one in own])
         with torch.no_grad():
             for parameter, part in zip(own, parts, strict=True):
                 parameter.copy_(part.view_as(parameter))
 
-    def objective(numbers: np.ndarray) -> tuple[float, np.ndarray]:
-        load(numbers)
+    def objective(values: np.ndarray) -> tuple[float, np.ndarray]:
+        load(values)
         loss = _mean_loss(head, rows, target)
         loss = loss + penalty / 2 / count * head.weight.square().sum()
-        return loss.item(), _numbers(torch.autograd.grad(loss, own))
+        return loss.item(), _joined(torch.autograd.grad(loss, own))
 
     settings = {"maxiter": STEPS_AT_MOST, "gtol": GRADIENT, "ftol": 1e-9}
-    found = minimize(objective, _numbers(own), jac=True, method="L-BFGS-B", options=settings)
+    found = minimize(objective, _joined(own), jac=True, method="L-BFGS-B", options=settings)
     load(found.x)
     with torch.no_grad():
         return _mean_loss(head, rows, target).item()
@@ -192,7 +192,7 @@ def _mean_loss(head: Head, rows: Features, target: Tensor) -> Tensor:
     return losses.sum() / len(rows.values)
 
 
-def _numbers(tensors: Sequence[Tensor]) -> np.ndarray:
+def _joined(tensors: Sequence[Tensor]) -> np.ndarray:
     return torch.cat([one.detach().flatten() for one in tensors]).double().cpu().numpy()
 
 

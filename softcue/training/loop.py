@@ -137,8 +137,8 @@ class Loop:
         # The moments are cleared even if no run follows: those of a diverged run would spoil the restored
         # parameters.
         self.optimizer.reset(run.seat)
-        if run.best_numbers:
-            restore(run.best_numbers, self.parameters, run.seat, self.seats)
+        if run.best_values:
+            restore(run.best_values, self.parameters, run.seat, self.seats)
         following = ended(run)
         if following is not None:
             self.runs[run.seat] = following
@@ -159,9 +159,9 @@ class Loop:
     @torch.no_grad()
     def load(self, saved: Saved) -> None:
         """Restore what saved() returned."""
-        numbers = saved.part("parameters").tensors
+        values = saved.part("parameters").tensors
         for i, parameter in enumerate(self.parameters):
-            parameter.copy_(numbers[str(i)])
+            parameter.copy_(values[str(i)])
         self.optimizer.load(saved.part("optimizer").tensors)
         _set_random_state(saved.part("random").tensors, self.model.device)
         for run in self.runs.values():
@@ -204,8 +204,8 @@ def _advance(run: TrainingRun, loss: Tensor, parameters: Sequence[Tensor], seats
     if not due:
         return
     summed = float(run.loss)
-    numbers = snapshot(parameters, run.seat, seats)
-    finite = math.isfinite(summed) and all(bool(torch.isfinite(part).all()) for part in numbers)
+    values = snapshot(parameters, run.seat, seats)
+    finite = math.isfinite(summed) and all(bool(torch.isfinite(part).all()) for part in values)
     if not finite:
         run.done = True
         return
@@ -216,7 +216,7 @@ def _advance(run: TrainingRun, loss: Tensor, parameters: Sequence[Tensor], seats
     if run.keeps(score):
         run.best = score
         run.best_step = run.step
-        run.best_numbers = numbers
+        run.best_values = values
     run.done = run.step >= run.total or run.gives_up()
 
 
@@ -226,9 +226,9 @@ def snapshot(parameters: Sequence[Tensor], seat: int, seats: int) -> list[Tensor
 
 
 @torch.no_grad()
-def restore(numbers: Sequence[Tensor], parameters: Sequence[Tensor], seat: int, seats: int) -> None:
+def restore(values: Sequence[Tensor], parameters: Sequence[Tensor], seat: int, seats: int) -> None:
     """Copy a snapshot back into a seat."""
-    for parameter, saved in zip(parameters, numbers, strict=True):
+    for parameter, saved in zip(parameters, values, strict=True):
         _of_seat(parameter, seat, seats).copy_(saved)
 
 

@@ -128,8 +128,8 @@ class SeatAdamW:
                 eps=self.eps,
                 maximize=False,
             )
-        for i, numbers in earlier.items():
-            self.parameters[i].copy_(numbers.lerp(self.parameters[i], self.units[i]))
+        for i, values in earlier.items():
+            self.parameters[i].copy_(values.lerp(self.parameters[i], self.units[i]))
 
     def _many(
         self, grads: Sequence[Tensor], rate: Tensor, decay: Tensor, head: Tensor, shrink: Tensor

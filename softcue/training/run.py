@@ -35,7 +35,7 @@ class TrainingRun:
     # score of the step that is kept: the latest one whose score is the highest or close enough to it
     best: float = float("-inf")
     best_step: int = 0
-    best_numbers: list[Tensor] = field(default_factory=list)  # parameters; empty before the first evaluation
+    best_values: list[Tensor] = field(default_factory=list)  # parameters; empty before the first evaluation
     stale: int = 0  # evaluations since the last one whose step was kept
     done: bool = False
     history: list[dict[str, float]] = field(default_factory=list)  # step, loss and score of each evaluation
@@ -91,7 +91,7 @@ class TrainingRun:
 
     def saved(self) -> Saved:
         """Return everything that changes while the run trains, except its seat's parameters."""
-        tensors = {f"best.{i}": numbers for i, numbers in enumerate(self.best_numbers)}
+        tensors = {f"best.{i}": values for i, values in enumerate(self.best_values)}
         tensors["order"] = torch.tensor(self.order, dtype=torch.long)
         tensors["generator"] = self.generator.get_state()
         tensors["loss"] = self.loss.float()
@@ -105,7 +105,7 @@ class TrainingRun:
         self.loss = saved.tensors["loss"].to(device)
         self.generator.set_state(saved.tensors["generator"])
         count = sum(name.startswith("best.") for name in saved.tensors)
-        self.best_numbers = [saved.tensors[f"best.{i}"].to(device) for i in range(count)]
+        self.best_values = [saved.tensors[f"best.{i}"].to(device) for i in range(count)]
 
 
 def by_length(order: Sequence[int], rows: Sequence[int], batch: int, generator: torch.Generator) -> list[int]:

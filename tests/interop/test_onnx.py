@@ -24,7 +24,7 @@ from softcue.cues.prompt import PromptConfig
 from softcue.cues.ptuning import PtuningConfig
 from softcue.cues.spt import SptConfig
 from softcue.errors import AdapterError, BackboneError, BatchError, RequestError, WriteError
-from softcue.interop.onnx_numbers import READ_METHOD
+from softcue.interop.onnx_tensors import READ_METHOD
 from tests.answering.test_predict import KINDS, REQUESTS, random_adapter
 from tests.cli.shell import Shell, make_place, make_shell  # noqa: F401  (fixtures)
 from tests.contract.cases import METHODS

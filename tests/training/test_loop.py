@@ -295,7 +295,7 @@ def test_a_run_that_diverges_keeps_its_best_and_leaves_the_others_alone() -> Non
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_a_run_that_diverges_at_once_stops_at_its_first_evaluation_without_best_numbers() -> None:
+def test_a_run_that_diverges_at_once_stops_at_its_first_evaluation_without_best_values() -> None:
     whole = model(1)
     run = TrainingRun(0, items(), training(), lambda: 0.0, 0, ROWS)
 
@@ -305,7 +305,7 @@ def test_a_run_that_diverges_at_once_stops_at_its_first_evaluation_without_best_
 
     fit(whole, [run], report=poison)
     assert run.done and run.step == run.per_epoch < run.total
-    assert not run.best_numbers and not run.history
+    assert not run.best_values and not run.history
 
 
 @pytest.mark.parametrize("on", [True, False])

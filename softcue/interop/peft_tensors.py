@@ -1,4 +1,4 @@
-"""The numbers of LoRA, prefix tuning and prompt tuning, between PEFT's layout and softcue's."""
+"""The tensors of LoRA, prefix tuning and prompt tuning, between PEFT's layout and softcue's."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Exchange:
-    """How one method's numbers are read from PEFT's and written as PEFT's."""
+    """How one method's tensors are read from PEFT's and written as PEFT's."""
 
     peft_type: str
     # (PEFT's settings, tensors, dims, family) -> (our config, our cue's tensors); takes out what it reads

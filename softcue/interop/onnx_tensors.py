@@ -1,4 +1,4 @@
-"""What a graph is given of each adapter: every method's numbers in one form, where zero is "nothing"."""
+"""What a graph is given of each adapter: every method's tensors in one form, where zero is "nothing"."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,10 +12,8 @@ from softcue.cues.pasta import vector_of_slot
 from softcue.errors import AdapterError
 from softcue.heads import POOLINGS
 from softcue.interop.onnx_runner import FREE
-from softcue.interop.peft_numbers import keys_and_values
+from softcue.interop.peft_tensors import Tensors, keys_and_values
 from softcue.protocol import Dims
-
-Numbers = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def input_shape(name: str, size: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(size[letter] for letter in GRAPH_INPUTS[name].axes)
 
 
-def graph_numbers(adapter: Adapter) -> Numbers:
+def graph_tensors(adapter: Adapter) -> Tensors:
     """Return an adapter's inputs, without the seat axis; what it leaves out is zero.
 
     Raises AdapterError for a method, or a setting of it, that a graph does not cover.
@@ -95,7 +93,7 @@ def graph_numbers(adapter: Adapter) -> Numbers:
     }
 
 
-def _pasta(adapter: Adapter) -> Numbers:
+def _pasta(adapter: Adapter) -> Tensors:
     config, dims = adapter.config, adapter.dims
     vectors = vector_of_slot(config)
     delta = torch.zeros(dims.layers, len(vectors), dims.hidden)
@@ -105,13 +103,13 @@ def _pasta(adapter: Adapter) -> Numbers:
     return {"delta": delta}
 
 
-def _stp(adapter: Adapter) -> Numbers:
+def _stp(adapter: Adapter) -> Tensors:
     place = torch.tensor(adapter.config.place)  # (L, S)
     delta = adapter.cue["delta"][place.clamp(min=0)]
     return {"delta": delta.masked_fill((place < 0).unsqueeze(-1), 0.0)}
 
 
-def _prefix(adapter: Adapter, kv: Tensor) -> Numbers:
+def _prefix(adapter: Adapter, kv: Tensor) -> Tensors:
     """Return a prefix that layers below `first_layer` do not see: (L', 2, P, H, K)."""
     dims, first = adapter.dims, adapter.config.first_layer
     whole = torch.zeros(dims.layers, *kv.shape[1:])
@@ -121,18 +119,18 @@ def _prefix(adapter: Adapter, kv: Tensor) -> Numbers:
     return {"prefix": whole, "prefix_seen": seen}
 
 
-def _ptuning(adapter: Adapter) -> Numbers:
+def _ptuning(adapter: Adapter) -> Tensors:
     return {**_prefix(adapter, keys_and_values(adapter)), "shift": _shift(adapter)}
 
 
-def _spt(adapter: Adapter) -> Numbers:
+def _spt(adapter: Adapter) -> Tensors:
     tau = torch.tensor(float(adapter.config.tau))
     return {**_prefix(adapter, adapter.cue["kv"]), "selects": torch.tensor(1.0), "tau": tau}
 
 
-def _apt(adapter: Adapter) -> Numbers:
+def _apt(adapter: Adapter) -> Tensors:
     config, dims, cue = adapter.config, adapter.dims, adapter.cue
-    numbers = {**_prefix(adapter, cue["kv"]), "shift": _shift(adapter)}
+    tensors = {**_prefix(adapter, cue["kv"]), "shift": _shift(adapter)}
     own = {
         "gate": torch.zeros(dims.layers, dims.hidden, config.length),
         "gate_bias": torch.zeros(dims.layers, config.length),
@@ -145,10 +143,10 @@ def _apt(adapter: Adapter) -> Numbers:
             own[name][config.first_layer :] = cue[name]
     if "scale" in cue:
         own["scale_less_one"][config.first_layer :] = cue["scale"] - 1
-    return {**numbers, **own}
+    return {**tensors, **own}
 
 
-def _prompt(adapter: Adapter) -> Numbers:
+def _prompt(adapter: Adapter) -> Tensors:
     vectors = adapter.cue["vectors"]
     front = {"front": torch.ones(len(vectors)), "shift": torch.tensor(len(vectors))}
     if adapter.config.enter == "words":
@@ -156,7 +154,7 @@ def _prompt(adapter: Adapter) -> Numbers:
     return {**front, "entered": vectors, "enters": torch.tensor(1.0)}
 
 
-def _gpc(adapter: Adapter) -> Numbers:
+def _gpc(adapter: Adapter) -> Tensors:
     config, cue = adapter.config, adapter.cue
     if not config.shared:
         raise AdapterError("gpc with shared=False has no ONNX form; expected one cell for all layers")
@@ -168,7 +166,7 @@ def _gpc(adapter: Adapter) -> Numbers:
         config.norm,
         config.memory == "initial",
     )
-    numbers = {
+    tensors = {
         "front": torch.ones(len(vectors)),
         "shift": torch.tensor(len(vectors)),
         "entered": vectors,
@@ -178,25 +176,25 @@ def _gpc(adapter: Adapter) -> Numbers:
         "cell": torch.tensor(kinds).float(),
     }
     if config.bias:
-        numbers["cell_bias"] = cue["bias"][0]
+        tensors["cell_bias"] = cue["bias"][0]
     if config.norm:
-        numbers["cell_norm"] = torch.stack([cue["norm_weight"][0], cue["norm_bias"][0]])
-    return numbers
+        tensors["cell_norm"] = torch.stack([cue["norm_weight"][0], cue["norm_bias"][0]])
+    return tensors
 
 
-def _lora(adapter: Adapter) -> Numbers:
+def _lora(adapter: Adapter) -> Tensors:
     config, layers = adapter.config, adapter.dims.layers
-    numbers: Numbers = {}
+    tensors: Tensors = {}
     for site in config.sites:
         for part, factor in (("shrink", 1.0), ("grow", config.alpha / config.rank)):
             table = adapter.cue[f"{part}.{site}"]
             whole = torch.zeros(layers, *table.shape[1:])
             whole[config.first_layer :] = table * factor
-            numbers[f"{part}.{site}"] = whole
-    return numbers
+            tensors[f"{part}.{site}"] = whole
+    return tensors
 
 
-def _bitfit(adapter: Adapter) -> Numbers:
+def _bitfit(adapter: Adapter) -> Tensors:
     every = {f"bias.{site}": adapter.cue[f"every_layer.{site}"] for site in layer_sites(adapter.dims)}
     return {**every, **{f"bias.{site}": adapter.cue[f"once.{site}"] for site in single_sites(adapter.dims)}}
 
@@ -205,7 +203,7 @@ def _shift(adapter: Adapter) -> Tensor:
     return torch.tensor(adapter.config.length if adapter.config.shift else 0)
 
 
-READ_METHOD: Mapping[str, Callable[[Adapter], Numbers]] = {
+READ_METHOD: Mapping[str, Callable[[Adapter], Tensors]] = {
     "pasta": _pasta,
     "stp": _stp,
     "spt": _spt,
