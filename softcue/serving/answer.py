@@ -10,11 +10,11 @@ from softcue.errors import RequestError
 from softcue.kinds import KINDS
 from softcue.kinds.base import READS_WORDS
 from softcue.serving.body import read_body, unless_gone
+from softcue.serving.endpoints import LOG_NOTES, Endpoint, Site
 from softcue.serving.faults import json_response
 from softcue.serving.needs import Answered
 from softcue.serving.replies import json_body, ref
 from softcue.serving.shapes import classified, inferred, native, outputs_of, piped, scored
-from softcue.serving.ways import LOG_NOTES, Site, Way
 from softcue.serving.wire import (
     ClassifyBody,
     InferBody,
@@ -144,8 +144,8 @@ def _count(site: Site, request: Request, answers: Sequence[Answered]) -> None:
     request.scope[LOG_NOTES]["tokens"] = sum(answer.tokens for answer in answers)
 
 
-ANSWER_WAYS = (
-    Way(
+ANSWER_ENDPOINTS = (
+    Endpoint(
         "POST",
         "/predict",
         predict,
@@ -154,7 +154,7 @@ ANSWER_WAYS = (
         reply=ref("Predicted"),
         refusals=BUSY,
     ),
-    Way(
+    Endpoint(
         "POST",
         "/models/{adapter}",
         pipeline,
@@ -163,7 +163,7 @@ ANSWER_WAYS = (
         reply=ref("Piped"),
         refusals=BUSY,
     ),
-    Way(
+    Endpoint(
         "POST",
         "/classify",
         classify,
@@ -172,7 +172,7 @@ ANSWER_WAYS = (
         reply=ref("Classified"),
         refusals=BUSY,
     ),
-    Way(
+    Endpoint(
         "POST",
         "/v2/models/{adapter}/infer",
         infer,
@@ -184,7 +184,7 @@ ANSWER_WAYS = (
         reply=ref("Inferred"),
         refusals=BUSY,
     ),
-    Way(
+    Endpoint(
         "POST",
         "/",
         pipeline,
@@ -193,8 +193,8 @@ ANSWER_WAYS = (
         reply=ref("Piped"),
         refusals=BUSY,
     ),
-    Way("GET", "/v2/models/{adapter}", show_model, "Say what an adapter reads", reply=ref("ModelFacts")),
-    Way(
+    Endpoint("GET", "/v2/models/{adapter}", show_model, "Say what an adapter reads", reply=ref("ModelFacts")),
+    Endpoint(
         "GET",
         "/v2/models/{adapter}/ready",
         show_model_ready,

@@ -14,12 +14,12 @@ from softcue.bank.source import Source
 from softcue.serving import answer, manage, pages
 from softcue.serving.access import Access
 from softcue.serving.body import Limits
+from softcue.serving.endpoints import Site, add_endpoints, openapi_of
 from softcue.serving.faults import Refusal, fault_response
 from softcue.serving.gate import Gate
 from softcue.serving.metrics import Metrics
 from softcue.serving.needs import Answering
 from softcue.serving.replies import schemas
-from softcue.serving.ways import Site, add_ways, openapi_of
 
 ABOUT = "Any mix of tasks over one frozen encoder; every request names its adapter."
 
@@ -46,11 +46,11 @@ def make_app(
         lifespan=lifespan,
         exception_handlers={HTTPException: _answer_http},
     )
-    ways = (*answer.ANSWER_WAYS, *manage.MANAGE_WAYS, *pages.STATE_WAYS)
+    endpoints = (*answer.ANSWER_ENDPOINTS, *manage.MANAGE_ENDPOINTS, *pages.STATE_ENDPOINTS)
     info = {"title": app.title, "version": app.version, "description": app.description}
-    document = openapi_of(ways, info, schemas())
+    document = openapi_of(endpoints, info, schemas())
     app.openapi_schema = document
-    add_ways(app, site, (*ways, *pages.docs_ways(document), *pages.PAGE_WAYS))
+    add_endpoints(app, site, (*endpoints, *pages.docs_endpoints(document), *pages.PAGE_ENDPOINTS))
     app.add_middleware(Gate, metrics=metrics)
     return app
 

@@ -9,10 +9,10 @@ from typing import Any
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from softcue.serving.endpoints import LOG_NOTES
 from softcue.serving.faults import json_response
 from softcue.serving.logs import LOGGER, log_fields
 from softcue.serving.metrics import Metrics
-from softcue.serving.ways import LOG_NOTES
 
 SANE_ID = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}")
 SHOWN_PATH = 200  # characters of a path in the log

@@ -11,10 +11,10 @@ from softcue.bank.entry import ALIAS, Entry, check_name
 from softcue.errors import AdapterError, RequestError, short
 from softcue.serving.access import MANAGE_SCOPE
 from softcue.serving.body import body_parts, read_body
+from softcue.serving.endpoints import Endpoint, Site
 from softcue.serving.faults import json_response, refused_upload
 from softcue.serving.replies import json_body, ref
 from softcue.serving.upload import files_in_tar, unpack
-from softcue.serving.ways import Site, Way
 from softcue.serving.wire import AliasBody, parse_body
 
 MOST = 1_000  # entries of a page
@@ -123,8 +123,8 @@ _TAR = {"application/x-tar": _BYTES, "application/gzip": _BYTES}
 _NAMED = "/v1/adapters/{name}"
 _ASKED = "/v1/adapters/{adapter}"
 
-MANAGE_WAYS = (
-    Way(
+MANAGE_ENDPOINTS = (
+    Endpoint(
         "GET",
         "/v1/adapters",
         list_adapters,
@@ -133,7 +133,7 @@ MANAGE_WAYS = (
         query=PAGE,
         refusals=(422,),
     ),
-    Way(
+    Endpoint(
         "GET",
         "/v1/models",
         list_models,
@@ -142,8 +142,8 @@ MANAGE_WAYS = (
         query=PAGE,
         refusals=(422,),
     ),
-    Way("GET", _ASKED, show_adapter, "Say what a name stands for", reply=ref("Adapter")),
-    Way(
+    Endpoint("GET", _ASKED, show_adapter, "Say what a name stands for", reply=ref("Adapter")),
+    Endpoint(
         "PUT",
         _NAMED,
         put_adapter,
@@ -153,7 +153,7 @@ MANAGE_WAYS = (
         reply=ref("Adapter"),
         status=201,
     ),
-    Way(
+    Endpoint(
         "DELETE",
         _ASKED,
         delete_adapter,
@@ -161,7 +161,7 @@ MANAGE_WAYS = (
         scope=MANAGE_SCOPE,
         reply=ref("Removed"),
     ),
-    Way(
+    Endpoint(
         "PUT",
         _NAMED + "/aliases/{alias}",
         put_alias,
@@ -170,7 +170,7 @@ MANAGE_WAYS = (
         body=json_body("AliasBody", {"version": 1}),
         reply=ref("Adapter"),
     ),
-    Way(
+    Endpoint(
         "DELETE",
         _NAMED + "/aliases/{alias}",
         delete_alias,

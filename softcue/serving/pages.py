@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from softcue import __version__
+from softcue.serving.endpoints import Endpoint, Handler, Site
 from softcue.serving.faults import Refusal, json_response
 from softcue.serving.replies import ref
-from softcue.serving.ways import Handler, Site, Way
 
 PAGE_FILES = {
     "index.html": "text/html",
@@ -96,7 +96,7 @@ def read_page_file(name: str) -> bytes | None:
     return file.read_bytes() if file.is_file() else None
 
 
-def docs_ways(document: dict[str, Any]) -> tuple[Way, Way]:
+def docs_endpoints(document: dict[str, Any]) -> tuple[Endpoint, Endpoint]:
     """Return the routes of the OpenAPI document, as JSON and as a page."""
     page = docs_page(document)
 
@@ -107,8 +107,8 @@ def docs_ways(document: dict[str, Any]) -> tuple[Way, Way]:
         return Response(page, headers=NOTHING, media_type="text/html")
 
     return (
-        Way("GET", "/openapi.json", show_document, "The OpenAPI document", scope=None),
-        Way("GET", "/docs", show_docs, "The OpenAPI document as a page", scope=None),
+        Endpoint("GET", "/openapi.json", show_document, "The OpenAPI document", scope=None),
+        Endpoint("GET", "/docs", show_docs, "The OpenAPI document as a page", scope=None),
     )
 
 
@@ -144,13 +144,13 @@ def _docs_of(path: str, verb: str, operation: dict[str, Any], document: dict[str
         yield f"<p>{status}: {html.escape(answer['description'])}</p>"
 
 
-STATE_WAYS = (
-    Way("GET", "/health", show_health, "Say that the process answers", scope=None, reply=ref("Live")),
-    Way(
+STATE_ENDPOINTS = (
+    Endpoint("GET", "/health", show_health, "Say that the process answers", scope=None, reply=ref("Live")),
+    Endpoint(
         "GET", "/ping", show_health, "Say that the process answers (SageMaker)", scope=None, reply=ref("Live")
     ),
-    Way("GET", "/ready", show_ready, "Say that requests are answered", scope=None, reply=ref("Live")),
-    Way(
+    Endpoint("GET", "/ready", show_ready, "Say that requests are answered", scope=None, reply=ref("Live")),
+    Endpoint(
         "GET",
         "/v2/health/live",
         show_live,
@@ -158,7 +158,7 @@ STATE_WAYS = (
         scope=None,
         reply=ref("Live"),
     ),
-    Way(
+    Endpoint(
         "GET",
         "/v2/health/ready",
         show_ready,
@@ -166,8 +166,8 @@ STATE_WAYS = (
         scope=None,
         reply=ref("Live"),
     ),
-    Way("GET", "/info", show_info, "Say what is served, and within which limits", reply=ref("Live")),
-    Way(
+    Endpoint("GET", "/info", show_info, "Say what is served, and within which limits", reply=ref("Live")),
+    Endpoint(
         "GET",
         "/metrics",
         show_metrics,
@@ -176,7 +176,9 @@ STATE_WAYS = (
         media="text/plain",
     ),
 )
-PAGE_WAYS = tuple(
-    Way("GET", "/" if name == "index.html" else f"/{name}", page_file(name), "A file of the page", scope=None)
+PAGE_ENDPOINTS = tuple(
+    Endpoint(
+        "GET", "/" if name == "index.html" else f"/{name}", page_file(name), "A file of the page", scope=None
+    )
     for name in PAGE_FILES
 )

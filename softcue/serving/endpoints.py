@@ -1,4 +1,4 @@
-"""Ways: a route of the server with who may take it, and the light path from socket to handler."""
+"""Endpoints: a route of the server with who may take it, and the light path from socket to handler."""
 
 import asyncio
 import re
@@ -43,7 +43,7 @@ Handler = Callable[[Site, Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
-class Way:
+class Endpoint:
     """One route: how it is asked for, what answers, and what the OpenAPI document says of it."""
 
     verb: str
@@ -56,23 +56,23 @@ class Way:
     query: tuple[dict[str, Any], ...] = ()
     media: str = "application/json"
     status: int = 200
-    refusals: tuple[int, ...] = ()  # beyond those that every way with such a scope and body has
+    refusals: tuple[int, ...] = ()  # beyond those that every endpoint with such a scope and body has
 
 
-class Direct:
-    """A way as an ASGI application: it checks the token, answers, and answers errors."""
+class EndpointApp:
+    """An endpoint as an ASGI application: it checks the token, answers, and answers errors."""
 
-    def __init__(self, site: Site, way: Way) -> None:
-        self.site, self.way = site, way
+    def __init__(self, site: Site, endpoint: Endpoint) -> None:
+        self.site, self.endpoint = site, endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         told = scope.setdefault(LOG_NOTES, {})
-        told["route"] = self.way.path
+        told["route"] = self.endpoint.path
         try:
-            if self.way.scope is not None:
-                self.site.access.check(self.way.scope, dict(scope["headers"]))
-            response = await self.way.handler(self.site, Request(scope, receive))
+            if self.endpoint.scope is not None:
+                self.site.access.check(self.endpoint.scope, dict(scope["headers"]))
+            response = await self.endpoint.handler(self.site, Request(scope, receive))
         except GoneError:
             told["status"] = GONE
             return
@@ -83,35 +83,42 @@ class Direct:
         await response(scope, receive, send)
 
 
-def add_ways(app: Starlette, site: Site, ways: Iterable[Way]) -> None:
+def add_endpoints(app: Starlette, site: Site, endpoints: Iterable[Endpoint]) -> None:
     """Let an application answer routes."""
-    app.router.routes += [Route(way.path, Direct(site, way), methods=[way.verb]) for way in ways]
+    app.router.routes += [
+        Route(endpoint.path, EndpointApp(site, endpoint), methods=[endpoint.verb]) for endpoint in endpoints
+    ]
 
 
-def openapi_of(ways: Iterable[Way], info: dict[str, str], schemas: dict[str, Any]) -> dict[str, Any]:
+def openapi_of(
+    endpoints: Iterable[Endpoint], info: dict[str, str], schemas: dict[str, Any]
+) -> dict[str, Any]:
     """Return the OpenAPI document of routes.
 
-    info: title, version and description. schemas: those that the ways refer to, by name.
+    info: title, version and description. schemas: those that the endpoints refer to, by name.
     """
     paths: dict[str, Any] = {}
-    for way in ways:
+    for endpoint in endpoints:
         operation: dict[str, Any] = {
-            "summary": way.about,
-            "operationId": re.sub(r"\W+", "_", f"{way.verb.lower()}{way.path}").strip("_"),
-            "parameters": [*(_path_parameter(name) for name in _PARAMETER.findall(way.path)), *way.query],
+            "summary": endpoint.about,
+            "operationId": re.sub(r"\W+", "_", f"{endpoint.verb.lower()}{endpoint.path}").strip("_"),
+            "parameters": [
+                *(_path_parameter(name) for name in _PARAMETER.findall(endpoint.path)),
+                *endpoint.query,
+            ],
             "responses": {
-                str(way.status): {
+                str(endpoint.status): {
                     "description": "Answered.",
-                    "content": {way.media: {"schema": way.reply}},
+                    "content": {endpoint.media: {"schema": endpoint.reply}},
                 },
-                **{str(status): _refusal(status) for status in _refusals(way)},
+                **{str(status): _refusal(status) for status in _refusals(endpoint)},
             },
         }
-        if way.body is not None:
-            operation["requestBody"] = {"required": True, "content": way.body}
-        if way.scope is not None:
+        if endpoint.body is not None:
+            operation["requestBody"] = {"required": True, "content": endpoint.body}
+        if endpoint.scope is not None:
             operation["security"] = [{"token": []}, {}]
-        paths.setdefault(way.path, {})[way.verb.lower()] = operation
+        paths.setdefault(endpoint.path, {})[endpoint.verb.lower()] = operation
     security = {"token": {"type": "http", "scheme": "bearer"}}
     return {
         "openapi": "3.1.0",
@@ -121,12 +128,12 @@ def openapi_of(ways: Iterable[Way], info: dict[str, str], schemas: dict[str, Any
     }
 
 
-def _refusals(way: Way) -> list[int]:
-    """Return the statuses of a way's refusals."""
-    scope = (401, 403) if way.scope is not None else ()
-    body = (408, 413, 422) if way.body is not None else ()
-    named = (404, 422) if "{" in way.path else ()
-    return sorted({*scope, *body, *named, *way.refusals})
+def _refusals(endpoint: Endpoint) -> list[int]:
+    """Return the statuses of an endpoint's refusals."""
+    scope = (401, 403) if endpoint.scope is not None else ()
+    body = (408, 413, 422) if endpoint.body is not None else ()
+    named = (404, 422) if "{" in endpoint.path else ()
+    return sorted({*scope, *body, *named, *endpoint.refusals})
 
 
 REASONS = {
