@@ -3,10 +3,13 @@
 spaCy imports this module itself, by the entry point `softcue`; nothing else of softcue does.
 """
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from softcue.answering.opening import open_predictor
 from softcue.answering.predict import Predictor
@@ -39,6 +42,7 @@ class AdapterComponent:
     def __init__(self, predictor: Predictor, adapter: str, name: str, alignment_mode: str) -> None:
         self.predictor, self.adapter, self.name = predictor, adapter, name
         self.alignment_mode = alignment_mode
+        self.process = os.getpid()
 
     def __call__(self, doc: Doc) -> Doc:
         """Answer one document."""
@@ -49,6 +53,9 @@ class AdapterComponent:
 
         Raises RequestError for a document that cannot be answered.
         """
+        if os.getpid() != self.process:
+            # a process that was forked, as with n_process, lacks the threads that torch would wait for
+            torch.set_num_threads(1)
         for docs in minibatch(stream, batch_size):
             asked = [doc for doc in docs if self._says_something(doc.text)]
             requests = [

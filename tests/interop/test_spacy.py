@@ -1,5 +1,7 @@
 """spaCy: a component sets entities and categories as a predictor answers, in batches, from a config."""
 
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -150,3 +152,22 @@ def test_what_cannot_be_a_component_is_refused(
 def test_a_component_without_an_adapter_says_what_is_missing() -> None:
     with pytest.raises(RequestError, match="names no adapter; expected config"):
         spacy.blank("en").add_pipe("softcue")
+
+
+FORKING = """
+import sys, spacy, torch
+torch.set_num_threads(2)
+nlp = spacy.blank("en")
+nlp.add_pipe("softcue", config={"adapter": sys.argv[1], "backbone": sys.argv[2], "precision": "float32"})
+texts = ["the apple and a fig " * 8] * 128
+alone = [doc.cats for doc in nlp.pipe(texts[:64])]
+print([doc.cats for doc in nlp.pipe(texts, n_process=2)][:64] == alone)
+"""
+
+
+@pytest.mark.slow
+def test_documents_are_answered_by_several_processes(place: Path) -> None:
+    # where forked processes wait for threads that only their parent has, this does not end
+    asked = [sys.executable, "-c", FORKING, str(place / "classify"), str(base_folder())]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.split() == ["True"]
