@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from studies.methods.plan import METHODS
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -11,6 +13,11 @@ class Claim:
     said: str  # what the paper says, in our words
     arm: str
     other: str
+
+    @property
+    def is_of_methods(self) -> bool:
+        """Whether it compares two methods, not two variants of one."""
+        return self.arm in METHODS and self.other in METHODS
 
 
 CLAIMS = (
