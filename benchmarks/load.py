@@ -72,6 +72,19 @@ async def closed_loop(port: int, requests: Sequence[Request], connections: int, 
     return tally
 
 
+async def each_once(port: int, requests: Sequence[Request], connections: int) -> None:
+    """Send every request once over connections that each wait for their answer."""
+    left = iter(requests)
+
+    async def work() -> None:
+        line = await Line.open(port)
+        for one in left:
+            await line.ask(one, Tally())
+        line.close()
+
+    await asyncio.gather(*(work() for _ in range(connections)))
+
+
 async def fixed_rate(port: int, requests: Sequence[Request], rate: float, seconds: float) -> Tally:
     """Send requests at a fixed rate, whether or not earlier ones are answered."""
     tally, idle, began = Tally(), list[Line](), time.perf_counter()

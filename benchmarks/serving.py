@@ -26,7 +26,7 @@ import numpy
 from benchmarks import ours
 from benchmarks.adapters import METHODS, random_adapter
 from benchmarks.common import Options, Results, read_options
-from benchmarks.load import Request, Tally, closed_loop, fixed_rate, request
+from benchmarks.load import Request, Tally, closed_loop, each_once, fixed_rate, request
 from softcue.bank.bank import Bank
 from softcue.tasks import data_root, open_data
 
@@ -55,6 +55,11 @@ def traffic(adapters: int, count: int = 20_000) -> list[Request]:
         request("/predict", {"inputs": texts[i % len(texts)], "adapter": f"a{one}"})
         for i, one in enumerate(drawn)
     ]
+
+
+def greetings(adapters: int) -> list[Request]:
+    """A short request for each adapter."""
+    return [request("/predict", {"inputs": "hello", "adapter": f"a{i}"}) for i in range(adapters)]
 
 
 @contextmanager
@@ -113,7 +118,7 @@ def measure(options: Options) -> list[dict[str, Any]]:
         for number in range(options.repeat):
             for name in list(sides) if number % 2 else reversed(list(sides)):
                 command, adapters = sides[name]
-                found[name].append(_load(command, traffic(adapters), SECONDS[options.quick]))
+                found[name].append(_load(command, adapters, SECONDS[options.quick]))
     rates = {name: [load.warm.rate for load in rounds] for name, rounds in found.items()}
     ours_rates = rates["softcue, 1,000 adapters"]
     return [
@@ -137,13 +142,15 @@ class Load:
     """What one server did in one round."""
 
     cold: Tally  # in its first seconds, when adapters are read
-    warm: Tally
+    warm: Tally  # when all have been read
     memory: float  # MB at the end
 
 
-def _load(command: Sequence[str], requests: Sequence[Request], seconds: float) -> Load:
+def _load(command: Sequence[str], adapters: int, seconds: float) -> Load:
+    requests = traffic(adapters)
     with server(command) as (port, process):
         cold = asyncio.run(closed_loop(port, requests, CONNECTIONS, seconds))
+        asyncio.run(each_once(port, greetings(adapters), CONNECTIONS))
         rest = requests[cold.answered % len(requests) :]
         return Load(cold, asyncio.run(closed_loop(port, rest, CONNECTIONS, seconds)), resident(process))
 

@@ -122,8 +122,9 @@ SECTIONS: Mapping[str, str] = {
     "serving": "`softcue serve` with 1,000 adapters of five methods, Zipf-distributed, 64 connections, texts "
     "of sst2. It is compared with the same server with one adapter, a FastAPI server that runs transformers "
     "for each request, and one that switches PEFT's adapters. Load and server share the cores. `at first`: "
-    "requests a second while adapters are still being loaded. After that the load is four times what the "
-    "server can answer, with a deadline of 4 seconds.",
+    "requests a second while adapters are still being loaded. The other figures are from later, when each "
+    "adapter was asked once. After that the load is four times what the server can answer, with a deadline "
+    "of 4 seconds.",
     "cliff": "The same server with all adapters in memory, and with memory for one in a hundred. 64 clients, "
     "Zipf-distributed over 1,000 adapters of a bank.",
     "fan_out": "Eight tasks on one text. The layers that no adapter changes run once. Compared with "
