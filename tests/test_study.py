@@ -4,17 +4,20 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pytest
 import torch
 
+from scripts.presets_page import checked, short
 from softcue.files import write_file
 from softcue.protocol import Dims
 from softcue.readers import Record
 from studies.methods import __main__ as command
 from studies.methods.__main__ import RESULTS
 from studies.methods.cell import classes_of, draw, token_cosine
+from studies.methods.held_back import held_back_difference
 from studies.methods.page import PAGE, page
 from studies.methods.plan import ARMS, CORE, METHODS, SEEDS, PlannedCell, planned_cells, random_layers
 from studies.methods.summary import difference, read_study
@@ -80,6 +83,20 @@ def test_a_cell_that_is_there_is_not_run_again(tmp_path: Path, monkeypatch: pyte
 
 def test_the_page_says_what_the_files_say() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(read_study(RESULTS)), "run python -m studies.methods.page"
+
+
+def test_a_claim_on_the_held_back_sets_is_the_difference_of_means_over_seeds() -> None:
+    results = checked()
+    found = held_back_difference(results, "pasta", "full")
+    seeds = {
+        short(result): [
+            result["table"][method]["scores"][result["metrics"][0]]["seeds"] for method in ("pasta", "full")
+        ]
+        for result in results
+    }
+    assert found.by_set == pytest.approx({name: mean(a) - mean(b) for name, (a, b) in seeds.items()})
+    assert len(found.by_set) == 6
+    assert not held_back_difference(results, "pasta", "bitfit").by_set  # which was not measured there
 
 
 def test_a_difference_counts_only_seeds_that_both_have() -> None:
