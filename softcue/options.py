@@ -25,6 +25,15 @@ hints_of: Callable[[Any], dict[str, Any]] = lru_cache(maxsize=256)(
 )  # of a dataclass; they are slow to find
 
 
+@lru_cache(maxsize=256)
+def hint_parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return the origin and the arguments of a type, as typing finds them, but quicker.
+
+    Unions of the same types in another order count as the same.
+    """
+    return get_origin(hint), get_args(hint)
+
+
 def setting(default: Any, least: float | None = None, below: float | None = None) -> Any:
     """Make a config field with a range, least <= value < below."""
     return field(default=default, metadata={"least": least, "below": below})
@@ -117,15 +126,16 @@ def _expected(value: Any, hint: Any, least: float | None, below: float | None) -
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    if get_origin(hint) is Literal:
-        return value in get_args(hint)
-    if get_origin(hint) in (UnionType, Union):
-        return any(_fits(value, h) for h in get_args(hint))
-    if get_origin(hint) is dict:
-        key, own = get_args(hint)
+    origin, arguments = hint_parts(hint)
+    if origin is Literal:
+        return value in arguments
+    if origin in (UnionType, Union):
+        return any(_fits(value, h) for h in arguments)
+    if origin is dict:
+        key, own = arguments
         return isinstance(value, dict) and all(_fits(k, key) and _fits(v, own) for k, v in value.items())
-    if get_origin(hint) is tuple:
-        return isinstance(value, tuple) and all(_fits(v, get_args(hint)[0]) for v in value)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(v, arguments[0]) for v in value)
     if hint is float:
         return is_finite(value)
     if hint is int:
@@ -135,13 +145,14 @@ def _fits(value: Any, hint: Any) -> bool:
 
 def _say(hint: Any) -> str:
     """Return a type in words."""
-    if get_origin(hint) is Literal:
-        return " or ".join(map(repr, get_args(hint)))
-    if get_origin(hint) in (UnionType, Union):
-        return " or ".join(map(_say, get_args(hint)))
-    if get_origin(hint) is dict:
-        key, own = map(_say, get_args(hint))
+    origin, arguments = hint_parts(hint)
+    if origin is Literal:
+        return " or ".join(map(repr, arguments))
+    if origin in (UnionType, Union):
+        return " or ".join(map(_say, arguments))
+    if origin is dict:
+        key, own = map(_say, arguments)
         return f"an object that gives {own} for {key}"
-    if get_origin(hint) is tuple:
-        return f"a list of {_say(get_args(hint)[0])}"
+    if origin is tuple:
+        return f"a list of {_say(arguments[0])}"
     return OPTION_TYPES[hint]

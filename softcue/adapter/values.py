@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union
 
 from softcue.errors import AdapterError
-from softcue.options import hints_of
+from softcue.options import hint_parts, hints_of
 
 JSON_TYPES = {
     bool: "true or false",
@@ -75,7 +75,7 @@ def decode(hint: Any, value: Any, where: str) -> Any:
     """
     if type(value) is hint and hint in (str, bool, float):  # the most of them, labels above all
         return value
-    origin, arguments = get_origin(hint), get_args(hint)
+    origin, arguments = hint_parts(hint)
     if origin in (Union, UnionType):
         found = [h for h in arguments if _may_be(h, value)]
         if found:
@@ -118,16 +118,16 @@ def first_line(error: Exception) -> str:
 
 def _may_be(hint: Any, value: Any) -> bool:
     """Say whether a value is of the JSON type that a member of a union stands for."""
-    origin = get_origin(hint)
+    origin, arguments = hint_parts(hint)
     if origin is tuple:
         return isinstance(value, list)
     if origin is Literal:
-        return value in get_args(hint)
+        return value in arguments
     return type(value) is hint or (hint is float and type(value) is int)
 
 
 def _say(hint: Any) -> str:
-    origin, arguments = get_origin(hint), get_args(hint)
+    origin, arguments = hint_parts(hint)
     if origin in (Union, UnionType):
         return " or ".join(map(_say, arguments))
     if origin is Literal:

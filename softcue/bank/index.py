@@ -120,6 +120,9 @@ class Index:
         while self._idle:
             self._idle.pop().close()
 
+    def __del__(self) -> None:
+        self.close()  # what nobody closed: Python 3.13 warns of a connection that is collected open
+
     def _take(self) -> sqlite3.Connection:
         if self._process != os.getpid():  # a connection must not be used in a forked process
             self._idle, self._process = [], os.getpid()
