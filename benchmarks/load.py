@@ -5,8 +5,9 @@ requests at a fixed rate.
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle, takewhile
 from typing import Any
 
 import numpy
@@ -58,31 +59,24 @@ async def closed_loop(port: int, requests: Sequence[Request], connections: int, 
 
     A connection that is told when to come again waits until then.
     """
-    tally, turn, began = Tally(), iter(_endless(len(requests))), time.perf_counter()
+    end = time.perf_counter() + seconds
+    return await each_once(port, takewhile(lambda _: time.perf_counter() < end, cycle(requests)), connections)
+
+
+async def each_once(port: int, requests: Iterable[Request], connections: int) -> Tally:
+    """Send every request once, over connections as those of closed_loop."""
+    tally, left, began = Tally(), iter(requests), time.perf_counter()
 
     async def work() -> None:
         line = await Line.open(port)
-        while time.perf_counter() - began < seconds:
-            await line.ask(requests[next(turn)], tally)
+        for one in left:
+            await line.ask(one, tally)
             await asyncio.sleep(line.retry_after)
         line.close()
 
     await asyncio.gather(*(work() for _ in range(connections)))
     tally.elapsed = time.perf_counter() - began
     return tally
-
-
-async def each_once(port: int, requests: Sequence[Request], connections: int) -> None:
-    """Send every request once over connections that each wait for their answer."""
-    left = iter(requests)
-
-    async def work() -> None:
-        line = await Line.open(port)
-        for one in left:
-            await line.ask(one, Tally())
-        line.close()
-
-    await asyncio.gather(*(work() for _ in range(connections)))
 
 
 async def fixed_rate(port: int, requests: Sequence[Request], rate: float, seconds: float) -> Tally:
@@ -141,8 +135,3 @@ def _header(head: bytes, name: bytes) -> bytes:
     """The value of a header, empty where there is none."""
     lines = (line.partition(b":") for line in head.lower().split(b"\r\n"))
     return next((value.strip() for key, _, value in lines if key == name), b"")
-
-
-def _endless(count: int):  # type: ignore[no-untyped-def]
-    while True:
-        yield from range(count)

@@ -37,6 +37,11 @@ def kilobytes(method: str, kind: str) -> float:
     return own.count(MINILM, own.settle(own.Config(**preset_config(method, kind)), facts)) * 4 / 1024
 
 
+def held_back_of(results: Sequence[Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:
+    """Results of the held-back sets of a kind."""
+    return [result for result in results if short(result) in HELD_BACK[kind]]
+
+
 def gain(results: Sequence[Mapping[str, Any]], method: str, other: str) -> list[tuple[str, float]]:
     """Points of score that a method is ahead of another, by data set."""
     return [
@@ -52,7 +57,7 @@ def row(results: Sequence[Mapping[str, Any]], method: str) -> dict[str, Any]:
     sizes = ["88,700"] if method == FULL else [f"{kilobytes(method, kind):,.0f}" for kind in NAMES]
     own["KB"] = " / ".join(dict.fromkeys(sizes))
     for kind, name in NAMES.items():
-        there = [result for result in results if short(result) in HELD_BACK[kind]]
+        there = held_back_of(results, kind)
         own[f"{name}, over probe"] = _points(gain(there, method, PROBE))
         own[f"{name}, over full"] = "" if method == FULL else _points(gain(there, method, FULL))
     below = [name for name, points in gain(results, method, PROBE) if points < 0]

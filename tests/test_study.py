@@ -82,7 +82,9 @@ def test_a_cell_that_is_there_is_not_run_again(tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_page_says_what_the_files_say() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(read_study(RESULTS)), "run python -m studies.methods.page"
+    assert PAGE.read_text(encoding="utf-8") == page(read_study(RESULTS), checked()), (
+        "run python -m studies.methods.page"
+    )
 
 
 def test_a_claim_on_the_held_back_sets_is_the_difference_of_means_over_seeds() -> None:

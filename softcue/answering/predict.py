@@ -95,27 +95,21 @@ class Predictor:
 
     def answered(
         self, requests: Any, budget: int = ROW_BUDGET, adapter: str | None = None
-    ) -> list[tuple[Question, dict[str, Any]]]:
-        """Return each request as the adapter read it, with its answer. Raises RequestError."""
+    ) -> Iterator[tuple[Question, dict[str, Any]]]:
+        """Yield each request as the adapter read it, with its answer. Raises RequestError."""
         requests = list(check_requests(requests))
         if adapter is not None:
             requests = [
                 {"adapter": adapter, **request} if isinstance(request, Mapping) else request
                 for request in requests
             ]
-        answers: list[tuple[Question, dict[str, Any]]] = []
+        done = 0
         for questions in self._read_ahead(requests):
-            seats = [
-                self.seat[request["adapter"]]
-                for request in requests[len(answers) : len(answers) + len(questions)]
-            ]
+            seats = [self.seat[request["adapter"]] for request in requests[done : done + len(questions)]]
+            done += len(questions)
             made = run(self.model, [question.item for question in questions], seats, budget, self.embeds)
-            pairs = zip(questions, made, strict=True)
-            if self.embeds:
-                answers += [(question, {"embedding": vector.tolist()}) for question, vector in pairs]
-            else:
-                answers += [(question, say(answer, question)) for question, answer in pairs]
-        return answers
+            for question, answer in zip(questions, made, strict=True):
+                yield question, {"embedding": answer.tolist()} if self.embeds else say(answer, question)
 
     def _read_ahead(self, requests: Sequence[Mapping[str, Any]]) -> Iterator[list[Question]]:
         """Yield lists of questions.

@@ -69,7 +69,7 @@ class AdapterPipeline:
             _among("function_to_apply", function_to_apply, FUNCTIONS)
         ignored = check_list("ignore_labels", () if ignore_labels is None else ignore_labels)
         kind = self.predictor.adapters[self.name].kind
-        answered = self.predictor.answered(rows, adapter=self.name)
+        answered = list(self.predictor.answered(rows, adapter=self.name))
         piped = [
             piped_answer(
                 kind,

@@ -15,10 +15,7 @@ from torch import Tensor
 
 # what torch calls a processor -> the build for it, see pyproject.toml
 BUILDS = {"AVX512": "x86_64_v4", "AVX2": "x86_64_v3"}
-DTYPE_CODES = {
-    torch.float32: 0,
-    torch.bfloat16: 1,
-}  # the types that they take, and their codes there
+DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1}  # what the kernels call the types that they take
 MIXED = 2  # bfloat16 rows beside what is in float32
 
 _pointer, _long, _int, _float, _seed = (

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from scripts.choosing import NAMES, kilobytes
-from scripts.find_presets import HELD_BACK
-from scripts.presets_page import score, short
+from scripts.choosing import NAMES, gain, held_back_of, kilobytes
+from scripts.presets_page import score
 from softcue.training.full import METHOD as FULL
 from studies.methods.plan import MAJORITY
 from studies.methods.summary import Difference
@@ -29,20 +28,14 @@ class Point:
 
 def held_back_difference(results: Results, arm: str, other: str) -> Difference:
     """Compare two methods by their means over seeds, on the sets that both have."""
-    return Difference(
-        {
-            short(result): score(result, arm) - score(result, other)
-            for result in results
-            if {arm, other} <= set(result["table"])
-        }
-    )
+    return Difference({name: points / 100 for name, points in gain(results, arm, other)})
 
 
 def held_back_points(results: Results, encoder_parameters: int) -> dict[str, list[Point]]:
     """Return the methods of each kind of set: labels and tags."""
     found = {}
     for kind, name in NAMES.items():
-        own = [result for result in results if short(result) in HELD_BACK[kind]]
+        own = held_back_of(results, kind)
         methods = [method for method in own[0]["table"] if method != MAJORITY]
         found[name] = [
             Point(

@@ -5,11 +5,10 @@ from pathlib import Path
 from statistics import mean
 
 from scripts.presets_page import checked
-from softcue.cues import Cue
 from softcue.files import write_file
 from studies.methods.__main__ import RESULTS
 from studies.methods.claims import CLAIMS, Claim
-from studies.methods.held_back import held_back_difference, held_back_points
+from studies.methods.held_back import Results, held_back_difference, held_back_points
 from studies.methods.plan import (
     BASE,
     BASE_METHODS,
@@ -20,6 +19,7 @@ from studies.methods.plan import (
     MPNET,
     ROWS,
     SHOTS,
+    grade_of,
     planned_cells,
 )
 from studies.methods.plots import draw_held_back, draw_plots, every_method
@@ -64,15 +64,15 @@ on cola, qqp, clinc150, conll2003, wnut17 and gum, with 2,000 rows and three see
 
 def main() -> None:
     """Write the page and its plots."""
-    cells = read_study(RESULTS)
-    write_file(PAGE, page(cells).encode())
+    cells, held_back = read_study(RESULTS), checked()
+    write_file(PAGE, page(cells, held_back).encode())
     draw_plots(cells, PLOTS)
     parameters = next(cell["encoder_parameters"] for seeds in cells.values() for cell in seeds.values())
-    draw_held_back(held_back_points(checked(), parameters), PLOTS)
+    draw_held_back(held_back_points(held_back, parameters), PLOTS)
 
 
-def page(cells: Cells) -> str:
-    """Return the whole page."""
+def page(cells: Cells, held_back: Results) -> str:
+    """Return the whole page. held_back: of the presets' held-back sets."""
     wanted = {(c.encoder, c.data, c.budget, c.arm, c.seed) for c in planned_cells()}
     there = {(*key, seed) for key, seeds in cells.items() for seed in seeds} & wanted
     missing = "" if there == wanted else "; the others are blank below"
@@ -91,7 +91,7 @@ def page(cells: Cells) -> str:
         cosine_line(cells),
         "### On the held-back sets of the presets",
         HELD_BACK_WORDS,
-        claims_table(held_back_claims()),
+        claims_table(held_back_claims(held_back)),
         "![score over size](plots/results-held-back.png)",
         "## A few examples",
         "For each seed, examples are drawn until every class has this number, or has no more. "
@@ -145,7 +145,7 @@ def score_cell(score: Score | None, best: float | None) -> str:
 
 def method_cell(arm: str) -> str:
     """Return a method's name, labelled where it is a reconstruction."""
-    grade = Cue.registry[arm].grade if arm in Cue.registry else ""  # majority and full are no cues
+    grade = grade_of(arm)
     return f"{arm} ({grade})" if grade else arm
 
 
@@ -174,9 +174,8 @@ def claimed(cells: Cells, sets: Sequence[str], budget: str, claim: Claim) -> Dif
     return difference(cells, MINILM, sets, budget, claim.arm, claim.other)
 
 
-def held_back_claims() -> list[tuple[Claim, Difference]]:
+def held_back_claims(results: Results) -> list[tuple[Claim, Difference]]:
     """Return the claims about methods that were measured on the held-back sets of the presets."""
-    results = checked()
     found = [(claim, held_back_difference(results, claim.arm, claim.other)) for claim in CLAIMS]
     return [(claim, own) for claim, own in found if own.by_set]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from softcue.cues import Cue
 from softcue.protocol import Dims
 
 MINILM, MPNET = "minilm", "mpnet"
@@ -105,6 +106,11 @@ def _in_order() -> Iterator[PlannedCell]:
         for shots in SHOTS:
             for data in FEW:
                 yield from (PlannedCell(MINILM, data, arm, seed, shots) for arm in METHODS)
+
+
+def grade_of(arm: str) -> str:
+    """Return how far a method is a reconstruction, in words; "" where it is none."""
+    return Cue.registry[arm].grade if arm in Cue.registry else ""  # majority and full are no cues
 
 
 def random_layers(dims: Dims, sizes: Sequence[int], seed: int) -> dict[str, list[int]]:

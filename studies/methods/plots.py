@@ -7,11 +7,10 @@ from statistics import mean
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from softcue.cues import Cue
 from softcue.files import write_file
 from softcue.studies.plot import as_png
 from studies.methods.held_back import Point
-from studies.methods.plan import CORE, METHODS, MINILM, ROWS
+from studies.methods.plan import CORE, METHODS, MINILM, ROWS, grade_of
 from studies.methods.summary import Cells, cost_of, score_of
 
 AXES = (
@@ -73,7 +72,7 @@ def _scatter(axis: Axes, points: Sequence[tuple[float, float, str]], label: str)
         x, y, method = point
         crowded = any(x < q[0] < NEAR[0] * x and abs(q[1] - y) < near for q in shown)
         place, side = ((-6, -3), "right") if crowded else ((6, -3), "left")
-        name = f"{method}*" if method in Cue.registry and Cue.registry[method].grade else method
+        name = f"{method}*" if grade_of(method) else method
         axis.plot(x, y, "o", color=ORANGE if point in front else BLUE)
         axis.annotate(name, (x, y), xytext=place, textcoords="offset points", fontsize=8, ha=side)
     axis.set_xscale("log")

@@ -148,9 +148,9 @@ def test_what_would_wait_too_long_is_refused_at_once(runs: Runs) -> None:
     runs.rows_a_second = 2_000
     engine = busy(runs, patience=0.5)
     answers, refused = [], 0
-    end = time.monotonic() + 3  # 1,000 questions a second for an engine of 250
-    while time.monotonic() < end:
-        time.sleep(0.001)
+    began = time.monotonic()
+    for number in range(3_000):  # 1,000 questions a second for an engine of 250, however seldom we are woken
+        time.sleep(max(0.0, began + number / 1_000 - time.monotonic()))
         try:
             engine.enter(1)
         except BusyError:
@@ -163,8 +163,7 @@ def test_what_would_wait_too_long_is_refused_at_once(runs: Runs) -> None:
         # even where the machine is too busy to wake the engine in time
         future.result(20)
     engine.close()
-    assert refused > 100  # also on a machine so busy that fewer come
-    assert len(answers) > 300
+    assert refused > len(answers) > 300
 
 
 def test_small_batches_do_not_say_how_many_questions_there_is_time_for(runs: Runs) -> None:

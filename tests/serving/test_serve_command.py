@@ -183,7 +183,7 @@ def test_the_first_answer_comes_within_five_seconds_of_the_command(folder: Path)
             assert answer.status_code == 200
             return time.monotonic() - began
 
-    assert any(first_answer() < 5 for _ in range(5))  # another test may have the other core
+    assert any(first_answer() < 5 for _ in range(3))
 
 
 def test_mistakes_are_told_on_one_line(shell: Shell, place: Path) -> None:
